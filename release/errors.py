@@ -1,0 +1,18 @@
+"""The one kind of error that people see: what was wrong, where, and how to mend it."""
+
+from __future__ import annotations
+
+
+class ReleaseError(Exception):
+    """An error for people, printed as one line and turned into exit status 1 by the command line.
+
+    Args:
+        what: What is wrong, without a final full stop ("unknown size '69m'").
+        where: The file, key, row or endpoint it was found at.
+        mend: What to do or type next.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        self.what, self.where, self.mend = what, where, mend
+        parts = [what, f"in {where}" if where else None, f"to mend it: {mend}" if mend else None]
+        super().__init__("; ".join(part for part in parts if part))
