@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ def write_atomic(path: Path, data: bytes | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as stream:
+        with temporary.open("wb") as stream:
             stream.write(data.encode() if isinstance(data, str) else data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise ReleaseError(
             f"cannot write ({error.strerror})", where=str(path), mend="free some space or choose another folder"
@@ -44,7 +44,7 @@ def write_json(path: Path, value: Any) -> Path:
 
 def sha256_file(path: Path) -> str:
     """The sha256 of a file's bytes, as 64 hexadecimal digits, read as a stream."""
-    with open(path, "rb") as stream:
+    with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -58,7 +58,7 @@ def sha256_folder(folder: Path, pattern: str = "**/*") -> str:
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path) -> Generator[None]:
     """Hold `folder`'s lock: a second run over the same folder stops at once instead of mixing its files in.
 
     The lock belongs to the process, so it cannot outlive a crash.
@@ -67,7 +67,7 @@ def only_one(folder: Path) -> Iterator[None]:
         ReleaseError: Another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+") as stream:
+    with (folder / ".lock").open("a+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
