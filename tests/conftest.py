@@ -1,0 +1,31 @@
+"""What every test shares: no network, no Hub but a loopback one, and two tiny real models made once per run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+# Read at import by huggingface_hub, datasets and transformers: they must stand before any of them.
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-home-")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.pop("HF_TOKEN", None)
+
+import pytest
+
+from tests.tiny import tiny_encoder, tiny_reranker
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny ModernBERT encoder with its tokenizer."""
+    return tiny_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="session")
+def reranker(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """The recipe's modular CrossEncoder on the tiny encoder."""
+    return tiny_reranker(tmp_path_factory.mktemp("reranker"), encoder)
