@@ -1,0 +1,142 @@
+"""Text that every machine has: docstrings of installed packages as (summary, body) pairs, without importing them.
+
+A function's first docstring line says in a few words what the rest explains at length: a query and its document. Sources
+are parsed, never imported. The split into train and held-out depends only on the object's name, so that it stays the same
+between package versions and whatever else is installed; what is held out here must never be trained on.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import re
+import sysconfig
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGES = (  # all of them installed by this project's own requirements
+    *(
+        "stdlib",
+        "numpy",
+        "scipy",
+        "torch",
+        "transformers",
+        "pandas",
+        "polars",
+        "sklearn",
+        "matplotlib",
+        "sympy",
+        "networkx",
+    ),
+    *("datasets", "mteb", "sentence_transformers", "huggingface_hub", "datatrove", "pyarrow", "accelerate", "PIL"),
+)
+HELD_OUT_PERCENT = 15
+SKIPPED_FOLDERS = {
+    "site-packages",
+    "dist-packages",
+    "tests",
+    "test",
+    "testing",
+    "_vendor",
+    "vendored",
+    "__pycache__",
+    "idlelib",
+    "lib2to3",
+}
+MARKUP = re.compile(r":[a-zA-Z:]+:`~?([^`]+)`|``([^`]+)``|`([^`]+)`")
+WORDS = re.compile(r"[a-z0-9]+")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One documented object: `summary` is the query, `body` (without that line) the document."""
+
+    name: str
+    package: str
+    summary: str
+    body: str
+    split: str  # "train" or "heldout"
+
+
+def pairs(packages: Iterable[str] = PACKAGES, *, workers: int = 2) -> list[Pair]:
+    """All distinct documented objects of the installed ones among `packages`, in the order of their names.
+
+    Near-duplicates are removed on both sides: of two pairs whose summaries, or whose bodies' first 40 words, are equal
+    up to case, punctuation and digits, only the first is kept. A held-out object wins over a training object, so nothing held out
+    has a near-copy that is trained on.
+    """
+    files = [(package, root, path) for package in packages for root, path in _sources(package)]
+    with ProcessPoolExecutor(workers) as pool:
+        found = [pair for group in pool.map(_read, files, chunksize=32) for pair in group]
+    found.sort(key=lambda pair: (pair.split, pair.name))  # "heldout" sorts before "train"
+    seen: set[str] = set()
+    kept = []
+    for pair in found:
+        keys = {"s:" + _key(pair.summary), "b:" + _key(pair.body, words=40)}
+        if not keys & seen:
+            kept.append(pair)
+        seen |= keys
+    return kept
+
+
+def split_of(name: str) -> str:
+    """`heldout` or `train`, by a hash of the object's qualified name."""
+    return "heldout" if int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 100 < HELD_OUT_PERCENT else "train"
+
+
+def clean(text: str) -> str:
+    """Plain words: reST roles and backticks are unwrapped, doctest prompts and runs of blanks removed."""
+    text = MARKUP.sub(lambda match: next(group for group in match.groups() if group), text)
+    text = re.sub(r"^\s*(>>>|\.\.\.)\s?", "", text, flags=re.MULTILINE)
+    text = re.sub(r"[-=~^]{3,}", " ", text)
+    return " ".join(text.split())
+
+
+def _sources(package: str) -> Iterator[tuple[Path, Path]]:
+    if package == "stdlib":
+        roots = [Path(sysconfig.get_paths()["stdlib"])]
+    else:
+        spec = find_spec(package)
+        roots = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+    for root in roots:
+        for path in sorted(root.rglob("*.py")):
+            inside = path.relative_to(root).parts
+            if not SKIPPED_FOLDERS & set(inside) and not path.name.startswith("test_"):
+                yield root, path
+
+
+def _read(source: tuple[str, Path, Path]) -> list[Pair]:
+    package, root, path = source
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError, OSError):
+        return []
+    module = ".".join([package, *path.relative_to(root).with_suffix("").parts])
+    return [pair for name, text in _documented(tree, module) if (pair := _pair(package, name, text))]
+
+
+def _documented(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inner = f"{name}.{child.name}"
+            if text := ast.get_docstring(child, clean=False):
+                yield inner, text
+            yield from _documented(child, inner)
+
+
+def _pair(package: str, name: str, text: str) -> Pair | None:
+    """Split a docstring after its first paragraph; too short, too long or templated ones are no pair."""
+    lines = inspect.cleandoc(text).strip().splitlines()
+    end = next((i for i, line in enumerate(lines) if not line.strip()), len(lines))
+    summary, body = clean(" ".join(lines[:end])), clean("\n".join(lines[end:]))
+    if not 3 <= len(summary.split()) <= 40 or len(body.split()) < 12 or "{" in summary or "%(" in summary:
+        return None
+    return Pair(name=name, package=package, summary=summary, body=body, split=split_of(name))
+
+
+def _key(text: str, words: int | None = None) -> str:
+    return " ".join(WORDS.findall(re.sub(r"\d+", "0", text.lower()))[:words])
