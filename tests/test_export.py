@@ -1,0 +1,84 @@
+"""A release loads the same in every form, in older readers too, and a difference leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from release import export, forms, records
+from release.errors import ReleaseError
+from tests import built
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
+    """A build folder with an exported model."""
+    root = tmp_path_factory.mktemp("exported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        family = built.family()
+        built.write_mixture(family.build / "data")
+        built.write_model(family.folder(built.SIZE), reranker)
+        export.export(family, built.SIZE)
+    return root / family.folder(built.SIZE)
+
+
+def test_every_form_scores_like_the_trained_model(folder: Path) -> None:
+    record = records.read(folder / "records", "export", model_sha256=records.model_hash(folder / "model"))
+    rows = {row["form"]: row for row in record.measured["forms"]}
+    assert set(rows) == set(forms.TOLERANCES)
+    assert rows["CrossEncoder"]["max_score_difference"] == 0.0
+    assert all(row["max_score_difference"] <= row["tolerance"] for row in rows.values())
+    low, high = record.measured["score_range"]
+    assert record.measured["pairs"] == 64 and high - low > 0.1  # scores that differ, or equality says nothing
+
+
+def test_the_onnx_file_takes_any_batch_and_length(folder: Path) -> None:
+    pairs = [("tar", "archive"), ("a b c " * 60, "d " * 200), ("x", "y")]
+    expected = forms.cross_encoder(str(folder / "model"), pairs)
+    assert forms.onnx(str(folder / "export"), pairs) == pytest.approx(expected, abs=1e-4)
+    assert b".py" not in (folder / "export/onnx/model.onnx").read_bytes()  # no stack traces of this machine
+
+
+def test_older_readers_and_other_machines_can_use_the_configuration(folder: Path) -> None:
+    config = json.loads((folder / "export/config.json").read_text())
+    assert config["architectures"] == ["ModernBertForSequenceClassification"]
+    assert config["global_rope_theta"] == config["rope_parameters"]["full_attention"]["rope_theta"]
+    assert config["local_rope_theta"] == config["rope_parameters"]["sliding_attention"]["rope_theta"]
+    assert config["global_attn_every_n_layers"] == 3
+    assert config["sentence_transformers"] == {"activation_fn": "torch.nn.modules.linear.Identity"}
+    tokenizer = json.loads((folder / "export/tokenizer_config.json").read_text())
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert not {"is_local", "local_files_only", "backend"} & set(tokenizer)
+    assert not list((folder / "export").glob("**/*.bin")) and not (folder / "export/README.md").exists()
+
+
+def test_a_form_that_differs_stops_the_chain_and_leaves_nothing(
+    tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    family = built.family()
+    built.write_mixture(family.build / "data")
+    built.write_model(family.folder(built.SIZE), reranker)
+    fold = export._head
+    monkeypatch.setattr(export, "_head", lambda *given: fold(*given) | {"classifier.bias": given[2]["linear.bias"]})
+    monkeypatch.setattr(export, "whole_onnx", lambda folder: (folder / "onnx").mkdir())
+    with pytest.raises(ReleaseError, match=r"AutoModelForSequenceClassification scores differ .* by 0\.\d+"):
+        export.export(family, built.SIZE)
+    assert [path.name for path in family.folder(built.SIZE).iterdir()] == ["model"]
+
+
+def test_what_is_missing_is_named_with_its_command(
+    tmp_path: Path, reranker: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    family = built.family()
+    with pytest.raises(ReleaseError, match=r"no model.*make train"):
+        export.export(family, built.SIZE)
+    built.write_model(family.folder(built.SIZE), reranker)
+    with pytest.raises(ReleaseError, match=r"no scored pairs.*make data"):
+        export.export(family, built.SIZE)
+    with pytest.raises(ReleaseError, match=r"no modules\.json.*make train"):
+        export.dual_root(encoder, tmp_path / "out")
