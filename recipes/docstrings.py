@@ -1,8 +1,8 @@
 """Text that every machine has: docstrings of installed packages as (summary, body) pairs, without importing them.
 
-A function's first docstring line says in a few words what the rest explains at length: a query and its document. Sources
-are parsed, never imported. The split into train and held-out depends only on the object's name, so that it stays the same
-between package versions and whatever else is installed; what is held out here must never be trained on.
+A function's first docstring line says in a few words what the rest explains at length: a query and its document.
+Sources are parsed, never imported. The split into train and held-out depends only on the object's name, so that it
+stays the same between package versions and whatever else is installed; what is held out must never be trained on.
 """
 
 from __future__ import annotations
@@ -62,14 +62,17 @@ class Pair:
     split: str  # "train" or "heldout"
 
 
-def pairs(packages: Iterable[str] = PACKAGES, *, workers: int = 2) -> list[Pair]:
-    """All distinct documented objects of the installed ones among `packages`, in the order of their names.
+def pairs(packages: Iterable[str] = PACKAGES, *, more: Path | None = None, workers: int = 2) -> list[Pair]:
+    """All distinct documented objects of the installed ones among `packages` and of every package in folder `more`.
 
     Near-duplicates are removed on both sides: of two pairs whose summaries, or whose bodies' first 40 words, are equal
-    up to case, punctuation and digits, only the first is kept. A held-out object wins over a training object, so nothing held out
-    has a near-copy that is trained on.
+    up to case, punctuation and digits, only the first is kept. A held-out object wins over a training object, so
+    that nothing held out has a near-copy that is trained on.
     """
-    files = [(package, root, path) for package in packages for root, path in _sources(package)]
+    roots = [(package, root) for package in packages for root in _roots(package)]
+    if more is not None:
+        roots += [(root.name, root) for root in sorted(more.iterdir()) if root.is_dir()]
+    files = [(package, root, path) for package, root in roots for path in _sources(root)]
     with ProcessPoolExecutor(workers) as pool:
         found = [pair for group in pool.map(_read, files, chunksize=32) for pair in group]
     found.sort(key=lambda pair: (pair.split, pair.name))  # "heldout" sorts before "train"
@@ -96,17 +99,17 @@ def clean(text: str) -> str:
     return " ".join(text.split())
 
 
-def _sources(package: str) -> Iterator[tuple[Path, Path]]:
+def _roots(package: str) -> list[Path]:
     if package == "stdlib":
-        roots = [Path(sysconfig.get_paths()["stdlib"])]
-    else:
-        spec = find_spec(package)
-        roots = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
-    for root in roots:
-        for path in sorted(root.rglob("*.py")):
-            inside = path.relative_to(root).parts
-            if not SKIPPED_FOLDERS & set(inside) and not path.name.startswith("test_"):
-                yield root, path
+        return [Path(sysconfig.get_paths()["stdlib"])]
+    spec = find_spec(package)
+    return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    for path in sorted(root.rglob("*.py")):
+        if not SKIPPED_FOLDERS & set(path.relative_to(root).parts) and not path.name.startswith("test_"):
+            yield path
 
 
 def _read(source: tuple[str, Path, Path]) -> list[Pair]:
