@@ -1,0 +1,10 @@
+"""The embedded Hub: publish for real, on loopback, with the real client, before anything is public."""
+
+from __future__ import annotations
+
+from release.localhub.accounts import Account
+from release.localhub.app import create_app
+from release.localhub.fsck import Report, fsck
+from release.localhub.server import running_hub, serve
+
+__all__ = ["Account", "Report", "create_app", "fsck", "running_hub", "serve"]

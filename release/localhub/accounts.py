@@ -1,0 +1,153 @@
+"""Who may do what: accounts, organisations, tokens with roles, and short-lived signed permits for storage URLs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from release.errors import ReleaseError
+from release.files import write_atomic
+from release.localhub.errors import HubError
+
+NAME = re.compile(r"(?!.*(?:\.\.|--))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_-])?")
+RESERVED = {"api", "datasets", "models", "spaces", "collections", "buckets", "xet", "static"}
+ENVIRONMENT = "RELEASE_HUB_ACCOUNTS"
+PERMIT_SECONDS = 12 * 3600
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user with one token; it owns the namespaces of its own name and of its organisations.
+
+    `role` is the token's: "write", or "read" for a token that changes nothing.
+    """
+
+    name: str
+    token: str = field(repr=False)
+    organizations: tuple[str, ...] = ()
+    role: str = "write"
+
+    def owns(self, namespace: str) -> bool:
+        """Whether the account belongs to `namespace`."""
+        return namespace == self.name or namespace in self.organizations
+
+
+def parse_account(text: str) -> Account:
+    """`NAME:TOKEN:ORG[,ORG...]`, with `:read` at the end for a token that may only read.
+
+    Raises:
+        ReleaseError: The text has another form; the message never repeats it, since it may hold a token.
+    """
+    name, token, organizations, role = [*text.strip().split(":"), "", "", "", ""][:4]
+    names = [name, *filter(None, organizations.split(","))]
+    if not token or role not in ("", "read", "write") or not all(map(usable_name, names)) or text.count(":") > 3:
+        raise ReleaseError("an account is malformed", where=repr(name), mend="write NAME:TOKEN:ORG[,ORG...][:read]")
+    return Account(name, token, tuple(names[1:]), role or "write")
+
+
+def usable_name(name: str) -> bool:
+    """Whether `name` can be a user, an organisation or a repo: it becomes a folder, so the rule is strict."""
+    return bool(NAME.fullmatch(name)) and name.lower() not in RESERVED and not name.endswith((".git", ".ipynb"))
+
+
+def load_accounts(root: Path, given: Iterable[str] = (), token_file: Path | None = None) -> list[Account]:
+    """Accounts from the command line, a token file and RELEASE_HUB_ACCOUNTS (one account per line or space).
+
+    With none of them: the account and organisation `local`, with a random token kept in `root`/accounts (mode 600).
+
+    Raises:
+        ReleaseError: An account is malformed, two share a token, or the token file cannot be read.
+    """
+    texts = [*given, *os.environ.get(ENVIRONMENT, "").split()]
+    try:
+        texts += token_file.read_text().split() if token_file else []
+    except OSError as error:
+        raise ReleaseError(f"cannot read the token file ({error.strerror})", where=str(token_file)) from error
+    if not texts:
+        kept = root / "accounts"
+        if not kept.exists():
+            write_private(kept, f"local:hf_{secrets.token_hex(17)}:local\n")
+        texts = kept.read_text().split()
+    accounts = [parse_account(text) for text in texts]
+    if len({account.token for account in accounts}) < len(accounts):
+        raise ReleaseError("two accounts share one token", mend="give each account a token of its own")
+    return accounts
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, from its first byte on."""
+    before = os.umask(0o077)
+    try:
+        write_atomic(path, text)
+    finally:
+        os.umask(before)
+
+
+class Gate:
+    """Knows tokens, and signs and checks permits for the storage URLs that clients call without a token."""
+
+    def __init__(self, accounts: Iterable[Account], root: Path) -> None:
+        # Looked up by hash, so that the time a lookup takes says nothing about a token.
+        self._accounts = {_digest(account.token): account for account in accounts}
+        if not (root / "secret").exists():
+            write_private(root / "secret", secrets.token_hex(32))
+        self._secret = (root / "secret").read_text().encode()
+
+    def account(self, header: str, *, basic: bool) -> Account | None:
+        """Whose `Authorization` header it is; None without one. A browser's (`basic`) counts for reading pages only.
+
+        Raises:
+            HubError: 401, the token is unknown.
+        """
+        scheme, _, value = header.partition(" ")
+        if not header or (scheme.lower() == "basic" and not basic):
+            return None
+        if scheme.lower() == "basic":
+            try:
+                value = base64.b64decode(value).decode().partition(":")[2]
+            except ValueError:
+                value = ""
+        found = self._accounts.get(_digest(value.strip()))
+        if found is None:
+            raise HubError(401, "Invalid credentials in Authorization header")
+        return found
+
+    def namespaces(self) -> set[str]:
+        """Every user and organisation."""
+        return {name for account in self._accounts.values() for name in (account.name, *account.organizations)}
+
+    def permit(self, **claims: Any) -> str:
+        """A signed text that says `claims` and ends after twelve hours; it fits into a URL."""
+        body = json.dumps({**claims, "exp": int(time.time()) + PERMIT_SECONDS}, sort_keys=True).encode()
+        text = base64.urlsafe_b64encode(body).decode().rstrip("=")
+        return f"{text}.{self._sign(text)}"
+
+    def check(self, permit: str, **claims: Any) -> dict[str, Any]:
+        """The claims of a permit that must agree with `claims`.
+
+        Raises:
+            HubError: 401, it is forged, has ended, or was given for something else.
+        """
+        text, _, signature = permit.partition(".")
+        if hmac.compare_digest(self._sign(text), signature.encode("ascii", "replace").decode()):
+            said = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            if said["exp"] > time.time() and all(said.get(key) == value for key, value in claims.items()):
+                return said
+        raise HubError(401, "The permit is forged, has ended or was given for something else")
+
+    def _sign(self, text: str) -> str:
+        return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,34 @@
+"""The two verbs of the command line: `hub` and `hub-fsck`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from release.localhub.fsck import fsck
+from release.localhub.server import serve
+
+Root = Annotated[Path, typer.Option(help="Where everything is kept.")]
+
+
+def hub(
+    port: Annotated[int, typer.Option(help="The port; 0 picks a free one.")] = 8765,
+    root: Root = Path("build/hub"),
+    account: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:TOKEN:ORG[,ORG...]", help="Who may write, and where; repeatable.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; another needs a token file.")] = "127.0.0.1",
+    token_file: Annotated[Path | None, typer.Option(help="A file with one account per line, as --account.")] = None,
+    testing: Annotated[bool, typer.Option(hidden=True, help="Allow faults on demand.")] = False,
+) -> None:
+    """Serve the embedded Hub until it is stopped. Accounts may also stand in RELEASE_HUB_ACCOUNTS."""
+    serve(root, port=port, host=host, accounts=account or (), token_file=token_file, testing=testing)
+
+
+def hub_fsck(root: Root = Path("build/hub")) -> None:
+    """Check every hash of the embedded Hub's content and history; exit status 1 if one does not agree."""
+    report = fsck(root)
+    print(report)
+    raise typer.Exit(1 if report.problems else 0)

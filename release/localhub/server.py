@@ -1,0 +1,143 @@
+"""Run the Hub: in this process (`serve`), or beside it for a demo or a test (`running_hub`)."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from release.errors import ReleaseError
+from release.files import only_one, write_atomic
+from release.localhub.accounts import ENVIRONMENT, Account, load_accounts
+from release.localhub.app import LOOPBACK, create_app
+
+PATIENCE = 60.0  # seconds a Hub may take to start on a busy machine
+
+
+def serve(
+    root: Path,
+    *,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    accounts: Iterable[str] = (),
+    token_file: Path | None = None,
+    testing: bool = False,
+) -> None:
+    """Serve the Hub over `root` until SIGTERM or SIGINT, then exit with 0.
+
+    The address stands in `root`/endpoint while it runs. `port` 0 picks a free one; `accounts` and `token_file` as in
+    `load_accounts`.
+
+    Raises:
+        ReleaseError: The host is not the loopback and no token file says who may come in; the port is taken;
+            another Hub runs over `root`; an account is malformed.
+    """
+    if not _is_loopback(host) and token_file is None:
+        raise ReleaseError(
+            f"the Hub does not listen on {host} for everybody",
+            mend="leave --host at 127.0.0.1, or say with --token-file who may come in",
+        )
+    with only_one(root), _bound(host, port) as listener:
+        who = load_accounts(root, accounts, token_file)
+        hosts = LOOPBACK if _is_loopback(host) else ("*",)
+        app = create_app(root, who, testing=testing, hosts=hosts)
+        endpoint = f"http://{host}:{listener.getsockname()[1]}"
+        write_atomic(root / "endpoint", endpoint)
+        print(_greeting(endpoint, root, who, token_file, bool(accounts)), flush=True)
+        # uvicorn repeats the signal that ended it, and by default that would not be exit status 0.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+        config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            (root / "endpoint").unlink(missing_ok=True)
+
+
+@contextmanager
+def running_hub(
+    root: Path, accounts: Iterable[Account] | None = None, *, testing: bool = False
+) -> Generator[tuple[str, str]]:
+    """A Hub in a process of its own, on a free port, over `root`; yields its endpoint and the first account's token.
+
+    Without `accounts`: the account and organisation `local`. Its output goes to `root`/hub.log. At the end it gets
+    SIGTERM. Children must get HF_ENDPOINT and HF_TOKEN in their environment when they start.
+
+    Raises:
+        ReleaseError: It does not answer within a minute.
+    """
+    who = list(accounts or [Account("local", f"hf_{secrets.token_hex(17)}", ("local",))])
+    lines = [f"{account.name}:{account.token}:{','.join(account.organizations)}:{account.role}" for account in who]
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "endpoint").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "release.localhub", "--root", str(root)] + ["--testing"] * testing
+    source = Path(__file__).parents[2]
+    path = os.pathsep.join(filter(None, [str(source), os.environ.get("PYTHONPATH", "")]))
+    # The tokens travel in the environment: everybody on the machine can read a command line.
+    environment = os.environ | {ENVIRONMENT: " ".join(lines), "PYTHONPATH": path}
+    with (root / "hub.log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        yield _wait(root, process), who[0].token
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(root: Path, process: subprocess.Popen[bytes]) -> str:
+    """The endpoint, once it answers."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            endpoint = (root / "endpoint").read_text()
+            urllib.request.urlopen(f"{endpoint}/static/page.css", timeout=5).close()
+            return endpoint
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.05)
+    raise ReleaseError("the Hub did not start", where=str(root / "hub.log"), mend="read that file")
+
+
+def _greeting(endpoint: str, root: Path, who: list[Account], token_file: Path | None, given: bool) -> str:
+    lines = [f"Hub at {endpoint}, kept in {root}", f"  export HF_ENDPOINT={endpoint}"]
+    if not given and token_file is None and ENVIRONMENT not in os.environ:
+        # By its place, not by its value: output ends up in logs.
+        lines.append(f"  export HF_TOKEN=$(cut -d: -f2 {root / 'accounts'})")
+    return "\n".join([*lines, f"  accounts: {', '.join(account.name for account in who)}"])
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Generator[socket.socket]:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ReleaseError(
+            f"cannot listen on {host}:{port} ({error.strerror})", mend="choose another --port"
+        ) from error
+    with listener:
+        yield listener
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
