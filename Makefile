@@ -1,0 +1,130 @@
+# The front door. SIZE and FAMILY are the only dials; PUSH=1 lets `publish` and `release` write to the endpoint in HF_ENDPOINT.
+FAMILY ?= recipes/ettin.toml
+SIZE   ?= $(firstword $(SIZES))
+PUSH   ?=
+WORLD  ?= 1
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+
+NAME   := $(shell sed -n '/^\[family\]/,/^\[/s/^name *= *"\([^"]*\)".*/\1/p' $(FAMILY) 2>/dev/null)
+SIZES  := $(shell sed -n 's/^\[sizes\.\(.*\)\]/\1/p' $(FAMILY) 2>/dev/null)
+DATA   := build/$(NAME)/data
+RUN    := build/$(NAME)/$(SIZE)
+WHAT   := --family $(FAMILY) --size $(SIZE)
+DECLARATION := $(shell sed -n 's/^declaration *= *"\([^"]*\)".*/\1/p' $(FAMILY) 2>/dev/null)
+
+# Verbs that are about one model need a family file and a size that exist; say so before anything is set up.
+MODEL_VERBS := release data mix score train distill evaluate speed export card stage plan publish verify preflight plan-train plan-data
+ifneq ($(filter $(MODEL_VERBS),$(MAKECMDGOALS)),)
+  ifeq ($(wildcard $(FAMILY)),)
+    $(error no family file '$(FAMILY)'; to mend it: FAMILY is one of $(wildcard recipes/*.toml))
+  endif
+  ifeq ($(filter $(SIZE),$(SIZES)),)
+    $(error unknown size '$(SIZE)'; in $(FAMILY); to mend it: SIZE is one of $(SIZES))
+  endif
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo release preflight data mix score train distill evaluate speed export card stage plan publish verify hub \
+        compare plan-data plan-train test check style bench bench-train bench-predict bench-engines bench-mix bench-sample clean
+
+help: ## this list
+	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@echo "  FAMILY=$(FAMILY)  SIZE=$(SIZE)  (sizes: $(SIZES))"
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; to mend it: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,export,dev]'
+	@touch $@
+
+setup: $(READY) ## a virtual environment with everything, from constraints.txt
+
+demo: setup ## the whole chain on the embedded default, published to the embedded Hub: no network, no GPU, no account
+	@$(PY) -m release demo
+
+release: setup ## the whole chain for SIZE of FAMILY; PUSH=1 with HF_ENDPOINT publishes
+	@$(PY) -m release preflight $(WHAT) $(if $(PUSH),--push)
+	@$(MAKE) --no-print-directory $(if $(PUSH),verify,stage plan) FAMILY=$(FAMILY) SIZE=$(SIZE) PUSH=$(PUSH)
+
+preflight: setup ## what a release of SIZE still misses on this machine
+	@$(PY) -m release preflight $(WHAT) $(if $(PUSH),--push)
+
+# The stages. Each is a file under build/, so make itself skips what is current.
+mix: $(DATA)/pairs/manifest.json ## sources -> pairs
+score data: $(DATA)/mixture/manifest.json ## pairs -> teacher logits: the training mixture
+train distill: $(RUN)/records/run.json ## the recipe: encoder + mixture -> model
+evaluate: $(RUN)/records/evaluate.json ## two-stage NDCG@10 -> record
+speed: $(RUN)/records/speed.json ## pairs/s by the protocol -> record
+export: $(RUN)/records/export.json ## dual root and ONNX, compared with the model -> record
+card: $(RUN)/README.md ## family + records -> the model card
+stage: $(RUN)/repo/README.md ## the folder exactly as the Hub will hold it, checked
+
+$(DATA)/pairs/manifest.json: $(FAMILY) $(DECLARATION) | $(READY)
+	@$(PY) -m recipes.mix --family $(FAMILY)
+
+$(DATA)/mixture/manifest.json: $(DATA)/pairs/manifest.json | $(READY)
+	@$(PY) -m recipes.score --family $(FAMILY)
+
+$(RUN)/records/run.json: $(DATA)/mixture/manifest.json | $(READY)
+	@$(PY) recipes/distill.py $(WHAT)
+
+$(RUN)/records/evaluate.json: $(RUN)/records/run.json | $(READY)
+	@$(PY) -m release evaluate $(WHAT)
+
+$(RUN)/records/speed.json: $(RUN)/records/run.json | $(READY)
+	@$(PY) -m release speed $(WHAT)
+
+$(RUN)/records/export.json: $(RUN)/records/run.json | $(READY)
+	@$(PY) -m release export $(WHAT)
+
+$(RUN)/README.md: $(RUN)/records/evaluate.json $(RUN)/records/speed.json $(RUN)/records/export.json $(wildcard cards/*) | $(READY)
+	@$(PY) -m release card $(WHAT)
+
+$(RUN)/repo/README.md: $(RUN)/README.md | $(READY)
+	@$(PY) -m release stage $(WHAT)
+
+plan: setup ## what would run and what would be published, without doing it
+	@$(PY) -m release plan $(WHAT)
+
+publish: $(RUN)/repo/README.md ## to the endpoint in HF_ENDPOINT, private at first; only with PUSH=1
+	@$(PY) -m release publish $(WHAT) $(if $(PUSH),--push)
+
+verify: publish ## pull everything back, compare, make public, tag
+	@$(PY) -m release verify $(WHAT)
+
+hub: setup ## the embedded Hub on loopback, over build/hub
+	@$(PY) -m release hub
+
+compare: setup ## the family's table and plots, from records only
+	@$(PY) -m release compare --family $(FAMILY)
+
+plan-data: setup ## rows, bytes, licences and overlaps of the declared data
+	@$(PY) -m recipes.mix --family $(FAMILY) --plan
+
+plan-train: setup ## steps, memory and tokens of one training; WORLD processes
+	@$(PY) recipes/distill.py $(WHAT) --plan --world $(WORLD)
+
+test: setup ## the promises of the README
+	@$(PY) -m pytest
+
+check: setup ## style and types
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ty check
+
+style: setup ## mend what can be mended
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+bench: bench-train bench-predict bench-engines bench-mix bench-sample ## every benchmark, both sides in one run
+
+bench-train bench-predict bench-engines bench-mix bench-sample: setup
+	@$(PY) -m benchmarks.$(subst -,_,$@)
+
+clean: ## remove everything generated (the virtual environment stays)
+	rm -rf build

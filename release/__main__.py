@@ -1,0 +1,71 @@
+"""The command line: `python -m release VERB`. A room is imported only when its verb is called; errors are one line."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+from collections.abc import Callable
+
+import click
+import typer
+
+from release.errors import ReleaseError
+
+VERBS = {  # verb -> the function that is called, and what it does
+    "demo": ("release.demo:command", "The whole chain on the embedded default, published to the embedded Hub."),
+    "preflight": ("release.preflight:command", "What a release of one size still misses on this machine."),
+    "evaluate": ("release.evaluate:command", "Two-stage NDCG@10 of a family's size, or of any CrossEncoder."),
+    "speed": ("release.speed:command", "Pairs per second by the family's protocol."),
+    "export": ("release.export:command", "Dual-root checkpoint and ONNX, compared with the trained model."),
+    "card": ("release.card:command", "Family and records -> the model's and the dataset's card."),
+    "stage": ("release.stage:command", "Assemble and check the folders exactly as the Hub will hold them."),
+    "check": ("release.checks:command", "Every reason why a staged folder must not be published."),
+    "plan": ("release.preflight:plan", "What would run and what would be published, without doing it."),
+    "publish": (
+        "release.publish:command",
+        "Upload to the endpoint in HF_ENDPOINT, private until verified; needs --push.",
+    ),
+    "verify": ("release.verify:command", "Pull everything back, compare, then make it public and tag it."),
+    "compare": ("release.compare:command", "The family's table and plots, from records only."),
+    "hub": ("release.localhub.cli:hub", "Serve the embedded Hub on loopback."),
+    "hub-fsck": ("release.localhub.cli:hub_fsck", "Check every hash that the embedded Hub keeps."),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; return 0, 1 for an error that people can mend, 2 for wrong usage, or 130 for Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(_about)
+    for verb, (where, about) in VERBS.items():
+        app.command(verb, help=about)(_load(where) if arguments[:1] == [verb] else _about)
+    try:
+        return app(arguments, prog_name="python -m release", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except ReleaseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"error: the disk is full; in {error.filename or 'build'}; to mend it: free some space", file=sys.stderr)
+        return 1
+    except (click.Abort, KeyboardInterrupt):
+        print("stopped; nothing half written was kept: run the same command again to continue", file=sys.stderr)
+        return 130
+
+
+def _about() -> None:
+    """From a trained reranker to a released one: measure, export, card, stage, publish, verify."""
+
+
+def _load(where: str) -> Callable[..., None]:
+    module, function = where.split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

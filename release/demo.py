@@ -1,0 +1,127 @@
+"""`make demo`: every stage through make, for the embedded default; then publish, verify, download and rerank."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.rule import Rule
+
+from release import records
+from release.console import last_line, table
+from release.errors import ReleaseError
+from release.family import Family, load
+from release.files import only_one
+from release.localhub import running_hub
+
+FAMILY, SIZE = Path("recipes/demo.toml"), "mini"  # the embedded default is this one family and size
+STAGES = ("mix", "score", "distill", "evaluate", "speed", "export", "card", "stage")
+ROOT = Path("build/hub")
+
+# What any user does, in a process of its own that knows nothing of this project.
+RERANK = """
+import json, sys
+from sentence_transformers import CrossEncoder
+model = CrossEncoder(sys.argv[1])
+for query, documents in json.load(sys.stdin):
+    print(f"\\n{query}")
+    for hit in model.rank(query, documents, top_k=3, return_documents=True):
+        print(f"  {hit['score']:7.2f}  {hit['text'][:100]}")
+"""
+
+
+def command() -> None:
+    """Run what is not done yet, publish to the embedded Hub over build/hub, and show the result."""
+    family = load(FAMILY)
+    seconds: dict[str, float] = {}
+    with only_one(Path("build/demo")):
+        for stage in STAGES:
+            _make(stage, seconds)
+        with running_hub(ROOT) as (endpoint, token):
+            client = {"HF_ENDPOINT": endpoint, "HF_HOME": str(Path("build/hf-home").resolve())}
+            _make("verify", seconds, PUSH="1", **client, HF_TOKEN=token)
+            _heading("download and rerank")
+            started = time.monotonic()
+            _rerank(family, client)
+            seconds["rerank"] = round(time.monotonic() - started, 1)
+        _show(family, seconds)
+
+
+def _make(stage: str, seconds: dict[str, float], **environment: str) -> None:
+    """One make target, as `make release` would run it; its output is shown as it comes."""
+    _heading(stage)
+    started = time.monotonic()
+    words = ["make", "--no-print-directory", stage, f"FAMILY={FAMILY}", f"SIZE={SIZE}"]
+    words += [f"PUSH={environment.pop('PUSH')}"] if "PUSH" in environment else []
+    # make passes its own flags down through the environment; a stage must not inherit a `-n` or a job server
+    inherited = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    status = subprocess.run(words, env=inherited | environment).returncode
+    if status:
+        again = "see the line above; what is done stays done: make demo continues"
+        raise ReleaseError(f"the stage {stage!r} stopped with status {status}", mend=again)
+    seconds[stage] = round(time.monotonic() - started, 1)
+
+
+def _rerank(family: Family, client: dict[str, str]) -> None:
+    """Three held-out summaries against BM25's ten best bodies, through the published model, without a token."""
+    import bm25s
+
+    folder = family.build / "data/collections" / family.evaluation.collections[0]
+    corpus = [json.loads(line)["text"] for line in (folder / "corpus.jsonl").read_text().splitlines()]
+    queries = [json.loads(line)["text"] for line in (folder / "queries.jsonl").read_text().splitlines()[:3]]
+    index = bm25s.BM25()
+    index.index(bm25s.tokenize(corpus, stopwords="en", show_progress=False), show_progress=False)
+    words = bm25s.tokenize(queries, stopwords="en", show_progress=False)
+    found = index.retrieve(words, k=10, return_as="documents", show_progress=False)
+    asked = [(query, [corpus[i] for i in row]) for query, row in zip(queries, found.tolist(), strict=True)]
+    environment = {key: value for key, value in os.environ.items() if key != "HF_TOKEN"} | client
+    program = [sys.executable, "-c", RERANK, family.model_id(SIZE)]
+    if subprocess.run(program, input=json.dumps(asked), text=True, env=environment).returncode:
+        raise ReleaseError("the published model cannot be used", where=family.model_id(SIZE), mend="make demo")
+
+
+def _show(family: Family, seconds: dict[str, float]) -> None:
+    """What was published, the card's headline numbers, what to do next, and the line for programs."""
+    folder = family.folder(SIZE) / "records"
+    rows = records.read(folder, "evaluate").measured["tasks"]
+    speed = records.read(folder, "speed").measured["best"]
+    _heading("done")
+    cells = [
+        [f"{row['task']} behind {row['first_stage']}, top {row['top_k']}", *_quality(row).values()] for row in rows
+    ]
+    table("NDCG@10 on held-out queries", ["", "first stage", "reranked", "gain", "from", "to", "queries"], cells)
+    published = {
+        "model": family.model_id(SIZE),
+        "dataset": family.data_id,
+        "collection": f"{family.about.organization}/{family.about.collection}",
+    }
+    print(f"speed: {speed['pairs_per_second']:.0f} pairs/s ({speed['name']})")
+    print(f"published to the embedded Hub: {', '.join(published.values())}")
+    print(f"the card: {family.folder(SIZE) / 'repo/README.md'}, or as people will see it: make hub")
+    print("for real: make plan SIZE=68m, then make release SIZE=68m PUSH=1 with HF_TOKEN and HF_ENDPOINT set")
+    quality = _quality(rows[0])
+    last_line(
+        {
+            "seconds": seconds,
+            "published": published,
+            "ndcg@10": quality,
+            "queries": quality["queries"],
+            "pairs_per_second": speed["pairs_per_second"],
+        }
+    )
+
+
+def _quality(row: dict[str, Any]) -> dict[str, Any]:
+    found = row["ndcg@10"]
+    wanted = ("first_stage", "reranked", "gain", "ci_low", "ci_high")
+    return {key: found[key] for key in wanted} | {"queries": row["queries"]}
+
+
+def _heading(text: str) -> None:
+    Console().print(Rule(text, align="left"))
