@@ -17,8 +17,16 @@ from release.localhub.history import KINDS, Entry, Files, Repo
 from release.localhub.store import Store, git_oid, read_range
 from release.localhub.xet import Recipe, Xet
 
-LARGE_SUFFIXES = ["7z", "arrow", "bin", "bz2", "ckpt", "ftz", "gz", "h5", "joblib", "mlmodel", "model", "msgpack", "npy", "npz", "onnx", "ot", "parquet", "pb", "pickle", "pkl", "pt", "pth", "rar", "safetensors", "tar", "tflite", "tgz", "wasm", "xz", "zip", "zst", "gif", "jpg", "jpeg", "png", "webp", "mp3", "mp4", "wav", "flac", "ogg", "pdf", "gguf"]
-GITATTRIBUTES = "".join(f"*.{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LARGE_SUFFIXES).encode()
+# What git would hold as a pointer, whatever its size.
+LARGE_SUFFIXES = frozenset(
+    """
+    7z arrow bin bz2 ckpt ftz gz h5 joblib mlmodel model msgpack npy npz onnx ot parquet pb pickle pkl pt pth rar
+    safetensors tar tflite tgz wasm xz zip zst gguf gif jpg jpeg png webp mp3 mp4 wav flac ogg pdf
+    """.split()  # noqa: SIM905 - read better as words than as a page of quotes
+)
+GITATTRIBUTES = "".join(
+    f"*.{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in sorted(LARGE_SUFFIXES)
+).encode()
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def describe(hub: Hub, repo: Repo, commit: Commit, names: list[str]) -> list[dic
 
 
 def add_last_commits(repo: Repo, commit: Commit, rows: list[dict[str, Any]]) -> None:
-    """Add to each row the newest commit that touched it, and that no scanner has found anything."""
+    """Add to each row the newest commit that touched it."""
     left = {row["path"]: row for row in rows}
     history = [*repo.log(commit.id)]
     for new, old in zip(history, [*history[1:], None], strict=True):
@@ -85,7 +85,6 @@ def add_last_commits(repo: Repo, commit: Commit, rows: list[dict[str, Any]]) -> 
             for name in (path, *map(str, PurePosixPath(path).parents)):
                 if row := left.pop(name, None):
                     row["lastCommit"] = last
-                    row["securityFileStatus"] = {"status": "unscanned"}
         if not left:
             return
 

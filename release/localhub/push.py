@@ -106,7 +106,7 @@ def lfs_put(call: Call) -> dict[str, Any]:
     said = call.hub.gate.check(call.query.get("permit", ""), put=oid)
     if call.upload.stat().st_size != said["size"]:
         raise bad(f"{said['size']} bytes were announced, {call.upload.stat().st_size} came")
-    with open(call.upload, "rb") as stream:
+    with call.upload.open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != oid:
             raise bad(f"The content has not the sha256 {oid}")
     repo = call.hub.permitted(said["kind"], said["repo"])

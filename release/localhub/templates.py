@@ -186,7 +186,8 @@ pre { background: var(--panel); border: 1px solid var(--line); border-radius: .6
   overflow-x: auto; line-height: 1.5; }
 :not(pre) > code { background: var(--panel); border-radius: .3rem; padding: .1rem .35rem; }
 .row { display: flex; flex-wrap: wrap; align-items: baseline; gap: .6rem; padding: .8rem 1rem; margin: .6rem 0;
-  color: var(--ink); border: 1px solid var(--line); border-radius: .7rem; } .row:hover { background: var(--panel); text-decoration: none; }
+  color: var(--ink); border: 1px solid var(--line); border-radius: .7rem; }
+.row:hover { background: var(--panel); text-decoration: none; }
 .notice { background: var(--warm); border-radius: .6rem; padding: .6rem 1rem; overflow-wrap: anywhere; }
 .notice.error { background: var(--alarm); }
 .ref { font: .8rem ui-monospace, monospace; border: 1px solid var(--line); border-radius: .4rem; padding: .1rem .4rem; }
