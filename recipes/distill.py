@@ -55,6 +55,7 @@ from sentence_transformers.cross_encoder import (
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderNanoBEIREvaluator, nano_beir
 from sentence_transformers.cross_encoder.losses import MSELoss
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
+from sentence_transformers.util.distributed import distributed_evaluation
 from transformers import TrainerCallback, set_seed
 from transformers.utils import is_flash_attn_2_available
 
@@ -115,13 +116,24 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def start_logs(folder: Path, first: bool) -> None:
+    """Our own words to the terminal and, with everything the trainer reports, to `train.log`; libraries stay quiet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("httpx", "filelock", "fsspec", "urllib3", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    log.setLevel(logging.DEBUG if first else logging.ERROR)
+    log.handlers = [logging.StreamHandler(), logging.FileHandler(folder / "train.log")]
+    log.handlers[0].setLevel(logging.INFO)
+    log.handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+
+
 def read_family(path: Path, size: str) -> dict[str, Any]:
     """The family file, with the chosen size's table under `size`."""
     if not path.is_file():
         stop("no family file", path, "pass --family recipes/ettin.toml, or another TOML file of that form")
     try:
         family = tomllib.loads(path.read_text(encoding="utf-8"))
-        family["size"] = family["sizes"].get(size)
+        family |= {"size": family["sizes"].get(size), "size_name": size}
         about, data = family["family"], family["data"]
         family["data_id"] = f"{about['organization']}/{data['repository']}"
         family["build"] = Path("build") / about["name"]
@@ -234,6 +246,40 @@ def half_precision_is_fast() -> bool:
     return torch.cuda.is_available() or bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 
+def training_arguments(family: dict[str, Any], world: int, steps: int, precision: str, folder: Path, micro: int) -> Any:
+    """The published recipe as the trainer reads it; `micro` pairs on each of `world` devices at a time."""
+    training, size, cuda = family["training"], family["size"], torch.cuda.is_available()
+    interval = math.ceil(steps / training["evaluations"])
+    return CrossEncoderTrainingArguments(
+        output_dir=str(folder),
+        run_name=f"{family['family']['name']}-{family['size_name']}-{family['family']['version']}",
+        num_train_epochs=training["epochs"],
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=size["global_batch_size"] // (world * micro),
+        per_device_eval_batch_size=min(micro, 64),
+        learning_rate=size["learning_rate"],
+        warmup_steps=training["warmup"],  # below one it is a share of the steps
+        lr_scheduler_type="linear",
+        bf16=precision == "bf16",
+        use_cpu=not cuda,
+        batch_sampler=ShuffledBatches,
+        dataloader_drop_last=world > 1,
+        dataloader_pin_memory=cuda,
+        eval_strategy="steps",
+        eval_steps=interval,
+        save_strategy="steps",
+        save_steps=interval,
+        save_total_limit=training["checkpoints"],
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{METRIC}",
+        greater_is_better=True,
+        logging_steps=max(1, steps // 100),
+        logging_first_step=True,
+        seed=training["seed"],
+        report_to="none",
+    )
+
+
 def last_whole_checkpoint(folder: Path) -> str | None:
     """The last checkpoint that was written to its end; one cut off by a crash is removed. Its state comes last."""
     whole = None
@@ -275,35 +321,29 @@ def write_record(folder: Path, family: str, size: str, measured: dict[str, Any],
 
 
 def main() -> None:
-    options, smoke = arguments(), os.environ.get("SMOKE_TEST") == "1"
+    options = arguments()
 
     # 1. The facts: family file, size, where things are and where they go
     family = read_family(options.family, options.size)
-    about, training, size = family["family"], family["training"], family["size"]
-    local_data = family["build"] / "data" / "mixture"
-    data = options.data or (str(local_data) if local_data.is_dir() else family["data_id"])
-    output = options.output or family["build"] / options.size
-    nano, nano_sets = family["evaluation"]["nano"], family["evaluation"]["nano_sets"]
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    batch = min(8 * world, size["global_batch_size"]) if smoke else size["global_batch_size"]
-    if batch % world:
-        stop(f"global batch {batch} does not divide by {world} processes", options.family, "use another number of them")
-    micro = options.micro_batch or batch // world
+    about, training, size, nano = family["family"], family["training"], family["size"], family["evaluation"]["nano"]
+    world, first = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK", "0") == "0"
+    smoke = os.environ.get("SMOKE_TEST") == "1"
+    if smoke:  # the same path on a handful of pairs
+        size["global_batch_size"], training["evaluations"] = 8 * world, 1
+        del family["evaluation"]["nano_sets"][1:]
+    batch = size["global_batch_size"]
+    micro = options.micro_batch or max(1, batch // world)
     if batch % (world * micro):
-        stop(f"global batch {batch} does not divide by {world} x {micro}", "--micro-batch", "pass a divisor")
-    main_process = os.environ.get("RANK", "0") == "0"
-    output.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    for name in ("httpx", "filelock", "fsspec", "urllib3", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    log.setLevel(logging.DEBUG if main_process else logging.ERROR)
-    log.addHandler(handler := logging.FileHandler(output / "train.log"))
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logging.getLogger().handlers[0].setLevel(logging.INFO)
-
-    # 2. The data: every config of the mixture, and a held-out split for the evaluation loss
+        parts = f"{world} processes" + (f" x {micro} pairs" if options.micro_batch else "")
+        stop(f"the global batch of {batch} does not divide by {parts}", options.family, "use a divisor of it")
+    local = family["build"] / "data" / "mixture"
+    data = options.data or (str(local) if local.is_dir() else family["data_id"])
     if Path(nano).parts[0] == "build" and not Path(nano).is_dir():
         stop("no evaluation collection", nano, "make data")
+    output = options.output or family["build"] / options.size
+    start_logs(output, first)
+
+    # 2. The data: every config of the mixture, and a held-out split for the evaluation loss
     train, held_out, facts = load_mixture(data, family["data"]["validation"], smoke)
     if smoke:
         train, held_out = train.select(range(min(len(train), 4 * batch))), None
@@ -311,81 +351,57 @@ def main() -> None:
     if not steps:
         stop(f"{len(train)} rows are fewer than one global batch of {batch}", data, "more data, or fewer processes")
 
-    # 3. The model: the encoder in single precision with the head that scores
+    # 3. The model: the encoder in single precision, with the head that scores
     set_seed(training["seed"])
-    encoder = find_encoder(options.encoder or size["encoder"], options.family)
-    model = build_model(encoder, training["max_length"], facts)
+    model = build_model(find_encoder(options.encoder or size["encoder"], options.family), training["max_length"], facts)
     precision = training["precision"] if half_precision_is_fast() else "fp32"
-    if not torch.cuda.is_available() and batch * steps > 5_000_000:
-        log.warning("no CUDA device: %d pairs on a CPU will take very long", batch * steps)
+    if not torch.cuda.is_available() and len(train) > 5_000_000:
+        log.warning("no CUDA device: %d pairs on a CPU will take very long", len(train))
 
     # 4. The run: what all sizes share, and the three facts of this size
+    evaluator = NanoBEIR(nano, family["evaluation"]["nano_sets"], precision)
     facts |= {"precision": precision, "learning_rate": size["learning_rate"], "global_batch_size": batch}
     facts |= {key: training[key] for key in ("loss", "epochs", "warmup", "evaluations", "seed")}
-    facts |= {"max_length": model.max_seq_length, "nano": nano, "nano_sets": nano_sets[: 1 if smoke else None]}
-    run_id = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-    checkpoints = output / "checkpoints" / run_id  # another encoder, other data or rates: another run
-    interval = max(1, math.ceil(steps / (1 if smoke else training["evaluations"])))
-    args = CrossEncoderTrainingArguments(
-        output_dir=str(checkpoints),
-        num_train_epochs=training["epochs"],
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=batch // (world * micro),
-        per_device_eval_batch_size=min(micro, 64),
-        learning_rate=size["learning_rate"],
-        warmup_steps=training["warmup"],  # below one it is a share of the steps
-        lr_scheduler_type="linear",
-        bf16=precision == "bf16",
-        use_cpu=not torch.cuda.is_available(),
-        batch_sampler=ShuffledBatches,
-        dataloader_drop_last=world > 1,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        eval_strategy="steps",
-        eval_steps=interval,
-        save_strategy="steps",
-        save_steps=interval,
-        save_total_limit=training["checkpoints"],
-        load_best_model_at_end=options.release == "best",
-        metric_for_best_model=f"eval_{METRIC}",
-        greater_is_better=True,
-        logging_steps=max(1, steps // 100),
-        logging_first_step=True,
-        seed=training["seed"],
-        report_to="none",
-        run_name=f"{about['name']}-{options.size}-{about['version']}",
-    )
+    facts |= {"max_length": model.max_seq_length, "nano": nano, "nano_sets": family["evaluation"]["nano_sets"]}
+    run = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    checkpoints = output / "checkpoints" / run  # another encoder, other data or another rate is another run
+    args = training_arguments(family, world, steps, precision, checkpoints, micro)
+    args.load_best_model_at_end = options.release == "best"
     trainer = CrossEncoderTrainer(
         model=model,
         args=args,
         train_dataset=train,
         eval_dataset=held_out,
         loss=MSELoss(model),
-        evaluator=NanoBEIR(nano, facts["nano_sets"], precision),
+        evaluator=evaluator,
         callbacks=[LogFile()],
     )
 
     # 5. The baseline, before any step; then training, from the last whole checkpoint if there is one
-    resume = last_whole_checkpoint(checkpoints) if main_process or world > 1 else None
+    resume = last_whole_checkpoint(checkpoints)
     baseline_file = checkpoints / "baseline.json"
     if resume and baseline_file.is_file():
-        baseline = json.loads(baseline_file.read_text(encoding="utf-8"))
         log.info("going on from %s", resume)
+        baseline = json.loads(baseline_file.read_text(encoding="utf-8"))
     else:
-        baseline = trainer.evaluate()[f"eval_{METRIC}"]
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        baseline_file.write_text(json.dumps(baseline), encoding="utf-8")
+        # Not trainer.evaluate(): before train() it leaves the model unwrapped, and processes would not share gradients.
+        with distributed_evaluation(model) as mine:
+            baseline = evaluator(model)[METRIC] if mine else 0.0
+        if first:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            baseline_file.write_text(json.dumps(baseline), encoding="utf-8")
     log.info("%d steps of %d pairs on %d process(es), %s, %s", steps, batch, world, precision, facts["attention"])
     begin = time.perf_counter()
     trainer.train(resume_from_checkpoint=resume)
     seconds = time.perf_counter() - begin
-
-    # 6. The model: best or last checkpoint, written whole, read back, and evaluated as it will be used
-    if not trainer.is_world_process_zero():
+    if not first:
         return
+
+    # 6. The model: best or last checkpoint, written whole, read back, and evaluated as people will load it
     save_whole(model, output / "model")
     saved = CrossEncoder(str(output / "model"), device=str(model.device))
     without_padding(saved)
-    score = NanoBEIR(nano, facts["nano_sets"], precision)(saved)[METRIC]
+    score = evaluator(saved)[METRIC]
     history = trainer.state.log_history
     losses = [entry["loss"] for entry in history if "loss" in entry]
     scores = [
@@ -393,13 +409,13 @@ def main() -> None:
         for entry in history
         if f"eval_{METRIC}" in entry
     ]
-    done = steps - (int(resume.rsplit("-", 1)[1]) if resume else 0)
+    resumed_at = int(resume.rsplit("-", 1)[1]) if resume else 0
     measured = {
         "steps": steps,
         "examples": min(len(train) * training["epochs"], steps * batch),
-        "seconds": round(seconds, 1),
-        "pairs_per_second": round(done * batch / seconds, 1) if done else None,  # evaluations included
-        "resumed_at": steps - done,
+        "seconds": round(seconds, 1),  # of this process, evaluations included
+        "pairs_per_second": round((steps - resumed_at) * batch / seconds, 1) if steps > resumed_at else None,
+        "resumed_at": resumed_at,
         "loss_first": losses[0],
         "loss_last": losses[-1],
         "eval_loss": scores[-1]["eval_loss"],
@@ -415,11 +431,10 @@ def main() -> None:
             "head": sum(weight.numel() for module in list(model)[1:] for weight in module.parameters()),
         },
     }
-    facts |= {"processes": world, "micro_batch": micro, "smoke": smoke, "epochs": training["epochs"]}
-    facts |= {"teacher": family["teacher"]["model"], "checkpoints": str(checkpoints)}
+    facts |= {"processes": world, "micro_batch": micro, "smoke": smoke, "teacher": family["teacher"]["model"]}
     write_record(output, about["name"], options.size, measured, facts)
 
-    # 7. One line for programs and for people in a hurry
+    # 7. One line for programs, and for people in a hurry
     delta = score - baseline
     word = "REGRESSION" if delta < 0 else "MARGINAL" if delta < 0.01 else "WIN"
     verdict = f"VERDICT: {word} | score={score:.4f} | baseline={baseline:.4f} | delta={delta:+.4f}"

@@ -1,0 +1,269 @@
+"""The recipe: trains what it says, resumes bit by bit, is the same on two processes, and says what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import CrossEncoder
+
+from recipes import distill
+from release import records
+
+ROOT = Path(__file__).resolve().parent.parent
+WORDS = ["paris", "france", "capital", "egg", "calories", "berlin", "germany", "mars", "planet", "fox", "dog", "river"]
+
+PUBLISHED = {  # encoder, learning rate, global batch
+    "17m": ("jhu-clsp/ettin-encoder-17m", 2.4e-4, 1024),
+    "32m": ("jhu-clsp/ettin-encoder-32m", 1.2e-4, 512),
+    "68m": ("jhu-clsp/ettin-encoder-68m", 3e-5, 256),
+    "150m": ("jhu-clsp/ettin-encoder-150m", 1.5e-5, 192),
+    "400m": ("jhu-clsp/ettin-encoder-400m", 7e-6, 256),
+    "1b": ("jhu-clsp/ettin-encoder-1b", 3e-6, 512),
+}
+FAMILY = """
+sizes.{size} = {{ encoder = "{encoder}", learning_rate = 2e-3, global_batch_size = 8 }}
+family = {{ name = "tiny", title = "Tiny", version = "v1", organization = "local" }}
+teacher = {{ model = "overlap" }}
+data = {{ repository = "tiny-data", validation = "words" }}
+evaluation = {{ nano = "{nano}", nano_sets = ["NanoWords"] }}
+[training]
+loss = "mse"
+epochs = 1
+warmup = 0.03
+precision = "fp32"
+max_length = 64
+evaluations = 3
+checkpoints = 5
+seed = 12
+"""
+
+
+def rows(count: int, seed: int) -> pl.DataFrame:
+    """Pairs of words whose label is their overlap."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def some(size: int) -> list[str]:
+        return [WORDS[i] for i in torch.randperm(len(WORDS), generator=generator)[:size]]
+
+    pairs = [(some(3), some(2 + i % 9)) for i in range(count)]
+    return pl.DataFrame(
+        {
+            "query": [" ".join(query) for query, _ in pairs],
+            "document": [" ".join(document) for _, document in pairs],
+            "label": pl.Series([4.0 * len({*query} & {*document}) + 9 for query, document in pairs], dtype=pl.Float32),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """A folder with a family file, a mixture of two configs, and a collection in NanoBEIR's form."""
+    place = tmp_path_factory.mktemp("recipe")
+    for seed, (config, count) in enumerate([("words", 56), ("more", 40)]):
+        folder = place / "build/tiny/data/mixture" / config
+        folder.mkdir(parents=True)
+        rows(count, seed).write_parquet(folder / "train-00000-of-00001.parquet")
+    rows(16, 9).write_parquet(place / "build/tiny/data/mixture/words/validation-00000-of-00001.parquet")
+    nano = place / "nano"
+    nano.mkdir()
+    texts = rows(20, 5)
+    keys = [f"d{i}" for i in range(20)]
+    tables = {
+        "corpus": {"_id": keys, "text": texts["document"]},
+        "queries": {"_id": ["q0", "q1", "q2"], "text": texts["query"][:3]},
+        "qrels": {"query-id": ["q0", "q1", "q2"], "corpus-id": ["d0", "d1", "d2"]},
+        "bm25": {"query-id": ["q0", "q1", "q2"], "corpus-ids": [keys, keys, keys]},
+    }
+    head = ["---", "configs:"]
+    for name, columns in tables.items():
+        pl.DataFrame(columns).write_parquet(nano / f"{name}.parquet")
+        head += [f"- config_name: {name}", "  data_files:", f"  - {{split: NanoWords, path: {name}.parquet}}"]
+    (nano / "README.md").write_text("\n".join([*head, "---", ""]))
+    (place / "family.toml").write_text(FAMILY.format(size="mini", encoder=encoder, nano=nano))
+    return place
+
+
+@pytest.fixture
+def recipe(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run the recipe's main in `place`, in this process."""
+    monkeypatch.chdir(place)
+
+    def run(*words: str, family: str = "family.toml", size: str = "mini") -> None:
+        monkeypatch.setattr(sys, "argv", ["distill.py", "--family", family, "--size", size, *words])
+        distill.main()
+
+    return run
+
+
+def record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "records/run.json").read_text())
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    files = sorted(folder.glob("**/model.safetensors"))
+    return {f"{file.parent.name}/{name}": tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def step_losses(folder: Path) -> list[float]:
+    return [entry["loss"] for entry in record(folder)["measured"]["log_history"] if "loss" in entry]
+
+
+def test_it_trains_saves_and_records_what_it_saved(place: Path, recipe: Callable[..., None], capsys: Any) -> None:
+    recipe()
+    folder, run = place / "build/tiny/mini", record(place / "build/tiny/mini")
+    measured, subject = run["measured"], run["subject"]
+    last_line = capsys.readouterr().out.strip().splitlines()[-1]
+    assert re.fullmatch(r"VERDICT: (WIN|MARGINAL|REGRESSION) \| score=\S+ \| baseline=\S+ \| delta=\S+", last_line)
+    assert f"score={measured['score']:.4f}" in last_line
+    assert (measured["steps"], measured["examples"], subject["data_rows"]) == (12, 96, 96)
+    assert subject["configs"] == {"more": 40, "words": 56}
+    assert measured["loss_last"] < measured["loss_first"]
+    assert [entry["step"] for entry in measured["checkpoints"]] == [4, 8, 12]
+    assert measured["best"]["score"] == max(entry["score"] for entry in measured["checkpoints"])
+    assert measured["score"] == pytest.approx(measured["best"]["score"])
+    assert run["model_sha256"] == records.model_hash(folder / "model")
+    assert "step 12" in (folder / "train.log").read_text()
+
+    model = CrossEncoder(str(folder / "model"), device="cpu")
+    assert isinstance(model.activation_fn, torch.nn.Identity)
+    assert model.keep_in_fp32_modules == ["4.linear"]
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    best = CrossEncoder(str(next(folder.glob(f"checkpoints/*/checkpoint-{measured['best']['step']}"))), device="cpu")
+    assert model.predict([("paris fox", "fox")]) == best.predict([("paris fox", "fox")])
+
+
+def test_cut_off_and_run_again_gives_the_same_weights(place: Path, recipe: Callable[..., None]) -> None:
+    whole, again = place / "whole", place / "again"
+    recipe("--output", str(whole), "--release", "last")
+    shutil.copytree(whole / "checkpoints", again / "checkpoints")
+    run = next((again / "checkpoints").iterdir())
+    shutil.rmtree(run / "checkpoint-12")
+    (run / "checkpoint-8/trainer_state.json").write_text('{"half a')  # as a crash while writing leaves it
+    recipe("--output", str(again), "--release", "last")
+    assert record(again)["measured"]["resumed_at"] == 4
+    assert step_losses(again) == step_losses(whole)
+    expected, found = weights(whole / "model"), weights(again / "model")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_finished_run_does_nothing_twice_and_other_data_is_another_run(
+    place: Path, recipe: Callable[..., None], tmp_path: Path
+) -> None:
+    recipe("--output", str(tmp_path))
+    before = weights(tmp_path / "model")
+    recipe("--output", str(tmp_path))
+    assert record(tmp_path)["measured"]["resumed_at"] == 12
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(tmp_path / "model").items())
+    fewer = tmp_path / "fewer"
+    shutil.copytree(place / "build/tiny/data/mixture/words", fewer / "words")
+    recipe("--output", str(tmp_path), "--data", str(fewer))
+    assert (record(tmp_path)["measured"]["resumed_at"], record(tmp_path)["measured"]["steps"]) == (0, 7)
+
+
+def test_small_passes_make_the_same_steps(place: Path, recipe: Callable[..., None]) -> None:
+    recipe("--output", str(place / "one"))
+    recipe("--output", str(place / "four"), "--micro-batch", "2")
+    assert step_losses(place / "four") == pytest.approx(step_losses(place / "one"), rel=1e-3)
+
+
+def command(place: Path, *launch: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the recipe in a process of its own."""
+    words = [sys.executable, *launch, "--family", "family.toml", "--size", "mini", "--output", "out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "", **environment}
+    return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True)
+
+
+def test_two_processes_give_the_losses_of_one(place: Path, recipe: Callable[..., None]) -> None:
+    recipe("--output", str(place / "alone"))
+    script = str(ROOT / "recipes/distill.py")
+    done = command(place, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = record(place / "out")
+    assert (run["subject"]["processes"], run["subject"]["micro_batch"]) == (2, 4)
+    assert step_losses(place / "out") == pytest.approx(step_losses(place / "alone"), rel=1e-3)
+
+
+def test_copied_out_of_the_project_it_runs_with_its_family_file(place: Path, tmp_path: Path) -> None:
+    away = tmp_path / "somewhere/else"
+    shutil.copytree(place / "build/tiny/data", away / "build/tiny/data")
+    shutil.copy(place / "family.toml", away)
+    shutil.copy(ROOT / "recipes/distill.py", away)
+    done = command(away, "distill.py", SMOKE_TEST="1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip().splitlines()[-1].startswith("VERDICT: ")
+    assert record(away / "out")["subject"]["attention"] == "sdpa"
+    assert record(away / "out").keys() == asdict(records.Record("run", "", "", "", {})).keys()
+
+
+@pytest.mark.parametrize("size", ["17m", "32m", "68m", "150m", "400m", "1b"])
+def test_every_ettin_size_is_trained_as_published(size: str, tmp_path: Path) -> None:
+    encoder, rate, batch = PUBLISHED[size]
+    family = distill.read_family(ROOT / "recipes/ettin.toml", size)
+    for world in (1, 8, 32):
+        args = distill.training_arguments(family, world, 140_033, "bf16", tmp_path, batch // world)
+        assert args.per_device_train_batch_size * args.gradient_accumulation_steps * world == batch
+        assert args.learning_rate == rate
+    assert family["size"]["encoder"] == encoder
+    assert (args.num_train_epochs, args.lr_scheduler_type, args.seed) == (1, "linear", 12)
+    assert args.get_warmup_steps(1000) == 30
+    assert (args.eval_steps, args.save_steps) == (7002, 7002)  # every 5 %
+    assert (args.save_total_limit, args.load_best_model_at_end, args.bf16) == (5, True, True)
+    assert args.metric_for_best_model == "eval_NanoBEIR_R100_mean_ndcg@10"
+    assert (family["training"]["max_length"], family["training"]["loss"]) == (8192, "mse")
+    assert len(family["evaluation"]["nano_sets"]) == 13
+
+
+def test_batches_are_a_seeded_shuffle_of_every_row() -> None:
+    def order(seed: int, drop: bool = False, epoch: int = 0) -> list[list[int]]:
+        batches = distill.ShuffledBatches(range(103), batch_size=10, drop_last=drop, seed=seed)  # ty: ignore
+        batches.set_epoch(epoch)
+        assert len(list(batches)) == len(batches)
+        return list(batches)
+
+    assert sorted(row for batch in order(1) for row in batch) == list(range(103))
+    assert order(1) == order(1) != order(2)
+    assert order(1, epoch=1) != order(1)
+    assert order(1, drop=True) == order(1)[:-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "keywords", "message"),
+    [
+        ([], {"size": "huge"}, "unknown size 'huge'"),
+        ([], {"family": "no.toml"}, "no family file"),
+        ([], {"family": "broken.toml"}, "not a family file"),
+        (["--data", "empty"], {}, "no training data"),
+        (["--data", "nobody/nothing"], {}, "no training data"),
+        (["--data", "columns"], {}, "no column label"),
+        (["--encoder", "nobody/nothing"], {}, "cannot load the encoder 'nobody/nothing'"),
+        (["--micro-batch", "3"], {}, "does not divide"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_is_missing_is_said_in_one_line(
+    place: Path, recipe: Callable[..., None], words: list[str], keywords: dict[str, str], message: str
+) -> None:
+    (place / "empty").mkdir(exist_ok=True)
+    (place / "broken.toml").write_text("[family\n")
+    (place / "columns/words").mkdir(parents=True, exist_ok=True)
+    rows(8, 1).drop("label").write_parquet(place / "columns/words/train-0.parquet")
+    with pytest.raises(SystemExit) as stopped:
+        recipe("--output", str(place / "bad"), *words, **keywords)
+    said = str(stopped.value)
+    assert message in said
+    assert "; to mend it: " in said and "\n" not in said
+    assert not (place / "bad/model").exists()
