@@ -141,6 +141,13 @@ class Collections:
         with self.change(slug) as draft:
             draft["items"].remove(_item(draft, object_id))
 
+    def forget(self, item_type: str, item_id: str) -> None:
+        """Take an item out of every collection, as when its repo is deleted."""
+        for slug, value in list(self._all.items()):
+            for item in value["items"]:
+                if (item["id"], item["type"]) == (item_id, item_type):
+                    self.delete_item(slug, item["_id"])
+
     def _save(self, value: dict[str, Any]) -> None:
         value["lastUpdated"] = now()
         write_json(self._file(value["slug"]), value)

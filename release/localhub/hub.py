@@ -140,6 +140,7 @@ class Hub:
         with self._lock, repo.lock, self.store.scratch() as trash:
             repo.folder.rename(trash)
             self._repos.pop((repo.kind, repo.id), None)
+            self.collections.forget(repo.kind, repo.id)
             shutil.rmtree(trash)
 
     def content(self, sha256: str) -> Content | None:

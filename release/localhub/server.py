@@ -82,7 +82,7 @@ def running_hub(
     lines = [f"{account.name}:{account.token}:{','.join(account.organizations)}:{account.role}" for account in who]
     root.mkdir(parents=True, exist_ok=True)
     (root / "endpoint").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "release.localhub", "--root", str(root)] + ["--testing"] * testing
+    command = [sys.executable, "-m", "release", "hub", "--port", "0", "--root", str(root)] + ["--testing"] * testing
     source = Path(__file__).parents[2]
     path = os.pathsep.join(filter(None, [str(source), os.environ.get("PYTHONPATH", "")]))
     # The tokens travel in the environment: everybody on the machine can read a command line.
