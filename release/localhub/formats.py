@@ -166,7 +166,9 @@ def xorb_hash(hashes: Sequence[bytes], sizes: Sequence[int]) -> str:
 
 
 def file_hash(hashes: Sequence[bytes], sizes: Sequence[int]) -> str:
-    """The Xet name of the file that consists of chunks of these hashes and sizes."""
+    """The Xet name of the file that consists of chunks of these hashes and sizes; zeros for an empty file."""
+    if not hashes:
+        return "0" * 64
     return hash_text(keyed_hashes(FILE_KEY, [_merkle_root(hashes, sizes)])[0])
 
 
