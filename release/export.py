@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from release import console, forms, records
+from release import console, forms, options, records
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import sha256_folder, write_json
@@ -37,7 +37,7 @@ MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Dense")
 EXTERNAL_DATA = 1_900_000_000  # a protobuf file cannot pass 2 GiB: beyond this the ONNX weights lie beside the graph
 
 
-def command(family: Path, size: str) -> None:
+def command(size: options.Size, family: options.Family = options.ETTIN) -> None:
     """Export one trained model in every form and compare each with it."""
     record = export(load(family), size)
     rows = [

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import hashlib
 import inspect
 import json
 import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
+import pytest
 
-from release import records
+from release import export, records
 from release.family import Family, load
 
 DEMO = Path(__file__).resolve().parent.parent / "recipes/demo.toml"
@@ -40,17 +46,33 @@ def docstrings() -> list[tuple[str, str]]:
     return sorted(pairs.items())
 
 
-def write_mixture(folder: Path) -> None:
-    """`data/mixture` with one config and two splits; labels are word overlaps."""
+def write_mixture(data: Path) -> None:
+    """`data/mixture` with one config of two splits, and its manifest; labels are word overlaps."""
     rows = docstrings()
     labels = [float(len(set(query.split()) & set(document.split()))) for query, document in rows]
-    shards = {}
-    for split, part in (("train", slice(0, None)), ("validation", slice(0, 80))):
-        path = folder / "mixture/docstrings" / f"{split}-00000-of-00001.parquet"
+    shards = []
+    for split, part in (("train", slice(80, None)), ("validation", slice(0, 80))):
+        path = data / "mixture/docstrings" / f"{split}-00000-of-00001.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        columns = {"query": [row[0] for row in rows[part]], "document": [row[1] for row in rows[part]]}
-        parquet.write_table(pa.table(columns | {"label": pa.array(labels[part], pa.float32())}), path)
-        shards[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        columns: dict[str, Any] = {"query": [row[0] for row in rows[part]], "document": [row[1] for row in rows[part]]}
+        columns["label"] = pa.array(labels[part], pa.float32())
+        parquet.write_table(pa.table(columns), path)
+        found = {"name": path.name, "split": split, "rows": len(labels[part]), "bytes": path.stat().st_size}
+        shards.append(found | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+    entry = {
+        "source": {"kind": "docstrings"},
+        "license": "other",
+        "license_link": None,
+        "license_note": "docstrings keep the licences of their packages",
+        "cap": None,
+        "overlaps_declared": [],
+        "overlap": {"docstrings": {"queries": 1, "documents": 2, "query_share": 0.01, "document_share": 0.02}},
+        "packages": {"numpy": "2.0.0"},
+        "label": {"min": min(labels), "max": max(labels), "mean": sum(labels) / len(labels)},
+        "shards": shards,
+    }
+    manifest = {"name": "docstring-reranker-data", "title": "Docstrings", "configs": {"docstrings": entry}}
+    (data / "mixture/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def write_model(folder: Path, reranker: Path) -> str:
@@ -59,6 +81,108 @@ def write_model(folder: Path, reranker: Path) -> str:
     return records.model_hash(folder / "model")
 
 
-def manifest(folder: Path) -> dict[str, Any]:
-    """The mixture's manifest."""
-    return json.loads((folder / "mixture/manifest.json").read_text(encoding="utf-8"))
+def row(stage: str, first: float, reranked: float, low: float, high: float) -> dict[str, Any]:
+    """One row of the record "evaluate"."""
+    quality = {"first_stage": first, "reranked": reranked, "gain": reranked - first, "ci_low": low, "ci_high": high}
+    return {
+        "task": "docstrings",
+        "task_revision": "0" * 40,
+        "first_stage": stage,
+        "top_k": 50,
+        "ndcg@10": quality | {"oracle": 0.91357},
+        "recall@50": 0.87531,
+        "helped": 123,
+        "hurt": 45,
+        "equal": 332,
+        "queries": 500,
+        "pairs": 25_000,
+        "in_domain": False,
+        "seconds": 12.5,
+    }
+
+
+def measurements() -> dict[str, dict[str, Any]]:
+    """`measured` of each record that the card needs beside the export's, with odd figures that are easy to find."""
+    rows = [
+        row("bm25", 0.57913, 0.60127, 0.00811, 0.03619),
+        row("sentence-transformers/all-MiniLM-L6-v2", 0.61234, 0.60911, -0.01512, 0.00866),
+    ]
+    mean = {"first_stage": 0.59574, "reranked": 0.60519, "gain": 0.00945, "ci_low": -0.00213, "ci_high": 0.0209}
+    mean |= {"oracle": 0.91357, "rows": 2, "queries": 1000}
+    setting = {"name": "fp32, unpadded", "dtype": "float32", "attention": "unpadded", "padded": False, "batch": 64}
+    setting |= {"pairs_per_second": 432.1, "peak_memory_mb": 876.5, "max_score_difference": 0.0}
+    return {
+        "run": {
+            "steps": 617,
+            "examples": 39_488,
+            "seconds": 283.4,
+            "pairs_per_second": 139.3,
+            "released": "best",
+            "parameters": {"encoder": 4_123_456, "head": 66_305},
+        },
+        "evaluate": {
+            "tasks": rows,
+            "mean": {"all": mean},
+            "teacher": [row("bm25", 0.57913, 0.64321, 0.05, 0.08)],
+            "nano": {"sets": {"NanoDocstrings": 0.7123}, "mean": 0.7123, "base": 0.5, "protocol": "100 candidates"},
+            "calibration": {
+                "temperature": 0.813,
+                "offset": 1.29,
+                "pairs_fitted": 500,
+                "pairs_measured": 501,
+                "brier": 0.0321,
+                "brier_sigmoid": 0.0987,
+                "brier_constant": 0.0654,
+            },
+        },
+        "speed": {"best": setting, "settings": [setting], "latency": [], "lengths": {}, "pairs": 2_048},
+    }
+
+
+def write_records(found: Family, sha256: str) -> None:
+    """The records "data", "run", "evaluate" and "speed" of the embedded family's only size."""
+    folder = found.folder(SIZE)
+    manifest = found.build / "data/mixture/manifest.json"
+    subject = {
+        "encoder": "recipes/encoder",
+        "data": str(manifest.parent),
+        "data_revision": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        "learning_rate": 4e-4,
+        "global_batch_size": 64,
+        "warmup": 0.03,
+        "precision": "bf16",
+        "max_length": 256,
+    }
+    name = found.about.name
+    records.write(records.new("data", family=name, measured={"rows": 100}), found.build / "records")
+    for kind, measured in measurements().items():
+        of = records.new(kind, family=name, size=SIZE, model_sha256=sha256, measured=measured, subject=subject)
+        records.write(of, folder / "records")
+
+
+@functools.cache
+def template(reranker: Path) -> Path:
+    """A folder with everything up to the records, made once per process: exporting takes seconds."""
+    root = Path(tempfile.mkdtemp(prefix="built-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    with contextlib.chdir(root):
+        found = family()
+        write_mixture(found.build / "data")
+        write_records(found, write_model(found.folder(SIZE), reranker))
+        export.export(found, SIZE)
+    return root
+
+
+def workspace(folder: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    """A copy of the template as the working folder; returns the family whose build folder it holds."""
+    shutil.copytree(template(reranker), folder, dirs_exist_ok=True)
+    monkeypatch.chdir(folder)
+    return family()
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a JSON file in place, through a new file: staged folders share their files with the build folder."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    change(value)
+    path.unlink()
+    path.write_text(json.dumps(value), encoding="utf-8")

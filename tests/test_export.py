@@ -13,16 +13,9 @@ from tests import built
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
-    """A build folder with an exported model."""
-    root = tmp_path_factory.mktemp("exported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        family = built.family()
-        built.write_mixture(family.build / "data")
-        built.write_model(family.folder(built.SIZE), reranker)
-        export.export(family, built.SIZE)
-    return root / family.folder(built.SIZE)
+def folder(reranker: Path) -> Path:
+    """What belongs to one size in a build folder, with an exported model."""
+    return built.template(reranker) / built.family().folder(built.SIZE)
 
 
 def test_every_form_scores_like_the_trained_model(folder: Path) -> None:

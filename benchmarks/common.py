@@ -1,0 +1,105 @@
+"""What both benchmarks share: a model of the smallest published shape, natural text, and fair rounds."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from sentence_transformers import CrossEncoder
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import ModernBertConfig, ModernBertModel, PreTrainedTokenizerFast
+
+from recipes.docstrings import pairs
+
+MAX_LENGTH = 512
+SHAPE_17M = {
+    "vocab_size": 50368,
+    "hidden_size": 256,
+    "intermediate_size": 384,
+    "num_hidden_layers": 7,
+    "num_attention_heads": 4,
+    "local_attention": 128,
+    "global_attn_every_n_layers": 3,
+    "max_position_embeddings": 7999,
+}
+SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
+
+
+def natural_pairs(count: int, seed: int = 12) -> list[tuple[str, str]]:
+    """Docstrings of the standard library and torch as (summary, body), in a seeded order: text of natural lengths."""
+    found = pairs(("stdlib", "torch"), workers=1)
+    order = np.random.default_rng(seed).permutation(len(found))[:count]
+    return [(found[index].summary, found[index].body) for index in order]
+
+
+def tokenizer(texts: list[str], folder: Path) -> None:
+    """Train a byte-level BPE of 16,384 tokens on `texts` and save it, so that lengths in tokens are natural too."""
+    bpe = Tokenizer(models.BPE(unk_token="[UNK]"))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=16384, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(texts, trainer)
+    ends = [(token, bpe.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    bpe.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends
+    )
+    names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL}
+    PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        model_max_length=MAX_LENGTH,
+        model_input_names=["input_ids", "attention_mask"],
+        **names,
+    ).save_pretrained(folder)
+
+
+def write_encoder(folder: Path, texts: list[str]) -> None:
+    """An encoder of the 17m shape with random weights (seed 12) and a tokenizer for `texts`."""
+    tokenizer(texts, folder)
+    torch.manual_seed(12)
+    ids = {f"{token}_token_id": index for token, index in [("cls", 1), ("sep", 2), ("pad", 3), ("bos", 1), ("eos", 2)]}
+    ModernBertModel(ModernBertConfig(**SHAPE_17M, **ids, initializer_range=0.04)).save_pretrained(folder)
+
+
+def reranker(encoder: Path) -> CrossEncoder:
+    """The recipe's modular CrossEncoder with a random head (seed 12), as Sentence Transformers runs it by default."""
+    torch.manual_seed(12)
+    transformer = Transformer(str(encoder), processor_kwargs={"model_max_length": MAX_LENGTH})
+    width = transformer.get_embedding_dimension()
+    modules = [
+        transformer,
+        Pooling(width, pooling_mode="cls"),
+        Dense(width, width, bias=False, activation_function=torch.nn.GELU()),
+        LayerNorm(width),
+        Dense(width, 1, activation_function=torch.nn.Identity(), module_output_name="scores"),
+    ]
+    return CrossEncoder(
+        modules=modules, activation_fn=torch.nn.Identity(), keep_in_fp32_modules=["4.linear"], device="cpu"
+    )
+
+
+def rounds(sides: dict[str, Callable[[], None]], count: int) -> dict[str, list[float]]:
+    """Time every side once per round, in turns, so that what else the machine does hits all of them; seconds."""
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(count):
+        for name, work in sides.items():
+            begin = time.perf_counter()
+            work()
+            taken[name].append(time.perf_counter() - begin)
+    return taken
+
+
+def ratio(theirs: list[float], ours: list[float]) -> float:
+    """How many times faster: the median over the rounds of their time by ours."""
+    return statistics.median(slow / fast for slow, fast in zip(theirs, ours, strict=True))

@@ -1,0 +1,295 @@
+"""From a declaration to the pairs of a training mixture: `python -m recipes.mix --family recipes/demo.toml`.
+
+Each config of the declaration becomes a folder of parquet shards under build/<family>/data/pairs, with a manifest of what was read,
+left out and why. A finished config is not made again while its declaration and source stay the same. The embedded default's
+evaluation sets are made here too, from objects that no training pair contains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from recipes import declare, shards, sources
+from recipes.declare import Config, Declaration, refuse
+from recipes.overlap import Index
+
+if TYPE_CHECKING:
+    from release.family import Family
+
+UNKNOWN = "unknown until fetched"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The queries and documents of an evaluation set, as an index that finds near-duplicates of them."""
+
+    queries: Index
+    documents: Index
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the command line, run, and print errors for people as one line."""
+    from release.errors import ReleaseError
+
+    parser = argparse.ArgumentParser(prog="python -m recipes.mix", description=__doc__.splitlines()[0])
+    parser.add_argument("--family", type=Path, required=True, help="a family file, such as recipes/demo.toml")
+    parser.add_argument("--config", action="append", help="only this config (may be given several times)")
+    parser.add_argument("--drop-overlap", action="store_true", help="leave out near-duplicates of evaluation texts")
+    parser.add_argument("--plan", action="store_true", help="print what is declared, fetch and write nothing")
+    words = parser.parse_args(argv)
+    try:
+        from release.family import load
+
+        family = load(words.family)
+        declaration = declare.load(family.data.declaration)
+        if words.plan:
+            print_plan(declaration)
+        else:
+            run(family, declaration, only=words.config, drop_overlap=words.drop_overlap)
+    except ReleaseError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("error: stopped by hand; to mend it: run the same command again, finished configs are kept")
+
+
+def run(family: Family, declaration: Declaration, *, only: list[str] | None = None, drop_overlap: bool = False) -> Path:
+    """Make the pairs of all configs (or `only` some) under the family's build folder; returns the manifest's path.
+
+    Raises:
+        ReleaseError: A source is missing or wrong. Configs that were finished before stay; nothing else is left behind.
+    """
+    from release.files import only_one, write_json
+
+    names = list(declaration.configs)
+    for name in only or []:
+        if name not in declaration.configs:
+            refuse(f"unknown config {name!r}", where=str(declaration.path), mend=f"one of {', '.join(names)}")
+    folder = family.build / "data"
+    with only_one(folder):
+        manifests = {}
+        for name in only or names:
+            config = declaration.configs[name]
+            if config.source.kind == "docstrings":
+                manifests[name] = docstrings_config(config, declaration, folder, drop_overlap)
+            else:
+                manifests[name] = stream_config(config, declaration, folder / "pairs", drop_overlap)
+        manifest = {
+            "name": declaration.name,
+            "title": declaration.title,
+            "seed": declaration.seed,
+            "declaration": declaration.path.name,
+            "declaration_sha256": hashlib.sha256(declaration.path.read_bytes()).hexdigest(),
+            "configs": manifests,
+        }
+        path = write_json(folder / "pairs" / "manifest.json", manifest)
+    rows = sum(sum(shard["rows"] for shard in entry["shards"]) for entry in manifests.values())
+    print(f"mix: {rows:,} pairs in {len(manifests)} config{'s' * (len(manifests) > 1)} -> {folder / 'pairs'}")
+    return path
+
+
+# --- One config -------------------------------------------------------------------------------------------------------
+
+
+def stream_config(config: Config, declaration: Declaration, pairs: Path, drop_overlap: bool) -> dict[str, Any]:
+    """Stream one config's source through filters, cap and held-out split into its shards; returns its manifest."""
+    opened = sources.open_source(config)
+    key = _key(config, declaration, opened.revision, drop_overlap)
+    if done := _finished(pairs / config.name, key):
+        return done
+    cap = config.cap.rows if config.cap else opened.kept
+    if cap > opened.kept:
+        refuse(
+            f"the cap of {cap:,} rows is larger than the {opened.kept:,} that the source gives",
+            where=f"{declaration.path} config {config.name}, key cap.rows",
+            mend=f"lower it to {opened.kept} or remove it",
+        )
+    dropped = opened.dropped | ({"cap": opened.kept - cap} if cap < opened.kept else {})
+    stream = _capped(opened.tables(), opened.kept, cap, config, declaration.seed)
+    facts = {"rows_in": opened.rows, "dropped": dropped, "revision": opened.revision, "overlap": {}}
+    return _write_config(config, declaration, pairs, stream, cap, facts, key)
+
+
+def docstrings_config(config: Config, declaration: Declaration, folder: Path, drop_overlap: bool) -> dict[str, Any]:
+    """The embedded default: training pairs, evaluation collection and Nano set from installed packages' docstrings."""
+    from recipes import docstrings, mining
+
+    assert config.candidates is not None  # the checker sees to it
+    installed = {package: mining.version_of(package) for package in docstrings.PACKAGES}
+    found = {package: version for package, version in installed.items() if version}
+    revision = ", ".join(f"{package} {version}" for package, version in found.items())
+    key = _key(config, declaration, revision + mining.code_hash(), drop_overlap)
+    if (done := _finished(folder / "pairs" / config.name, key)) and mining.present(folder, done["evaluation_files"]):
+        return done
+    objects = mining.divide(docstrings.pairs(), config.candidates, declaration.evaluation, declaration.seed)
+    held_out = config.held_out.rows if config.held_out else 0
+    rows = mining.training_rows(objects.training, config.candidates, held_out, declaration.seed)
+    table = shards.tables(rows)
+    files, texts = {}, {}
+    if plan := declaration.evaluation:
+        files |= mining.write_files(folder, mining.collection_files(objects.collection, plan.collection), f"collections/{plan.collection.name}")
+        files |= mining.write_files(folder, mining.nano_files(objects.nano, plan.nano), "nano")
+        texts = {
+            plan.collection.name: _texts(objects.collection, plan.collection.queries),
+            plan.nano.name: _texts(objects.nano, plan.nano.queries),
+        }
+    overlap, repeated = measure_overlap(table, texts)
+    dropped = {}
+    if drop_overlap and repeated.any():
+        table, dropped = table.filter(pa.array(~repeated)), {"overlap": int(repeated.sum())}
+    facts = {"rows_in": len(rows), "dropped": dropped, "revision": revision, "overlap": overlap}
+    facts |= {"evaluation_files": files, "packages": found}
+    return _write_config(config, declaration, folder / "pairs", iter([table]), table.num_rows, facts, key)
+
+
+def _texts(objects: list[Any], queries: int) -> Texts:
+    return Texts(Index([pair.summary for pair in objects[:queries]]), Index([pair.body for pair in objects]))
+
+
+def measure_overlap(table: pa.Table, evaluation: dict[str, Texts]) -> tuple[dict[str, Any], np.ndarray]:
+    """Exact and near-duplicates of evaluation texts among the rows' distinct queries and documents.
+
+    Returns:
+        set -> {queries, documents (distinct texts that repeat one of the set), query_share, document_share}, and which rows
+        hold such a text: bool of shape (rows,)
+    """
+    report: dict[str, Any] = {}
+    repeated = np.zeros(table.num_rows, bool)
+    columns = {name: table[name].combine_chunks().dictionary_encode() for name in ("query", "document")}
+    for task, texts in evaluation.items():
+        report[task] = {}
+        for name, index in (("query", texts.queries), ("document", texts.documents)):
+            distinct = columns[name].dictionary.to_pylist()
+            found = index.repeats(distinct)
+            repeated |= found[columns[name].indices.to_numpy()]
+            plural = "queries" if name == "query" else "documents"
+            report[task] |= {plural: int(found.sum()), f"{name}_share": round(float(found.mean()), 6)}
+    return report, repeated
+
+
+def _capped(tables: Iterator[pa.Table], total: int, cap: int, config: Config, seed: int) -> Iterator[pa.Table]:
+    """Exactly `cap` of the `total` rows of a stream, uniformly at random or the first ones, in constant memory."""
+    if cap == total:
+        yield from tables
+        return
+    name = int.from_bytes(hashlib.sha256(config.name.encode()).digest()[:8], "big")
+    draw = np.random.default_rng([seed, name])
+    first = config.cap is not None and config.cap.draw == "first"
+    for table in tables:
+        rows = table.num_rows
+        if first:
+            keep = np.arange(min(cap, rows))
+        else:  # how many of the remaining picks fall into this table, then which rows they are
+            hits = int(draw.hypergeometric(rows, total - rows, cap)) if total > rows else cap
+            keep = np.sort(draw.choice(rows, hits, replace=False))
+        total, cap = total - rows, cap - len(keep)
+        if len(keep):
+            yield table.take(pa.array(keep))
+        if not cap:
+            return
+
+
+def _write_config(
+    config: Config, declaration: Declaration, pairs: Path, stream: Iterator[pa.Table], rows: int, facts: dict[str, Any], key: str
+) -> dict[str, Any]:
+    """Write the stream as shards into a folder of its own, which takes the config's place when it is whole."""
+    from release.console import Bar
+    from release.files import write_json
+
+    final, making = pairs / config.name, pairs / f".{config.name}.making"
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
+    held = config.held_out.rows if config.held_out else 0
+    if held >= rows:
+        refuse(f"{held} rows are held out of {rows}", where=f"config {config.name}, key held_out.rows", mend="lower it")
+    schema = sources.schema(config)
+    writers = {"train": shards.SplitWriter(making, "train", schema, declaration.shard_rows)}
+    if config.held_out:
+        writers[config.held_out.split] = shards.SplitWriter(making, config.held_out.split, schema, declaration.shard_rows)
+    seen = 0
+    try:
+        with Bar(f"mix: {config.name}", rows) as bar:
+            for table in stream:
+                before = max(min(rows - held - seen, table.num_rows), 0)
+                if before:
+                    writers["train"].write(table.slice(0, before))
+                if before < table.num_rows and config.held_out:
+                    writers[config.held_out.split].write(table.slice(before))
+                seen += table.num_rows
+                bar.advance(table.num_rows)
+        found = [shard.as_dict() for writer in writers.values() for shard in writer.close()]
+        if seen != rows:
+            refuse(f"{seen:,} rows came where {rows:,} were counted", where=f"config {config.name}", mend="run it again")
+        manifest = {"key": key, **describe(config), **facts, "shards": found}
+        write_json(making / "manifest.json", manifest)
+        shutil.rmtree(final, ignore_errors=True)
+        making.rename(final)
+    except (OSError, pa.ArrowInvalid) as error:
+        refuse(f"cannot read or write ({str(error).splitlines()[0][:200]})", where=f"config {config.name}", mend="free some space or mend the source")
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return manifest
+
+
+def describe(config: Config) -> dict[str, Any]:
+    """What the declaration says of a config, for manifests and cards."""
+    return {
+        "source": {key: value for key, value in asdict(config.source).items() if value is not None},
+        "license": config.license,
+        "license_link": config.license_link,
+        "license_note": config.license_note,
+        "labels": config.labels,
+        "cap": asdict(config.cap) if config.cap else None,
+        "candidates": asdict(config.candidates) if config.candidates else None,
+        "sampling": asdict(config.sampling) | {"band": list(config.sampling.band)} if config.sampling else None,
+        "held_out": asdict(config.held_out) if config.held_out else None,
+        "overlaps_declared": list(config.overlaps) if config.overlaps is not None else None,
+    }
+
+
+def _key(config: Config, declaration: Declaration, revision: str, drop_overlap: bool) -> str:
+    """Names all that decides a config's rows; a finished config with the same key is not made again."""
+    parts = [asdict(replace(config, rows=None)), declaration.seed, declaration.shard_rows, revision, drop_overlap]
+    if config.source.kind == "docstrings" and declaration.evaluation:
+        parts.append(asdict(declaration.evaluation))
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _finished(folder: Path, key: str) -> dict[str, Any] | None:
+    """The manifest of a config that was made with this key and whose shards all stand there with their sizes."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        whole = all((folder / shard["name"]).stat().st_size == shard["bytes"] for shard in manifest["shards"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return manifest if whole and manifest.get("key") == key else None
+
+
+# --- The plan ---------------------------------------------------------------------------------------------------------
+
+
+def print_plan(declaration: Declaration) -> None:
+    """Print the declared configs: rows, licence, cap, overlaps, and `unknown until fetched` for the rest."""
+    from release.console import table
+
+    rows = []
+    for config in declaration.configs.values():
+        known = f"{config.cap.rows:,} (cap)" if config.cap else f"{config.rows:,}" if config.rows else UNKNOWN
+        licence = UNKNOWN if config.license == "unknown" else config.license
+        overlaps = UNKNOWN if config.overlaps is None else ", ".join(config.overlaps) or "none declared"
+        rows.append([config.name, config.source.place, known, UNKNOWN, licence, overlaps])
+    table(f"{declaration.title}: {len(rows)} configs", ["config", "source", "rows", "bytes", "licence", "same origin as"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""A map from raw logits to 0-1 that leaves every ranking as it is: logistic, with a temperature and an offset.
+
+The plain sigmoid saturates on raw teacher-scale logits (10.8 and 8.6 are both 1.0 in bf16), and people ask for 0-1.
+The target is what the teacher thinks, the sigmoid of its logit. It is not a probability that people judged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from release.family import Family
+from release.rerankers import Reranker, predict_sorted
+
+LIMIT = 5000  # validation pairs used; the split of the published data has as many
+_BINS = 10
+_ROUNDS = 100
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """The logistic function without overflow, for any shape."""
+    return 0.5 * (1 + np.tanh(values / 2))
+
+
+def fit(scores: np.ndarray, targets: np.ndarray) -> tuple[float, float] | None:
+    """Temperature and offset so that sigmoid((score - offset) / temperature) comes nearest to `targets` (0 to 1).
+
+    Newton's method on the cross-entropy of two parameters. None where no rising map fits, because the scores say
+    nothing about the targets.
+    """
+    slope, shift = 1.0 / max(float(scores.std()), 1e-6), -float(scores.mean()) / max(float(scores.std()), 1e-6)
+    inputs = np.stack([scores, np.ones_like(scores)], axis=1).astype(np.float64)
+    weights = np.array([slope, shift])
+    for _ in range(_ROUNDS):
+        guessed = sigmoid(inputs @ weights)
+        gradient = inputs.T @ (guessed - targets)
+        curvature = (inputs * (guessed * (1 - guessed))[:, None]).T @ inputs + 1e-6 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        weights = weights - step
+        if np.abs(step).max() < 1e-9:
+            break
+    if not np.isfinite(weights).all() or weights[0] <= 1e-9:
+        return None
+    return float(1 / weights[0]), float(-weights[1] / weights[0])
+
+
+def measure(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Fit on the even rows, measure on the odd ones.
+
+    Args:
+        scores, labels: Raw logits of model and teacher for the same pairs, shape (pairs,).
+
+    Returns:
+        temperature and offset (None where nothing fits), Brier scores of the map, of the plain sigmoid and of a
+        constant, and the reliability table: per bin, the mean said, the mean of the target, the pairs.
+    """
+    targets = sigmoid(labels.astype(np.float64))
+    scores = scores.astype(np.float64)
+    fitted = fit(scores[::2], targets[::2])
+    held, aim = scores[1::2], targets[1::2]
+    result: dict[str, Any] = {
+        "target": "sigmoid of the teacher's logit",
+        "pairs_fitted": len(scores[::2]),
+        "pairs_measured": len(held),
+        "temperature": None,
+        "offset": None,
+        "brier": None,
+        "brier_sigmoid": float(np.mean((sigmoid(held) - aim) ** 2)),
+        "brier_constant": float(np.mean((targets[::2].mean() - aim) ** 2)),
+        "reliability": [],
+    }
+    if fitted is not None:
+        temperature, offset = fitted
+        said = sigmoid((held - offset) / temperature)
+        result |= {"temperature": temperature, "offset": offset, "brier": float(np.mean((said - aim) ** 2))}
+        result["reliability"] = _reliability(said, aim)
+    return result
+
+
+def _reliability(said: np.ndarray, aim: np.ndarray) -> list[dict[str, Any]]:
+    places = np.minimum((said * _BINS).astype(int), _BINS - 1)
+    return [
+        {"said": float(said[places == bin].mean()), "target": float(aim[places == bin].mean()), "pairs": int(count)}
+        for bin, count in enumerate(np.bincount(places, minlength=_BINS))
+        if count
+    ]
+
+
+def calibrate(reranker: Reranker, family: Family) -> dict[str, Any] | None:
+    """Calibrate on the mixture's held-out, teacher-labelled pairs; None where the family has no such split here."""
+    found = validation_pairs(family)
+    if found is None:
+        return None
+    pairs, labels = found
+    return measure(predict_sorted(reranker, pairs), labels)
+
+
+def validation_pairs(family: Family) -> tuple[list[tuple[str, str]], np.ndarray] | None:
+    """The first `LIMIT` rows of the family's validation split: pairs, and the teacher's logits, shape (pairs,)."""
+    import polars
+
+    files = sorted(_mixture(family).glob(f"{family.data.validation}/validation-*.parquet"))
+    if not files:
+        return None
+    rows = polars.concat([polars.read_parquet(file, columns=["query", "document", "label"]) for file in files])[:LIMIT]
+    if len(rows) < 4:
+        return None
+    pairs = list(zip(rows["query"].to_list(), rows["document"].to_list(), strict=True))
+    return pairs, rows["label"].to_numpy().astype(np.float64)
+
+
+def _mixture(family: Family) -> Path:
+    return family.build / "data" / "mixture"

@@ -1,0 +1,248 @@
+"""Cards and collection from a family and its records, and from nothing else: no torch, no network, no clock."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+
+from release import figures, options, records, views
+from release.errors import ReleaseError
+from release.family import Family, load
+from release.files import sha256_file, write_atomic
+from release.records import Record
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "cards"
+LICENSES = {  # how a licence is named and linked on a card; the ids are the Hub's
+    "apache-2.0": "the [Apache License 2.0](https://www.apache.org/licenses/LICENSE-2.0)",
+    "mit": "the [MIT License](https://opensource.org/license/mit)",
+}
+LANGUAGES = {"en": "English"}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Every record that a model's card rests on, and the manifest of the data it was trained on."""
+
+    data: Record
+    run: Record
+    evaluate: Record
+    speed: Record
+    export: Record
+    manifest: dict[str, Any]
+
+
+def command(size: options.Size, family: options.Family = options.ETTIN) -> None:
+    """Render the model's card, the dataset's card and the collection, to look at before anything is staged."""
+    facts = load(family)
+    folder = facts.folder(size)
+    found = evidence(facts, size)
+    write_atomic(facts.build / "data/README.md", dataset_card(facts, found.data, found.manifest))
+    write_atomic(folder / "collection.yaml", collection_text(facts, size, found))
+    print(write_atomic(folder / "README.md", model_card(facts, size, found)))
+
+
+def evidence(family: Family, size: str) -> Evidence:
+    """Read the records of one size and check that each belongs to this model and this family.
+
+    Raises:
+        ReleaseError: One is missing, damaged, of another model, size, protocol or device; the command that makes it.
+    """
+    folder = family.folder(size)
+    sha256 = records.model_hash(folder / "model")
+    found = {
+        kind: records.read(folder / "records", kind, model_sha256=sha256)
+        for kind in ("run", "evaluate", "speed", "export")
+    }
+    for kind, record in found.items():
+        if (record.family, record.size) != (family.about.name, size):
+            where, mend = str(folder / "records" / f"{kind}.json"), f"remove it, then make {records.STAGES[kind]}"
+            raise ReleaseError(f"a record of {record.family} {record.size}, not of {size}", where=where, mend=mend)
+    _check_protocol(family, found["evaluate"], folder / "records/evaluate.json")
+    _check_device(family, found["speed"], folder / "records/speed.json")
+    data, manifest = data_evidence(family)
+    _check_data(family, found["run"], folder / "records/run.json")
+    return Evidence(data=data, manifest=manifest, **found)
+
+
+def data_evidence(family: Family) -> tuple[Record, dict[str, Any]]:
+    """The record and the manifest of the family's training data.
+
+    Raises:
+        ReleaseError: One is missing, damaged or of another family.
+    """
+    data = records.read(family.build / "records", "data")
+    path = family.build / "data/mixture/manifest.json"
+    if data.family != family.about.name:
+        raise ReleaseError(
+            f"a record of {data.family}", where=str(family.build / "records/data.json"), mend="make data"
+        )
+    try:
+        return data, json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReleaseError("no readable manifest of the data", where=str(path), mend="make data") from error
+
+
+def _check_protocol(family: Family, record: Record, path: Path) -> None:
+    wanted, found = family.evaluation, record.measured["tasks"]
+    asked = {(task, stage) for task in (*wanted.tasks, *wanted.collections) for stage in wanted.embedders}
+    absent = asked - {(row["task"], row["first_stage"]) for row in found if row["top_k"] == wanted.top_k}
+    if absent:
+        task, stage = sorted(absent)[0]
+        what = f"no evaluation of {task} behind {stage} with top_k {wanted.top_k}"
+        raise ReleaseError(what, where=str(path), mend="make evaluate")
+
+
+def _check_device(family: Family, record: Record, path: Path) -> None:
+    wanted, found = family.speed.device, record.machine["device"]
+    if wanted.lower() not in found.lower():
+        what = f"speed was measured on {found}, but a card of this family shows {wanted}"
+        raise ReleaseError(what, where=str(path), mend=f"make speed on a machine with {wanted}")
+
+
+def _check_data(family: Family, record: Record, path: Path) -> None:
+    """The mixture that lies here must be the one that the model learnt from; one from a Hub is named by its commit."""
+    mixture = family.build / "data/mixture"
+    if Path(record.subject["data"]) != mixture:
+        return
+    if record.subject["data_revision"] != sha256_file(mixture / "manifest.json"):
+        what = "the model was trained on other data than lies here now"
+        raise ReleaseError(what, where=f"{path}, {mixture}", mend="remove the record, then make train")
+
+
+def environment() -> Environment:
+    """Jinja with strict names and the filters of `figures`: a misspelt name is an error, not an empty place."""
+    found = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    found.filters |= figures.FILTERS
+    return found
+
+
+def render(template: str, **context: Any) -> str:
+    """Fill a template of `cards/`.
+
+    Raises:
+        ReleaseError: A record lacks what the template shows.
+    """
+    try:
+        return environment().get_template(template).render(**context)
+    except (TemplateError, TypeError) as error:  # TypeError: a filter met null where a number belongs
+        mend = "make again what is missing: train, evaluate, speed or export"
+        raise ReleaseError(
+            f"a card shows what no record holds ({error})", where=f"cards/{template}", mend=mend
+        ) from error
+
+
+def context(family: Family, size: str, found: Evidence) -> dict[str, Any]:
+    """What the templates of a model may name."""
+    rows, head = views.results(found.evaluate), views.headline(found.evaluate)
+    return {
+        "family": family,
+        "size": size,
+        "title": f"{family.about.title} {size} {family.about.version}",
+        "model_id": family.model_id(size),
+        "headline": head["line"],
+        "verdict": head["words"],
+        "rows": rows,
+        "tally": views.tally(rows),
+        "run": found.run.measured,
+        "trained": found.run.subject,
+        "trained_on": views.device(found.run),
+        "speed": found.speed.measured,
+        "speed_on": views.device(found.speed),
+        "export": found.export.measured,
+        "nano": found.evaluate.measured["nano"],
+        "calibration": found.evaluate.measured["calibration"],
+        "data": views.data(found.manifest),
+        "encoder": views.encoder(found.run),
+        "teacher": views.teacher(family, linked=False),
+        "teacher_linked": views.teacher(family, linked=True),
+        "stand_in": views.is_stand_in(family),
+        "language": LANGUAGES.get(family.about.language, family.about.language),
+        "license_linked": LICENSES.get(family.about.license, family.about.license),
+        "citation": (TEMPLATES / "citation.bib").read_text(encoding="utf-8").strip(),
+    }
+
+
+def model_card(family: Family, size: str, found: Evidence) -> str:
+    """README.md of a model: YAML front matter and body."""
+    encoder = str(found.run.subject["encoder"])
+    front = ModelCardData(
+        language=family.about.language,
+        license=family.about.license,
+        library_name="sentence-transformers",
+        pipeline_tag="text-ranking",
+        tags=["cross-encoder", "reranker", "distillation"],
+        base_model=encoder if views.is_hub_id(encoder) else None,
+        datasets=[family.data_id],
+        model_name=family.model_name(size),
+        eval_results=eval_results(found.evaluate),
+    )
+    return f"---\n{front.to_yaml()}\n---\n\n{render('model.md.j2', **context(family, size, found))}"
+
+
+def eval_results(evaluate: Record) -> list[EvalResult]:
+    """NDCG@10 per task and first stage for `model-index`.
+
+    A task whose dataset is on the Hub goes by that id, any other is called local: no invented ids.
+    """
+    return [
+        EvalResult(
+            task_type="text-ranking",
+            dataset_type=row["dataset"] or f"local-{row['task'].lower()}",
+            dataset_name=row["task"] if row["dataset"] else f"{row['task']} (not on the Hub)",
+            metric_type="ndcg_at_10",
+            metric_name=f"NDCG@10, top {row['top_k']} of {row['stage']} reranked",
+            metric_value=round(row["reranked"], 4),
+        )
+        for row in views.results(evaluate)
+    ]
+
+
+def dataset_card(family: Family, data: Record, manifest: dict[str, Any]) -> str:
+    """README.md of the training data: every config with its files, source and licence."""
+    shown = views.data(manifest)
+    other = family.data.license == "other"
+    front = DatasetCardData(
+        language=family.about.language,
+        license=family.data.license,
+        license_name="each-source-keeps-its-own" if other else None,
+        license_link="README.md" if other else None,
+        pretty_name=f"{family.about.title} training data",
+        task_categories=["text-ranking"],
+        tags=["sentence-transformers", "distillation", "reranking"],
+        size_categories=[views.size_category(shown["rows"])],
+        configs=[{"config_name": row["name"], "data_files": row["data_files"]} for row in shown["configs"]],
+    )
+    body = render(
+        "dataset.md.j2",
+        family=family,
+        data=shown,
+        record=data,
+        made_on=views.device(data),
+        teacher_linked=views.teacher(family, linked=True),
+        stand_in=views.is_stand_in(family),
+        license_linked=LICENSES.get(family.data.license, family.data.license),
+    )
+    return f"---\n{front.to_yaml()}\n---\n\n{body}"
+
+
+def collection_text(family: Family, size: str, found: Evidence) -> str:
+    """The collection as YAML text: title, description and the items of this release with their notes."""
+    return render("collection.yaml.j2", **context(family, size, found))
+
+
+def collection(text: str) -> dict[str, Any]:
+    """The collection as publishing needs it: `title`, `description`, `items` of `type`, `id` and `note`."""
+    return yaml.safe_load(text)

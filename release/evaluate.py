@@ -1,0 +1,265 @@
+"""Quality as a record: NDCG@10 behind every first stage, with gain, interval, ceiling, teacher and calibration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from release import family as families
+from release import firststage, records, rerankers, tasks, teachers
+from release.calibration import calibrate
+from release.console import last_line, table
+from release.errors import ReleaseError
+from release.family import Family
+from release.files import only_one, write_json
+from release.nano import nano
+from release.rerankers import Reranker
+from release.tasks import Task
+from release.twostage import Row, evaluate_task, summary
+
+STANDALONE = Path("build") / "evaluations"  # first-stage runs and rows of models that belong to no family
+
+
+def command(
+    family: Annotated[Path | None, typer.Option(help="Family file: evaluate one of its sizes.")] = None,
+    size: Annotated[str | None, typer.Option(help="The size in the family file.")] = None,
+    compared: Annotated[str | None, typer.Option(help="With --family: a public reranker to compare with.")] = None,
+    model: Annotated[str | None, typer.Option(help="Without --family: any CrossEncoder, a folder or Hub id.")] = None,
+    collection: Annotated[Path | None, typer.Option(help="A folder in BEIR's form.")] = None,
+    first_stage: Annotated[str, typer.Option(help="bm25, or an embedder's folder or Hub id.")] = "bm25",
+    top_k: Annotated[int, typer.Option(min=1, max=firststage.DEPTH, help="Candidates that are reranked.")] = 100,
+    output: Annotated[Path | None, typer.Option(help="Write the record to this file.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default by device.")] = None,
+) -> None:
+    """Measure how much a reranker improves retrieval: a size of a family, or any CrossEncoder on any BEIR folder."""
+    if family is not None:
+        facts = families.load(family)
+        if compared is not None:
+            _show(evaluate_compared(facts, compared, dtype=dtype), None)
+        elif size is not None:
+            record = evaluate_size(facts, size, dtype=dtype)
+            _show(record, facts.folder(size) / "records" / "evaluate.json")
+        else:
+            raise ReleaseError("which size?", mend=f"--size {' | '.join(facts.sizes)}")
+        return
+    if model is None or collection is None:
+        raise ReleaseError(
+            "nothing to evaluate", mend="--family FILE --size SIZE, or --model DIR_OR_ID --collection FOLDER"
+        )
+    record = evaluate_collection(model, collection, first_stage, top_k=top_k, dtype=dtype)
+    if output is not None:
+        write_json(output, asdict(record))
+    _show(record, output)
+
+
+def evaluate_size(family: Family, size: str, *, dtype: str | None = None) -> records.Record:
+    """Measure one size of a family and write its record; rows that are already measured are kept.
+
+    Raises:
+        ReleaseError: No model, no collection, or tasks and embedders that cannot be had here; the line says which.
+    """
+    folder = family.folder(size)
+    model_folder = folder / "model"
+    sha256 = records.model_hash(model_folder)
+    with only_one(folder / "evaluation"):
+        reranker = rerankers.load(
+            str(model_folder), name=family.model_id(size), dtype=dtype, max_length=family.training.max_length
+        )
+        record = _family_record(family, size, reranker, sha256, folder / "evaluation")
+        records.write(record, folder / "records")
+    return record
+
+
+def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) -> records.Record:
+    """Measure a public reranker on the family's tasks, for the table that compares; its record is kept by its name.
+
+    Raises:
+        ReleaseError: The family file does not list it, or it cannot be loaded here.
+    """
+    if name not in family.evaluation.compared:
+        raise ReleaseError(
+            f"{name!r} is not compared with", where=f"{family.path} [evaluation] compared", mend="add it"
+        )
+    folder = family.build / "compared" / name.replace("/", "--")
+    with only_one(folder):
+        reranker = rerankers.load(name, dtype=dtype)
+        record = _family_record(family, "", reranker, reranker.revision, folder)
+        records.write(record, folder / "records")
+    return record
+
+
+def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, kept: Path) -> records.Record:
+    stages = [firststage.first_stage(name) for name in family.evaluation.embedders]
+    loaders = task_loaders(family)
+    rows = _all_rows(reranker, family, loaders, stages, kept)
+    measured: dict[str, Any] = {"tasks": [row.table for row in rows], "mean": summary(rows)}
+    if size:
+        taught = _all_rows(teachers.load(family), family, loaders, stages, family.build / "teacher")
+        measured |= {
+            "teacher": [row.table for row in taught],
+            "teacher_mean": summary(taught),
+            "teacher_name": family.teacher.model,
+            "teacher_kind": family.teacher.kind,
+            "calibration": calibrate(reranker, family),
+        }
+    measured["nano"] = nano(reranker, family)
+    subject = subject_of(reranker, stages, rows, family.evaluation.top_k)
+    return records.new(
+        "evaluate",
+        family=family.about.name,
+        size=size,
+        model_sha256=sha256,
+        measured=measured,
+        subject=subject,
+        device=reranker.device,
+    )
+
+
+def task_loaders(family: Family) -> list[Callable[[], Task]]:
+    """How to load each task and collection of a family, one at a time: together they may not fit in memory."""
+
+    def mteb_loader(name: str) -> Callable[[], Task]:
+        return lambda: tasks.mteb_task(name)
+
+    def folder_loader(name: str) -> Callable[[], Task]:
+        return lambda: tasks.from_folder(family.build / "data" / "collections" / name)
+
+    chosen = family.evaluation
+    return [*map(mteb_loader, chosen.tasks), *map(folder_loader, chosen.collections)]
+
+
+def _all_rows(
+    reranker: Reranker,
+    family: Family,
+    loaders: list[Callable[[], Task]],
+    stages: list[firststage.FirstStage],
+    kept: Path,
+) -> list[Row]:
+    marks = in_domain_tasks(family)
+    rows: list[Row] = []
+    for load in loaders:
+        task = load()
+        rows += evaluate_task(
+            reranker,
+            task,
+            stages,
+            top_k=family.evaluation.top_k,
+            runs=family.build / "runs",
+            kept=kept,
+            in_domain=None if marks is None else task.name in marks,
+        )
+    return rows
+
+
+def in_domain_tasks(family: Family) -> set[str] | None:
+    """Names of tasks whose data is in the training mixture, from its manifest; None where the manifest says nothing."""
+    manifest = family.build / "data" / "mixture" / "manifest.json"
+    try:
+        value = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    marks = value.get("in_domain") if isinstance(value, dict) else None
+    return set(marks) if isinstance(marks, list) else None
+
+
+def subject_of(reranker: Reranker, stages: list[firststage.FirstStage], rows: list[Row], top_k: int) -> dict[str, Any]:
+    """What makes the numbers comparable with others."""
+    return {
+        "dtype": reranker.dtype,
+        "max_length": reranker.max_length,
+        "attention": reranker.attention,
+        "top_k": top_k,
+        "first_stages": {stage.name: stage.revision for stage in stages},
+        "tasks": {row.table["task"]: row.table["task_revision"] for row in rows},
+        "mteb": metadata.version("mteb"),
+    }
+
+
+def evaluate_collection(
+    model: str, collection: Path, first_stage: str, *, top_k: int = 100, dtype: str | None = None
+) -> records.Record:
+    """Measure any CrossEncoder on any folder in BEIR's form, behind one first stage.
+
+    Raises:
+        ReleaseError: The folder is no collection, or the model or embedder cannot be loaded here.
+    """
+    task = tasks.from_folder(collection)
+    stage = firststage.first_stage(first_stage)
+    reranker = rerankers.load(model, dtype=dtype)
+    kept = STANDALONE / f"{reranker.name.replace('/', '--')}-{reranker.revision[:12]}"
+    with only_one(kept):
+        rows = evaluate_task(reranker, task, [stage], top_k=top_k, runs=STANDALONE / "runs", kept=kept)
+    return records.new(
+        "evaluate",
+        family="",
+        model_sha256=reranker.revision,
+        measured={"tasks": [row.table for row in rows], "mean": summary(rows)},
+        subject={"model": reranker.name, **subject_of(reranker, [stage], rows, top_k)},
+        device=reranker.device,
+    )
+
+
+def check_record(record: records.Record, family: Family, revisions: dict[str, str] | None = None) -> None:
+    """Refuse an evaluation that is not the family's protocol.
+
+    Args:
+        revisions: Task -> revision of its data as it is now; a record over older data is refused.
+
+    Raises:
+        ReleaseError: Other top_k, first stages, tasks, or a task revision that moved; the line says which.
+    """
+    subject, wanted = record.subject, family.evaluation
+    mend = "make evaluate"
+    if subject.get("top_k") != wanted.top_k:
+        raise ReleaseError(
+            f"evaluated with top_k {subject.get('top_k')}, not {wanted.top_k}", where="evaluate", mend=mend
+        )
+    if record.machine.get("device") != "CPU" and subject.get("dtype") != "bfloat16":
+        raise ReleaseError(f"evaluated in {subject.get('dtype')}, not bfloat16", where="evaluate", mend=mend)
+    for noun, found, asked in (
+        ("first stage", subject.get("first_stages", {}), wanted.embedders),
+        ("task", subject.get("tasks", {}), (*wanted.tasks, *wanted.collections)),
+    ):
+        missing = [name for name in asked if name not in found]
+        if missing:
+            raise ReleaseError(f"{noun} {missing[0]} was not evaluated", where="evaluate", mend=mend)
+    for name, revision in (revisions or {}).items():
+        if subject["tasks"].get(name) != revision:
+            raise ReleaseError(
+                f"the data of task {name} moved since it was evaluated",
+                where=f"record {str(subject['tasks'].get(name))[:12]}, now {revision[:12]}",
+                mend=mend,
+            )
+
+
+def _show(record: records.Record, path: Path | None) -> None:
+    """A table for people, then one JSON line for programs."""
+    measured = record.measured
+    columns = ["task", "first stage", "queries", "alone", "reranked", "gain", "95 % interval", "ceiling", "helped/hurt"]
+    rows = [["", *_cells(found)] for found in measured["tasks"]]
+    rows += [["teacher: ", *_cells(found)] for found in measured.get("teacher", [])]
+    table("NDCG@10", columns, [[f"{head}{cells[0]}", *cells[1:]] for head, *cells in rows])
+    mean = measured["mean"]["all"]
+    line = {key: mean[key] for key in ("first_stage", "reranked", "gain", "ci_low", "ci_high", "oracle", "queries")}
+    last_line(line | {"model_sha256": record.model_sha256, "record": str(path) if path else None})
+
+
+def _cells(found: dict[str, Any]) -> list[Any]:
+    value = found["ndcg@10"]
+    return [
+        found["task"],
+        found["first_stage"].split("/")[-1],
+        found["queries"],
+        value["first_stage"],
+        value["reranked"],
+        f"{value['gain']:+.4f}",
+        f"{value['ci_low']:+.4f} to {value['ci_high']:+.4f}",
+        value["oracle"],
+        f"{found['helped']}/{found['hurt']}",
+    ]

@@ -1,0 +1,89 @@
+"""How numbers read on a card: the only place where a measured value becomes text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+MISSING = "not measured"
+
+
+def score(value: float) -> str:
+    """A quality measure between 0 and 1, three digits: the bootstrap's noise hides the fourth."""
+    return f"{value:.3f}"
+
+
+def signed(value: float) -> str:
+    """A gain with its sign, three digits."""
+    return f"{value:+.3f}"
+
+
+def interval(low: float, high: float) -> str:
+    """A gain's 95 % interval."""
+    return f"{signed(low)} to {signed(high)}"
+
+
+def count(value: int) -> str:
+    """A whole number with thousands separated."""
+    return f"{value:,}"
+
+
+def rate(value: float) -> str:
+    """Things per second: whole above 100, else three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def megabytes(value: float) -> str:
+    """Bytes as megabytes (10^6)."""
+    return f"{value / 1e6:,.1f} MB"
+
+
+def share(value: float) -> str:
+    """A share as a percentage."""
+    return f"{100 * value:.1f} %"
+
+
+def plain(value: float) -> str:
+    """Any other measured number, three significant digits."""
+    return f"{value:.3g}"
+
+
+def difference(value: float) -> str:
+    """A difference between scores: an order of magnitude says enough, and none is said in words."""
+    return "none" if value == 0 else f"{value:.1e}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units that fit."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def listing(words: Sequence[str]) -> str:
+    """Words as a sentence lists them."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
+
+
+def verdict(low: float, high: float) -> str:
+    """What a gain's 95 % interval says, in one word that readers and programs both understand."""
+    if low > 0:
+        return "gain"
+    return "loss" if high < 0 else "undecided"
+
+
+def verdict_in_words(low: float, high: float) -> str:
+    """What a gain's 95 % interval says, as the second half of a sentence."""
+    return {
+        "gain": "the whole interval lies above zero, so the reranking helps on these queries",
+        "undecided": "the interval spans zero, so on these queries no gain is shown",
+        "loss": "the whole interval lies below zero, so the reranking makes the order worse: do not use it here",
+    }[verdict(low, high)]
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (score, signed, count, rate, megabytes, share, plain, difference, duration, listing)
+}

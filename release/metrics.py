@@ -1,0 +1,140 @@
+"""Ranking measures over runs and judgements, and paired bootstrap intervals. Pure functions of data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Judgements = Mapping[str, Mapping[str, int]]  # query -> document -> relevance; above 0 is relevant
+Scores = Mapping[str, Mapping[str, float]]  # query -> document -> score
+Ranking = dict[str, list[str]]  # query -> documents, best first
+
+RESAMPLES = 10_000
+SEED = 12
+_BLOCK = 4_000_000  # indices drawn at once: bounds the memory of the bootstrap to about 32 MB
+_EQUAL = 1e-9  # two NDCG values of one query nearer than this are the same
+
+
+def ranking(scores: Scores, top_k: int | None = None) -> Ranking:
+    """Documents by falling score, equal scores by falling document id as trec_eval breaks ties, cut at `top_k`.
+
+    Scores are compared in single precision, because trec_eval does.
+    """
+    return {
+        query: sorted(documents, key=lambda name: (np.float32(documents[name]), name), reverse=True)[:top_k]
+        for query, documents in scores.items()
+    }
+
+
+def rerank(first: Ranking, scores: Scores) -> Ranking:
+    """`first` by falling score; equal scores keep the order of `first`, as a stable sort in a search box would."""
+    return {
+        query: sorted(documents, key=lambda name: -np.float32(scores[query][name]))
+        for query, documents in first.items()
+    }
+
+
+def oracle(first: Ranking, judgements: Judgements) -> Ranking:
+    """The best order that any reranker can give the candidates in `first`."""
+    return {
+        query: sorted(documents, key=lambda name: -judgements.get(query, {}).get(name, 0))
+        for query, documents in first.items()
+    }
+
+
+def ndcg(found: Ranking, judgements: Judgements, k: int = 10) -> np.ndarray:
+    """NDCG@k of every judged query, in the order of `judgements`, normalised over ALL its judged positives.
+
+    A query for which nothing was found scores 0. Shape (queries,), values 0 to 1.
+    """
+    import pytrec_eval
+
+    evaluator = pytrec_eval.RelevanceEvaluator(
+        {query: dict(documents) for query, documents in judgements.items()}, {f"ndcg_cut.{k}"}
+    )
+    run = {
+        query: {name: float(len(found[query]) - place) for place, name in enumerate(found[query])}
+        for query in judgements
+        if found.get(query)
+    }
+    measured = evaluator.evaluate(run)
+    return np.array([measured.get(query, {}).get(f"ndcg_cut_{k}", 0.0) for query in judgements])
+
+
+def recall(found: Ranking, judgements: Judgements) -> float:
+    """The mean share of a query's judged positives that are among its candidates, over queries that have positives."""
+    shares = []
+    for query, documents in judgements.items():
+        positives = {name for name, relevance in documents.items() if relevance > 0}
+        if positives:
+            shares.append(len(positives.intersection(found.get(query, ()))) / len(positives))
+    return float(np.mean(shares)) if shares else 0.0
+
+
+def bootstrap(differences: np.ndarray, *, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+    """Means of `differences` (queries,) over `resamples` draws of the queries with replacement, shape (resamples,).
+
+    The draws depend on `seed` and the number of queries only, so runs over the same queries are resampled alike.
+    """
+    generator = np.random.default_rng(seed)
+    rows = max(1, _BLOCK // max(1, len(differences)))
+    means = [
+        differences[generator.integers(0, len(differences), (min(rows, resamples - start), len(differences)))].mean(1)
+        for start in range(0, resamples, rows)
+    ]
+    return np.concatenate(means)
+
+
+def interval(means: np.ndarray) -> tuple[float, float]:
+    """The central 95 % of bootstrapped means."""
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A reranking beside its first stage on the same queries; the arrays are NDCG@10 per query, shape (queries,)."""
+
+    first_stage: np.ndarray
+    reranked: np.ndarray
+    oracle: np.ndarray
+    recall: float
+
+    @property
+    def gains(self) -> np.ndarray:
+        return self.reranked - self.first_stage
+
+    def summary(self) -> dict[str, float]:
+        """Means, the gain with its 95 % interval, and the ceiling: what a record holds under `ndcg@10`."""
+        low, high = interval(bootstrap(self.gains))
+        return {
+            "first_stage": float(self.first_stage.mean()),
+            "reranked": float(self.reranked.mean()),
+            "gain": float(self.gains.mean()),
+            "ci_low": low,
+            "ci_high": high,
+            "oracle": float(self.oracle.mean()),
+        }
+
+    def counts(self) -> dict[str, int]:
+        """How many queries the reranking helped, hurt or left as they were."""
+        helped, hurt = int((self.gains > _EQUAL).sum()), int((self.gains < -_EQUAL).sum())
+        return {"helped": helped, "hurt": hurt, "equal": len(self.gains) - helped - hurt, "queries": len(self.gains)}
+
+
+def compare(first: Ranking, scores: Scores, judgements: Judgements) -> Comparison:
+    """Rerank the candidates in `first` by `scores` and measure both, with the ceiling, against all judgements."""
+    return Comparison(
+        first_stage=ndcg(first, judgements),
+        reranked=ndcg(rerank(first, scores), judgements),
+        oracle=ndcg(oracle(first, judgements), judgements),
+        recall=recall(first, judgements),
+    )
+
+
+def macro(gains: Sequence[np.ndarray]) -> tuple[float, float, float]:
+    """The mean over tasks of their mean gains, with its 95 % interval (queries resampled within each task)."""
+    low, high = interval(np.mean([bootstrap(each) for each in gains], axis=0))
+    return float(np.mean([each.mean() for each in gains])), low, high

@@ -1,0 +1,72 @@
+"""NanoBEIR, as the training watches it: Sentence Transformers' own evaluator on the family's sets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from release.errors import ReleaseError
+from release.family import Family
+from release.rerankers import Reranker, predict_sorted
+
+RERANKED = 100  # candidates per query, from the set's own BM25 ranking
+
+
+def nano(reranker: Reranker, family: Family) -> dict[str, Any]:
+    """NDCG@10 on each of the family's nano sets and their mean, with the recipe's protocol.
+
+    The recipe normalises over the positives among the candidates only, so `base` (over all positives) is no baseline for
+    these figures and no gain is given: they compare rerankers on the same candidates, nothing else.
+
+    Raises:
+        ReleaseError: The sets are not here and cannot be fetched.
+    """
+    evaluator = _evaluator(family)
+    found = evaluator(_Predicts(reranker))
+    key = f"R{RERANKED}"
+    sets = {name: float(found[f"{name}_{key}_ndcg@10"]) for name in family.evaluation.nano_sets}
+    return {
+        "dataset": family.evaluation.nano,
+        "sets": sets,
+        "mean": float(found[f"NanoBEIR_{key}_mean_ndcg@10"]),
+        "base": float(found[f"NanoBEIR_{key}_mean_base_ndcg@10"]),
+        "protocol": f"{RERANKED} candidates; NDCG@10 over the positives among them; not comparable with base",
+    }
+
+
+def _evaluator(family: Family) -> Any:
+    from sentence_transformers.cross_encoder.evaluation import CrossEncoderNanoBEIREvaluator
+    from sentence_transformers.cross_encoder.evaluation import nano_beir as library
+
+    names = [name.removeprefix("Nano") for name in family.evaluation.nano_sets]
+    for name in names:  # the evaluator refuses the sets of other collections by name, though it reads them well
+        library.DATASET_NAME_TO_HUMAN_READABLE.setdefault(name.lower(), name)
+    source = family.evaluation.nano
+    try:
+        return CrossEncoderNanoBEIREvaluator(
+            [name.lower() for name in names],
+            dataset_id=source,
+            rerank_k=RERANKED,
+            always_rerank_positives=False,
+            write_csv=False,
+        )
+    except Exception as error:  # datasets, the Hub and the network each raise their own
+        raise ReleaseError(
+            f"the nano sets are not here and cannot be fetched ({type(error).__name__})",
+            where=source,
+            mend=f"make data, or where the Hub can be reached `hf download --repo-type dataset {source}`",
+        ) from error
+
+
+class _Predicts:
+    """A reranker in the only clothes that the evaluator knows: predict, and a card that it writes metrics to."""
+
+    def __init__(self, reranker: Reranker) -> None:
+        self.reranker = reranker
+        self.model_card_data = self
+
+    def set_evaluation_metrics(self, *_: Any) -> None:
+        """The record is where metrics go, no card is written here."""
+
+    def predict(self, pairs: list[list[str]], **_: Any) -> Any:
+        """Raw logits of shape (pairs,)."""
+        return predict_sorted(self.reranker, [(query, document) for query, document in pairs])

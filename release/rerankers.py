@@ -1,0 +1,243 @@
+"""Anything that scores (query, document) pairs, with what identifies it, behind mteb's search interface."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mteb.models.model_meta import ModelMeta
+
+from release.console import Bar
+from release.errors import ReleaseError
+from release.files import sha256_folder
+from release.records import model_hash
+
+Pairs = Sequence[tuple[str, str]]
+_BLOCK = 1024  # pairs between two steps of the progress bar
+_STEP, _LEAST = np.float32(2.0**-22), np.float32(1e-30)  # of a score, and near zero, where a share of it is nothing
+
+
+@dataclass(frozen=True)
+class Reranker:
+    """A pointwise reranker and the facts that its scores depend on.
+
+    Attributes:
+        name: Hub id, or a local name.
+        revision: A content hash or a commit: another revision is another model.
+        predict: Pairs -> raw logits, float32 of shape (pairs,).
+        dtype: The type of the weights that were really loaded.
+        max_length: Tokens of a pair that are read, None where nothing is cut.
+        attention: The attention implementation.
+        device: The accelerator's name, or "CPU".
+        model: The CrossEncoder behind it, if there is one.
+    """
+
+    name: str
+    revision: str
+    predict: Callable[[Pairs], np.ndarray]
+    dtype: str = "float32"
+    max_length: int | None = None
+    attention: str = "none"
+    device: str = "CPU"
+    model: Any = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What identifies the scores, for cache keys and records."""
+        return {
+            "reranker": self.name,
+            "revision": self.revision,
+            "dtype": self.dtype,
+            "max_length": self.max_length,
+            "attention": self.attention,
+        }
+
+
+def load(source: str, *, name: str | None = None, dtype: str | None = None, max_length: int | None = None) -> Reranker:
+    """Load a CrossEncoder, unpadded where its architecture allows it, and read what was loaded from the weights.
+
+    Args:
+        source: A folder or a Hub id.
+        name: What to call it; the source's own name if left out.
+        dtype: "float32" or "bfloat16"; bfloat16 on CUDA and float32 on a CPU if left out.
+        max_length: Tokens of a pair that are read; the model's own limit if left out.
+
+    Raises:
+        ReleaseError: No such model, no single score per pair, or weights of another type than asked for.
+    """
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = dtype or ("bfloat16" if device == "cuda" else "float32")
+    model = _cross_encoder(source, device, dtype, max_length)
+    if model.num_labels != 1:
+        raise ReleaseError(
+            f"a reranker gives one score per pair, this model {model.num_labels}",
+            where=source,
+            mend="choose a CrossEncoder with one label",
+        )
+    model.activation_fn = torch.nn.Identity()  # a sigmoid saturates, and saturated scores tie
+    predict, attention = _fastest(model, device)
+    check_dtype(model, dtype)
+    return Reranker(
+        name=name or (Path(source).resolve().name if Path(source).is_dir() else source),
+        revision=_revision(source, model),
+        predict=predict,
+        dtype=dtype,
+        max_length=getattr(model, "max_length", None),
+        attention=attention,
+        device=torch.cuda.get_device_name() if device == "cuda" else "CPU",
+        model=model,
+    )
+
+
+def _cross_encoder(source: str, device: str, dtype: str, max_length: int | None) -> Any:
+    from sentence_transformers import CrossEncoder
+
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise ReleaseError(f"unknown dtype {dtype!r}", mend="one of float32, bfloat16, float16")
+    limit = {"max_length": max_length} if max_length else {}
+    try:
+        return CrossEncoder(source, device=device, model_kwargs={"dtype": dtype}, **limit)
+    except (OSError, ValueError) as error:
+        mend = (
+            "give a saved model's folder" if Path(source).exists() else "make train, or a machine that reaches the Hub"
+        )
+        raise ReleaseError(f"no CrossEncoder there ({_first_line(error)})", where=source, mend=mend) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
+
+
+def _fastest(model: Any, device: str) -> tuple[Callable[[Pairs], np.ndarray], str]:
+    """The fastest exact way to score with this model on this device: unpadded where it can be."""
+    from release import unpadded
+
+    try:
+        unpadded.unpad(model)
+    except ValueError:  # another architecture: padded, as Sentence Transformers does it
+        batch = 128 if device == "cuda" else 32
+        return lambda pairs: model.predict(list(pairs), batch_size=batch, show_progress_bar=False), "sdpa, padded"
+    budget = 65_536 if device == "cuda" else 2_048  # larger batches are slower on a CPU's caches
+    return lambda pairs: unpadded.predict(model, pairs, token_budget=budget), "unpadded"
+
+
+def check_dtype(model: Any, dtype: str) -> None:
+    """Assert that the encoder's weights are what the record will say; the scoring head may stay in float32.
+
+    Raises:
+        ReleaseError: They are not.
+    """
+    found = {str(weight.dtype).removeprefix("torch.") for weight in model[0].parameters()}
+    if found != {dtype}:
+        raise ReleaseError(
+            f"the weights are {', '.join(sorted(found))}, not {dtype}",
+            mend="load the model in the dtype to be measured",
+        )
+
+
+def _revision(source: str, model: Any) -> str:
+    folder = Path(source)
+    if not folder.is_dir():
+        return str(getattr(model[0].model.config, "_commit_hash", None) or "unknown")
+    return model_hash(folder) if any(folder.glob("**/*.safetensors")) else sha256_folder(folder)
+
+
+class Search:
+    """A reranker as mteb sees it: it searches among given candidates only.
+
+    All pairs of a task are scored in one go, sorted by length (mteb's own wrapper goes batch by batch, several times
+    slower on texts of uneven length), and a pair that another first stage brought up before is not scored again.
+
+    Attributes:
+        scores: Query -> document -> raw score of the last search.
+        known: The same over all searches of this task.
+        scored: How many pairs the last search really scored.
+    """
+
+    def __init__(self, reranker: Reranker, experiment: dict[str, Any], known: dict[str, dict[str, float]]) -> None:
+        self.reranker, self.known = reranker, known
+        self.scores: dict[str, dict[str, float]] = {}
+        self.scored = 0
+        name = reranker.name if "/" in reranker.name else f"local/{reranker.name}"
+        self.mteb_model_meta = ModelMeta.create_empty(
+            overwrites={
+                "name": name,
+                "revision": reranker.revision[:40],
+                "model_type": ["cross-encoder"],
+                "experiment_kwargs": experiment,  # without it mteb's cache would mix up the first stages
+            }
+        )
+
+    def index(self, corpus: Any, **_: Any) -> None:
+        """Remember the documents; their text is title and text, as mteb joins them."""
+        self.corpus = corpus
+
+    def search(self, queries: Any, *, top_k: int, top_ranked: Any = None, **_: Any) -> dict[str, dict[str, float]]:
+        """Score every candidate of every query. The scores returned have no ties: equal ones keep the given order."""
+        if top_ranked is None:
+            raise ReleaseError("a reranker needs candidates", mend="run the first stage before it")
+        texts = dict(zip(queries["id"], queries["text"], strict=True))
+        wanted = [
+            (query, document)
+            for query in texts
+            for document in top_ranked.get(query, [])
+            if document not in self.known.get(query, {})
+        ]
+        documents = self._documents({document for _, document in wanted})
+        self.scored = len(wanted)
+        found = predict_sorted(self.reranker, [(texts[query], documents[document]) for query, document in wanted])
+        for (query, document), score in zip(wanted, found, strict=True):
+            self.known.setdefault(query, {})[document] = float(score)
+        self.scores = {
+            query: {document: self.known[query][document] for document in top_ranked.get(query, [])} for query in texts
+        }
+        return {query: untied(scores) for query, scores in self.scores.items()}
+
+    def _documents(self, wanted: set[str]) -> dict[str, str]:
+        rows = [row for row, key in enumerate(self.corpus["id"]) if key in wanted]
+        return {row["id"]: document_text(row) for row in self.corpus.select(rows)}
+
+
+def document_text(row: dict[str, Any]) -> str:
+    """Title and text of a corpus row in one string, as mteb gives them to every model."""
+    return f"{row.get('title') or ''} {row['text']}".strip()
+
+
+def predict_sorted(reranker: Reranker, pairs: Pairs) -> np.ndarray:
+    """Score pairs longest first (memory runs out at once or never) under a progress bar, in their own order.
+
+    Raises:
+        ReleaseError: A score is not a finite number.
+    """
+    scores = np.empty(len(pairs), dtype=np.float32)
+    order = sorted(range(len(pairs)), key=lambda place: -len(pairs[place][0]) - len(pairs[place][1]))
+    with Bar(f"{reranker.name}: pairs", len(pairs)) as bar:
+        for start in range(0, len(order), _BLOCK):
+            block = order[start : start + _BLOCK]
+            scores[block] = reranker.predict([pairs[place] for place in block])
+            bar.advance(len(block))
+    if not np.isfinite(scores).all():
+        raise ReleaseError("the model gives scores that are not numbers", where=reranker.name, mend="train it again")
+    return scores
+
+
+def untied(scores: dict[str, float]) -> dict[str, float]:
+    """Scores with each tie broken by a least step in single precision, so that trec_eval keeps the given order."""
+    result: dict[str, float] = {}
+    highest = np.float32(np.inf)
+    for name in sorted(scores, key=lambda name: -np.float32(scores[name])):
+        score = min(np.float32(scores[name]), highest)
+        result[name] = float(score)
+        highest = np.float32(score - max(abs(score) * _STEP, _LEAST))
+    return result
+
+
+def fingerprint(text: str) -> str:
+    """A short hash for folder and file names."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

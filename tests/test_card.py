@@ -1,0 +1,161 @@
+"""A card says what was measured and nothing else, and refuses missing or foreign records, and other devices."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from jinja2 import UndefinedError
+
+from release import card, checks, figures, records, views
+from release.errors import ReleaseError
+from release.family import Family
+from tests import built
+
+
+@pytest.fixture
+def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    return built.workspace(tmp_path, reranker, monkeypatch)
+
+
+def numbers(value: object) -> set[str]:
+    """Every number in a JSON value or a family, as each filter of a card would print it."""
+    if isinstance(value, dict):
+        return {text for item in value.values() for text in numbers(item)}
+    if isinstance(value, list | tuple):
+        return {text for item in value for text in numbers(item)}
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return set(re.findall(r"\d[\d.,]*\d|\d", str(value)))
+    filters = (figures.score, figures.signed, figures.rate, figures.megabytes, figures.share, figures.plain)
+    shown = [*(function(value) for function in (*filters, figures.difference, figures.duration)), f"{round(value):,}"]
+    return {number for text in shown for number in re.findall(r"\d[\d.,e-]*\d|\d", text)}
+
+
+def test_every_number_in_the_body_is_in_a_record_or_the_family(family: Family) -> None:
+    found = card.evidence(family, built.SIZE)
+    _, body = checks.split_card(card.model_card(family, built.SIZE, found))
+    kinds = [*(getattr(found, kind) for kind in ("run", "evaluate", "speed", "export")), found.manifest]
+    known = numbers([kind if isinstance(kind, dict) else [kind.measured, kind.subject, kind.machine] for kind in kinds])
+    parameters = found.run.measured["parameters"]
+    known |= {
+        f"{sum(parameters.values()):,}",
+        "95",
+        "10",
+        "0",
+        "1",
+        "5.4",
+        "16",
+        "2.0",
+        "0001",
+        "8",
+    }  # names, not figures
+    known |= numbers([vars(part) for part in (family.about, family.training, family.evaluation, family.speed)])
+    known |= numbers(views.data(found.manifest))
+    prose = re.sub(r"```.*?```|`[^`]*`|https?://\S+|all-MiniLM-L6-v2|\(R\).*?Processor", " ", body, flags=re.DOTALL)
+    unknown = {number for number in re.findall(r"\d[\d.,e-]*\d|\d", prose)} - known
+    assert not unknown
+
+
+def test_the_card_says_in_words_what_the_interval_says(family: Family) -> None:
+    found = card.evidence(family, built.SIZE)
+    text = card.model_card(family, built.SIZE, found)
+    assert "| 0.579 | 0.601 | +0.022 (+0.008 to +0.036) | 0.914 | 0.875 | 0.643 |" in text
+    assert "behind bm25: the whole interval lies above zero" in text
+    assert "all-MiniLM-L6-v2: the interval spans zero" in text
+    found.evaluate.measured["mean"]["all"] |= {"ci_low": -0.03, "ci_high": -0.01}
+    assert "In words: the whole interval lies below zero" in card.model_card(family, built.SIZE, found)
+    assert "stand-in" in text and "not a trained reranker" in text
+
+
+def test_a_measurement_that_changes_changes_the_card(family: Family) -> None:
+    found = card.evidence(family, built.SIZE)
+    before = card.model_card(family, built.SIZE, found)
+    found.speed.measured["settings"][0]["pairs_per_second"] = 1234.4
+    after = card.model_card(family, built.SIZE, found)
+    assert "| 1,234 |" in after and "| 1,234 |" not in before
+
+
+def test_front_matter_names_only_what_exists(family: Family) -> None:
+    found = card.evidence(family, built.SIZE)
+    front, _ = checks.split_card(card.model_card(family, built.SIZE, found))
+    assert front["datasets"] == ["local/docstring-reranker-data"]
+    assert "base_model" not in front  # the encoder is a folder of this project, not a model on the Hub
+    (result,) = front["model-index"][0]["results"]
+    assert result["dataset"] == {"name": "docstrings (not on the Hub)", "type": "local-docstrings"}
+    assert [metric["value"] for metric in result["metrics"]] == [0.6013, 0.6091]
+    found.run.subject["encoder"] = "jhu-clsp/ettin-encoder-17m"
+    front, _ = checks.split_card(card.model_card(family, built.SIZE, found))
+    assert front["base_model"] == "jhu-clsp/ettin-encoder-17m"
+
+
+def test_the_same_evidence_gives_the_same_bytes(family: Family) -> None:
+    texts = {card.model_card(family, built.SIZE, card.evidence(family, built.SIZE)) for _ in range(2)}
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize(("kind", "target"), [("run", "train"), ("evaluate", "evaluate"), ("speed", "speed")])
+def test_a_missing_or_foreign_record_stops_with_its_command(family: Family, kind: str, target: str) -> None:
+    path = family.folder(built.SIZE) / "records" / f"{kind}.json"
+    built.edit(path, lambda record: record.update(model_sha256="0" * 64))
+    with pytest.raises(ReleaseError, match=rf"another model.*make {target}"):
+        card.evidence(family, built.SIZE)
+    sha256 = records.model_hash(family.folder(built.SIZE) / "model")
+    built.edit(path, lambda record: record.update(model_sha256=sha256, size="huge"))
+    with pytest.raises(ReleaseError, match=rf"huge, not of mini.*make {target}"):
+        card.evidence(family, built.SIZE)
+    path.unlink()
+    with pytest.raises(ReleaseError, match=rf"no record of '{kind}'.*make {target}"):
+        card.evidence(family, built.SIZE)
+
+
+def test_another_device_protocol_or_mixture_is_refused(family: Family) -> None:
+    official = replace(family, speed=replace(family.speed, device="H100"))
+    with pytest.raises(ReleaseError, match=r"measured on CPU.*shows H100.*make speed on a machine with H100"):
+        card.evidence(official, built.SIZE)
+    deeper = replace(family, evaluation=replace(family.evaluation, top_k=100))
+    with pytest.raises(ReleaseError, match=r"no evaluation of docstrings behind bm25 with top_k 100.*make evaluate"):
+        card.evidence(deeper, built.SIZE)
+    built.edit(family.build / "data/mixture/manifest.json", lambda manifest: manifest.update(title="Other"))
+    with pytest.raises(ReleaseError, match=r"trained on other data.*make train"):
+        card.evidence(family, built.SIZE)
+
+
+def test_a_name_that_no_record_holds_is_an_error(family: Family) -> None:
+    with pytest.raises(UndefinedError):
+        card.environment().from_string("{{ record.speeed }}").render(record={"speed": 1})
+    found = card.evidence(family, built.SIZE)
+    del found.run.measured["parameters"]["head"]
+    with pytest.raises(ReleaseError, match=r"no record holds.*'head'.*model\.md\.j2.*make again"):
+        card.model_card(family, built.SIZE, found)
+
+
+def test_the_dataset_card_lists_every_config_with_its_licence(family: Family) -> None:
+    data, manifest = card.data_evidence(family)
+    front, body = checks.split_card(card.dataset_card(family, data, manifest))
+    files = [{"split": split, "path": f"docstrings/{split}-*.parquet"} for split in ("train", "validation")]
+    assert front["configs"] == [{"config_name": "docstrings", "data_files": files}]
+    assert (front["license"], front["size_categories"]) == ("other", ["n<1K"])
+    assert "docstrings keep the licences of their packages" in body and "numpy 2.0.0" in body
+    assert "2.0 % of documents repeat one of docstrings" in body
+    shards = manifest["configs"]["docstrings"]["shards"]
+    assert f"{shards[0]['rows']} / {shards[1]['rows']}" in body
+
+
+def test_the_collection_fits_the_hub(family: Family) -> None:
+    content = card.collection(card.collection_text(family, built.SIZE, card.evidence(family, built.SIZE)))
+    assert content["title"] == family.about.collection and len(content["description"]) <= 150
+    assert [item["id"] for item in content["items"]] == [family.model_id(built.SIZE), family.data_id]
+    assert all(0 < len(item["note"]) <= 500 for item in content["items"])
+    assert "4,189,761 parameters" in content["items"][0]["note"]
+
+
+def test_rendering_imports_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, release.checks; print([name for name in ('torch', 'mteb') if name in sys.modules])"
+    root = Path(card.__file__).resolve().parent.parent
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
