@@ -66,11 +66,11 @@ def verified(family: Family, size: str, api: Any) -> records.Record | None:
 
 
 def verify(family: Family, size: str, api: Any) -> records.Record:
-    """Pull back, compare, run the card's snippets, and write the record "verify".
+    """Pull back, compare, run the cards' snippets, and write the record "verify".
 
     Returns:
         The record. `measured` holds `endpoint`, `repositories` (id -> `commit`, `files`, `bytes`), `pairs`, `forms`
-        (`form`, `max_score_difference`, `tolerance`) and `snippets`, how many of the card's were run.
+        (`form`, `max_score_difference`, `tolerance`) and `snippets`, how many were run.
 
     Raises:
         ReleaseError: Not published, or a file, a score or a snippet that differs; it stays private and untagged.
@@ -91,7 +91,7 @@ def verify(family: Family, size: str, api: Any) -> records.Record:
         "model": family.model_id(size),
         "export": str((folder / "export").resolve()),
         "pairs": pairs,
-        "snippets": SNIPPET.findall((folder / "repo/README.md").read_text(encoding="utf-8")),
+        "snippets": [code for repo in repos for code in _snippets(repo.folder / "README.md")],
     }
     found = _elsewhere(task, api)
     shown = {repo.id: _same_files(repo, commits[repo.id], found["files"][repo.id], api) for repo in repos}
@@ -101,6 +101,10 @@ def verify(family: Family, size: str, api: Any) -> records.Record:
     record = records.new("verify", measured=measured, **about)
     records.write(record, folder / "records")
     return record
+
+
+def _snippets(card: Path) -> list[str]:
+    return SNIPPET.findall(card.read_text(encoding="utf-8"))
 
 
 def _same_files(repo: remote.Wanted, commit: str, pulled: dict[str, str], api: Any) -> dict[str, Any]:
@@ -122,7 +126,12 @@ def _elsewhere(task: dict[str, Any], api: Any) -> dict[str, Any]:
         (Path(scratch) / "task.json").write_text(json.dumps(task), encoding="utf-8")
         root = Path(__file__).resolve().parent.parent
         own = {"HF_ENDPOINT": str(api.endpoint), "HF_HOME": f"{scratch}/home", "HF_TOKEN": get_token() or ""}
-        own |= {"PYTHONPATH": str(root), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        own |= {
+            "PYTHONPATH": str(root),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }
         removed = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_XET_CACHE")
         environment = {key: value for key, value in os.environ.items() if key not in removed} | own
         code = "from release.verify import pull_back; pull_back()"

@@ -30,6 +30,20 @@ def family() -> Family:
     return load(DEMO)
 
 
+def renamed(path: Path, name: str) -> Family:
+    """The embedded family, written to `path` with another version, dataset and collection: a release of its own."""
+    text = DEMO.read_text(encoding="utf-8")
+    for old, new in (
+        ('version = "v1"', f'version = "{name}"'),
+        ('"docstring-reranker-data"', f'"docstring-data-{name}"'),
+        ('"Docstring Rerankers"', f'"Docstring Rerankers {name}"'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text, encoding="utf-8")
+    return load(path)
+
+
 def docstrings() -> list[tuple[str, str]]:
     """Real pairs on every machine: (first line, rest) of the standard library's docstrings."""
     import argparse
