@@ -155,6 +155,7 @@ def context(family: Family, size: str, found: Evidence) -> dict[str, Any]:
         "headline": head["line"],
         "verdict": head["words"],
         "rows": rows,
+        "means": views.means(found.evaluate),
         "tally": views.tally(rows),
         "run": found.run.measured,
         "trained": found.run.subject,
@@ -187,27 +188,31 @@ def model_card(family: Family, size: str, found: Evidence) -> str:
         base_model=encoder if views.is_hub_id(encoder) else None,
         datasets=[family.data_id],
         model_name=family.model_name(size),
-        eval_results=eval_results(found.evaluate),
+        eval_results=eval_results(family, found.evaluate),
     )
     return f"---\n{front.to_yaml()}\n---\n\n{render('model.md.j2', **context(family, size, found))}"
 
 
-def eval_results(evaluate: Record) -> list[EvalResult]:
+def eval_results(family: Family, evaluate: Record) -> list[EvalResult]:
     """NDCG@10 per task and first stage for `model-index`.
 
-    A task whose dataset is on the Hub goes by that id, any other is called local: no invented ids.
+    A dataset on the Hub goes by its id there if the record knows it; no id is invented for any other task.
     """
-    return [
-        EvalResult(
-            task_type="text-ranking",
-            dataset_type=row["dataset"] or f"local-{row['task'].lower()}",
-            dataset_name=row["task"] if row["dataset"] else f"{row['task']} (not on the Hub)",
-            metric_type="ndcg_at_10",
-            metric_name=f"NDCG@10, top {row['top_k']} of {row['stage']} reranked",
-            metric_value=round(row["reranked"], 4),
+    results = []
+    for row in views.results(evaluate):
+        task, local = row["task"], row["task"] in family.evaluation.collections
+        known = views.is_hub_id(row["dataset"])
+        results.append(
+            EvalResult(
+                task_type="text-ranking",
+                dataset_type=row["dataset"] if known else f"{'local' if local else 'mteb'}-{task.lower()}",
+                dataset_name=f"{task} (a local collection)" if local else f"MTEB {task}",
+                metric_type="ndcg_at_10",
+                metric_name=f"NDCG@10, top {row['top_k']} of {row['stage']} reranked",
+                metric_value=round(row["reranked"], 4),
+            )
         )
-        for row in views.results(evaluate)
-    ]
+    return results
 
 
 def dataset_card(family: Family, data: Record, manifest: dict[str, Any]) -> str:

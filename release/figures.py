@@ -40,7 +40,7 @@ def megabytes(value: float) -> str:
 
 def share(value: float) -> str:
     """A share as a percentage."""
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.3g} %"
 
 
 def plain(value: float) -> str:

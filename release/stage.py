@@ -65,7 +65,8 @@ def stage_dataset(family: Family) -> Path:
     text = card.dataset_card(family, data, manifest)
     with appearing(dataset_repo(family)) as folder:
         for name in files_in(mixture):
-            if name.endswith(".parquet") or name == "manifest.json":
+            shard = name.endswith(".parquet") and not name.startswith(".")
+            if shard or name == "manifest.json":
                 place(mixture / name, folder / name)
         place(family.build / "records/data.json", folder / "records/data.json")
         write_atomic(folder / "README.md", text)

@@ -58,10 +58,19 @@ def results(evaluate: Record) -> list[dict[str, Any]]:
                 "words": figures.verdict_in_words(low, high),
                 "recall": row[f"recall@{row['top_k']}"],
                 "teacher": figures.score(found["ndcg@10"]["reranked"]) if found else figures.MISSING,
-                "dataset": row.get("dataset"),
+                "dataset": row.get("dataset") or "",
             }
         )
     return rows
+
+
+def means(evaluate: Record) -> list[dict[str, Any]]:
+    """One row per first stage: the mean over the tasks."""
+    stages = evaluate.measured["mean"]["first_stages"]
+    return [
+        {**row, "name": name, "interval": figures.interval(row["ci_low"], row["ci_high"])}
+        for name, row in stages.items()
+    ]
 
 
 def tally(rows: list[dict[str, Any]]) -> dict[str, int]:

@@ -23,6 +23,7 @@ from release.family import Family, load
 
 DEMO = Path(__file__).resolve().parent.parent / "recipes/demo.toml"
 SIZE = "mini"
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def family() -> Family:
@@ -119,7 +120,7 @@ def measurements() -> dict[str, dict[str, Any]]:
     """`measured` of each record that the card needs beside the export's, with odd figures that are easy to find."""
     rows = [
         row("bm25", 0.57913, 0.60127, 0.00811, 0.03619),
-        row("sentence-transformers/all-MiniLM-L6-v2", 0.61234, 0.60911, -0.01512, 0.00866),
+        row(MINILM, 0.61234, 0.60911, -0.01512, 0.00866),
     ]
     mean = {"first_stage": 0.59574, "reranked": 0.60519, "gain": 0.00945, "ci_low": -0.00213, "ci_high": 0.0209}
     mean |= {"oracle": 0.91357, "rows": 2, "queries": 1000}
@@ -136,7 +137,7 @@ def measurements() -> dict[str, dict[str, Any]]:
         },
         "evaluate": {
             "tasks": rows,
-            "mean": {"all": mean},
+            "mean": {"all": mean, "first_stages": {name: mean for name in ("bm25", MINILM)}},
             "teacher": [row("bm25", 0.57913, 0.64321, 0.05, 0.08)],
             "nano": {"sets": {"NanoDocstrings": 0.7123}, "mean": 0.7123, "base": 0.5, "protocol": "100 candidates"},
             "calibration": {

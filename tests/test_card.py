@@ -69,6 +69,19 @@ def test_the_card_says_in_words_what_the_interval_says(family: Family) -> None:
     assert "stand-in" in text and "not a trained reranker" in text
 
 
+def test_many_rows_are_shown_as_means_with_the_rest_folded(family: Family) -> None:
+    found = card.evidence(family, built.SIZE)
+    (first, second) = found.evaluate.measured["tasks"]
+    found.evaluate.measured["tasks"] += [first | {"task": f"Task{n}", "in_domain": True} for n in range(5)] + [
+        second | {"task": "ArguAna", "dataset": "mteb/arguana", "in_domain": None}
+    ]
+    front, body = checks.split_card(card.model_card(family, built.SIZE, found))
+    assert "Means over the 7 tasks" in body and "Of the 8 rows below, 6 show a gain" in body
+    assert "Task4 †" in body and "† The training data holds" in body and "Nobody has recorded" in body
+    types = [result["dataset"]["type"] for result in front["model-index"][0]["results"]]
+    assert {"local-docstrings", "mteb-task0", "mteb/arguana"} <= set(types)
+
+
 def test_a_measurement_that_changes_changes_the_card(family: Family) -> None:
     found = card.evidence(family, built.SIZE)
     before = card.model_card(family, built.SIZE, found)
@@ -83,7 +96,7 @@ def test_front_matter_names_only_what_exists(family: Family) -> None:
     assert front["datasets"] == ["local/docstring-reranker-data"]
     assert "base_model" not in front  # the encoder is a folder of this project, not a model on the Hub
     (result,) = front["model-index"][0]["results"]
-    assert result["dataset"] == {"name": "docstrings (not on the Hub)", "type": "local-docstrings"}
+    assert result["dataset"] == {"name": "docstrings (a local collection)", "type": "local-docstrings"}
     assert [metric["value"] for metric in result["metrics"]] == [0.6013, 0.6091]
     found.run.subject["encoder"] = "jhu-clsp/ettin-encoder-17m"
     front, _ = checks.split_card(card.model_card(family, built.SIZE, found))
@@ -138,7 +151,7 @@ def test_the_dataset_card_lists_every_config_with_its_licence(family: Family) ->
     assert front["configs"] == [{"config_name": "docstrings", "data_files": files}]
     assert (front["license"], front["size_categories"]) == ("other", ["n<1K"])
     assert "docstrings keep the licences of their packages" in body and "numpy 2.0.0" in body
-    assert "2.0 % of documents repeat one of docstrings" in body
+    assert "2 % of documents repeat one of docstrings" in body
     shards = manifest["configs"]["docstrings"]["shards"]
     assert f"{shards[0]['rows']} / {shards[1]['rows']}" in body
 
