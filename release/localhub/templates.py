@@ -44,8 +44,8 @@ REPO = """{% extends "base" %}
 {% block title %}{{ repo.id }}{% endblock %}
 {% block body %}
 <section class="hero">
-<h1><span class="kind">{{ repo.kind }}</span><a href="/{{ repo.id.split("/")[0] }}">{{ repo.id.split("/")[0] }}</a>
-<span class="muted">/</span>{{ repo.id.split("/")[1] }}
+<h1><span class="kind">{{ repo.kind }}</span><a href="/{{ repo.id.split("/")[0] }}">
+{{- repo.id.split("/")[0] }}</a><span class="muted"> / </span>{{ repo.id.split("/")[1] }}
 {% if repo.state.private %}<span class="badge">private</span>{% endif %}</h1>
 <div class="chips">
 {% for kind, text, link in chips %}
