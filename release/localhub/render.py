@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html import escape
+from itertools import zip_longest
 from urllib.parse import quote
 
 import nh3
@@ -33,7 +34,7 @@ def card_html(markdown: str, repo_path: str, revision: str) -> str:
     """The body of a card as HTML; relative links and images lead to the files of the repo at `revision`."""
     parser = MarkdownIt("commonmark", {"html": True, "highlight": _highlight}).enable(["table", "strikethrough"])
     tokens = parser.parse(markdown)
-    for token, inner in zip(tokens, [*tokens[1:], None], strict=True):
+    for token, inner in zip_longest(tokens, tokens[1:]):
         _improve(token, inner)
     raw = parser.renderer.render(tokens, parser.options, {})
 
