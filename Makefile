@@ -95,7 +95,7 @@ publish: $(RUN)/repo/README.md ## to the endpoint in HF_ENDPOINT, private at fir
 	@$(PY) -m release publish $(WHAT) $(if $(PUSH),--push)
 
 verify: publish ## pull everything back, compare, make public, tag
-	@$(PY) -m release verify $(WHAT)
+	@$(PY) -m release verify $(WHAT) $(if $(PUSH),--push)
 
 hub: setup ## the embedded Hub on loopback, over build/hub
 	@$(PY) -m release hub

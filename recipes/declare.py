@@ -174,7 +174,7 @@ def load(path: Path) -> Declaration:
     if not path.is_file():
         refuse(f"no declaration {path}", mend="[data] declaration in the family file names a file under datasets/")
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Strict)  # noqa: S506 - a SafeLoader
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Strict)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         refuse(f"not a valid YAML file: {' '.join(str(error).split())}", where=str(path), mend="correct that line")
     top = _mapping(raw, str(path))
@@ -260,7 +260,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return value
         if origin in (str, Path) and isinstance(value, origin):
             return value
-    wanted = " or ".join("null" if o is type(None) else getattr(get_origin(o) or o, "__name__", str(o)) for o in options)
+    wanted = " or ".join(
+        "null" if o is type(None) else getattr(get_origin(o) or o, "__name__", str(o)) for o in options
+    )
     refuse(f"expected {wanted}, found {type(value).__name__} {value!r}", where=where, mend="correct it")
 
 

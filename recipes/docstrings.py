@@ -32,7 +32,7 @@ PACKAGES = (  # all of them installed by this project's own requirements
         "sympy",
         "networkx",
     ),
-    *("datasets", "mteb", "sentence_transformers", "huggingface_hub", "datatrove", "pyarrow", "accelerate", "PIL"),
+    *("datasets", "mteb", "sentence_transformers", "huggingface_hub", "pyarrow", "accelerate", "PIL"),
 )
 HELD_OUT_PERCENT = 15
 SKIPPED_FOLDERS = {

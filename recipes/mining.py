@@ -126,7 +126,9 @@ def collection_files(objects: list[Pair], plan: Collection) -> dict[str, str]:
     return {
         "corpus.jsonl": _lines({"_id": pair.name, "title": "", "text": pair.body} for pair in _by_name(objects)),
         "queries.jsonl": _lines({"_id": f"q:{pair.name}", "text": pair.summary} for pair in _by_name(asked)),
-        "qrels.tsv": _table([("query-id", "corpus-id", "score")] + [(f"q:{p.name}", p.name, "1") for p in _by_name(asked)]),
+        "qrels.tsv": _table(
+            [("query-id", "corpus-id", "score")] + [(f"q:{p.name}", p.name, "1") for p in _by_name(asked)]
+        ),
     }
 
 

@@ -137,7 +137,9 @@ def docstrings_config(config: Config, declaration: Declaration, folder: Path, dr
     table = shards.tables(rows)
     files, texts = {}, {}
     if plan := declaration.evaluation:
-        files |= mining.write_files(folder, mining.collection_files(objects.collection, plan.collection), f"collections/{plan.collection.name}")
+        files |= mining.write_files(
+            folder, mining.collection_files(objects.collection, plan.collection), f"collections/{plan.collection.name}"
+        )
         files |= mining.write_files(folder, mining.nano_files(objects.nano, plan.nano), "nano")
         texts = {
             plan.collection.name: _texts(objects.collection, plan.collection.queries),
@@ -200,7 +202,13 @@ def _capped(tables: Iterator[pa.Table], total: int, cap: int, config: Config, se
 
 
 def _write_config(
-    config: Config, declaration: Declaration, pairs: Path, stream: Iterator[pa.Table], rows: int, facts: dict[str, Any], key: str
+    config: Config,
+    declaration: Declaration,
+    pairs: Path,
+    stream: Iterator[pa.Table],
+    rows: int,
+    facts: dict[str, Any],
+    key: str,
 ) -> dict[str, Any]:
     """Write the stream as shards into a folder of its own, which takes the config's place when it is whole."""
     from release.console import Bar
@@ -215,7 +223,9 @@ def _write_config(
     schema = sources.schema(config)
     writers = {"train": shards.SplitWriter(making, "train", schema, declaration.shard_rows)}
     if config.held_out:
-        writers[config.held_out.split] = shards.SplitWriter(making, config.held_out.split, schema, declaration.shard_rows)
+        writers[config.held_out.split] = shards.SplitWriter(
+            making, config.held_out.split, schema, declaration.shard_rows
+        )
     seen = 0
     try:
         with Bar(f"mix: {config.name}", rows) as bar:
@@ -229,13 +239,19 @@ def _write_config(
                 bar.advance(table.num_rows)
         found = [shard.as_dict() for writer in writers.values() for shard in writer.close()]
         if seen != rows:
-            refuse(f"{seen:,} rows came where {rows:,} were counted", where=f"config {config.name}", mend="run it again")
+            refuse(
+                f"{seen:,} rows came where {rows:,} were counted", where=f"config {config.name}", mend="run it again"
+            )
         manifest = {"key": key, **describe(config), **facts, "shards": found}
         write_json(making / "manifest.json", manifest)
         shutil.rmtree(final, ignore_errors=True)
         making.rename(final)
     except (OSError, pa.ArrowInvalid) as error:
-        refuse(f"cannot read or write ({str(error).splitlines()[0][:200]})", where=f"config {config.name}", mend="free some space or mend the source")
+        refuse(
+            f"cannot read or write ({str(error).splitlines()[0][:200]})",
+            where=f"config {config.name}",
+            mend="free some space or mend the source",
+        )
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return manifest
@@ -288,7 +304,11 @@ def print_plan(declaration: Declaration) -> None:
         licence = UNKNOWN if config.license == "unknown" else config.license
         overlaps = UNKNOWN if config.overlaps is None else ", ".join(config.overlaps) or "none declared"
         rows.append([config.name, config.source.place, known, UNKNOWN, licence, overlaps])
-    table(f"{declaration.title}: {len(rows)} configs", ["config", "source", "rows", "bytes", "licence", "same origin as"], rows)
+    table(
+        f"{declaration.title}: {len(rows)} configs",
+        ["config", "source", "rows", "bytes", "licence", "same origin as"],
+        rows,
+    )
 
 
 if __name__ == "__main__":

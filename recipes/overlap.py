@@ -1,7 +1,8 @@
 """Near-duplicates between training text and evaluation text: MinHash over word shingles, candidates checked exactly.
 
 Equal texts (up to case and punctuation) and texts whose sets of five-word shingles overlap by at least 0.7 count as
-duplicates. MinHash only finds candidates; each is then confirmed by its exact Jaccard similarity, so chance plays no part in what is reported.
+duplicates. MinHash only finds candidates; each is then confirmed by its exact Jaccard similarity, so chance plays no part in
+what is reported.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def signatures(hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """MinHash signatures, uint64 of shape (texts, PERMUTATIONS)."""
     found = np.empty((len(starts) - 1, PERMUTATIONS), np.uint64)
     for number in range(PERMUTATIONS):
-        found[:, number] = np.minimum.reduceat(_mix(hashes + np.uint64(number * 0x9E3779B97F4A7C15 % 2**64)), starts[:-1])
+        found[:, number] = np.minimum.reduceat(
+            _mix(hashes + np.uint64(number * 0x9E3779B97F4A7C15 % 2**64)), starts[:-1]
+        )
     return found
 
 

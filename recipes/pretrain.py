@@ -23,12 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-
 import bm25s
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import AttentionInterface, ModernBertConfig, ModernBertModel, PreTrainedTokenizerFast
@@ -86,7 +84,9 @@ def make_encoder(tokenizer: PreTrainedTokenizerFast, seed: int) -> ModernBertMod
         for layer in model.layers:
             # Queries and keys that start as the same projection attend to equal tokens (Trockman & Kolter, arXiv 2305.09828).
             query, key, _ = layer.attn.Wqkv.weight.chunk(3)
-            for q, k in zip(query.chunk(config.num_attention_heads), key.chunk(config.num_attention_heads), strict=True):
+            for q, k in zip(
+                query.chunk(config.num_attention_heads), key.chunk(config.num_attention_heads), strict=True
+            ):
                 q.copy_(nn.init.orthogonal_(torch.empty_like(q)) * 0.8)
                 k.copy_(q)
     return model
@@ -99,7 +99,9 @@ def static_embeddings(tokenizer: PreTrainedTokenizerFast, width: int) -> Tensor:
     from recipes.standin import minilm_folder
 
     words = [token.removeprefix("##") for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
-    found = SentenceTransformer(str(minilm_folder()), device="cpu").encode(words, batch_size=256, convert_to_tensor=True)
+    found = SentenceTransformer(str(minilm_folder()), device="cpu").encode(
+        words, batch_size=256, convert_to_tensor=True
+    )
     centred = found - found.mean(0)
     _, _, axes = torch.pca_lowrank(centred, q=width, center=False, niter=4)
     projected = centred @ axes
@@ -251,9 +253,25 @@ def train(data: Data, folder: Path, minutes: float, seed: int) -> tuple[ModernBe
             ndcg = dev_ndcg(model, head, data)
             log.append({"minutes": round(spent / 60, 1), "step": step, "loss": float(np.mean(losses)), "dev": ndcg})
             print(json.dumps(log[-1]), flush=True)
-            save_state(state, {"model": both.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step, "log": log})
+            save_state(
+                state,
+                {
+                    "model": both.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "spent": spent,
+                    "step": step,
+                    "log": log,
+                },
+            )
             losses, noted, last = [], time.monotonic(), time.monotonic()
-    log.append({"minutes": round(spent / 60, 1), "step": step, "loss": float(np.mean(losses or [0])), "dev": dev_ndcg(model, head, data)})
+    log.append(
+        {
+            "minutes": round(spent / 60, 1),
+            "step": step,
+            "loss": float(np.mean(losses or [0])),
+            "dev": dev_ndcg(model, head, data),
+        }
+    )
     return model, log
 
 

@@ -20,7 +20,9 @@ PLACES = 20  # bits for the place of a candidate in its list: lists of up to a m
 NOBODY = np.uint64(2**64 - 1)
 
 
-def thin(starts: np.ndarray, scores: np.ndarray, positive: np.ndarray, keys: np.ndarray, plan: Sampling, seed: int) -> np.ndarray:
+def thin(
+    starts: np.ndarray, scores: np.ndarray, positive: np.ndarray, keys: np.ndarray, plan: Sampling, seed: int
+) -> np.ndarray:
     """Both cuts: the rows to keep, int64, query after query, by falling score.
 
     Args:

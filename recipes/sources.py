@@ -62,9 +62,8 @@ def open_source(config: Config, root: Path = Path()) -> Opened:
     if config.source.kind == "beir":
         return _beir(config, root / str(config.source.path))
     if config.source.kind in ("retrieval", "hf-retrieval"):
-        from recipes.retrieval import open_retrieval
-
-        return open_retrieval(config, root)
+        what = "retrieval sources (queries, documents and scored candidates) have no reader yet"
+        refuse(what, where=f"config {config.name}", mend="make the other configs with --config NAME")
     raise ValueError(f"no reader for a source of kind {config.source.kind}")
 
 
@@ -109,7 +108,9 @@ def _tabular(config: Config, data: ds.Dataset, revision: str) -> Opened:
     wanted = {"query": names.query, "document": names.document}
     if config.labels == "source":
         wanted["label"] = str(names.label)
-    filters = {key: name for key, name in (("drop", config.filters.drop), ("duplicate", config.filters.duplicate)) if name}
+    filters = {
+        key: name for key, name in (("drop", config.filters.drop), ("duplicate", config.filters.duplicate)) if name
+    }
     _check_columns(config, data.schema, wanted, filters)
     reasons = {"no text": ds.field(names.query).is_null() | ds.field(names.document).is_null()}
     if "drop" in filters:
@@ -126,7 +127,9 @@ def _tabular(config: Config, data: ds.Dataset, revision: str) -> Opened:
     columns = {ours: ds.field(theirs) for ours, theirs in wanted.items()}
 
     def stream() -> Iterator[pa.Table]:
-        scanner = data.scanner(columns=columns, filter=keep, batch_size=BATCH_ROWS, batch_readahead=4, fragment_readahead=2)
+        scanner = data.scanner(
+            columns=columns, filter=keep, batch_size=BATCH_ROWS, batch_readahead=4, fragment_readahead=2
+        )
         for batch in scanner.to_batches():
             if batch.num_rows:
                 yield as_rows(config, pa.Table.from_batches([batch]))
@@ -140,7 +143,9 @@ def _check_columns(config: Config, found: pa.Schema, wanted: dict[str, str], fil
         if name not in found.names:
             section = "filters" if key in filters else "columns"
             refuse(
-                f"no column {name!r} (there are: {', '.join(found.names)})", where=where, mend=f"correct {section}.{key}"
+                f"no column {name!r} (there are: {', '.join(found.names)})",
+                where=where,
+                mend=f"correct {section}.{key}",
             )
         kind = found.field(name).type
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
@@ -182,7 +187,9 @@ def _beir(config: Config, folder: Path) -> Opened:
     queries = [p for name in (f"queries.{split}.jsonl", "queries.jsonl") if (p := folder / name).is_file()]
     if qrels is None or corpus is None or not queries:
         missing = names[0] if qrels is None else "corpus.jsonl" if corpus is None else "queries.jsonl"
-        refuse(f"no {missing} in {config.source.path}", where=f"config {config.name}", mend="give a folder in BEIR's form")
+        refuse(
+            f"no {missing} in {config.source.path}", where=f"config {config.name}", mend="give a folder in BEIR's form"
+        )
     texts = {row["_id"]: f"{row.get('title') or ''} {row['text']}".strip() for row in _jsonl(corpus)}
     asked = {row["_id"]: row["text"] for row in _jsonl(queries[0])}
     rows, dropped = [], {}

@@ -8,8 +8,9 @@ batches of one fixed shape per length, so what else is in the batch cannot chang
     logit  = 10 * (hybrid - 0.6)
 
 BM25 without its constant (k1 + 1) divided by the query's idf lies in [0, 1), so the two halves weigh alike. The affine map
-puts the boundary between unrelated and relevant text near zero and spreads the range to that of a large reranker's raw logits (about -7 to 14
-where mxbai-rerank-large-v2 has -12 to 22): the recipe's loss and learning rate then meet targets of the usual size.
+puts the boundary between unrelated and relevant text near zero and spreads the range to that of a large reranker's
+raw logits (about -7
+to 14 where mxbai-rerank-large-v2 has -12 to 22): the recipe's loss and learning rate then meet targets of the usual size.
 """
 
 from __future__ import annotations

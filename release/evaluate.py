@@ -215,27 +215,19 @@ def check_record(record: records.Record, family: Family, revisions: dict[str, st
         ReleaseError: Other top_k, first stages, tasks, or a task revision that moved; the line says which.
     """
     subject, wanted = record.subject, family.evaluation
-    mend = "make evaluate"
-    if subject.get("top_k") != wanted.top_k:
-        raise ReleaseError(
-            f"evaluated with top_k {subject.get('top_k')}, not {wanted.top_k}", where="evaluate", mend=mend
-        )
-    if record.machine.get("device") != "CPU" and subject.get("dtype") != "bfloat16":
-        raise ReleaseError(f"evaluated in {subject.get('dtype')}, not bfloat16", where="evaluate", mend=mend)
-    for noun, found, asked in (
-        ("first stage", subject.get("first_stages", {}), wanted.embedders),
-        ("task", subject.get("tasks", {}), (*wanted.tasks, *wanted.collections)),
-    ):
-        missing = [name for name in asked if name not in found]
-        if missing:
-            raise ReleaseError(f"{noun} {missing[0]} was not evaluated", where="evaluate", mend=mend)
-    for name, revision in (revisions or {}).items():
-        if subject["tasks"].get(name) != revision:
-            raise ReleaseError(
-                f"the data of task {name} moved since it was evaluated",
-                where=f"record {str(subject['tasks'].get(name))[:12]}, now {revision[:12]}",
-                mend=mend,
-            )
+    found, asked = subject.get("tasks", {}), (*wanted.tasks, *wanted.collections)
+    stages = subject.get("first_stages", {})
+    on_gpu = record.machine.get("device") != "CPU"
+    faults = [
+        (subject.get("top_k") != wanted.top_k, f"with top_k {subject.get('top_k')}, not {wanted.top_k}"),
+        (on_gpu and subject.get("dtype") != "bfloat16", f"in {subject.get('dtype')}, not bfloat16"),
+        *((name not in stages, f"without the first stage {name}") for name in wanted.embedders),
+        *((name not in found, f"without the task {name}") for name in asked),
+        *((found.get(name) != now, f"on other data of {name}, which moved") for name, now in (revisions or {}).items()),
+    ]
+    for wrong, what in faults:
+        if wrong:
+            raise ReleaseError(f"the record was evaluated {what}", where="records/evaluate.json", mend="make evaluate")
 
 
 def _show(record: records.Record, path: Path | None) -> None:

@@ -192,7 +192,7 @@ def _check_keys(raw: dict[str, Any], known: set[str], where: str, noun: str) -> 
         raise ReleaseError(f"missing {noun} {key!r}", where=where, mend="add it; recipes/ettin.toml shows its form")
 
 
-def _table(kind: type, raw: Any, where: str) -> Any:
+def _table(kind: Any, raw: Any, where: str) -> Any:
     """Build the dataclass `kind` from a TOML table; its annotations are the schema."""
     raw = _mapping(raw, where)
     hints = get_type_hints(kind)

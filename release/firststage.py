@@ -1,4 +1,4 @@
-"""First stages: BM25 and embedders behind mteb's interface, run once per task and kept as run files for all rerankers."""
+"""First stages: BM25 and embedders behind mteb's interface, run once per task, kept as run files for all rerankers."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class Bm25:
         words = bm25s.tokenize(list(queries["text"]), stopwords="en", show_progress=False, return_ids=False)
         with Bar("bm25: queries", len(words)) as bar:
             for query, tokens in zip(queries["id"], words, strict=True):
-                found[query] = self._best([token for token in tokens if token in self.retriever.vocab_dict], top_k)
+                found[query] = self._best([str(word) for word in tokens if word in self.retriever.vocab_dict], top_k)
                 bar.advance()
         return found
 

@@ -14,8 +14,8 @@ RERANKED = 100  # candidates per query, from the set's own BM25 ranking
 def nano(reranker: Reranker, family: Family) -> dict[str, Any]:
     """NDCG@10 on each of the family's nano sets and their mean, with the recipe's protocol.
 
-    The recipe normalises over the positives among the candidates only, so `base` (over all positives) is no baseline for
-    these figures and no gain is given: they compare rerankers on the same candidates, nothing else.
+    The recipe normalises over the positives among the candidates only, so `base` (over all positives) is no baseline
+    for these figures and no gain is given: they compare rerankers on the same candidates, nothing else.
 
     Raises:
         ReleaseError: The sets are not here and cannot be fetched.

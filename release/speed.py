@@ -21,8 +21,8 @@ from release import records
 from release.console import Bar, last_line, table
 from release.errors import ReleaseError
 from release.family import Family
-from release.ways import Way, candidates, load, peak_memory_mb, reset_peak
 from release.texts import draw, lengths
+from release.ways import Way, candidates, load, peak_memory_mb, reset_peak
 
 PASS_SECONDS = {"CPU": 0.8, "GPU": 4.0}  # how long one pass should take: decides the number of pairs
 LEAST, MOST = 128, 65_536  # pairs
@@ -36,7 +36,9 @@ Predict = Callable[[list[tuple[str, str]], int], np.ndarray]
 def command(
     family: Annotated[Path, typer.Option(help="Family file: its [speed] table is the protocol.")],
     size: Annotated[str, typer.Option(help="The size in the family file.")],
-    pairs: Annotated[int | None, typer.Option(min=8, help="Number of pairs; by this machine's rate if left out.")] = None,
+    pairs: Annotated[
+        int | None, typer.Option(min=8, help="Number of pairs; by this machine's rate if left out.")
+    ] = None,
 ) -> None:
     """Measure pairs per second, peak memory and latency of one size of a family on this machine."""
     facts = families.load(family)
@@ -66,9 +68,7 @@ def measure_size(family: Family, size: str, *, count: int | None = None) -> reco
     return record
 
 
-def measure(
-    model: Path, family: Family, *, count: int | None = None
-) -> tuple[dict[str, Any], dict[str, Any], str]:
+def measure(model: Path, family: Family, *, count: int | None = None) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Run the protocol on a model's folder; returns `measured` and `subject` of the record, and the device's name."""
     import torch
 
@@ -153,7 +153,7 @@ def _setting(
 
 
 def _batches(predict: Predict, pairs: list[tuple[str, str]], first: int, passes: int) -> list[dict[str, Any]]:
-    """Rates by batch size, doubling until memory runs out, the rate falls clearly, or a batch holds half of the pairs."""
+    """Rates by batch size, doubling until memory runs out, the rate falls clearly, or a batch is half of the pairs."""
     tried: list[dict[str, Any]] = []
     batch = first
     while batch <= max(first, len(pairs) // 2):
@@ -197,9 +197,7 @@ def _latency(predict: Predict, pool: list[tuple[str, str]], documents: int, batc
     return {"documents": documents, "p50_ms": float(p50), "p95_ms": float(p95), "repeats": len(waits) - 2}
 
 
-def _full_length(
-    way: Way, model: Path, pairs: list[tuple[str, str]], batch: int, family: Family
-) -> dict[str, Any]:
+def _full_length(way: Way, model: Path, pairs: list[tuple[str, str]], batch: int, family: Family) -> dict[str, Any]:
     """The best setting again on uncut pairs, up to the model's own limit."""
     loaded = load(way, model, None)
     loaded.predict(pairs[: 2 * batch], batch)

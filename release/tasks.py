@@ -6,6 +6,7 @@ import copy
 import gzip
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,22 +214,28 @@ def _open(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str, str]]:
-    """(id, title, text) of every row; ids are strings and unique."""
+    """(id, title, text) of every row; of rows with the same id the first counts, and a warning says how many others."""
     seen: set[str] = set()
+    repeated = 0
     for number, line in _open(path):
         try:
             row = json.loads(line)
             key, title, text = str(row["_id"]), row.get("title") or "", row["text"]
-            if key in seen or not isinstance(title, str) or not isinstance(text, str):
-                raise ValueError(f"_id {key!r} twice, or a text that is no string")
+            if not isinstance(title, str) or not isinstance(text, str):
+                raise ValueError("title or text is no string")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ReleaseError(
                 f"damaged row ({type(error).__name__}: {error})",
                 where=f"{path} row {number}",
                 mend='one JSON object per line, {"_id": ..., "text": ...}',
             ) from error
+        if key in seen:
+            repeated += 1
+            continue
         seen.add(key)
         yield key, title, text
+    if repeated:
+        print(f"warning: {path}: {repeated} rows left out, their _id was there before", file=sys.stderr)
 
 
 def _judgements(path: Path) -> dict[str, dict[str, int]]:

@@ -4,64 +4,60 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import Any
 
 from release.errors import ReleaseError
 from release.family import Family
 from release.rerankers import Reranker
-from release.rerankers import load as load_cross_encoder
-
-if TYPE_CHECKING:
-    from recipes.standin import Statistics
 
 
 def load(family: Family) -> Reranker:
-    """The family's teacher, as it labelled the mixture.
+    """The family's teacher, exactly as it labelled the mixture.
 
     Raises:
-        ReleaseError: It cannot be loaded here, or the stand-in lacks the training documents that it counts words in.
+        ReleaseError: It cannot be loaded here, the training pairs that the stand-in counts words in are missing, or it
+            is no longer the teacher that labelled the mixture.
     """
+    from recipes.score import load_teacher
+
+    pairs = family.build / "data" / "pairs"
+    if family.teacher.kind == "stand-in" and not any(pairs.glob("*/train-*.parquet")):
+        what = "the stand-in teacher needs the training documents to count words in"
+        raise ReleaseError(what, where=str(pairs), mend="make data")
+    teacher: Any = load_teacher(family, pairs)
+    _check_labelled(family, teacher.identity)
     if family.teacher.kind == "stand-in":
-        return _stand_in(family)
-    if family.teacher.kind != "cross-encoder":
-        raise ReleaseError(
-            f"unknown kind of teacher {family.teacher.kind!r}",
-            where=f"{family.path} [teacher] kind",
-            mend="cross-encoder or stand-in",
-        )
-    return load_cross_encoder(family.teacher.model, max_length=family.teacher.max_length)
-
-
-def _stand_in(family: Family) -> Reranker:
-    from recipes.standin import HybridStandIn
-    from release.firststage import shared_minilm
-
-    teacher = HybridStandIn(_statistics(family), max_length=family.teacher.max_length)
-    shared = shared_minilm()
-    if (shared.dtype, shared.max_length) == (teacher.minilm.dtype, teacher.minilm.max_length):
-        teacher.minilm = shared  # each text is then encoded once for the first stage and the teacher
+        _share_encoder(teacher)
     identity = json.dumps(teacher.identity, sort_keys=True)
     return Reranker(
-        name=f"{family.teacher.model} (stand-in)",
+        name=teacher.identity["model"],
         revision=hashlib.sha256(identity.encode()).hexdigest(),
-        predict=lambda pairs: teacher.predict(list(pairs)),
-        dtype=teacher.minilm.dtype,
-        max_length=family.teacher.max_length,
-        attention="sdpa, padded",
+        predict=lambda found: teacher.predict(list(found)),
+        dtype=teacher.identity["dtype"],
+        max_length=teacher.identity["max_length"],
+        attention="the teacher's own",
     )
 
 
-def _statistics(family: Family) -> Statistics:
-    """Document frequencies over the training documents, as recipes/score.py counts them."""
-    import polars
-
-    from recipes.standin import Statistics
-
-    files = sorted((family.build / "data" / "mixture").glob("*/train-*.parquet"))
-    if not files:
+def _check_labelled(family: Family, identity: dict[str, Any]) -> None:
+    path = family.build / "data" / "mixture" / "manifest.json"
+    try:
+        labelled = json.loads(path.read_text(encoding="utf-8")).get("teacher")
+    except (OSError, ValueError):
+        return  # a mixture from the Hub: its card names the teacher
+    if labelled is not None and labelled != identity:
+        differs = sorted(key for key in {*labelled, *identity} if labelled.get(key) != identity.get(key))
         raise ReleaseError(
-            "the stand-in teacher needs the training documents",
-            where=str(family.build / "data" / "mixture"),
-            mend="make data",
+            f"this teacher is not the one that labelled the mixture (other {', '.join(differs)})",
+            where=str(path),
+            mend="make data, then make train",
         )
-    return Statistics.of(text for file in files for text in polars.read_parquet(file, columns=["document"])["document"])
+
+
+def _share_encoder(teacher: Any) -> None:
+    """Let the stand-in use the first stage's MiniLM: each text is then encoded once between them."""
+    from release.firststage import shared_minilm
+
+    shared = shared_minilm()
+    if (shared.dtype, shared.max_length) == (teacher.minilm.dtype, teacher.minilm.max_length):
+        teacher.minilm = shared

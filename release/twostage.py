@@ -20,7 +20,7 @@ from release.firststage import FirstStage, Run
 from release.firststage import run as first_run
 from release.metrics import Comparison, Ranking, compare, macro
 from release.rerankers import Reranker, Search, fingerprint
-from release.tasks import Task
+from release.tasks import Collection, Task
 
 _AGREE = 2e-5  # mteb rounds its NDCG to five digits
 
@@ -137,6 +137,7 @@ def _table(
     return {
         "task": task.name,
         "task_revision": task.revision,
+        "dataset": None if isinstance(task.loaded, Collection) else task.loaded.metadata.dataset["path"],
         "first_stage": found.stage.name,
         "top_k": top_k,
         "ndcg@10": measured.summary(),

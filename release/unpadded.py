@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MethodType
 from typing import Any, cast
 
 import numpy as np
@@ -33,33 +34,36 @@ from torch.nn import functional
 from transformers import AttentionInterface, DataCollatorWithFlattening
 
 NAME = "unpadded"
+_LOW = -1e30  # as good as minus infinity, but a row that sees nothing (padding) stays finite
 _LONG = 512  # from here on the fused kernel wins, and the matrix of probabilities would cost too much memory
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Bucket:
-    """Sequences of nearly equal length, attended to by one call: rows `first` to `first + count * length`."""
+    """`count` sequences of nearly equal length, attended to by one call: `count * length` rows, padding included."""
 
-    first: int
     count: int
     length: int
     keys: Tensor | None  # (count, 1, 1, length), 0 on tokens and very low on padding; None without padding
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Plan:
     """Where the tokens of one flat row go for attention: into buckets, and back.
 
     gather: (rows,) the token at each row of all buckets; padding repeats a token of its sequence.
     scatter: (tokens,) the row of each token.
+    firsts: (sequences,) the first token of each sequence, in the order of the buckets.
     padding: (rows,) true on padding.
+    masks: what `_mask` made, by number of the bucket, window and dtype; the layers share them.
     """
 
     gather: Tensor
     scatter: Tensor
+    firsts: Tensor
     padding: Tensor
     buckets: list[_Bucket]
-    bands: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    masks: dict[tuple[int, int | None, torch.dtype], Tensor | None] = field(default_factory=dict)
 
 
 def register() -> None:
@@ -83,28 +87,35 @@ def _plan(starts: Tensor) -> _Plan:
     """The plan for a flat row whose sequences start at `starts` (last: the number of tokens); kept on the tensor."""
     plan = getattr(starts, "_unpadded_plan", None)
     if plan is None:
-        plan = _make_plan(starts.tolist())
+        plan = _make_plan(starts.tolist(), starts.device)
         starts._unpadded_plan = plan  # ty: ignore[missing-attribute]  # every layer gets the same tensor
     return plan
 
 
-def _make_plan(starts: list[int]) -> _Plan:
+def _make_plan(starts: list[int], device: torch.device) -> _Plan:
     lengths = [end - start for start, end in pairwise(starts)]
-    gather, buckets, first = [], [], 0
-    for members in _bucket_lengths(lengths):
+    gather, buckets, members_of = [], [], _bucket_lengths(lengths)
+    for members in members_of:
         longest = lengths[members[0]]
         begin, size = np.array([starts[i] for i in members])[:, None], np.array([lengths[i] for i in members])[:, None]
         place = np.arange(longest)[None]
         gather.append((begin + np.minimum(place, size - 1)).ravel())
-        low = torch.from_numpy(np.where(place < size, 0.0, torch.finfo(torch.float32).min).astype(np.float32))
-        padded = bool((size < longest).any())
-        buckets.append(_Bucket(first, len(members), longest, low[:, None, None] if padded else None))
-        first += len(members) * longest
+        keys = None
+        if (size < longest).any():
+            low = np.where(place < size, 0, _LOW).astype(np.float32)
+            keys = torch.from_numpy(low).to(device)[:, None, None]
+        buckets.append(_Bucket(len(members), longest, keys))
     rows = np.concatenate(gather)
     padding = np.concatenate([[False], rows[1:] == rows[:-1]])
     scatter = np.empty(starts[-1], dtype=np.int64)
     scatter[rows[~padding]] = np.flatnonzero(~padding)
-    return _Plan(torch.from_numpy(rows), torch.from_numpy(scatter), torch.from_numpy(padding), buckets)
+    return _Plan(
+        gather=torch.from_numpy(rows).to(device),
+        scatter=torch.from_numpy(scatter).to(device),
+        firsts=torch.tensor([starts[index] for members in members_of for index in members], device=device),
+        padding=torch.from_numpy(padding).to(device),
+        buckets=buckets,
+    )
 
 
 class _ToBuckets(torch.autograd.Function):
@@ -134,18 +145,20 @@ class _ToTokens(torch.autograd.Function):
         return rows.masked_fill_(ctx.plan.padding[:, None], 0), None
 
 
-def _mask(plan: _Plan, bucket: _Bucket, window: int | None, like: Tensor) -> Tensor | None:
-    """What is added to a bucket's scores, broadcast to (count, 1, length, length): padding and the sliding window."""
-    if window is None or bucket.length <= window:
-        return None if bucket.keys is None else bucket.keys.to(like.dtype)
-    band = plan.bands.get((bucket.length, window))
-    if band is None:
-        place = torch.arange(bucket.length)
-        outside = (place[:, None] - place).abs() >= window
-        band = torch.zeros(outside.shape).masked_fill_(outside, torch.finfo(torch.float32).min)[None, None]
-        plan.bands[bucket.length, window] = band
-    # The lower of two very low numbers, because their sum could leave the range.
-    return (band if bucket.keys is None else torch.minimum(band, bucket.keys)).to(like.dtype)
+def _mask(plan: _Plan, number: int, window: int | None, dtype: torch.dtype) -> Tensor | None:
+    """What is added to a bucket's scores, (count or 1, 1, length or 1, length): padding and the sliding window."""
+    bucket = plan.buckets[number]
+    window = None if window is None or bucket.length <= window else window
+    if (number, window, dtype) not in plan.masks:
+        mask = bucket.keys
+        if window is not None:
+            place = torch.arange(bucket.length, device=plan.gather.device)
+            outside = (place[:, None] - place).abs() >= window
+            band = torch.zeros(outside.shape, device=outside.device).masked_fill_(outside, _LOW)
+            # The lower of two very low numbers, because their sum could leave the range.
+            mask = band[None, None] if mask is None else torch.minimum(band, mask)
+        plan.masks[number, window, dtype] = None if mask is None else mask.to(dtype)
+    return plan.masks[number, window, dtype]
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float) -> Tensor:
@@ -153,15 +166,13 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scal
 
     Training multiplies the matrices out, for on CPUs the backward pass of the fused kernel is slow at these lengths.
     """
-    count, heads, length, width = query.shape
+    count, heads, length = key.shape[:3]
     if length > _LONG or dropout or not query.requires_grad:
-        mask = mask if mask is None else mask.expand(count, 1, length, length)
+        mask = mask if mask is None else mask.expand(count, 1, query.shape[2], length)
         return functional.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scaling)
-    shape = (count * heads, length, width)
-    query, key, value = query.reshape(shape), key.reshape(shape), value.reshape(shape)
-    scores = torch.bmm(query * scaling, key.transpose(1, 2)).view(count, heads, length, length)
-    scores = scores if mask is None else scores + mask
-    return torch.bmm(scores.softmax(-1).view(-1, length, length), value).view(count, heads, length, width)
+    scores = torch.bmm((query * scaling).flatten(0, 1), key.flatten(0, 1).transpose(1, 2))
+    scores = scores if mask is None else (scores.unflatten(0, (count, heads)) + mask).flatten(0, 1)
+    return torch.bmm(scores.softmax(-1), value.flatten(0, 1)).unflatten(0, (count, heads))
 
 
 def attention(
@@ -193,21 +204,36 @@ def attention(
             raise ValueError("a padded batch cannot be attended to unpadded: pass one flat row with cu_seq_lens_q")
         cu_seq_lens_q = torch.tensor([0, query.shape[2]], dtype=torch.int32, device=query.device)
     row = (part[0].transpose(0, 1) for part in (query, key, value))
-    if query.is_cuda:
+    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
         return _varlen_cuda(*row, cu_seq_lens_q, scaling, sliding_window)[None], None
     plan, heads, width = _plan(cu_seq_lens_q), query.shape[1], query.shape[3]
     rows = [_ToBuckets.apply(part.reshape(-1, heads * width), plan) for part in row]
+    rows = _attend_rows(torch.stack(rows, 1).unflatten(2, (heads, width)), plan, sliding_window, scaling, dropout)
+    return _ToTokens.apply(rows, plan).view(1, -1, heads, width), None
+
+
+def _attend_rows(
+    rows: Tensor, plan: _Plan, window: int | None, scaling: float, dropout: float, queries: int | None = None
+) -> Tensor:
+    """Attention in every bucket.
+
+    Args:
+        rows: (rows, 3, heads, head) queries, keys and values.
+        queries: Answer only for the first so many tokens of each sequence; None is all.
+
+    Returns:
+        (rows, heads * head); with `queries`, so many rows per sequence
+    """
     parts = []
-    for bucket in plan.buckets:
-        size = bucket.count * bucket.length
-        inside = [
-            part[bucket.first : bucket.first + size].view(bucket.count, bucket.length, heads, width).transpose(1, 2)
-            for part in rows
-        ]
-        mask = _mask(plan, bucket, sliding_window, query)
-        parts.append(_attend(*inside, mask, scaling, dropout).transpose(1, 2).reshape(size, heads * width))
-    tokens = _ToTokens.apply(torch.cat(parts), plan)
-    return tokens.view(1, -1, heads, width), None
+    # One split and not a slice per bucket: the gradient of every slice is a whole tensor of zeros.
+    for number, part in enumerate(rows.split([bucket.count * bucket.length for bucket in plan.buckets])):
+        bucket = plan.buckets[number]
+        query, key, value = part.unflatten(0, (bucket.count, bucket.length)).permute(2, 0, 3, 1, 4)
+        mask = _mask(plan, number, window, rows.dtype)
+        if queries is not None:
+            query, mask = query[:, :, :queries], mask if mask is None else mask[:, :, :queries]
+        parts.append(_attend(query, key, value, mask, scaling, dropout).transpose(1, 2).flatten(2).flatten(0, 1))
+    return torch.cat(parts)
 
 
 def _varlen_cuda(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, scaling: float, window: int | None) -> Tensor:
@@ -218,6 +244,83 @@ def _varlen_cuda(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, scaling: float
     side = -1 if window is None else window - 1
     out = varlen_attn(q, k, v, starts, starts, longest, longest, scale=scaling, window_size=(side, side))
     return cast(Tensor, out)
+
+
+class _ToRotatedBuckets(torch.autograd.Function):
+    """(tokens, 3, heads, head) -> the same in buckets, queries and keys rotated by their positions on the way.
+
+    `cos` and `sin` are (tokens, head / 2). One pass over the memory instead of transformers' twelve.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, cos: Tensor, sin: Tensor, plan: _Plan) -> Tensor:
+        ctx.plan, ctx.cos, ctx.sin = plan, cos, sin
+        rows = tokens.flatten(1).index_select(0, plan.gather).view(-1, *tokens.shape[1:])
+        return _rotate(rows, cos.index_select(0, plan.gather), sin.index_select(0, plan.gather))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        gradient = gradients[0]
+        tokens = gradient.flatten(1).index_select(0, ctx.plan.scatter).view(-1, *gradient.shape[1:])
+        return _rotate(tokens, ctx.cos, -ctx.sin), None, None, None
+
+
+def _rotate(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate queries and keys of `rows` (rows, 3, heads, head) in place."""
+    left, right = rows[:, :2].chunk(2, -1)
+    cos, sin, old = cos[:, None, None], sin[:, None, None], left.clone()
+    left.mul_(cos).addcmul_(right, sin, value=-1)
+    right.mul_(cos).addcmul_(old, sin)
+    return rows
+
+
+def _modernbert_attention(
+    self: Any,
+    hidden_states: Tensor,
+    position_embeddings: tuple[Tensor, Tensor],
+    attention_mask: Tensor | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    queries: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """ModernBertAttention.forward for one flat row on a CPU; elsewhere transformers' own.
+
+    Args:
+        queries: Answer only for the first so many tokens of each sequence, in the order of the buckets.
+    """
+    if cu_seq_lens_q is None or hidden_states.is_cuda:
+        return type(self).forward(
+            self, hidden_states, position_embeddings, attention_mask, cu_seq_lens_q=cu_seq_lens_q, **kwargs
+        )
+    plan, dropout = _plan(cu_seq_lens_q), self.attention_dropout if self.training else 0.0
+    tokens = self.Wqkv(hidden_states)[0].unflatten(1, (3, -1, self.head_dim))
+    cos, sin = (part[0, :, : self.head_dim // 2].to(tokens.dtype) for part in position_embeddings)
+    rows = _ToRotatedBuckets.apply(tokens, cos, sin, plan)
+    rows = _attend_rows(rows, plan, self.sliding_window, self.head_dim**-0.5, dropout, queries)
+    rows = rows if queries else _ToTokens.apply(rows, plan)
+    return self.out_drop(self.Wo(rows))[None], None
+
+
+def _modernbert_last_layer(
+    self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+) -> Tensor:
+    """ModernBertEncoderLayer.forward where only each sequence's first token is read: the other rows become zero."""
+    starts = kwargs.get("cu_seq_lens_q")
+    if starts is None or hidden_states.is_cuda:
+        return type(self).forward(self, hidden_states, attention_mask, **kwargs)
+    first = _plan(starts).firsts
+    attended, _ = self.attn(self.attn_norm(hidden_states), attention_mask=attention_mask, queries=1, **kwargs)
+    hidden = hidden_states.index_select(1, first) + attended
+    hidden = hidden + self.mlp(self.mlp_norm(hidden))
+    return torch.zeros_like(hidden_states, dtype=hidden.dtype).index_copy(1, first, hidden)
+
+
+def _speed_up_modernbert(encoder: Any, only_first: bool) -> None:
+    """Give a ModernBertModel our forward passes; the same numbers with fewer passes over the memory."""
+    for layer in encoder.layers:
+        layer.attn.forward = MethodType(_modernbert_attention, layer.attn)
+    if only_first:
+        encoder.layers[-1].forward = MethodType(_modernbert_last_layer, encoder.layers[-1])
 
 
 def unpad(model: CrossEncoder, dtype: torch.dtype | None = None) -> CrossEncoder:
@@ -240,6 +343,8 @@ def unpad(model: CrossEncoder, dtype: torch.dtype | None = None) -> CrossEncoder
         transformer.model_forward_params |= {"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"}
     transformer._flatten_position_offset = transformer._infer_flatten_position_offset()
     transformer.can_flatten_inputs = True
+    if type(transformer.model).__name__ == "ModernBertModel":
+        _speed_up_modernbert(transformer.model, only_first=getattr(model[1], "pooling_mode", None) in ("cls", ("cls",)))
     if dtype is not None:
         model.to(dtype)
     return model

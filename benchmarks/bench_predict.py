@@ -1,0 +1,80 @@
+"""Prediction, unpadded against the published path on the same pairs: `python benchmarks/bench_predict.py`.
+
+Theirs is `CrossEncoder.predict` as it comes: padded batches of 32 sorted by length, single precision. Ours is
+`release.unpadded.predict`, in single precision and in bfloat16 where the CPU has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import natural_pairs, ratio, reranker, rounds, write_encoder
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from recipes.distill import half_precision_is_fast
+from release.unpadded import predict, unpad
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=256)
+    parser.add_argument("--budget", type=int, default=2048, help="tokens per unpadded batch")
+    options = parser.parse_args()
+    scores: dict[str, np.ndarray] = {}
+    sides: dict[str, Callable[[], None]] = {}
+
+    def side(name: str, score: Callable[[], np.ndarray]) -> None:
+        sides[name] = lambda: scores.update({name: score()})
+
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = natural_pairs(options.pairs)
+        write_encoder(Path(folder), [" ".join(pair) for pair in pairs])
+        padded, single = reranker(Path(folder)), unpad(reranker(Path(folder)))
+        side("published: padded, fp32", lambda: padded.predict(pairs, batch_size=32))
+        side("unpadded, fp32", lambda: predict(single, pairs, options.budget))
+        if half_precision_is_fast():
+            half = unpad(reranker(Path(folder)), torch.bfloat16)
+            side("unpadded, bf16", lambda: predict(half, pairs, options.budget))
+        for warm_up in sides.values():
+            warm_up()
+        taken = rounds(sides, options.rounds)
+
+    theirs, exact, *_, ours = sides
+    agreement = {name: float(spearmanr(scores[theirs], found).statistic) for name, found in scores.items()}
+    difference = {name: float(np.abs(found - scores[theirs]).max()) for name, found in scores.items()}
+    table = Table(title=f"Prediction, 17m shape, {options.pairs} pairs, {torch.get_num_threads()} threads")
+    for column in ("", "pairs/s (median)", "times as fast", "greatest difference", "Spearman"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, seconds in taken.items():
+        rate = f"{options.pairs / statistics.median(seconds):.1f}"
+        times = f"{ratio(taken[theirs], seconds):.2f}"
+        table.add_row(name, rate, times, f"{difference[name]:.1e}", f"{agreement[name]:.5f}")
+    Console().print(table)
+    last = {
+        "ours": round(options.pairs / statistics.median(taken[ours]), 2),
+        "theirs": round(options.pairs / statistics.median(taken[theirs]), 2),
+        "ratio": round(ratio(taken[theirs], taken[ours]), 2),
+        "ratio_fp32": round(ratio(taken[theirs], taken[exact]), 2),
+        "unit": "pairs/s",
+        "max_score_difference": difference[exact],
+        "max_score_difference_bf16": difference[ours],
+        "score_range": float(np.ptp(scores[theirs])),
+        "rank_agreement": agreement[ours],
+        "rounds": options.rounds,
+        "threads": torch.get_num_threads(),
+    }
+    print(json.dumps(last), flush=True)
+
+
+if __name__ == "__main__":
+    main()

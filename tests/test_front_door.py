@@ -1,0 +1,106 @@
+"""What a newcomer types: help, plan, a wrong dial; and a release that says early what this machine lacks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from release import family, preflight
+from release.errors import ReleaseError
+from release.files import only_one, write_atomic
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "COLUMNS": "120"}
+    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_help_names_every_verb() -> None:
+    shown = run("make", "help").stdout
+    for verb in (
+        "setup",
+        "demo",
+        "release",
+        "train",
+        "evaluate",
+        "speed",
+        "export",
+        "card",
+        "stage",
+        "plan",
+        "publish",
+    ):
+        assert verb in shown
+    for verb in ("verify", "hub", "test", "check", "clean"):
+        assert verb in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("plan", "SIZE=69m"), "unknown size '69m'"),
+        (("release", "FAMILY=absent.toml"), "no family file 'absent.toml'"),
+    ],
+)
+def test_a_wrong_dial_is_one_line(words: tuple[str, ...], says: str) -> None:
+    done = run("make", *words)
+    assert done.returncode != 0
+    assert says in done.stderr and "to mend it" in done.stderr
+
+
+def test_make_n_release_shows_every_stage() -> None:
+    shown = run("make", "-n", "release", "SIZE=68m", "PUSH=1").stdout
+    wanted = ("preflight", "recipes.mix", "recipes.score", "distill.py", "release evaluate", "release speed")
+    for stage in (*wanted, "release export", "release card", "release stage", "release publish", "release verify"):
+        assert stage in shown, stage
+
+
+def test_a_release_that_cannot_run_here_says_everything_that_is_missing() -> None:
+    done = run(sys.executable, "-m", "release", "preflight", "--size", "68m", "--push")
+    assert done.returncode == 1
+    assert "no encoder 'jhu-clsp/ettin-encoder-68m'" in done.stderr
+    assert "no token" in done.stderr
+    assert done.stderr.count("to mend it") >= 3
+
+
+def test_plan_says_what_would_be_published() -> None:
+    done = run(sys.executable, "-m", "release", "plan", "--size", "68m")
+    assert done.returncode == 0
+    assert "cross-encoder/ettin-reranker-68m-v1" in done.stdout
+    assert "to run" in done.stdout
+
+
+def test_nothing_is_missing_for_the_demo_but_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    demo = family.load(Path("recipes/demo.toml"))
+    assert [what for what, _ in preflight.missing(demo, "mini")] == ["no token"]
+
+
+def test_a_second_run_over_the_same_folder_stops_at_once(tmp_path: Path) -> None:
+    program = "from pathlib import Path; from release.files import only_one\nwith only_one(Path({!r})): pass"
+    with only_one(tmp_path):
+        done = run(sys.executable, "-c", program.format(str(tmp_path)))
+    assert f"process {os.getpid()}" in done.stderr
+    assert run(sys.executable, "-c", program.format(str(tmp_path))).returncode == 0
+
+
+def test_a_file_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "kept", "old")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ReleaseError, match=r"cannot write.*folder"):
+        write_atomic(tmp_path / "folder", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "kept"]
+
+
+def test_the_folder_of_declarations_can_never_shadow_the_library() -> None:
+    assert {path.suffix for path in (ROOT / "datasets").iterdir()} <= {".yaml", ".md"}
+    assert not (ROOT / "datasets.py").exists()
+    done = run(sys.executable, "-c", "import datasets; print(datasets.__file__)")
+    assert "site-packages" in done.stdout
