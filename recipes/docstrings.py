@@ -65,9 +65,9 @@ class Pair:
 def pairs(packages: Iterable[str] = PACKAGES, *, more: Path | None = None, workers: int = 2) -> list[Pair]:
     """All distinct documented objects of the installed ones among `packages` and of every package in folder `more`.
 
-    Near-duplicates are removed on both sides: of two pairs whose summaries, or whose bodies' first 40 words, are equal
-    up to case, punctuation and digits, only the first is kept. A held-out object wins over a training object, so
-    that nothing held out has a near-copy that is trained on.
+    Of objects with one name (overloads) the first is kept. Near-duplicates are removed on both sides: of two pairs whose
+    summaries, or whose bodies' first 40 words, are equal up to case, punctuation and digits, only the first is kept. A
+    held-out object wins over a training object, so that nothing held out has a near-copy that is trained on.
     """
     roots = [(package, root) for package in packages for root in _roots(package)]
     if more is not None:
@@ -79,7 +79,7 @@ def pairs(packages: Iterable[str] = PACKAGES, *, more: Path | None = None, worke
     seen: set[str] = set()
     kept = []
     for pair in found:
-        keys = {"s:" + _key(pair.summary), "b:" + _key(pair.body, words=40)}
+        keys = {"n:" + pair.name, "s:" + _key(pair.summary), "b:" + _key(pair.body, words=40)}
         if not keys & seen:
             kept.append(pair)
         seen |= keys

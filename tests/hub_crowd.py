@@ -1,4 +1,7 @@
-"""Eight clients at once, as a script: run by test_hub_safety.py. Prints the sha256 of what each has sent, by repo and path."""
+"""Eight clients at once, as a script: run by test_hub_safety.py.
+
+Prints one JSON object: the sha256 of what was sent, by repo and path.
+"""
 
 from __future__ import annotations
 

@@ -7,14 +7,14 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Generator
+from collections.abc import Container, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from release.files import write_json
 from release.localhub.errors import HubError, bad
-from release.localhub.history import now
+from release.localhub.history import KINDS, now
 
 MAX_TITLE, MAX_DESCRIPTION, MAX_NOTE = 60, 150, 500
 SLUG = re.compile(r"[\w-]{1,100}")
@@ -141,11 +141,11 @@ class Collections:
         with self.change(slug) as draft:
             draft["items"].remove(_item(draft, object_id))
 
-    def forget(self, item_type: str, item_id: str) -> None:
-        """Take an item out of every collection, as when its repo is deleted."""
+    def keep_only(self, repos: Container[tuple[str, str]]) -> None:
+        """Take every repo that is not among `repos`, pairs of kind and id, out of every collection."""
         for slug, value in list(self._all.items()):
             for item in value["items"]:
-                if (item["id"], item["type"]) == (item_id, item_type):
+                if item["type"] in KINDS.values() and (item["type"], item["id"]) not in repos:
                     self.delete_item(slug, item["_id"])
 
     def _save(self, value: dict[str, Any]) -> None:

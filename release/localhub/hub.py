@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
@@ -54,6 +53,7 @@ class Hub:
         self.collections = Collections(root / "collections")
         self._lock = threading.Lock()
         self._repos = {(repo.kind, repo.id): repo for repo in load_repos(root)}
+        self.collections.keep_only(self._repos)  # a crash may have come between a repo's end and this
 
     def store_id(self) -> str:
         """A name for this store that changes when it is wiped: clients remember per address what they have sent."""
@@ -140,8 +140,7 @@ class Hub:
         with self._lock, repo.lock, self.store.scratch() as trash:
             repo.folder.rename(trash)
             self._repos.pop((repo.kind, repo.id), None)
-            self.collections.forget(repo.kind, repo.id)
-            shutil.rmtree(trash)
+            self.collections.keep_only(self._repos)
 
     def content(self, sha256: str) -> Content | None:
         """The bytes with this sha256, if the Hub has them."""

@@ -115,7 +115,7 @@ def _wait(root: Path, process: subprocess.Popen[bytes]) -> str:
 
 def _greeting(endpoint: str, root: Path, who: list[Account], token_file: Path | None, given: bool) -> str:
     lines = [f"Hub at {endpoint}, kept in {root}", f"  export HF_ENDPOINT={endpoint}"]
-    if not given and token_file is None and ENVIRONMENT not in os.environ:
+    if not given and token_file is None and not os.environ.get(ENVIRONMENT):
         # By its place, not by its value: output ends up in logs.
         lines.append(f"  export HF_TOKEN=$(cut -d: -f2 {root / 'accounts'})")
     return "\n".join([*lines, f"  accounts: {', '.join(account.name for account in who)}"])

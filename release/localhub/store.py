@@ -32,12 +32,14 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Generator[Path]:
-        """A path for one upload; whatever is still there at the end is deleted."""
+        """A path for one upload, or for a folder on its way out; what is still there at the end is deleted."""
         self._tmp.mkdir(parents=True, exist_ok=True)
         path = self._tmp / uuid.uuid4().hex
         try:
             yield path
         finally:
+            if path.is_dir():
+                shutil.rmtree(path)
             path.unlink(missing_ok=True)
 
     def place(self, kind: str, name: str) -> Path:
