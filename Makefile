@@ -2,7 +2,6 @@
 FAMILY ?= recipes/ettin.toml
 SIZE   ?= $(firstword $(SIZES))
 PUSH   ?=
-WORLD  ?= 1
 
 PYTHON ?= python3
 VENV   := .venv
@@ -17,7 +16,7 @@ WHAT   := --family $(FAMILY) --size $(SIZE)
 DECLARATION := $(shell sed -n 's/^declaration *= *"\([^"]*\)".*/\1/p' $(FAMILY) 2>/dev/null)
 
 # Verbs that are about one model need a family file and a size that exist; say so before anything is set up.
-MODEL_VERBS := release data mix score train distill evaluate speed export card stage plan publish verify preflight plan-train plan-data
+MODEL_VERBS := release data mix score train distill evaluate speed export card stage plan publish verify preflight plan-data
 ifneq ($(filter $(MODEL_VERBS),$(MAKECMDGOALS)),)
   ifeq ($(wildcard $(FAMILY)),)
     $(error no family file '$(FAMILY)'; to mend it: FAMILY is one of $(wildcard recipes/*.toml))
@@ -30,7 +29,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo release preflight data mix score train distill evaluate speed export card stage plan publish verify hub \
-        compare plan-data plan-train test check style bench bench-train bench-predict bench-engines bench-mix bench-sample clean
+        plan-data test check style bench bench-train bench-predict clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -100,14 +99,8 @@ verify: publish ## pull everything back, compare, make public, tag
 hub: setup ## the embedded Hub on loopback, over build/hub
 	@$(PY) -m release hub
 
-compare: setup ## the family's table and plots, from records only
-	@$(PY) -m release compare --family $(FAMILY)
-
 plan-data: setup ## rows, bytes, licences and overlaps of the declared data
 	@$(PY) -m recipes.mix --family $(FAMILY) --plan
-
-plan-train: setup ## steps, memory and tokens of one training; WORLD processes
-	@$(PY) recipes/distill.py $(WHAT) --plan --world $(WORLD)
 
 test: setup ## the promises of the README
 	@$(PY) -m pytest
@@ -121,9 +114,9 @@ style: setup ## mend what can be mended
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-bench: bench-train bench-predict bench-engines bench-mix bench-sample ## every benchmark, both sides in one run
+bench: bench-train bench-predict ## every benchmark, both sides in one run
 
-bench-train bench-predict bench-engines bench-mix bench-sample: setup
+bench-train bench-predict: setup
 	@$(PY) -m benchmarks.$(subst -,_,$@)
 
 clean: ## remove everything generated (the virtual environment stays)

@@ -27,7 +27,6 @@ VERBS = {  # verb -> the function that is called, and what it does
         "Upload to the endpoint in HF_ENDPOINT, private until verified; needs --push.",
     ),
     "verify": ("release.verify:command", "Pull everything back, compare, then make it public and tag it."),
-    "compare": ("release.compare:command", "The family's table and plots, from records only."),
     "hub": ("release.localhub.cli:hub", "Serve the embedded Hub on loopback."),
     "hub-fsck": ("release.localhub.cli:hub_fsck", "Check every hash that the embedded Hub keeps."),
 }
