@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import natural_pairs, ratio, reranker, rounds, write_encoder
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
+from benchmarks.common import natural_pairs, ratio, reranker, rounds, write_encoder
 from recipes.distill import half_precision_is_fast
 from release.unpadded import predict, unpad
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import natural_pairs, ratio, reranker, rounds, write_encoder
 from rich.console import Console
 from rich.table import Table
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.losses import MSELoss
 
+from benchmarks.common import natural_pairs, ratio, reranker, rounds, write_encoder
 from recipes.distill import half_precision_is_fast
 from release.unpadded import unpad
 
