@@ -205,7 +205,8 @@ def test_copied_out_of_the_project_it_runs_with_its_family_file(place: Path, tmp
     done = command(away, "distill.py", SMOKE_TEST="1")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip().splitlines()[-1].startswith("VERDICT: ")
-    assert record(away / "out")["subject"]["attention"] == "sdpa"
+    # without padding where the project is installed all the same
+    assert record(away / "out")["subject"]["attention"] in ("sdpa", "unpadded")
     assert record(away / "out").keys() == asdict(records.Record("run", "", "", "", {})).keys()
 
 

@@ -177,17 +177,21 @@ def test_kill_9_loses_no_commit_that_was_acknowledged(tmp_path: Path) -> None:
 
 def test_sigterm_is_a_clean_end(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "release", "hub", "--port", "0", "--root", str(tmp_path)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"RELEASE_HUB_ACCOUNTS": ""}
-    ) as process:
+    environment = os.environ | {"RELEASE_HUB_ACCOUNTS": ""}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
         assert process.stdout
-        lines = [process.stdout.readline() for _ in range(4)]
-        endpoint = lines[1].split("HF_ENDPOINT=")[1].strip()
+        said = "".join(process.stdout.readline() for _ in range(4))
         token = (tmp_path / "accounts").read_text().split(":")[1]
+        endpoint = (tmp_path / "endpoint").read_text()
+        assert f"export HF_ENDPOINT={endpoint}\n" in said
         assert Http(endpoint, token)("GET", "/api/whoami-v2").json["name"] == "local"
-        assert token not in "".join(lines), "the token was printed, so it would stand in logs"
+        assert token not in said, "the token was printed, so it would stand in logs"
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.communicate()
     assert not (tmp_path / "endpoint").exists()
 
 

@@ -127,6 +127,7 @@ def _bound(host: str, port: int) -> Generator[socket.socket]:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(128)  # from now on a client waits instead of being refused
     except OSError as error:
         listener.close()
         raise ReleaseError(
