@@ -239,6 +239,7 @@ def test_a_push_survives_trouble(http: Http, tmp_path: Path, trouble: dict[str, 
         http.faults(*faults)
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         heads.append(http.head(name))
+        assert all(set_["seen"] >= 1 for set_ in http("GET", "/_test/faults").json), "the fault did not strike"
     assert done.returncode == 0, done.stderr
     assert heads[0] == heads[1], "the push that met the trouble was not complete, or the second one was not empty"
     assert http("GET", f"/{name}/resolve/main/model.safetensors").body == content
