@@ -46,16 +46,15 @@ def command(size: options.Size, family: options.Family = options.ETTIN) -> None:
     ]
     title = f"Scores of {record.measured['pairs']} pairs against the trained model"
     console.table(title, ["form", "file", "bytes of weights", "largest difference", "allowed"], rows)
-    console.last_line({key: value for key, value in record.measured.items() if key != "scores"})
+    console.last_line(record.measured)
 
 
 def export(family: Family, size: str) -> records.Record:
     """Make `<size>/export/` from `<size>/model/`, compare, and write the record "export".
 
     Returns:
-        The record. `measured` holds `pairs`, `score_range`, `scores` (of the trained model, one per pair),
-        `max_length` in tokens, `sha256` of the folder, and per form `form`, `file`, `bytes`,
-        `max_score_difference` and `tolerance`.
+        The record. `measured` holds `pairs`, `score_range` of the trained model, `max_length` in tokens, `sha256` of
+        the folder, and under `forms` each one's `form`, `file`, `bytes`, `max_score_difference` and `tolerance`.
 
     Raises:
         ReleaseError: No model, another shape than the recipe's, no pairs, or a form whose scores differ; then the
@@ -238,7 +237,6 @@ def compare(model: Path, folder: Path, pairs: Sequence[forms.Pair]) -> dict[str,
     return {
         "pairs": len(pairs),
         "score_range": [min(reference), max(reference)],
-        "scores": reference,
         "max_length": max_length(folder),
         "forms": rows,
     }

@@ -18,11 +18,8 @@ Pair = tuple[str, str]
 PAIRS = 64
 BATCH = 8
 CHARACTERS = 2_000  # of each text: the comparison is about numbers, not about long documents on a small machine
-TOLERANCES = {  # per form, of the largest score's size or 1; rounding in float32 lies one to two orders below
-    "CrossEncoder": 1e-6,
-    "AutoModelForSequenceClassification": 1e-5,
-    "ONNX": 1e-4,
-}
+TOLERANCE = 1e-4  # of the largest score's size, or of 1. Rounding in float32 alone is near 1e-6; on a busy machine 4e-5
+# was once seen between two runs of the same weights. A form with a wrong head or frequency is off by far more.
 
 
 @contextmanager
@@ -82,7 +79,7 @@ def differences(
     found = {}
     for form, scorer in (score or SCORERS).items():
         difference = max(abs(a - b) for a, b in zip(reference, scorer(model, pairs), strict=True))
-        tolerance = TOLERANCES[form] * scale
+        tolerance = TOLERANCE * scale
         if not difference <= tolerance:  # also when it is not a number
             raise ReleaseError(
                 f"{form} scores differ from the trained model's by {difference:.3g}, {tolerance:.1g} is allowed",

@@ -88,8 +88,9 @@ def plan(family: Family, size: str, api: Any) -> list[Step]:
 def _push_steps(api: Any, repo: Wanted, found: Actual, family: Family) -> Iterable[Step]:
     upload, delete = changed(repo, found) if repo.folder.is_dir() else ([], [])
     if found.tagged and (upload or delete):
+        mend = f"raise `version` in {family.path}; an embedded Hub can also be removed and begun anew"
         what = f"{repo.id} {repo.tag} is finished, and {', '.join((upload + delete)[:3])} would change"
-        raise ReleaseError(what, where=str(repo.folder), mend=f"raise `version` in {family.path}, or use another Hub")
+        raise ReleaseError(what, where=str(repo.folder), mend=mend)
     if found.exists and not found.private and not found.tagged and (upload or delete):
         what = f"{repo.id} is public already, and without the tag {repo.tag} it is no release of this project"
         raise ReleaseError(what, where=str(api.endpoint), mend=f"choose another name or version in {family.path}")

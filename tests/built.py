@@ -126,6 +126,7 @@ def measurements() -> dict[str, dict[str, Any]]:
     mean |= {"oracle": 0.91357, "rows": 2, "queries": 1000}
     setting = {"name": "fp32, unpadded", "dtype": "float32", "attention": "unpadded", "padded": False, "batch": 64}
     setting |= {"pairs_per_second": 432.1, "peak_memory_mb": 876.5, "max_score_difference": 0.0}
+    latency = [{"documents": 100, "p50_ms": 149.6, "p95_ms": 194.7}]
     return {
         "run": {
             "steps": 617,
@@ -150,7 +151,13 @@ def measurements() -> dict[str, dict[str, Any]]:
                 "brier_constant": 0.0654,
             },
         },
-        "speed": {"best": setting, "settings": [setting], "latency": [], "lengths": {}, "pairs": 2_048},
+        "speed": {
+            "best": setting,
+            "settings": [setting],
+            "latency": latency,
+            "lengths": {"mean": 97.4},
+            "pairs": 2_048,
+        },
     }
 
 
