@@ -15,7 +15,25 @@ from release.localhub.hub import Content
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml", "image/avif")
 LOCKED = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
 LOCKED |= {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
-TEXTS = ("json", "jsonl", "md", "txt", "yaml", "yml", "toml", "py", "csv", "tsv", "cff", "bib", "gitattributes", "j2")
+TEXTS = (
+    "json",
+    "jsonl",
+    "md",
+    "txt",
+    "yaml",
+    "yml",
+    "toml",
+    "py",
+    "csv",
+    "tsv",
+    "cff",
+    "bib",
+    "gitattributes",
+    "j2",
+    "html",
+    "js",
+    "xml",
+)
 
 
 def resolve(call: Call) -> Response:
