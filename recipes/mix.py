@@ -214,12 +214,12 @@ def _write_config(
     from release.console import Bar
     from release.files import write_json
 
-    final, making = pairs / config.name, pairs / f".{config.name}.making"
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(parents=True)
     held = config.held_out.rows if config.held_out else 0
     if held >= rows:
         refuse(f"{held} rows are held out of {rows}", where=f"config {config.name}, key held_out.rows", mend="lower it")
+    final, making = pairs / config.name, pairs / f".{config.name}.making"
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
     schema = sources.schema(config)
     writers = {"train": shards.SplitWriter(making, "train", schema, declaration.shard_rows)}
     if config.held_out:

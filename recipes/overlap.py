@@ -40,7 +40,7 @@ def shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     width = np.minimum(lengths, SHINGLE)
     for step in range(1, SHINGLE):
         reach = np.repeat(width > step, lengths)
-        shifted = np.concatenate([flat[step:], np.zeros(step, np.uint64)])
+        shifted = np.concatenate([flat[step:], np.zeros(step, np.uint64)])[: len(flat)]
         rolled = np.where(reach, _mix(rolled ^ (shifted + np.uint64(step))), rolled)
     kept = lengths - width + 1
     inside = np.arange(len(flat)) - np.repeat(starts[:-1], lengths)

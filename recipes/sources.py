@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.dataset as ds
 
 from recipes.declare import Config, refuse
@@ -62,8 +63,9 @@ def open_source(config: Config, root: Path = Path()) -> Opened:
     if config.source.kind == "beir":
         return _beir(config, root / str(config.source.path))
     if config.source.kind in ("retrieval", "hf-retrieval"):
-        what = "retrieval sources (queries, documents and scored candidates) have no reader yet"
-        refuse(what, where=f"config {config.name}", mend="make the other configs with --config NAME")
+        from recipes.retrieval import open_retrieval
+
+        return open_retrieval(config, root)
     raise ValueError(f"no reader for a source of kind {config.source.kind}")
 
 
