@@ -86,6 +86,7 @@ $(RUN)/README.md: $(RUN)/records/evaluate.json $(RUN)/records/speed.json $(RUN)/
 
 $(RUN)/repo/README.md: $(RUN)/README.md | $(READY)
 	@$(PY) -m release stage $(WHAT)
+	@$(PY) -m release check $(WHAT)
 
 plan: setup ## what would run and what would be published, without doing it
 	@$(PY) -m release plan $(WHAT)
