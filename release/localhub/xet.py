@@ -29,7 +29,7 @@ from release.localhub.formats import (
 )
 from release.localhub.store import Store
 
-BATCH = 4 << 20  # unpacked bytes that are hashed at a time: what bounds the memory of an upload
+BATCH = 2 << 20  # unpacked bytes that are hashed at a time: what bounds the memory of an upload
 
 
 @dataclass(frozen=True)
