@@ -146,9 +146,17 @@ def test_links_in_a_bucket_are_not_followed(hub: Http, root: Path) -> None:
 
 def test_bodies_have_limits(hub: Http) -> None:
     assert raw(hub, "POST", "/api/validate-yaml", {"Content-Length": str(9 << 20)})[0] == 413
-    huge = {"Content-Length": str(1 << 40)}
-    for path in ("/api/models/acme/open/commit/main", "/xet/x/v1/shards", "/xet/x/v1/xorbs/default/" + "0" * 64):
-        assert raw(hub, "POST", path, huge)[0] == 413
+    path, permit = xet(hub)
+    for target, token in {
+        "/api/models/acme/open/commit/main": ALICE.token,
+        f"{path}/v1/shards": permit,
+        f"{path}/v1/xorbs/default/{'0' * 64}": permit,
+    }.items():
+        huge = {"Content-Length": str(1 << 40), "Authorization": f"Bearer {token}"}
+        assert raw(hub, "POST", target, huge)[0] == 413
+        # Without the right, not a byte is waited for.
+        assert raw(hub, "POST", target, {"Content-Length": "1000", "Authorization": "Bearer none"})[0] == 401
+    assert raw(hub, "PUT", f"/lfs/{'0' * 64}?permit=none", {"Content-Length": "1000"})[0] == 401
     line = b'{"key": "file", "value": {"path": "a", "content": "' + b"A" * (65 << 20) + b'"}}'
     body = b'{"key": "header", "value": {"summary": "x"}}\n' + line
     assert hub("POST", "/api/models/acme/open/commit/main", body).status == 413
@@ -272,7 +280,8 @@ def test_lfs_content_must_have_its_hash(hub: Http) -> None:
     href = hub("POST", "/acme/open.git/info/lfs/objects/batch", body).json["objects"][0]["actions"]["upload"]["href"]
     path = href.removeprefix(hub.endpoint)
     assert hub("PUT", path, b"hello", token=None).status == 400
-    assert hub("PUT", path, b"longer than five", token=None).status == 400
+    assert hub("PUT", path, b"longer than five", token=None).status == 413
+    assert hub("PUT", path, b"less", token=None).status == 400
     assert hub("PUT", path.replace("permit=", "permit=x"), b"hello", token=None).status == 401
     assert hub("PUT", f"/lfs/{hashlib.sha256(b'hello').hexdigest()}?{path.partition('?')[2]}", b"hello").status == 401
     for objects in ([{"oid": "x", "size": 1}], [{"oid": "0" * 64, "size": -1}], [3], "x", [wrong] * 300):

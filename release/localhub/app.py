@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from release.localhub import buckets, cas, files, listing, pages, pulls, push, repos, shelves
 from release.localhub.accounts import Account
-from release.localhub.calls import MAX_COMMIT, error_response, route
+from release.localhub.calls import error_response, route
 from release.localhub.errors import HubError
 from release.localhub.faults import Faults
 from release.localhub.formats import MAX_SHARD, MAX_XORB
@@ -61,15 +61,15 @@ ROUTES = [
     route(API + "/discussions/{number}/merge", "POST", pulls.merge),
     route(API + "/discussions/{number}/status", "POST", pulls.change_status),
     route(API + "/preupload/{rev}", "POST", push.preupload),
-    route(API + "/commit/{rev}", "POST", push.commit, upload=MAX_COMMIT),
+    route(API + "/commit/{rev}", "POST", push.commit, upload=push.may_commit),
     route("/{kind}/{ns}/{name}.git/info/lfs/objects/batch", "POST", push.lfs_batch),
     route("/{ns}/{name}.git/info/lfs/objects/batch", "POST", push.lfs_batch),
     route(API + "/lfs/verify", "POST", push.lfs_verify),
-    route("/lfs/{oid}", "PUT", push.lfs_put, upload=push.MAX_LFS, permit=True),
+    route("/lfs/{oid}", "PUT", push.lfs_put, upload=push.may_put, permit=True),
     route(API + "/xet-write-token/{rev}", "GET", cas.write_token),
     route(API + "/xet-read-token/{rev}", "GET", cas.read_token),
-    route(CAS + "/v1/xorbs/default/{hash}", "POST", cas.xorb, upload=MAX_XORB, permit=True),
-    route(CAS + "/v1/shards", "POST", cas.shard, upload=MAX_SHARD, permit=True),
+    route(CAS + "/v1/xorbs/default/{hash}", "POST", cas.xorb, upload=cas.may_send(MAX_XORB), permit=True),
+    route(CAS + "/v1/shards", "POST", cas.shard, upload=cas.may_send(MAX_SHARD), permit=True),
     route(CAS + "/v2/reconstructions/{hash}", "GET", cas.reconstruction, permit=True),
     route(CAS + "/xorbs/{hash}", "GET", cas.fetch, permit=True),
     route(CAS + "/v1/telemetry", "POST", cas.telemetry, permit=True),

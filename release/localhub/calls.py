@@ -27,7 +27,6 @@ from release.localhub.history import KINDS, Repo
 from release.localhub.hub import Hub
 
 MAX_BODY = 8 << 20
-MAX_COMMIT = 1 << 30
 Handler = Callable[["Call"], Any]
 
 
@@ -87,7 +86,13 @@ class Call:
 
 
 def route(
-    path: str, methods: str, handler: Handler, *, upload: int = 0, browser: bool = False, permit: bool = False
+    path: str,
+    methods: str,
+    handler: Handler,
+    *,
+    upload: Callable[[Call], int] | None = None,
+    browser: bool = False,
+    permit: bool = False,
 ) -> Route:
     """A route of the table: `{kind}` in `path` is models, datasets or spaces.
 
@@ -95,7 +100,8 @@ def route(
         path: The raw path: `{x}` is one quoted segment, `{x:path}` the rest.
         methods: One or more, with spaces between them.
         handler: Returns a Response, or what becomes JSON.
-        upload: The body goes to a file, and may have this many bytes.
+        upload: The body goes to a file: checks the right to send it before a byte is read, and gives the most bytes
+            that may come.
         browser: A browser's sign-in counts (only for GET, so that no foreign page can change anything with it).
         permit: The handler looks for a permit itself; what stands where a token would is none.
     """
@@ -110,8 +116,9 @@ def route(
                 args = {name: unquote(value, errors="strict") for name, value in request.path_params.items()}
                 call = Call(hub, request, account, args)
                 if upload:
+                    limit = upload(call)
                     call.upload = stack.enter_context(hub.store.scratch())
-                    await _spool(request, call.upload, upload)
+                    await _spool(request, call.upload, limit)
                 elif request.method not in ("GET", "HEAD"):
                     call.body = await _collect(request)
                 answer = await anyio.to_thread.run_sync(handler, call)

@@ -15,7 +15,7 @@ from release.localhub.store import SHA256
 
 MAX_FILES = 256  # in one preupload
 MAX_REGULAR = 10 << 20
-MAX_LFS = 1 << 40
+MAX_COMMIT, MAX_LFS = 1 << 30, 1 << 40
 
 
 def preupload(call: Call) -> dict[str, Any]:
@@ -37,6 +37,12 @@ def preupload(call: Call) -> dict[str, Any]:
         oid = {"oid": old.sha256 if large else old.oid} if old and old.lfs == large else {}
         answer.append({"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False} | oid)
     return {"files": answer}
+
+
+def may_commit(call: Call) -> int:
+    """The most bytes that a commit of the caller may have."""
+    call.repo_to_write()
+    return MAX_COMMIT
 
 
 def commit(call: Call) -> dict[str, Any]:
@@ -94,6 +100,11 @@ def lfs_batch(call: Call) -> dict[str, Any]:
             found["actions"] = {"upload": {"href": f"{call.base}/lfs/{oid}?permit={permit}"}, "verify": verify}
         objects.append(found)
     return {"transfer": "basic", "objects": objects}
+
+
+def may_put(call: Call) -> int:
+    """The size that was announced when the permit in the address was given."""
+    return call.hub.gate.check(call.query.get("permit", ""), put=call.args["oid"])["size"]
 
 
 def lfs_put(call: Call) -> dict[str, Any]:
