@@ -37,9 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_about)
-    for verb, (where, about) in VERBS.items():
-        app.command(verb, help=about)(_load(where) if arguments[:1] == [verb] else _about)
     try:
+        for verb, (where, about) in VERBS.items():
+            app.command(verb, help=about)(_load(where) if arguments[:1] == [verb] else _about)
         return app(arguments, prog_name="python -m release", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
