@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from release.evaluation.rerankers import Reranker, predict_sorted
 from release.family import Family
-from release.rerankers import Reranker, predict_sorted
 
 LIMIT = 5000  # validation pairs used; the split of the published data has as many
 _BINS = 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from release.errors import ReleaseError
+from release.evaluation.rerankers import Reranker, predict_sorted
 from release.family import Family
-from release.rerankers import Reranker, predict_sorted
 
 RERANKED = 100  # candidates per query, from the set's own BM25 ranking
 

@@ -15,12 +15,12 @@ import numpy as np
 from mteb.cache import ResultCache
 
 from release.errors import ReleaseError
+from release.evaluation.firststage import FirstStage, Run
+from release.evaluation.firststage import run as first_run
+from release.evaluation.metrics import Comparison, Ranking, compare, macro
+from release.evaluation.rerankers import Reranker, Search, fingerprint
+from release.evaluation.tasks import Collection, Task
 from release.files import write_json
-from release.firststage import FirstStage, Run
-from release.firststage import run as first_run
-from release.metrics import Comparison, Ranking, compare, macro
-from release.rerankers import Reranker, Search, fingerprint
-from release.tasks import Collection, Task
 
 _AGREE = 2e-5  # mteb rounds its NDCG to five digits
 

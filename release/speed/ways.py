@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from release.errors import ReleaseError
-from release.rerankers import check_dtype
+from release.evaluation.rerankers import check_dtype
 
 
 @dataclass(frozen=True)

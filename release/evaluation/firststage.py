@@ -18,10 +18,10 @@ from mteb.models.model_meta import ModelMeta
 
 from release.console import Bar
 from release.errors import ReleaseError
+from release.evaluation.metrics import Ranking, ranking
+from release.evaluation.rerankers import document_text, fingerprint
+from release.evaluation.tasks import Task
 from release.files import sha256_file, write_json
-from release.metrics import Ranking, ranking
-from release.rerankers import document_text, fingerprint
-from release.tasks import Task
 
 DEPTH = 1000  # documents kept per query, so that another top_k needs no new run
 BM25 = "bm25"

@@ -21,8 +21,8 @@ from release import records
 from release.console import Bar, last_line, table
 from release.errors import ReleaseError
 from release.family import Family
-from release.texts import draw, lengths
-from release.ways import Way, candidates, load, peak_memory_mb, reset_peak
+from release.speed.texts import draw, lengths
+from release.speed.ways import Way, candidates, load, peak_memory_mb, reset_peak
 
 PASS_SECONDS = {"CPU": 0.8, "GPU": 4.0}  # how long one pass should take: decides the number of pairs
 LEAST, MOST = 128, 65_536  # pairs

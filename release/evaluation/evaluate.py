@@ -12,16 +12,17 @@ from typing import Annotated, Any
 import typer
 
 from release import family as families
-from release import firststage, records, rerankers, tasks, teachers
-from release.calibration import calibrate
+from release import records
 from release.console import last_line, table
 from release.errors import ReleaseError
+from release.evaluation import firststage, rerankers, tasks, teachers
+from release.evaluation.calibration import calibrate
+from release.evaluation.nano import nano
+from release.evaluation.rerankers import Reranker
+from release.evaluation.tasks import Task
+from release.evaluation.twostage import Row, evaluate_task, summary
 from release.family import Family
 from release.files import only_one, write_json
-from release.nano import nano
-from release.rerankers import Reranker
-from release.tasks import Task
-from release.twostage import Row, evaluate_task, summary
 
 STANDALONE = Path("build") / "evaluations"  # first-stage runs and rows of models that belong to no family
 

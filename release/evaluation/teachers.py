@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from release.errors import ReleaseError
+from release.evaluation.rerankers import Reranker
 from release.family import Family
-from release.rerankers import Reranker
 
 
 def load(family: Family) -> Reranker:
@@ -56,7 +56,7 @@ def _check_labelled(family: Family, identity: dict[str, Any]) -> None:
 
 def _share_encoder(teacher: Any) -> None:
     """Let the stand-in use the first stage's MiniLM: each text is then encoded once between them."""
-    from release.firststage import shared_minilm
+    from release.evaluation.firststage import shared_minilm
 
     shared = shared_minilm()
     if (shared.dtype, shared.max_length) == (teacher.minilm.dtype, teacher.minilm.max_length):
