@@ -15,8 +15,11 @@ from release.errors import ReleaseError
 VERBS = {  # verb -> the function that is called, and what it does
     "demo": ("release.demo:command", "The whole chain on the embedded default, published to the embedded Hub."),
     "preflight": ("release.preflight:command", "What a release of one size still misses on this machine."),
-    "evaluate": ("release.evaluate:command", "Two-stage NDCG@10 of a family's size, or of any CrossEncoder."),
-    "speed": ("release.speed:command", "Pairs per second by the family's protocol."),
+    "evaluate": (
+        "release.evaluation.evaluate:command",
+        "Two-stage NDCG@10 of a family's size, or of any CrossEncoder.",
+    ),
+    "speed": ("release.speed.protocol:command", "Pairs per second by the family's protocol."),
     "export": ("release.export:command", "Dual-root checkpoint and ONNX, compared with the trained model."),
     "card": ("release.card:command", "Family and records -> the model's and the dataset's card."),
     "stage": ("release.stage:command", "Assemble and check the folders exactly as the Hub will hold them."),
