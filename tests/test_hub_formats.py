@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from release.localhub.blake3 import keyed_hashes
 from release.localhub.calls import parse_range
 from release.localhub.commits import Operation, apply, check_path, parse_line, prepare, read_commit
 from release.localhub.errors import HubError
@@ -45,15 +44,6 @@ json_values = st.recursive(
 )
 
 
-def test_blake3_agrees_with_the_published_vectors() -> None:
-    # https://github.com/BLAKE3-team/BLAKE3/blob/master/test_vectors/test_vectors.json, "keyed_hash"
-    key = b"whats the Elvish word for friend"
-    lengths = {0: "92b2b75604ed3c761f9d6f62392c8a92", 1: "6d7878dfff2f485635d39013278ae14f"}
-    lengths[1023] = "c951ecdf03288d0fcc96ee3413563d8a"
-    messages = [bytes(number % 251 for number in range(length)) for length in lengths]
-    assert [digest.hex()[:32] for digest in keyed_hashes(key, messages)] == list(lengths.values())
-
-
 @pytest.mark.parametrize("size", [1, 63, 64, 65, 1023, 1024, 1025, 2048, 3073, 7168, 8000])
 def test_hashes_agree_with_the_client_own(tmp_path: Path, size: int) -> None:
     hf_xet = pytest.importorskip("hf_xet")
@@ -62,11 +52,6 @@ def test_hashes_agree_with_the_client_own(tmp_path: Path, size: int) -> None:
     (tmp_path / "file").write_bytes(content)
     (expected,) = hf_xet.hash_files([str(tmp_path / "file")])
     assert file_hash(chunk_hashes([content]), [size]) == expected.hash
-
-
-def test_many_hashes_at_once_are_those_of_one_at_a_time() -> None:
-    messages = [bytes([number % 256]) * (number * 37 % 5000) for number in range(200)]
-    assert keyed_hashes(bytes(32), messages) == [keyed_hashes(bytes(32), [message])[0] for message in messages]
 
 
 def pack(chunks: Sequence[bytes], scheme: int) -> bytes:

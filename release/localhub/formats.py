@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 import lz4.frame
-
-from release.localhub.blake3 import keyed_hashes
+from blake3 import blake3
 
 CHUNK_KEY = bytes.fromhex("6697f5775b9550de3135cbaca597181c9de421109beb2b58b4d0b04b93adf229")
 NODE_KEY = bytes.fromhex("017ec5c7a5472996fd946666b48a02e65ddd536f37c76dd2f86352e64a53713f")
@@ -157,7 +156,7 @@ def _shard_files(shard: bytes) -> Iterator[ShardFile]:
 
 def chunk_hashes(chunks: Sequence[bytes]) -> list[bytes]:
     """The hash of every unpacked chunk."""
-    return keyed_hashes(CHUNK_KEY, chunks)
+    return [blake3(chunk, key=CHUNK_KEY).digest() for chunk in chunks]
 
 
 def xorb_hash(hashes: Sequence[bytes], sizes: Sequence[int]) -> str:
@@ -169,7 +168,7 @@ def file_hash(hashes: Sequence[bytes], sizes: Sequence[int]) -> str:
     """The Xet name of the file that consists of chunks of these hashes and sizes; zeros for an empty file."""
     if not hashes:
         return "0" * 64
-    return hash_text(keyed_hashes(FILE_KEY, [_merkle_root(hashes, sizes)])[0])
+    return hash_text(blake3(_merkle_root(hashes, sizes), key=FILE_KEY).digest())
 
 
 def _merkle_root(hashes: Sequence[bytes], sizes: Sequence[int]) -> bytes:
@@ -177,7 +176,7 @@ def _merkle_root(hashes: Sequence[bytes], sizes: Sequence[int]) -> bytes:
     while len(level) > 1:
         groups = list(_groups(level))
         lines = ["".join(f"{hash_text(digest)} : {size}\n" for digest, size in group) for group in groups]
-        parents = keyed_hashes(NODE_KEY, [line.encode() for line in lines])
+        parents = [blake3(line.encode(), key=NODE_KEY).digest() for line in lines]
         level = [(parent, sum(size for _, size in group)) for parent, group in zip(parents, groups, strict=True)]
     return level[0][0]
 
