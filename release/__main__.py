@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import sys
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from collections.abc import Callable
 import click
 import typer
 
-from release.errors import ReleaseError
+from release.errors import ReleaseError, disk_is_full
 
 VERBS = {  # verb -> the function that is called, and what it does
     "demo": ("release.demo:command", "The whole chain on the embedded default, published to the embedded Hub."),
@@ -50,10 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ReleaseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if not disk_is_full(error):
             raise
-        print(f"error: the disk is full; in {error.filename or 'build'}; to mend it: free some space", file=sys.stderr)
+        where = getattr(error, "filename", None) or "build"
+        print(f"error: the disk is full; in {where}; to mend it: free some space", file=sys.stderr)
         return 1
     except (click.Abort, KeyboardInterrupt):
         print("stopped; nothing half written was kept: run the same command again to continue", file=sys.stderr)

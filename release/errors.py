@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class ReleaseError(Exception):
     """An error for people, printed as one line and turned into exit status 1 by the command line.
@@ -16,3 +18,8 @@ class ReleaseError(Exception):
         self.what, self.where, self.mend = what, where, mend
         parts = [what, f"in {where}" if where else None, f"to mend it: {mend}" if mend else None]
         super().__init__("; ".join(part for part in parts if part))
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether a write failed for want of space; safetensors and torch only say so in their text."""
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)

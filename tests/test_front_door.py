@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from release import family, preflight
-from release.errors import ReleaseError
+from release.errors import ReleaseError, disk_is_full
 from release.files import only_one, write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,3 +105,11 @@ def test_the_folder_of_declarations_can_never_shadow_the_library() -> None:
     assert not (ROOT / "datasets.py").exists()
     done = run(sys.executable, "-c", "import datasets; print(datasets.__file__)")
     assert "site-packages" in done.stdout
+
+
+def test_a_full_disk_is_known_however_it_is_said() -> None:
+    with pytest.raises(OSError) as plain, Path("/dev/full").open("w") as stream:
+        stream.write("x")
+    assert disk_is_full(plain.value)
+    assert disk_is_full(SafetensorError("I/O error: No space left on device (os error 28)"))  # it carries no errno
+    assert not disk_is_full(PermissionError(13, "no"))
