@@ -1,13 +1,14 @@
 """Make the embedded encoder of the demo family, once: a small ModernBERT from docstrings, in CPU minutes.
 
     pip install --no-deps --target build/pretrain/packages -r recipes/encoder/sources.txt
-    python -m recipes.pretrain --packages build/pretrain/packages --minutes 90
+    python -m recipes.pretrain --packages build/pretrain/packages --minutes 17 68 75
 
 A cross-encoder from random weights learns nothing in a demo's minutes, so this gives it (1) its own tokenizer, (2) token
 embeddings that start as the projection of what all-MiniLM-L6-v2 says about each token, (3) masked language modelling over
-(summary, body) pairs, where a masked summary word can be copied from the body, and (4) listwise training to tell each summary's
-own body from BM25's best other bodies. Only the encoder is kept; the head is the recipe's to learn. Objects that
-recipes/docstrings.py holds out are never seen.
+(summary, body) pairs, where a masked summary word can be copied from the body, (4) listwise training to tell each summary's
+own body from BM25's best other bodies, and (5) the same over BM25's and MiniLM's best bodies, with half of the target from the
+stand-in teacher: it knows which of the others are good answers too. --minutes gives (3), (4) and (5) their time. Only the
+encoder is kept; the head is the recipe's to learn. Objects that recipes/docstrings.py holds out are never seen.
 
 Batches are sorted by length and cut into chunks of equal length (to the shortest in the chunk, a token or two), so there is no
 padding and no mask. Progress is saved every few minutes; running again continues.
@@ -37,9 +38,8 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PAD, UNK, CLS, SEP, MASK = range(5)
 SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
 VOCABULARY, LONGEST, MODEL_MAX = 16_000, 112, 512
-MASKED_SHARE = 0.2  # of the minutes: masked language modelling; the rest: pairs
 QUERIES, CANDIDATES, CHUNK, DEV = 16, 8, 32, 150
-PEAK_RATE = 1.5e-3
+PEAK_RATES = (1.5e-3, 1.5e-3, 1e-3)
 
 Example = tuple[list[int], list[int]]
 
@@ -158,6 +158,30 @@ def hard_negatives(pairs: list[docstrings.Pair], keep: int = 50) -> np.ndarray:
     return found.astype(np.int32)
 
 
+def teach(pairs: list[docstrings.Pair], negatives: np.ndarray, keep: int = 50) -> tuple[np.ndarray, np.ndarray]:
+    """The stand-in teacher's view of each summary.
+
+    Returns:
+        Candidates, int32 of shape (len(pairs), 1 + 2 * keep): the own body, BM25's best (`negatives`), MiniLM's best; and the
+        teacher's logits of them, float32 of the same shape.
+    """
+    from recipes.standin import HybridStandIn, Statistics
+
+    summaries, bodies = [pair.summary for pair in pairs], [pair.body for pair in pairs]
+    teacher = HybridStandIn(Statistics.of(bodies), max_length=128)
+    print("MiniLM reads all summaries and bodies ...", flush=True)
+    left, right = (torch.from_numpy(teacher.minilm.encode(texts)) for texts in (summaries, bodies))
+    near = np.concatenate([(part @ right.T).topk(keep).indices.numpy() for part in left.split(512)])
+    own = np.arange(len(pairs), dtype=np.int32)[:, None]
+    candidates = np.concatenate([own, negatives, near.astype(np.int32)], axis=1)
+    logits = np.empty(candidates.shape, np.float32)
+    for start in range(0, len(pairs), 1024):
+        rows = range(start, min(start + 1024, len(pairs)))
+        asked = [(summaries[row], bodies[i]) for row in rows for i in candidates[row].tolist()]
+        logits[rows.start : rows.stop] = teacher.predict(asked).reshape(len(rows), -1)
+    return candidates, logits
+
+
 def dev_ndcg(model: ModernBertModel, head: nn.Module, data: Data) -> float:
     """NDCG@10 of reranking BM25's first 50 for the development summaries (training objects, not trained on)."""
     gains = []
@@ -185,6 +209,12 @@ class Data:
         if not cached.is_file():
             np.save(cached, hard_negatives(pairs))
         self.negatives = np.load(cached)
+        cached = folder / f"teacher-{len(pairs)}.npz"
+        if not cached.is_file():
+            candidates, logits = teach(pairs, self.negatives)
+            np.savez(cached, candidates=candidates, logits=logits)
+        with np.load(cached) as found:
+            self.candidates, self.logits = found["candidates"], found["logits"]
         order = random.Random(seed).sample(range(len(pairs)), len(pairs))
         own = [i for i in order if pairs[i].package in docstrings.PACKAGES]
         self.dev = own[:DEV]
@@ -206,21 +236,43 @@ class Data:
             examples += [(self.summaries[row], self.bodies[i]) for i in [row, *others]]
         return examples
 
+    def taught(self, rng: random.Random) -> tuple[list[Example], Tensor]:
+        """QUERIES lists as above, the others drawn from BM25's and MiniLM's best, and the teacher's logits of them."""
+        examples, logits = [], []
+        for row in rng.sample(self.train, QUERIES):
+            drawn = rng.sample(range(1, self.candidates.shape[1]), 3 * CANDIDATES)
+            _, first = np.unique(self.candidates[row, [0, *drawn]], return_index=True)
+            chosen = [[0, *drawn][i] for i in sorted(first)][:CANDIDATES]  # both retrievers may have found a body
+            examples += [(self.summaries[row], self.bodies[i]) for i in self.candidates[row, chosen].tolist()]
+            logits.append(self.logits[row, chosen])
+        return examples, torch.from_numpy(np.stack(logits))
 
-def rate(progress: float) -> float:
-    """The learning rate at `progress` (0 to 1) of the minutes: 3 % warm-up, then a straight line to a fiftieth."""
-    return PEAK_RATE * min(progress / 0.03, 1.0) * max(1 - progress, 0.02)
+
+def phase(spent: float, minutes: list[float]) -> tuple[int, float, float]:
+    """Where `spent` seconds stand: the phase, the progress in it (0 to 1) and the learning rate.
+
+    The first two phases share one course of the rate, the third has its own: 3 % warm-up, then a straight line to a fiftieth.
+    """
+    masked, lists, taught = (60 * part for part in minutes)
+    if spent < masked:
+        number, progress, course = 0, spent / masked, spent / (masked + lists)
+    elif spent < masked + lists or not taught:
+        number, progress, course = 1, (spent - masked) / lists, spent / (masked + lists)
+    else:
+        number, progress = 2, (spent - masked - lists) / taught
+        course = progress
+    return number, progress, PEAK_RATES[number] * min(course / 0.03, 1.0) * max(1 - course, 0.02)
 
 
-def train(data: Data, folder: Path, minutes: float, seed: int) -> tuple[ModernBertModel, list[dict[str, float]]]:
-    """Both objectives within `minutes` of computing, saved every few minutes to `folder`/state.pt."""
+def train(data: Data, folder: Path, minutes: list[float], seed: int) -> tuple[ModernBertModel, list[dict[str, float]]]:
+    """The three objectives within their `minutes` of computing, saved every few minutes to `folder`/state.pt."""
     AttentionInterface.register("equal_length", equal_length_attention)
     model = make_encoder(data.tokenizer, seed)
     model.set_attn_implementation("equal_length")
     width = SHAPE["hidden_size"]
     head = nn.Sequential(nn.Linear(width, width, bias=False), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, 1))
     both = nn.ModuleList([model, head])
-    optimizer = torch.optim.AdamW(both.parameters(), lr=PEAK_RATE, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    optimizer = torch.optim.AdamW(both.parameters(), lr=PEAK_RATES[0], weight_decay=0.01, betas=(0.9, 0.98), fused=True)
     log: list[dict[str, float]] = []
     spent, step, state = 0.0, 0, folder / "state.pt"
     if state.is_file():
@@ -229,20 +281,25 @@ def train(data: Data, folder: Path, minutes: float, seed: int) -> tuple[ModernBe
         optimizer.load_state_dict(saved["optimizer"])
         spent, step, log = saved["spent"], saved["step"], saved["log"]
     last, losses, noted = time.monotonic(), [], time.monotonic()
-    while spent < minutes * 60:
+    while spent < sum(minutes) * 60:
         rng, generator = random.Random(seed * 1_000_003 + step), torch.Generator().manual_seed(step)
-        progress = spent / (minutes * 60)
-        if progress < MASKED_SHARE:
+        number, progress, learning_rate = phase(spent, minutes)
+        if number == 0:
             loss = masked_loss(model, data.pairs(rng), generator)
-        else:
+        elif number == 1:
             # From mostly random to mostly hard negatives: with hard ones only, nothing is learnt at first.
-            hard = round(1 + 5 * min((progress - MASKED_SHARE) / (1 - MASKED_SHARE) / 0.4, 1))
+            hard = round(1 + 5 * min(progress / 0.4, 1))
             found = scores(model, head, data.lists(rng, hard)).view(QUERIES, CANDIDATES)
             loss = F.cross_entropy(found, torch.zeros(QUERIES, dtype=torch.long))
+        else:
+            examples, logits = data.taught(rng)
+            target = 0.5 * logits.softmax(1)
+            target[:, 0] += 0.5  # the own body is first
+            loss = F.cross_entropy(scores(model, head, examples).view(QUERIES, CANDIDATES), target)
         loss.backward()
         nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = rate(progress)
+            group["lr"] = learning_rate
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -284,7 +341,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packages", type=Path, help="a folder of further packages to read docstrings from")
-    parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--minutes", type=float, nargs=3, default=[17, 68, 75], metavar=("MASKED", "LISTS", "TAUGHT"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=12)
     parser.add_argument("--output", type=Path, default=Path("recipes/encoder"))
