@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gzip
-import hashlib
-import json
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +13,7 @@ from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from release.errors import ReleaseError
-from release.files import sha256_file
-
-_FORM = "a folder in BEIR's form holds corpus.jsonl, queries.jsonl (either may end in .gz) and qrels.tsv"
+from release.evaluation import beir
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,7 @@ class Collection(AbsTaskRetrieval):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.revision = collection_revision(folder)
+        self.revision = beir.revision(folder)
         self.metadata = TaskMetadata(
             name=folder.resolve().name,
             description="A local collection in BEIR's form.",
@@ -95,10 +88,10 @@ class Collection(AbsTaskRetrieval):
         """
         if self.data_loaded:
             return
-        corpus_file, queries_file, qrels_file = collection_files(self.folder)
-        corpus = [{"id": key, "title": title, "text": text} for key, title, text in _texts(corpus_file)]
-        queries = {key: text for key, _, text in _texts(queries_file)}
-        judgements = _judgements(qrels_file)
+        corpus_file, queries_file, qrels_file = beir.files(self.folder)
+        corpus = [{"id": key, "title": title, "text": text} for key, title, text in beir.texts(corpus_file)]
+        queries = {key: text for key, _, text in beir.texts(queries_file)}
+        judgements = beir.judgements(qrels_file)
         for query in judgements:
             if query not in queries:
                 raise ReleaseError(
@@ -109,7 +102,7 @@ class Collection(AbsTaskRetrieval):
         judged = {query: found for query, found in judgements.items() if any(level > 0 for level in found.values())}
         if not corpus or not judged:
             raise ReleaseError(
-                "no documents, or no query with a positive judgement", where=str(self.folder), mend=_FORM
+                "no documents, or no query with a positive judgement", where=str(self.folder), mend=beir.FORM
             )
         data = RetrievalSplitData(
             corpus=Dataset.from_list(corpus),
@@ -172,88 +165,3 @@ def mteb_task(name: str) -> Task:
     if not isinstance(task, AbsTaskRetrieval):
         raise ReleaseError(f"task {name!r} is no retrieval task", mend="correct [evaluation] tasks in the family file")
     return from_mteb(task)
-
-
-def collection_files(folder: Path) -> tuple[Path, Path, Path]:
-    """The corpus, queries and judgements of a BEIR folder.
-
-    Raises:
-        ReleaseError: One of them is missing.
-    """
-    if not folder.is_dir():
-        raise ReleaseError(f"no collection {folder}", mend=_FORM)
-    found = []
-    for wanted in (
-        ("corpus.jsonl", "corpus.jsonl.gz"),
-        ("queries.jsonl", "queries.jsonl.gz"),
-        ("qrels.tsv", "qrels/test.tsv"),
-    ):
-        files = [folder / name for name in wanted if (folder / name).is_file()]
-        if not files:
-            raise ReleaseError(f"no {' or '.join(wanted)}", where=str(folder), mend=_FORM)
-        found.append(files[0])
-    return found[0], found[1], found[2]
-
-
-def collection_revision(folder: Path) -> str:
-    """A hash over the three files of a BEIR folder: it moves whenever the collection does."""
-    lines = "\n".join(sha256_file(path) for path in collection_files(folder))
-    return hashlib.sha256(lines.encode()).hexdigest()[:40]
-
-
-def _open(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a plain or gzipped UTF-8 file, without empty ones."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield number, line
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReleaseError(f"cannot be read ({error})", where=str(path), mend=_FORM) from error
-
-
-def _texts(path: Path) -> Iterator[tuple[str, str, str]]:
-    """(id, title, text) of every row; of rows with the same id the first counts, and a warning says how many others."""
-    seen: set[str] = set()
-    repeated = 0
-    for number, line in _open(path):
-        try:
-            row = json.loads(line)
-            key, title, text = str(row["_id"]), row.get("title") or "", row["text"]
-            if not isinstance(title, str) or not isinstance(text, str):
-                raise ValueError("title or text is no string")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ReleaseError(
-                f"damaged row ({type(error).__name__}: {error})",
-                where=f"{path} row {number}",
-                mend='one JSON object per line, {"_id": ..., "text": ...}',
-            ) from error
-        if key in seen:
-            repeated += 1
-            continue
-        seen.add(key)
-        yield key, title, text
-    if repeated:
-        print(f"warning: {path}: {repeated} rows left out, their _id was there before", file=sys.stderr)
-
-
-def _judgements(path: Path) -> dict[str, dict[str, int]]:
-    """Query -> document -> relevance from `query document relevance` rows, with or without a heading."""
-    found: dict[str, dict[str, int]] = {}
-    for number, line in _open(path):
-        words = line.rstrip("\n").split("\t")
-        if len(words) == 4:  # TREC's own form has an unused second column
-            words = [words[0], *words[2:]]
-        try:
-            query, document, level = words
-            if number == 1 and not level.strip().lstrip("-").isdigit():
-                continue
-            found.setdefault(query, {})[document] = int(level)
-        except ValueError as error:
-            raise ReleaseError(
-                "damaged judgement",
-                where=f"{path} row {number}",
-                mend="three columns between tabs: query, document, whole-number relevance",
-            ) from error
-    return found

@@ -18,7 +18,7 @@ def load(family: Family) -> Reranker:
         ReleaseError: It cannot be loaded here, the training pairs that the stand-in counts words in are missing, or it
             is no longer the teacher that labelled the mixture.
     """
-    from recipes.score import load_teacher
+    from recipes.teacher import load_teacher
 
     pairs = family.build / "data" / "pairs"
     if family.teacher.kind == "stand-in" and not any(pairs.glob("*/train-*.parquet")):
@@ -56,7 +56,7 @@ def _check_labelled(family: Family, identity: dict[str, Any]) -> None:
 
 def _share_encoder(teacher: Any) -> None:
     """Let the stand-in use the first stage's MiniLM: each text is then encoded once between them."""
-    from release.evaluation.firststage import shared_minilm
+    from release.evaluation.retrievers import shared_minilm
 
     shared = shared_minilm()
     if (shared.dtype, shared.max_length) == (teacher.minilm.dtype, teacher.minilm.max_length):

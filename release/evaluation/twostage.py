@@ -18,7 +18,8 @@ from release.errors import ReleaseError
 from release.evaluation.firststage import FirstStage, Run
 from release.evaluation.firststage import run as first_run
 from release.evaluation.metrics import Comparison, Ranking, compare, macro
-from release.evaluation.rerankers import Reranker, Search, fingerprint
+from release.evaluation.rerankers import Reranker, fingerprint
+from release.evaluation.search import Search
 from release.evaluation.tasks import Collection, Task
 from release.files import write_json
 

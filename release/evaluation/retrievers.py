@@ -1,0 +1,133 @@
+"""Retrievers behind mteb's search interface: BM25, any SentenceTransformer, and MiniLM from the extra `demo`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mteb.models.model_meta import ModelMeta
+
+from release.console import Bar
+from release.errors import ReleaseError
+from release.evaluation.metrics import ranking
+from release.evaluation.rerankers import document_text
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+class Bm25:
+    """BM25 through bm25s as an mteb search model: English stopwords, no stemmer, documents without a hit left out."""
+
+    def __init__(self) -> None:
+        self.mteb_model_meta = ModelMeta.create_empty(
+            overwrites={"name": "local/bm25", "revision": metadata.version("bm25s"), "model_type": ["sparse"]}
+        )
+
+    def index(self, corpus: Any, **_: Any) -> None:
+        """Index title and text of every document."""
+        import bm25s
+
+        self.names = np.array(corpus["id"], dtype=object)
+        tokens = bm25s.tokenize([document_text(row) for row in corpus], stopwords="en", show_progress=False)
+        self.retriever = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
+        self.retriever.index(tokens, show_progress=False)
+
+    def search(self, queries: Any, *, top_k: int, **_: Any) -> dict[str, dict[str, float]]:
+        """The `top_k` best documents of every query, equal scores by falling id."""
+        import bm25s
+
+        found = {}
+        words = bm25s.tokenize(list(queries["text"]), stopwords="en", show_progress=False, return_ids=False)
+        with Bar("bm25: queries", len(words)) as bar:
+            for query, tokens in zip(queries["id"], words, strict=True):
+                found[query] = self._best([str(word) for word in tokens if word in self.retriever.vocab_dict], top_k)
+                bar.advance()
+        return found
+
+    def _best(self, tokens: list[str], top_k: int) -> dict[str, float]:
+        if not tokens:
+            return {}
+        scores = self.retriever.get_scores(tokens)
+        hits = np.flatnonzero(scores > 0)
+        if len(hits) > top_k:  # keep every document that ties with the last one, so that the cut below is by id
+            hits = hits[scores[hits] >= np.partition(scores[hits], -top_k)[-top_k]]
+        found = {str(self.names[hit]): float(scores[hit]) for hit in hits}
+        return {name: found[name] for name in ranking({"": found}, top_k)[""]}
+
+
+def embedder(source: str, name: str, revision: str) -> Any:
+    """A SentenceTransformer in mteb's wrapper, in float32, named and pinned."""
+    from mteb.models import SentenceTransformerEncoderWrapper
+    from sentence_transformers import SentenceTransformer
+
+    local = Path(source).is_dir()
+    try:
+        model = SentenceTransformer(
+            source, revision=None if local else revision, model_kwargs={"dtype": "float32"}, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise missing(source) from error
+    wrapped = SentenceTransformerEncoderWrapper(model)
+    full = name if "/" in name else f"local/{name}"
+    wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(update={"name": full, "revision": revision})
+    return wrapped
+
+
+def missing(name: str) -> ReleaseError:
+    """What to raise where an embedder cannot be had."""
+    return ReleaseError(
+        f"the embedder {name} is not here and cannot be fetched",
+        mend=f"run where the Hub can be reached, or first `hf download {name}`",
+    )
+
+
+def packaged_revision() -> str | None:
+    """What scores by the package's MiniLM depend on; None where the extra `demo` is not installed."""
+    from recipes.standin import MINILM_PACKAGE, MINILM_SHA256
+
+    if find_spec(MINILM_PACKAGE) is None:
+        return None
+    return f"weights sha256 {MINILM_SHA256[:16]}, {_minilm_dtype()}"
+
+
+def _minilm_dtype() -> str:
+    import torch
+
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+@lru_cache(maxsize=1)
+def shared_minilm() -> Any:
+    """One MiniLM per process: the first stage and the stand-in teacher then encode each text once between them."""
+    from recipes.standin import MiniLM
+
+    return MiniLM(max_length=256, dtype=_minilm_dtype())
+
+
+class PackagedMiniLM:
+    """recipes.standin's MiniLM as an mteb search model: exact cosine search over the whole corpus."""
+
+    def __init__(self) -> None:
+        self.model = shared_minilm()
+        self.mteb_model_meta = ModelMeta.create_empty(overwrites={"name": MINILM, "revision": "package"})
+
+    def index(self, corpus: Any, **_: Any) -> None:
+        """Encode every document."""
+        texts = [document_text(row) for row in corpus]
+        self.names = list(corpus["id"])
+        with Bar("MiniLM: documents", len(texts)) as bar:
+            self.vectors = self.model.encode(texts, progress=bar.advance)
+
+    def search(self, queries: Any, *, top_k: int, **_: Any) -> dict[str, dict[str, float]]:
+        """The `top_k` nearest documents of every query."""
+        similarity = self.model.encode(list(queries["text"])) @ self.vectors.T
+        depth = min(top_k, len(self.names))
+        nearest = np.argpartition(-similarity, depth - 1, axis=1)[:, :depth]
+        return {
+            query: {self.names[place]: float(row[place]) for place in places}
+            for query, row, places in zip(queries["id"], similarity, nearest, strict=True)
+        }
