@@ -1,8 +1,9 @@
 """From pairs to a labelled mixture: `python -m recipes.score --family recipes/demo.toml`.
 
-Every shard of build/<family>/data/pairs gets the teacher's raw logits as `label` and is written whole: finished shards
-are the checkpoint: after a kill the same command goes on with the next one. Shards made by another teacher, revision,
-template, dtype or length are refused, never mixed in. A row that no teacher can read is set aside with its reason.
+Every shard of build/<family>/data/pairs gets the teacher's raw logits as `label` and is written whole. Finished shards are
+the checkpoint: after a kill the same command goes on with the next one. Shards of another teacher, revision, template,
+dtype or length are refused, never mixed in; shards whose pairs have changed are made again. A row that no teacher can read is set
+aside with its reason. With --workers several processes share the shards, here or on a cluster (recipes/cluster.py).
 """
 
 from __future__ import annotations
@@ -10,214 +11,239 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recipes import shards
 from recipes.declare import refuse
+from recipes.label import Job, score_shard
+from recipes.teacher import Teacher, already, load_teacher
 
 if TYPE_CHECKING:
     from release.family import Family
 
-LONGEST = 200_000  # characters: beyond this a document is no document but an accident
-
-
-class Teacher(Protocol):
-    """What labels pairs: `identity` is all that decides a score."""
-
-    identity: dict[str, Any]
-
-    def predict(self, pairs: list[tuple[str, str]]) -> np.ndarray:
-        """Raw logits, float32 of shape (len(pairs),)."""
-        ...
-
-
-class CrossEncoderTeacher:
-    """Any CrossEncoder as a teacher: raw logits, and for a causal one the tokens "1" and "0" asserted."""
-
-    def __init__(self, model: str, max_length: int) -> None:
-        import torch
-        from sentence_transformers import CrossEncoder
-
-        try:
-            self.model = CrossEncoder(model, max_length=max_length, activation_fn=torch.nn.Identity())
-        except (OSError, ValueError) as error:
-            what = f"cannot load the teacher ({str(error).strip().splitlines()[0][:200]})"
-            refuse(what, where=model, mend="connect to the Hub once, or name a local folder in [teacher]")
-        first, last = self.model[0], self.model[-1]
-        if hasattr(last, "true_token_id"):  # without modules.json it would silently be "yes" and "no"
-            found = self.model.tokenizer.convert_ids_to_tokens([last.true_token_id, last.false_token_id])
-            if found != ["1", "0"]:
-                refuse(f"the teacher compares the tokens {found}, not '1' and '0'", where=model, mend="check its files")
-        template = str(getattr(self.model.tokenizer, "chat_template", None))
-        self.identity = {
-            "model": model,
-            "kind": "cross-encoder",
-            "revision": str(getattr(first.model.config, "_commit_hash", None) or Path(model).resolve().name),
-            "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
-            "dtype": str(next(first.parameters()).dtype).removeprefix("torch."),
-            "max_length": max_length,
-        }
-
-    def predict(self, pairs: list[tuple[str, str]]) -> np.ndarray:
-        """`predict` sorts by length over all it is given: it gets a whole shard."""
-        return np.asarray(self.model.predict(pairs, show_progress_bar=False), np.float32)
-
 
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line, run, and print errors for people as one line."""
+    import yaml
+
     from release.errors import ReleaseError
     from release.family import load
 
     parser = argparse.ArgumentParser(prog="python -m recipes.score", description=__doc__.splitlines()[0])
     parser.add_argument("--family", type=Path, required=True, help="a family file, such as recipes/demo.toml")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the shards (default: 1)")
+    parser.add_argument("--executor", choices=("local", "slurm", "ray"), default="local", help="where they run")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="for the executor")
     words = parser.parse_args(argv)
     try:
-        run(load(words.family))
+        for option in words.option:
+            if "=" not in option:
+                refuse(f"--option {option!r} has no value", mend="write NAME=VALUE, such as partition=gpu")
+        if words.workers < 1:
+            refuse(f"{words.workers} workers", mend="--workers 1 or more")
+        options = {name: yaml.safe_load(value) for name, _, value in (option.partition("=") for option in words.option)}
+        run(load(words.family), workers=words.workers, executor=words.executor, options=options)
     except ReleaseError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("error: stopped by hand; to mend it: run the same command again, finished shards are kept")
 
 
-def run(family: Family, teacher: Teacher | None = None) -> Path:
-    """Label all pairs of the family and write the mixture, its manifest and the record `data`; returns the manifest.
+def run(
+    family: Family,
+    teacher: Teacher | None = None,
+    *,
+    workers: int = 1,
+    executor: str = "local",
+    options: dict[str, Any] | None = None,
+) -> Path | None:
+    """Label all pairs of the family and write the mixture, its manifest and the record `data`.
+
+    Args:
+        teacher: Instead of the family's own; with several workers it is copied to each of them.
+        workers, executor, options: Who works (see recipes/cluster.py).
+
+    Returns:
+        The manifest, or None where a cluster has taken the work and is still at it.
 
     Raises:
         ReleaseError: No pairs, no teacher, labels that are no numbers, or a mixture that another teacher began.
     """
-    from release import records
-    from release.console import Bar
-    from release.files import only_one, write_json
+    from release.files import only_one
 
     pairs, mixture = family.build / "data/pairs", family.build / "data/mixture"
     manifest = _read(pairs / "manifest.json")
-    files = [(name, shard["name"]) for name, entry in manifest["configs"].items() for shard in entry["shards"]]
     with only_one(family.build / "data"):
-        teacher = teacher or load_teacher(family, pairs)
-        _claim(mixture, teacher.identity, manifest)
-        started, made = time.monotonic(), 0
-        with Bar("score: pairs", sum(entry_rows(entry) for entry in manifest["configs"].values())) as bar:
-            for name, shard in files:
-                rows = pq.read_metadata(pairs / name / shard).num_rows
-                if not _finished(mixture / name / shard):
-                    score_shard(teacher, pairs / name / shard, mixture / name)
-                    made += rows
-                bar.advance(rows)
+        make = partial(load_teacher, family, pairs.resolve()) if teacher is None else partial(already, teacher)
+        teacher = teacher or make()
+        _claim(mixture, teacher.identity)
+        jobs = jobs_of(manifest, pairs, mixture, teacher.identity)
+        waiting = [job for job in jobs if not job.finished]
+        _clear(mixture, jobs, waiting)
+        started = time.monotonic()
+        _label(
+            waiting, teacher, make, workers=workers, executor=executor, folder=family.build / "data", options=options
+        )
         seconds = time.monotonic() - started
-        for name, entry in manifest["configs"].items():
-            manifest["configs"][name] = entry | _labelled(mixture / name, [shard["name"] for shard in entry["shards"]])
-        manifest |= {"teacher": teacher.identity, "in_domain": _in_domain(manifest, family)}
-        path = write_json(mixture / "manifest.json", manifest)
-    measured = {"rows": sum(entry_rows(entry) for entry in manifest["configs"].values()), "rows_scored_now": made}
-    measured |= {"seconds": round(seconds, 1), "pairs_per_second": round(made / seconds, 1) if made else None}
-    measured["configs"] = {
-        name: {"rows": entry_rows(entry), "label": entry["label"], "quarantined": entry["quarantined"]}
-        for name, entry in manifest["configs"].items()
-    }
-    subject = {"teacher": teacher.identity, "declaration_sha256": manifest.get("declaration_sha256")}
-    record = records.new("data", family=family.about.name, measured=measured, subject=subject)
-    records.write(record, family.build / "records")
-    print(f"score: {measured['rows']:,} labelled pairs ({made:,} now) -> {mixture}")
+        if left := [job for job in waiting if not job.finished]:
+            print(f"score: {len(left)} shards are with {executor}; run the same command again when it has ended")
+            return None
+        made = sum(job.rows for job in waiting)
+        path = _finish(family, manifest, jobs, teacher.identity, made, seconds)
+    print(f"score: {sum(job.rows for job in jobs):,} labelled pairs ({made:,} now) -> {mixture}")
     return path
 
 
-def load_teacher(family: Family, pairs: Path) -> Teacher:
-    """The family's teacher; the stand-in counts its document frequencies in the training documents."""
-    if family.teacher.kind != "stand-in":
-        return CrossEncoderTeacher(family.teacher.model, family.teacher.max_length)
-    from recipes.standin import HybridStandIn, Statistics
-
-    return HybridStandIn(Statistics.of(training_documents(pairs)), max_length=family.teacher.max_length)
-
-
-def training_documents(folder: Path) -> Iterable[str]:
-    """Every document of the training split, config by config, in the order of the rows."""
-    for file in sorted(folder.glob("*/train-*.parquet")):
-        yield from pq.read_table(file, columns=["document"])["document"].to_pylist()
-
-
-def entry_rows(entry: dict[str, Any]) -> int:
-    """The rows of one config in a manifest, over all its splits."""
-    return sum(shard["rows"] for shard in entry["shards"])
-
-
-def score_shard(teacher: Teacher, source: Path, folder: Path) -> None:
-    """Label one shard; poisoned rows go to `<shard>.quarantine.jsonl` beside it.
-
-    Raises:
-        ReleaseError: The teacher gives too few scores, NaN or infinity; the shard is not written.
-    """
-    from release.files import write_atomic
-
-    table = pq.read_table(source)
-    texts = list(zip(table["query"].to_pylist(), table["document"].to_pylist(), strict=True))
-    reasons = [poison(query, document) for query, document in texts]
-    keep = [row for row, reason in enumerate(reasons) if reason is None]
-    scores = teacher.predict([texts[row] for row in keep]) if keep else np.zeros(0, np.float32)
-    if len(scores) != len(keep):
-        refuse(
-            f"the teacher gave {len(scores)} scores for {len(keep)} pairs", where=str(source), mend="mend the teacher"
+def jobs_of(manifest: dict[str, Any], pairs: Path, mixture: Path, identity: dict[str, Any]) -> list[Job]:
+    """Every shard of the pairs' manifest as a job."""
+    who = json.dumps(identity, sort_keys=True)
+    return [
+        Job(
+            source=(pairs / name / shard["name"]).resolve(),
+            target=(mixture / name / shard["name"]).resolve(),
+            rows=shard["rows"],
+            stamp=hashlib.sha256(f"{who} {shard['sha256']}".encode()).hexdigest(),
         )
-    if not np.isfinite(scores).all():
-        row = keep[int(np.flatnonzero(~np.isfinite(scores))[0])]
-        refuse("the teacher gave a score that is not a number", where=f"{source} row {row}", mend="mend the teacher")
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"row": row, "reason": reason}) + "\n" for row, reason in enumerate(reasons) if reason]
-    write_atomic(folder / f"{source.stem}.quarantine.jsonl", "".join(lines))
-    label = pa.array(scores, pa.float32())
-    shards.write_table(folder / source.name, table.take(pa.array(keep, pa.int64())).append_column("label", label))
+        for name, entry in manifest["configs"].items()
+        for shard in entry["shards"]
+    ]
 
 
-def poison(query: str | None, document: str | None) -> str | None:
-    """Why a row cannot be scored, or None. A lone surrogate, for one, reaches no tokenizer."""
-    for name, text in (("query", query), ("document", document)):
-        if not text or not text.strip():
-            return f"empty {name}"
-        if len(text) > LONGEST:
-            return f"{name} of {len(text)} characters"
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return f"invalid unicode in the {name}"
-    return None
+def _label(
+    jobs: list[Job],
+    teacher: Teacher,
+    make: Callable[[], Teacher],
+    *,
+    workers: int,
+    executor: str,
+    folder: Path,
+    options: dict[str, Any] | None,
+) -> None:
+    """Score the jobs that wait, in this process or by several workers, under a progress bar."""
+    from release.console import Bar
+
+    if not jobs:
+        return
+    with Bar("score: pairs", sum(job.rows for job in jobs)) as bar:
+        if workers == 1 and executor == "local":
+            for job in jobs:
+                score_shard(teacher, job, bar.advance)
+            return
+        from recipes.cluster import ScoreShards, score_with_workers
+
+        here = executor == "local"
+        threads = max(len(os.sched_getaffinity(0)) // workers, 1) if here else 0
+        score_with_workers(
+            ScoreShards(jobs, teacher.identity, make, threads, os.getpid() if here else 0),
+            executor=executor,
+            workers=min(workers, len(jobs)),
+            folder=folder / "logs",
+            options=options or {},
+            finished=lambda: sum(job.rows for job in jobs if job.finished),
+            advance=bar.advance,
+        )
 
 
-def _claim(mixture: Path, identity: dict[str, Any], manifest: dict[str, Any]) -> None:
-    """Say whose labels and which pairs the folder holds; another teacher's or other pairs' shards are not continued."""
+def _claim(mixture: Path, identity: dict[str, Any]) -> None:
+    """Say whose labels the folder holds; what another teacher began is not continued.
+
+    The stand-in's document frequencies follow from the pairs: when only they differ, the pairs have changed, not the teacher.
+    """
     from release.files import write_json
 
     path = mixture / "teacher.json"
-    wanted = {"teacher": identity, "pairs": {name: entry["key"] for name, entry in manifest["configs"].items()}}
-    if path.is_file() and (found := _read(path)) != wanted:
-        both = {**found.get("teacher", {}), **identity}
-        differs = [key for key in sorted(both) if found.get("teacher", {}).get(key) != identity.get(key)]
-        what = f"the mixture was begun with another {', '.join(differs) or 'set of pairs'}"
-        refuse(what, where=str(mixture), mend=f"remove {mixture} and run again")
-    write_json(path, wanted)
+    if path.is_file() and any(mixture.glob("*/*.parquet")):
+        found = _read(path)
+        both = sorted({*found, *identity} - {"statistics_sha256"})
+        if differs := [key for key in both if found.get(key) != identity.get(key)]:
+            what = f"the mixture was begun with another {', '.join(differs)}"
+            refuse(what, where=str(mixture), mend=f"remove {mixture} and run again, or name that teacher in [teacher]")
+    write_json(path, identity)
 
 
-def _finished(path: Path) -> bool:
-    return path.is_file() and path.with_name(f"{path.stem}.quarantine.jsonl").is_file()
+def _clear(mixture: Path, jobs: list[Job], waiting: list[Job]) -> None:
+    """Take away what is of no use any more, so that nobody reads a half-made mixture: old shards and the old manifest."""
+    if waiting:
+        (mixture / "manifest.json").unlink(missing_ok=True)
+    current = {path for job in jobs for path in (job.target, job.quarantine)}
+    stale = {path for job in waiting for path in (job.target, job.quarantine)}
+    for path in [*mixture.glob("*/*.parquet"), *mixture.glob("*/*.quarantine.jsonl"), *mixture.glob("*/.*.tmp")]:
+        if path.resolve() not in current or path.resolve() in stale:
+            path.unlink()
 
 
-def _labelled(folder: Path, names: list[str]) -> dict[str, Any]:
+def _finish(
+    family: Family, manifest: dict[str, Any], jobs: list[Job], identity: dict[str, Any], made: int, seconds: float
+) -> Path:
+    """Write the mixture's manifest and the record `data`; the manifest holds no time, so equal data has an equal manifest."""
+    from release import records
+    from release.files import write_json
+
+    mixture = family.build / "data/mixture"
+    for name, entry in manifest["configs"].items():
+        names = [job.target.name for job in jobs if job.target.parent.name == name]
+        manifest["configs"][name] = entry | labelled(mixture / name, names)
+    manifest |= {"teacher": identity, "in_domain": _in_domain(manifest, family)}
+    measured = {
+        "rows": sum(shard["rows"] for entry in manifest["configs"].values() for shard in entry["shards"]),
+        "rows_scored_now": made,
+        "seconds": round(seconds, 1),
+        "pairs_per_second": round(made / seconds, 1) if made else None,
+        "configs": {
+            name: {
+                "rows": sum(shard["rows"] for shard in entry["shards"]),
+                "label": entry["label"],
+                "quarantined": entry["quarantined"],
+            }
+            for name, entry in manifest["configs"].items()
+        },
+    }
+    subject = {"teacher": identity, "declaration_sha256": manifest.get("declaration_sha256")}
+    path = write_json(mixture / "manifest.json", manifest)
+    folder = family.build / "records"
+    if made or not _recorded(folder, subject):  # a run that scored nothing keeps the record of the one that did
+        records.write(records.new("data", family=family.about.name, measured=measured, subject=subject), folder)
+    return path
+
+
+def _recorded(folder: Path, subject: dict[str, Any]) -> bool:
+    from release import records
+    from release.errors import ReleaseError
+
+    try:
+        return records.read(folder, "data").subject == subject
+    except ReleaseError:
+        return False
+
+
+def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
     """What the manifest says of one config's labelled shards: files, range of the labels, rows set aside."""
     found = [shards.describe(folder / name).as_dict() for name in names]
-    labels = np.concatenate([pq.read_table(folder / name, columns=["label"])["label"].to_numpy() for name in names])
+    labels = [pq.read_table(folder / name, columns=["label"])["label"].to_numpy() for name in names]
     quarantined = sum(len((folder / f"{Path(name).stem}.quarantine.jsonl").read_text().splitlines()) for name in names)
-    if not len(labels):
+    rows = sum(map(len, labels))
+    if not rows:
         refuse("every row was set aside", where=str(folder), mend="look into its quarantine files")
-    figures: dict[str, Callable[[np.ndarray], Any]] = {"min": np.min, "mean": np.mean, "max": np.max}
-    label = {key: round(float(measure(labels.astype(np.float64))), 4) for key, measure in figures.items()}
-    return {"shards": found, "label": label, "quarantined": quarantined}
+    filled = [part for part in labels if len(part)]
+    label = {
+        "min": min(float(part.min()) for part in filled),
+        "mean": sum(float(part.sum(dtype=np.float64)) for part in filled) / rows,
+        "max": max(float(part.max()) for part in filled),
+    }
+    return {
+        "shards": found,
+        "label": {key: round(value, 4) for key, value in label.items()},
+        "quarantined": quarantined,
+    }
 
 
 def _in_domain(manifest: dict[str, Any], family: Family) -> list[str]:

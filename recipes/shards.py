@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 def write_table(path: Path, table: pa.Table) -> Path:
     """Write one table as a whole shard: a reader sees all of it or none of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two processes never share one
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with parquet_writer(temporary, table.schema) as writer:

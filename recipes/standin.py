@@ -179,11 +179,13 @@ class MiniLM:
         self._known: dict[str, np.ndarray] = {}
 
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """Unit vectors of `texts`, float32 of shape (len(texts), 384); `progress` hears how many were encoded."""
+        """Unit vectors of `texts`, float32 of shape (len(texts), 384); `progress` hears how many more are known."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if len(self._known) + len(new) > REMEMBERED:
             self._known.clear()
             new = list(dict.fromkeys(texts))
+        if progress:
+            progress(len(texts) - len(new))
         buckets: dict[int, list[tuple[str, list[int]]]] = {}
         for text, encoded in zip(new, self._tokenizer.encode_batch_fast(new), strict=True):
             buckets.setdefault(-(-len(encoded.ids) // LENGTH_STEP) * LENGTH_STEP, []).append((text, encoded.ids))
@@ -246,24 +248,40 @@ class HybridStandIn:
     def predict(
         self,
         pairs: Sequence[tuple[str, str]],
+        progress: Callable[[int], None] | None = None,
         batch_size: int = 32,
         show_progress_bar: bool = False,
-        progress: Callable[[int], None] | None = None,
         **_: Any,
     ) -> np.ndarray:
         """Logits of (query, document) pairs, float32 of shape (len(pairs),).
 
         Args:
-            batch_size: Accepted for the interface; batches have a fixed shape (see the module).
-            progress: Called with the number of texts encoded since the last call.
+            progress: Called while texts are encoded with how many more pairs that amounts to, len(pairs) in the end.
+            batch_size, show_progress_bar: Accepted for the interface; batches have a fixed shape (see the module).
         """
         if not len(pairs):
             return np.zeros(0, np.float32)
         pairs = [(query, document) for query, document in pairs]
         texts = list(dict.fromkeys(text for pair in pairs for text in pair))
         row = {text: index for index, text in enumerate(texts)}
-        vectors = self.minilm.encode(texts, progress=progress)
+        vectors = self.minilm.encode(texts, progress=_in_pairs(progress, len(pairs), len(texts)))
         left = vectors[[row[query] for query, _ in pairs]].astype(np.float64)
         right = vectors[[row[document] for _, document in pairs]]
         hybrid = (left * right).sum(axis=1) + self.statistics.relevance(pairs)
         return (SCALE * (hybrid - CENTRE)).astype(np.float32)
+
+
+def _in_pairs(progress: Callable[[int], None] | None, pairs: int, texts: int) -> Callable[[int], None] | None:
+    """Progress over `texts` as progress over `pairs`, in whole pairs that add up."""
+    if progress is None:
+        return None
+    done = told = 0
+
+    def tell(more: int) -> None:
+        nonlocal done, told
+        done += more
+        now = done * pairs // texts
+        progress(now - told)
+        told = now
+
+    return tell
