@@ -443,4 +443,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("stopped by hand; to mend it: the same command continues from the last checkpoint") from None
+    except Exception as error:  # safetensors and torch hide the errno of a full disk
+        if "No space left on device" not in str(error):
+            raise
+        raise SystemExit("the disk is full; to mend it: free some space, then the same command continues") from None

@@ -23,6 +23,7 @@ from release.localhub import running_hub
 FAMILY, SIZE = Path("recipes/demo.toml"), "mini"  # the embedded default is this one family and size
 STAGES = ("mix", "score", "distill", "evaluate", "speed", "export", "card", "stage")
 ROOT = Path("build/hub")
+CALM = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # the ranking is what is to be seen
 
 # What any user does, in a process of its own that knows nothing of this project.
 RERANK = """
@@ -80,7 +81,7 @@ def _rerank(family: Family, client: dict[str, str]) -> None:
     words = bm25s.tokenize(queries, stopwords="en", show_progress=False)
     found = index.retrieve(words, k=10, return_as="documents", show_progress=False)
     asked = [(query, [corpus[i] for i in row]) for query, row in zip(queries, found.tolist(), strict=True)]
-    environment = {key: value for key, value in os.environ.items() if key != "HF_TOKEN"} | client
+    environment = {key: value for key, value in os.environ.items() if key != "HF_TOKEN"} | client | CALM
     program = [sys.executable, "-c", RERANK, family.model_id(SIZE)]
     if subprocess.run(program, input=json.dumps(asked), text=True, env=environment).returncode:
         raise ReleaseError("the published model cannot be used", where=family.model_id(SIZE), mend="make demo")
