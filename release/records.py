@@ -167,11 +167,12 @@ def git_commit() -> str:
 
 
 def _argv() -> list[str]:
+    """The words after `python`: a module that was started with -m by its name, a script by its file's name."""
     program, *words = sys.argv
-    script = Path(program)
-    if script.name == "__main__.py":
-        return ["-m", script.parent.name, *words]
-    return [script.name, *words]
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None:
+        return ["-m", spec.name.removesuffix(".__main__"), *words]
+    return [Path(program).name, *words]
 
 
 def _cpu_name() -> str:
