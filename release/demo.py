@@ -93,9 +93,7 @@ def _show(family: Family, seconds: dict[str, float]) -> None:
     rows = records.read(folder, "evaluate").measured["tasks"]
     speed = records.read(folder, "speed").measured["best"]
     _heading("done")
-    cells = [
-        [f"{row['task']} behind {row['first_stage']}, top {row['top_k']}", *_quality(row).values()] for row in rows
-    ]
+    cells = [[f"top {row['top_k']} of {row['first_stage'].split('/')[-1]}", *_quality(row).values()] for row in rows]
     table("NDCG@10 on held-out queries", ["", "first stage", "reranked", "gain", "from", "to", "queries"], cells)
     published = {
         "model": family.model_id(SIZE),
