@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-from release import figures, options, records, views
+from release import accept, figures, options, records, views
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import sha256_file, write_atomic
@@ -63,8 +63,8 @@ def evidence(family: Family, size: str) -> Evidence:
         if (record.family, record.size) != (family.about.name, size):
             where, mend = str(folder / "records" / f"{kind}.json"), f"remove it, then make {records.STAGES[kind]}"
             raise ReleaseError(f"a record of {record.family} {record.size}, not of {size}", where=where, mend=mend)
-    _check_protocol(family, found["evaluate"], folder / "records/evaluate.json")
-    _check_device(family, found["speed"], folder / "records/speed.json")
+    accept.evaluation(found["evaluate"], family, folder / "records/evaluate.json")
+    accept.speed(found["speed"], family, folder / "records/speed.json")
     data, manifest = data_evidence(family)
     _check_data(family, found["run"], folder / "records/run.json")
     return Evidence(data=data, manifest=manifest, **found)
@@ -86,23 +86,6 @@ def data_evidence(family: Family) -> tuple[Record, dict[str, Any]]:
         return data, json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ReleaseError("no readable manifest of the data", where=str(path), mend="make data") from error
-
-
-def _check_protocol(family: Family, record: Record, path: Path) -> None:
-    wanted, found = family.evaluation, record.measured["tasks"]
-    asked = {(task, stage) for task in (*wanted.tasks, *wanted.collections) for stage in wanted.embedders}
-    absent = asked - {(row["task"], row["first_stage"]) for row in found if row["top_k"] == wanted.top_k}
-    if absent:
-        task, stage = sorted(absent)[0]
-        what = f"no evaluation of {task} behind {stage} with top_k {wanted.top_k}"
-        raise ReleaseError(what, where=str(path), mend="make evaluate")
-
-
-def _check_device(family: Family, record: Record, path: Path) -> None:
-    wanted, found = family.speed.device, record.machine["device"]
-    if wanted.lower() not in found.lower():
-        what = f"speed was measured on {found}, but a card of this family shows {wanted}"
-        raise ReleaseError(what, where=str(path), mend=f"make speed on a machine with {wanted}")
 
 
 def _check_data(family: Family, record: Record, path: Path) -> None:

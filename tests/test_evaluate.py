@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from release import family, records
+from release import accept, family, records
 from release.errors import ReleaseError
 from release.evaluation import calibration, evaluate, firststage, tasks
 from release.evaluation.firststage import FirstStage
@@ -255,28 +255,28 @@ def test_what_is_no_collection_or_no_model_is_said_in_one_line(collection: Path,
         evaluate.command()
 
 
-def test_a_record_that_is_not_the_familys_protocol_is_refused() -> None:
+def test_only_the_familys_protocol_comes_onto_a_card(collection: Path) -> None:
     demo = family.load(ROOT / "recipes/demo.toml")
-    subject = {
-        "dtype": "float32",
-        "top_k": 50,
-        "first_stages": dict.fromkeys(demo.evaluation.embedders, "1"),
-        "tasks": {"docstrings": "abc"},
-    }
-    good = records.new("evaluate", family=demo.about.name, size="mini", measured={}, subject=subject)
-    evaluate.check_record(good, demo, {"docstrings": "abc"})
+    folder = demo.build / "data/collections/docstrings"
+    folder.parent.mkdir(parents=True)
+    collection.rename(folder)
+    rows = [{"task": "docstrings", "first_stage": stage, "top_k": 50} for stage in demo.evaluation.embedders]
+    subject = {"dtype": "float32", "tasks": {"docstrings": tasks.from_folder(folder).revision}}
+    good = records.new("evaluate", family=demo.about.name, size="mini", measured={"tasks": rows}, subject=subject)
+    where = Path("records/evaluate.json")
+    accept.evaluation(good, demo, where)
+    gpu, other = good.machine | {"device": "NVIDIA H100"}, [row | {"top_k": 100} for row in rows]
     for change, says in (
-        ({"top_k": 100}, "top_k 100"),
-        ({"first_stages": {"bm25": "1"}}, "without the first stage"),
-        ({"tasks": {}}, "without the task docstrings"),
+        ({"measured": {"tasks": rows[:1]}}, "no evaluation of docstrings behind sentence-transformers"),
+        ({"measured": {"tasks": other}}, "with top_k 50"),
+        ({"machine": gpu}, "made in float32, not bfloat16"),
+        ({"subject": subject | {"tasks": {"docstrings": "0" * 40}}}, "which moved"),
     ):
         with pytest.raises(ReleaseError, match=says):
-            evaluate.check_record(dataclasses.replace(good, subject=subject | change), demo)
-    with pytest.raises(ReleaseError, match="which moved"):
-        evaluate.check_record(good, demo, {"docstrings": "def"})
-    on_gpu = dataclasses.replace(good, machine=good.machine | {"device": "NVIDIA H100"})
-    with pytest.raises(ReleaseError, match="in float32, not bfloat16"):
-        evaluate.check_record(on_gpu, demo)
+            accept.evaluation(dataclasses.replace(good, **change), demo, where)
+    ettin = family.load(ROOT / "recipes/ettin.toml")
+    with pytest.raises(ReleaseError, match="speed was measured on CPU, but a card of this family shows"):
+        accept.speed(records.new("speed", family="ettin", measured={}), ettin, where)
 
 
 def test_calibration_finds_the_map_keeps_the_order_and_says_how_good_it_is() -> None:

@@ -206,31 +206,6 @@ def evaluate_collection(
     )
 
 
-def check_record(record: records.Record, family: Family, revisions: dict[str, str] | None = None) -> None:
-    """Refuse an evaluation that is not the family's protocol.
-
-    Args:
-        revisions: Task -> revision of its data as it is now; a record over older data is refused.
-
-    Raises:
-        ReleaseError: Other top_k, first stages, tasks, or a task revision that moved; the line says which.
-    """
-    subject, wanted = record.subject, family.evaluation
-    found, asked = subject.get("tasks", {}), (*wanted.tasks, *wanted.collections)
-    stages = subject.get("first_stages", {})
-    on_gpu = record.machine.get("device") != "CPU"
-    faults = [
-        (subject.get("top_k") != wanted.top_k, f"with top_k {subject.get('top_k')}, not {wanted.top_k}"),
-        (on_gpu and subject.get("dtype") != "bfloat16", f"in {subject.get('dtype')}, not bfloat16"),
-        *((name not in stages, f"without the first stage {name}") for name in wanted.embedders),
-        *((name not in found, f"without the task {name}") for name in asked),
-        *((found.get(name) != now, f"on other data of {name}, which moved") for name, now in (revisions or {}).items()),
-    ]
-    for wrong, what in faults:
-        if wrong:
-            raise ReleaseError(f"the record was evaluated {what}", where="records/evaluate.json", mend="make evaluate")
-
-
 def _show(record: records.Record, path: Path | None) -> None:
     """A table for people, then one JSON line for programs."""
     measured = record.measured

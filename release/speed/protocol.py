@@ -19,7 +19,6 @@ import typer
 from release import family as families
 from release import records
 from release.console import Bar, last_line, table
-from release.errors import ReleaseError
 from release.family import Family
 from release.speed.texts import draw, lengths
 from release.speed.ways import Way, candidates, load, peak_memory_mb, reset_peak
@@ -208,21 +207,6 @@ def _full_length(way: Way, model: Path, pairs: list[tuple[str, str]], batch: int
         "max_length": loaded.model.max_length,
         "pairs_per_second": len(pairs) / statistics.median(seconds),
     }
-
-
-def check_device(record: records.Record, family: Family) -> None:
-    """Refuse a speed record from another device than the family's cards show.
-
-    Raises:
-        ReleaseError: It was measured elsewhere; such a record belongs into an extra table.
-    """
-    wanted, found = family.speed.device, str(record.machine.get("device", "unknown"))
-    if wanted.lower() not in found.lower():
-        raise ReleaseError(
-            f"speed was measured on {found}, but cards of this family show {wanted}",
-            where=f"record of {record.size or record.family}",
-            mend=f"make speed on a machine with {wanted}",
-        )
 
 
 def _show(record: records.Record, path: Path) -> None:
