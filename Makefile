@@ -16,7 +16,7 @@ WHAT   := --family $(FAMILY) --size $(SIZE)
 DECLARATION := $(shell sed -n 's/^declaration *= *"\([^"]*\)".*/\1/p' $(FAMILY) 2>/dev/null)
 
 # Verbs that are about one model need a family file and a size that exist; say so before anything is set up.
-MODEL_VERBS := release data mix score train distill evaluate speed export card stage plan publish verify preflight plan-data
+MODEL_VERBS := release data mix score train distill evaluate speed export card stage plan publish verify preflight plan-data plan-train
 ifneq ($(filter $(MODEL_VERBS),$(MAKECMDGOALS)),)
   ifeq ($(wildcard $(FAMILY)),)
     $(error no family file '$(FAMILY)'; to mend it: FAMILY is one of $(wildcard recipes/*.toml))
@@ -29,7 +29,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo release preflight data mix score train distill evaluate speed export card stage plan publish verify hub \
-        plan-data test check style bench bench-train bench-predict bench-hub clean
+        plan-data plan-train test check style bench bench-train bench-predict bench-hub clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -102,6 +102,9 @@ hub: setup ## the embedded Hub on loopback, over build/hub
 
 plan-data: setup ## rows, bytes, licences and overlaps of the declared data
 	@$(PY) -m recipes.mix --family $(FAMILY) --plan
+
+plan-train: setup ## parameters, steps, memory and hours of training SIZE on WORLD devices, without any weights
+	@$(PY) -m recipes.plan $(WHAT) --world $(or $(WORLD),1) $(if $(RATE),--pairs-per-second $(RATE))
 
 test: setup ## the promises of the README
 	@$(PY) -m pytest
