@@ -29,7 +29,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo release preflight data mix score train distill evaluate speed export card stage plan publish verify hub \
-        plan-data plan-train test check style bench bench-train bench-predict bench-hub clean
+        plan-data plan-train test check style bench bench-train bench-predict bench-hub bench-sample clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -118,9 +118,9 @@ style: setup ## mend what can be mended
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-bench: bench-train bench-predict bench-hub ## every benchmark, both sides in one run
+bench: bench-train bench-predict bench-hub bench-sample ## every benchmark, both sides in one run
 
-bench-train bench-predict bench-hub: setup
+bench-train bench-predict bench-hub bench-sample: setup
 	@$(PY) -m benchmarks.$(subst -,_,$@)
 
 clean: ## remove everything generated (the virtual environment stays)

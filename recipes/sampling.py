@@ -57,8 +57,8 @@ def first_cut(
     places = np.arange(max(wanted.max(initial=0), 1))
     strata = np.maximum(wanted - certain, 1)[:, None]
     left = (lengths - certain)[:, None]
-    number = np.maximum(places - certain[:, None], 0)
-    low, high = number * left // strata, (number + 1) * left // strata
+    edges = np.maximum(np.arange(len(places) + 1) - certain[:, None], 0) * left // strata
+    low, high = edges[:, :-1], edges[:, 1:]
     drawn = certain[:, None] + low + _draw(seed, keys, places, np.maximum(high - low, 1))
     return _take(table, np.where(places < certain[:, None], places, drawn), wanted, starts)
 
@@ -88,26 +88,30 @@ def second_cut(
 
 
 def _ranked(starts: np.ndarray, scores: np.ndarray, later: np.ndarray) -> np.ndarray:
-    """Each query's rows as places in its list, best first, rows marked `later` behind the others.
+    """Each query's rows, best first, rows marked `later` behind the others.
 
-    Place, score and mark are packed into one integer, so that one sort of plain integers orders everything: ties by place.
+    Mark, score and place are packed into one integer, so that one sort of plain integers orders everything: ties by place.
 
     Returns:
-        int64 of shape (queries, longest list); what lies behind a shorter list is meaningless
+        uint64 of shape (queries, longest list), the place in the lowest bits; what lies behind a shorter list is meaningless
     """
     if np.isnan(scores).any():
         raise ValueError(f"the score of row {int(np.isnan(scores).argmax())} is NaN")
     lengths = np.diff(starts)
     width = max(lengths.max(initial=0), 1)
-    bits = (scores.astype(np.float32) + np.float32(0)).view(np.uint32)  # + 0 makes -0.0 equal to 0.0
-    rising = np.where(bits >> 31, ~bits, bits | np.uint32(2**31))  # floats' order as integers
-    packed = ((~rising).astype(np.uint64) | later.astype(np.uint64) << np.uint64(32)) << np.uint64(PLACES)
-    table = np.full((len(lengths), width), NOBODY)
-    inside = np.arange(width) < lengths[:, None]
-    table[inside] = packed
-    table |= np.arange(width, dtype=np.uint64) * inside
+    bits = (scores.astype(np.float32) + np.float32(0)).view(np.int32)  # + 0 makes -0.0 equal to 0.0
+    # Floats' falling order as unsigned integers: of what is negative the sign bit stays, of the rest all others turn.
+    packed = (bits ^ (~(bits >> 31) & np.int32(0x7FFFFFFF))).view(np.uint32).astype(np.uint64)
+    packed |= later.astype(np.uint64) << np.uint64(32)
+    packed <<= np.uint64(PLACES)
+    if (lengths == width).all():
+        table = packed.reshape(-1, width)
+    else:
+        table = np.full((len(lengths), width), NOBODY)
+        table[np.arange(width) < lengths[:, None]] = packed
+    table |= np.arange(width, dtype=np.uint64)  # NOBODY stays what it is
     table.sort(axis=1)
-    return (table & np.uint64(2**PLACES - 1)).astype(np.int64)
+    return table
 
 
 def _take(
@@ -115,8 +119,8 @@ def _take(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows behind ranked `places`, the first `wanted` of each query."""
     inside = np.arange(places.shape[1]) < wanted[:, None]
-    rows = np.take_along_axis(table, np.where(inside, places, 0), axis=1) + starts[:-1, None]
-    return rows[inside], wanted
+    found = np.take_along_axis(table, np.where(inside, places, 0), axis=1) & np.uint64(2**PLACES - 1)
+    return (found.astype(np.int64) + starts[:-1, None])[inside], wanted
 
 
 def _draw(seed: int, keys: np.ndarray, places: np.ndarray, below: np.ndarray) -> np.ndarray:
