@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
+from sentence_transformers import CrossEncoder
 
 from benchmarks.common import natural_pairs, ratio, reranker, rounds, write_encoder
 from recipes.distill import half_precision_is_fast
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=256)
     parser.add_argument("--budget", type=int, default=2048, help="tokens per unpadded batch")
+    parser.add_argument("--model", help="a trained CrossEncoder instead of random weights in the 17m shape")
     options = parser.parse_args()
     scores: dict[str, np.ndarray] = {}
     sides: dict[str, Callable[[], None]] = {}
@@ -38,12 +40,17 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         pairs = natural_pairs(options.pairs)
-        write_encoder(Path(folder), [" ".join(pair) for pair in pairs])
-        padded, single = reranker(Path(folder)), unpad(reranker(Path(folder)))
+        if not options.model:
+            write_encoder(Path(folder), [" ".join(pair) for pair in pairs])
+
+        def load() -> CrossEncoder:
+            return CrossEncoder(options.model, device="cpu") if options.model else reranker(Path(folder))
+
+        padded, single = load(), unpad(load())
         side("published: padded, fp32", lambda: padded.predict(pairs, batch_size=32))
         side("unpadded, fp32", lambda: predict(single, pairs, options.budget))
         if half_precision_is_fast():
-            half = unpad(reranker(Path(folder)), torch.bfloat16)
+            half = unpad(load(), torch.bfloat16)
             side("unpadded, bf16", lambda: predict(half, pairs, options.budget))
         for warm_up in sides.values():
             warm_up()
@@ -52,7 +59,8 @@ def main() -> None:
     theirs, exact, *_, ours = sides
     agreement = {name: float(spearmanr(scores[theirs], found).statistic) for name, found in scores.items()}
     difference = {name: float(np.abs(found - scores[theirs]).max()) for name, found in scores.items()}
-    table = Table(title=f"Prediction, 17m shape, {options.pairs} pairs, {torch.get_num_threads()} threads")
+    subject = options.model or "17m shape with random weights"
+    table = Table(title=f"Prediction, {subject}, {options.pairs} pairs, {torch.get_num_threads()} threads")
     for column in ("", "pairs/s (median)", "times as fast", "greatest difference", "Spearman"):
         table.add_column(column, justify="right" if column else "left")
     for name, seconds in taken.items():
@@ -70,6 +78,7 @@ def main() -> None:
         "max_score_difference_bf16": difference[ours],
         "score_range": float(np.ptp(scores[theirs])),
         "rank_agreement": agreement[ours],
+        "model": subject,
         "rounds": options.rounds,
         "threads": torch.get_num_threads(),
     }

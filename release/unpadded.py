@@ -21,8 +21,10 @@ This file needs torch, transformers and sentence-transformers, and nothing else:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
+from threading import Semaphore
 from types import MethodType
 from typing import Any, cast
 
@@ -349,22 +351,45 @@ def unpad(model: CrossEncoder, dtype: torch.dtype | None = None) -> CrossEncoder
 def predict(model: CrossEncoder, pairs: Sequence[tuple[str, str]], token_budget: int = 2048) -> np.ndarray:
     """Score pairs with a model that `unpad` prepared, in batches of about `token_budget` tokens.
 
+    On a CPU as many batches are worked on at once as torch has threads, one thread each: small matrices gain little
+    from several threads, and the tokenizer works meanwhile.
+
     Returns:
         (pairs,) float32 scores after the model's activation function, in the order of `pairs`.
     """
     scores = np.empty(len(pairs), dtype=np.float32)
-    sizes = np.array([len(query) + len(document) for query, document in pairs])
-    order = np.argsort(sizes, kind="stable")
-    budget = token_budget * 4  # about four characters to a token
-    batches = np.split(order, np.flatnonzero(np.diff(np.cumsum(sizes[order]) // budget)) + 1)
-    activation = model.activation_fn or torch.nn.Identity()
+    batches = _batches(np.array([len(query) + len(document) for query, document in pairs]), token_budget)
+    activation, threads = model.activation_fn or torch.nn.Identity(), torch.get_num_threads()
+    workers = max(1, min(threads, len(batches))) if model.device.type == "cpu" else 1
+    room = Semaphore(2 * workers)  # so that not all pairs lie in memory as tokens
     model.eval()
-    with torch.inference_mode():
-        for batch in batches:
-            if len(batch):
+
+    def score(batch: np.ndarray, features: dict[str, Any]) -> None:
+        try:
+            with torch.inference_mode():
+                scores[batch] = activation(model(features)["scores"]).view(-1).float().cpu().numpy()
+        finally:
+            room.release()
+
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
+            work = []
+            for batch in batches:
+                room.acquire()
                 features = model.preprocess([pairs[index] for index in batch])
                 features = {
                     key: value.to(model.device) if hasattr(value, "to") else value for key, value in features.items()
                 }
-                scores[batch] = activation(model(features)["scores"]).view(-1).float().cpu().numpy()
+                work.append(pool.submit(score, batch, features))
+            for done in work:
+                done.result()
+    finally:
+        torch.set_num_threads(threads)  # torch takes over what its newest thread was told
     return scores
+
+
+def _batches(sizes: np.ndarray, token_budget: int) -> list[np.ndarray]:
+    """Indices of texts of `sizes` characters in batches of like length, the longest first."""
+    order = np.argsort(-sizes, kind="stable")
+    filled = np.cumsum(sizes[order]) // (token_budget * 4)  # about four characters to a token
+    return [batch for batch in np.split(order, np.flatnonzero(np.diff(filled)) + 1) if len(batch)]
