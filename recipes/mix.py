@@ -12,8 +12,9 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +23,14 @@ import pyarrow as pa
 
 from recipes import declare, shards, sources
 from recipes.declare import Config, Declaration, refuse
-from recipes.overlap import Index
+from recipes.evaluated import hold
+from recipes.overlap import Held, Overlap
+from recipes.sources import Opened
 
 if TYPE_CHECKING:
     from release.family import Family
 
 UNKNOWN = "unknown until fetched"
-
-
-@dataclass(frozen=True)
-class Texts:
-    """The queries and documents of an evaluation set, as an index that finds near-duplicates of them."""
-
-    queries: Index
-    documents: Index
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -45,7 +40,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m recipes.mix", description=__doc__.splitlines()[0])
     parser.add_argument("--family", type=Path, required=True, help="a family file, such as recipes/demo.toml")
     parser.add_argument("--config", action="append", help="only this config (may be given several times)")
-    parser.add_argument("--drop-overlap", action="store_true", help="leave out near-duplicates of evaluation texts")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--drop-overlap", action="store_true", help="leave out pairs that repeat an evaluation text")
+    choice.add_argument("--no-overlap", action="store_true", help="do not compare with the evaluation sets at all")
     parser.add_argument("--plan", action="store_true", help="print what is declared, fetch and write nothing")
     words = parser.parse_args(argv)
     try:
@@ -56,18 +53,24 @@ def main(argv: list[str] | None = None) -> None:
         if words.plan:
             print_plan(declaration)
         else:
-            run(family, declaration, only=words.config, drop_overlap=words.drop_overlap)
+            overlap = "drop" if words.drop_overlap else "ignore" if words.no_overlap else "report"
+            run(family, declaration, only=words.config, overlap=overlap)
     except ReleaseError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("error: stopped by hand; to mend it: run the same command again, finished configs are kept")
 
 
-def run(family: Family, declaration: Declaration, *, only: list[str] | None = None, drop_overlap: bool = False) -> Path:
+def run(family: Family, declaration: Declaration, *, only: list[str] | None = None, overlap: str = "report") -> Path:
     """Make the pairs of all configs (or `only` some) under the family's build folder; returns the manifest's path.
 
+    Args:
+        overlap: What to do about pairs whose query or document repeats a text that the family is evaluated on: `report` how many
+            there are, `drop` them, or `ignore` the matter.
+
     Raises:
-        ReleaseError: A source is missing or wrong. Configs that were finished before stay; nothing else is left behind.
+        ReleaseError: A source or an evaluation set is missing or wrong. Configs that were finished before stay; nothing else is
+            left behind.
     """
     from release.files import only_one, write_json
 
@@ -76,23 +79,25 @@ def run(family: Family, declaration: Declaration, *, only: list[str] | None = No
         if name not in declaration.configs:
             refuse(f"unknown config {name!r}", where=str(declaration.path), mend=f"one of {', '.join(names)}")
     folder = family.build / "data"
+    held = cache(lambda: hold(family)) if overlap != "ignore" else None
     with only_one(folder):
         manifests = {}
-        for name in only or names:
+        # Docstrings first: the evaluation sets that all others are compared with are made with them.
+        for name in sorted(only or names, key=lambda name: declaration.configs[name].source.kind != "docstrings"):
             config = declaration.configs[name]
-            if config.source.kind == "docstrings":
-                manifests[name] = docstrings_config(config, declaration, folder, drop_overlap)
-            else:
-                manifests[name] = stream_config(config, declaration, folder / "pairs", drop_overlap)
+            make = docstrings_config if config.source.kind == "docstrings" else stream_config
+            manifests[name] = make(config, declaration, folder, held, drop=overlap == "drop")
         manifest = {
             "name": declaration.name,
             "title": declaration.title,
             "seed": declaration.seed,
             "declaration": declaration.path.name,
             "declaration_sha256": hashlib.sha256(declaration.path.read_bytes()).hexdigest(),
-            "configs": manifests,
+            "overlap": overlap,
+            "configs": {name: manifests[name] for name in only or names},
         }
         path = write_json(folder / "pairs" / "manifest.json", manifest)
+    print_overlap(manifests)
     rows = sum(sum(shard["rows"] for shard in entry["shards"]) for entry in manifests.values())
     print(f"mix: {rows:,} pairs in {len(manifests)} config{'s' * (len(manifests) > 1)} -> {folder / 'pairs'}")
     return path
@@ -101,26 +106,20 @@ def run(family: Family, declaration: Declaration, *, only: list[str] | None = No
 # --- One config -------------------------------------------------------------------------------------------------------
 
 
-def stream_config(config: Config, declaration: Declaration, pairs: Path, drop_overlap: bool) -> dict[str, Any]:
-    """Stream one config's source through filters, cap and held-out split into its shards; returns its manifest."""
+def stream_config(
+    config: Config, declaration: Declaration, folder: Path, held: Callable[[], Held] | None, drop: bool
+) -> dict[str, Any]:
+    """Make one config from its source; returns its manifest."""
     opened = sources.open_source(config)
-    key = _key(config, declaration, opened.revision, drop_overlap)
-    if done := _finished(pairs / config.name, key):
+    key = _key(config, declaration, [opened.revision, held().revision if held else "", drop])
+    if done := _finished(folder / "pairs" / config.name, key):
         return done
-    cap = config.cap.rows if config.cap else opened.kept
-    if cap > opened.kept:
-        refuse(
-            f"the cap of {cap:,} rows is larger than the {opened.kept:,} that the source gives",
-            where=f"{declaration.path} config {config.name}, key cap.rows",
-            mend=f"lower it to {opened.kept} or remove it",
-        )
-    dropped = opened.dropped | ({"cap": opened.kept - cap} if cap < opened.kept else {})
-    stream = _capped(opened.tables(), opened.kept, cap, config, declaration.seed)
-    facts = {"rows_in": opened.rows, "dropped": dropped, "revision": opened.revision, "overlap": {}}
-    return _write_config(config, declaration, pairs, stream, cap, facts, key)
+    return _make(config, declaration, folder / "pairs", opened, held, drop, key)
 
 
-def docstrings_config(config: Config, declaration: Declaration, folder: Path, drop_overlap: bool) -> dict[str, Any]:
+def docstrings_config(
+    config: Config, declaration: Declaration, folder: Path, held: Callable[[], Held] | None, drop: bool
+) -> dict[str, Any]:
     """The embedded default: training pairs, evaluation collection and Nano set from installed packages' docstrings."""
     from recipes import docstrings, mining
 
@@ -128,55 +127,82 @@ def docstrings_config(config: Config, declaration: Declaration, folder: Path, dr
     installed = {package: mining.version_of(package) for package in docstrings.PACKAGES}
     found = {package: version for package, version in installed.items() if version}
     revision = ", ".join(f"{package} {version}" for package, version in found.items())
-    key = _key(config, declaration, revision + mining.code_hash(), drop_overlap)
+    key = _key(config, declaration, [revision, mining.code_hash(), held is not None, drop])
     if (done := _finished(folder / "pairs" / config.name, key)) and mining.present(folder, done["evaluation_files"]):
         return done
     objects = mining.divide(docstrings.pairs(), config.candidates, declaration.evaluation, declaration.seed)
     held_out = config.held_out.rows if config.held_out else 0
-    rows = mining.training_rows(objects.training, config.candidates, held_out, declaration.seed)
-    table = shards.tables(rows)
-    files, texts = {}, {}
+    table = shards.tables(mining.training_rows(objects.training, config.candidates, held_out, declaration.seed))
+    files = {}
     if plan := declaration.evaluation:
         files |= mining.write_files(
             folder, mining.collection_files(objects.collection, plan.collection), f"collections/{plan.collection.name}"
         )
         files |= mining.write_files(folder, mining.nano_files(objects.nano, plan.nano), "nano")
-        texts = {
-            plan.collection.name: _texts(objects.collection, plan.collection.queries),
-            plan.nano.name: _texts(objects.nano, plan.nano.queries),
-        }
-    overlap, repeated = measure_overlap(table, texts)
-    dropped = {}
-    if drop_overlap and repeated.any():
-        table, dropped = table.filter(pa.array(~repeated)), {"overlap": int(repeated.sum())}
-    facts = {"rows_in": len(rows), "dropped": dropped, "revision": revision, "overlap": overlap}
-    facts |= {"evaluation_files": files, "packages": found}
-    return _write_config(config, declaration, folder / "pairs", iter([table]), table.num_rows, facts, key)
+    opened = sources.Opened(table.num_rows, table.num_rows, {}, revision, lambda: iter([table]))
+    more = {"evaluation_files": files, "packages": found}
+    return _make(config, declaration, folder / "pairs", opened, held, drop, key, more)
 
 
-def _texts(objects: list[Any], queries: int) -> Texts:
-    return Texts(Index([pair.summary for pair in objects[:queries]]), Index([pair.body for pair in objects]))
+def _make(
+    config: Config,
+    declaration: Declaration,
+    pairs: Path,
+    opened: Opened,
+    held: Callable[[], Held] | None,
+    drop: bool,
+    key: str,
+    more: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Stream a source through the evaluation sets, cap and held-out split into its shards; returns the config's manifest."""
+    overlap = Overlap(held()) if held else None
+    if overlap and drop:
+        opened = without_overlap(opened, overlap, config.name)
+    cap = config.cap.rows if config.cap else opened.kept
+    if cap > opened.kept:
+        refuse(
+            f"the cap of {cap:,} rows is larger than the {opened.kept:,} that the source gives",
+            where=f"{declaration.path} config {config.name}, key cap.rows",
+            mend=f"lower it to {opened.kept} or remove it",
+        )
+    stream = _capped(opened.tables(), opened.kept, cap, config, declaration.seed)
+    if overlap and not drop:
+        stream = _watched(stream, overlap)
+    facts = {
+        "rows_in": opened.rows,
+        "dropped": opened.dropped | ({"cap": opened.kept - cap} if cap < opened.kept else {}),
+        "revision": opened.revision,
+        **(more or {}),
+    }
+    return _write_config(config, declaration, pairs, stream, cap, facts, key, overlap)
 
 
-def measure_overlap(table: pa.Table, evaluation: dict[str, Texts]) -> tuple[dict[str, Any], np.ndarray]:
-    """Exact and near-duplicates of evaluation texts among the rows' distinct queries and documents.
+def without_overlap(opened: Opened, overlap: Overlap, name: str) -> Opened:
+    """The source without the pairs that repeat an evaluation text. It is read once more for it; a bit per row is remembered."""
+    from release.console import Bar
 
-    Returns:
-        set -> {queries, documents (distinct texts that repeat one of the set), query_share, document_share}, and which rows
-        hold such a text: bool of shape (rows,)
-    """
-    report: dict[str, Any] = {}
-    repeated = np.zeros(table.num_rows, bool)
-    columns = {name: table[name].combine_chunks().dictionary_encode() for name in ("query", "document")}
-    for task, texts in evaluation.items():
-        report[task] = {}
-        for name, index in (("query", texts.queries), ("document", texts.documents)):
-            distinct = columns[name].dictionary.to_pylist()
-            found = index.repeats(distinct)
-            repeated |= found[columns[name].indices.to_numpy()]
-            plural = "queries" if name == "query" else "documents"
-            report[task] |= {plural: int(found.sum()), f"{name}_share": round(float(found.mean()), 6)}
-    return report, repeated
+    repeated = []
+    with Bar(f"mix: {name}, overlap", opened.kept) as bar:
+        for table in opened.tables():
+            repeated.append(np.packbits(overlap.repeated(table)))
+            bar.advance(table.num_rows)
+    count = sum(int(np.bitwise_count(bits).sum()) for bits in repeated)
+
+    def stream() -> Iterator[pa.Table]:
+        for table, bits in zip(opened.tables(), repeated, strict=True):
+            keep = np.unpackbits(bits, count=table.num_rows) == 0
+            if keep.any():
+                yield table.filter(pa.array(keep))
+
+    dropped = opened.dropped | ({"overlap": count} if count else {})
+    return Opened(opened.rows, opened.kept - count, dropped, opened.revision, stream)
+
+
+def _watched(tables: Iterator[pa.Table], overlap: Overlap) -> Iterator[pa.Table]:
+    """The same tables, counted as they pass."""
+    for table in tables:
+        overlap.repeated(table)
+        yield table
 
 
 def _capped(tables: Iterator[pa.Table], total: int, cap: int, config: Config, seed: int) -> Iterator[pa.Table]:
@@ -209,6 +235,7 @@ def _write_config(
     rows: int,
     facts: dict[str, Any],
     key: str,
+    overlap: Overlap | None,
 ) -> dict[str, Any]:
     """Write the stream as shards into a folder of its own, which takes the config's place when it is whole."""
     from release.console import Bar
@@ -242,7 +269,8 @@ def _write_config(
             refuse(
                 f"{seen:,} rows came where {rows:,} were counted", where=f"config {config.name}", mend="run it again"
             )
-        manifest = {"key": key, **describe(config), **facts, "shards": found}
+        report = overlap.report() if overlap else None
+        manifest = {"key": key, **describe(config), **facts, "overlap": report, "shards": found}
         write_json(making / "manifest.json", manifest)
         shutil.rmtree(final, ignore_errors=True)
         making.rename(final)
@@ -273,9 +301,9 @@ def describe(config: Config) -> dict[str, Any]:
     }
 
 
-def _key(config: Config, declaration: Declaration, revision: str, drop_overlap: bool) -> str:
-    """Names all that decides a config's rows; a finished config with the same key is not made again."""
-    parts = [asdict(replace(config, rows=None)), declaration.seed, declaration.shard_rows, revision, drop_overlap]
+def _key(config: Config, declaration: Declaration, found: list[Any]) -> str:
+    """Names all that decides a config's rows and manifest; a finished config with the same key is not made again."""
+    parts = [asdict(replace(config, rows=None)), declaration.seed, declaration.shard_rows, found]
     if config.source.kind == "docstrings" and declaration.evaluation:
         parts.append(asdict(declaration.evaluation))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -289,6 +317,20 @@ def _finished(folder: Path, key: str) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError):
         return None
     return manifest if whole and manifest.get("key") == key else None
+
+
+def print_overlap(manifests: dict[str, dict[str, Any]]) -> None:
+    """Print which configs repeat texts of which evaluation sets, if any do."""
+    from release.console import table
+
+    rows = [
+        [name, task, f"{found['query_share']:.4%}", f"{found['document_share']:.4%}"]
+        for name, entry in manifests.items()
+        for task, found in (entry["overlap"] or {}).items()
+        if found["queries"] or found["documents"]
+    ]
+    if rows:
+        table("Pairs that repeat an evaluation text", ["config", "set", "by the query", "by the document"], rows)
 
 
 # --- The plan ---------------------------------------------------------------------------------------------------------

@@ -1,122 +1,274 @@
-"""Near-duplicates between training text and evaluation text: MinHash over word shingles, candidates checked exactly.
+"""Near-duplicates between training text and evaluation text: the evaluation sets are held, the training rows stream by.
 
-Equal texts (up to case and punctuation) and texts whose sets of five-word shingles overlap by at least 0.7 count as
-duplicates. MinHash only finds candidates; each is then confirmed by its exact Jaccard similarity, so chance plays no part in
-what is reported.
+Equal texts (up to case and punctuation) and texts whose sets of five-word shingles overlap by at least 0.7 (Jaccard) count as
+duplicates. Three steps, each for the few that the one before lets through: at least a third of a text's shingles occur in the
+sets at all; MinHash finds whom it may repeat; the exact Jaccard similarity decides, so chance adds nothing to what is reported.
 """
 
 from __future__ import annotations
 
-import re
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 SHINGLE = 5  # words; shorter texts are one shingle, so they match only when equal
 THRESHOLD = 0.7
 PERMUTATIONS = 64
 BAND = 4  # rows per band: at a Jaccard of 0.7 a pair is missed with a probability of 1.2 %
-WORDS = re.compile(r"\w+")
+AT_ONCE = 2**18  # bytes of text per step: the tables of a step stay within the processor's caches
+LONGEST = 2**20  # bytes of a text that are looked at
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that its powers have inverses
+_draw = np.random.default_rng(5)
+BYTES = _draw.integers(1, 2**63, 256, np.uint64)  # what each byte adds to the hash of its word
+IN_WORD = np.array([chr(byte).isalnum() or chr(byte) == "_" or byte > 127 for byte in range(256)])
+Texts = pa.Array | pa.ChunkedArray | Sequence[str]
 
 
-def shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Hashed shingles of all texts in one uint64 array, and where each text's begin: shapes (total,), (len(texts) + 1,)."""
-    known: dict[str, int] = {}
-    codes: list[int] = []
-    lengths = np.zeros(len(texts), np.int64)
-    for place, text in enumerate(texts):
-        words = WORDS.findall(text.lower()) or [""]
-        lengths[place] = len(words)
-        for word in words:
-            code = known.get(word)
-            if code is None:
-                code = known[word] = zlib.crc32(word.encode("utf-8", "replace")) | 1
-            codes.append(code)
-    flat = _mix(np.array(codes, np.uint64))
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    rolled = _mix(flat)
+# --- Shingles ---------------------------------------------------------------------------------------------------------
+
+
+def shingles(texts: Texts) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Hashed shingles of all texts, some 256 kB of text at a time.
+
+    Yields:
+        The place of the first text, the shingles of all texts of this step (uint64), and where each text's begin: shape
+        (texts + 1,). A text without a word has none.
+    """
+    array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
+    place = 0
+    for chunk in array.chunks if isinstance(array, pa.ChunkedArray) else [array]:
+        lowered = pc.utf8_lower(pc.fill_null(chunk, "")).cast(pa.large_binary())
+        if (pc.max(pc.binary_length(lowered)).as_py() or 0) > LONGEST:
+            lowered = pc.binary_slice(lowered, 0, LONGEST)
+        _, ends, content = lowered.buffers()
+        offsets = np.frombuffer(ends, np.int64)[lowered.offset : lowered.offset + len(lowered) + 1]
+        data = np.frombuffer(content or b"", np.uint8)
+        begin = 0
+        while begin < len(lowered):
+            end = max(int(np.searchsorted(offsets, offsets[begin] + AT_ONCE, "right")) - 1, begin + 1)
+            end = min(end, len(lowered))
+            words, starts = _words(data[offsets[begin] : offsets[end]], offsets[begin : end + 1] - offsets[begin])
+            yield place + begin, *_rolled(words, starts)
+            begin = end
+        place += len(lowered)
+
+
+def _words(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A hash per word of the texts in `data`, and where each text's begin. Every letter beyond ASCII belongs to a word."""
+    inside = IN_WORD[data]
+    for lead, follows in ((0xE2, (0x80, 0x81)), (0xE3, (0x80,)), (0xC2, range(0xA0, 0xC0))):  # quotes, dashes, spaces
+        found = np.flatnonzero(data[:-1] == lead)
+        found = found[np.isin(data[found + 1], follows)] if len(found) else found
+        for step in range(2 if lead == 0xC2 else 3):
+            inside[np.minimum(found + step, len(data) - 1)] = False
+    first, last = inside.copy(), inside.copy()
+    first[1:] &= ~inside[:-1]
+    last[:-1] &= ~inside[1:]
+    edges = offsets[:-1][np.diff(offsets) > 0]
+    first[edges], last[edges - 1] = inside[edges], np.where(edges > 0, inside[edges - 1], last[edges - 1])
+    begins, ends = np.flatnonzero(first), np.flatnonzero(last) + 1
+    powers, inverses = _powers(max(len(data), AT_ONCE))
+    sums = np.zeros(len(data) + 1, np.uint64)
+    np.cumsum(BYTES[data] * powers[: len(data)], out=sums[1:])
+    return _mix((sums[ends] - sums[begins]) * inverses[begins]), np.searchsorted(begins, offsets)
+
+
+@cache
+def _powers(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first powers of the multiplier, and of its inverse, modulo 2**64."""
+    inverse = np.uint64(pow(int(MULTIPLIER), -1, 2**64))
+    steps = [np.full(count, value, np.uint64) for value in (MULTIPLIER, inverse)]
+    for step in steps:
+        step[0] = 1
+    return np.cumprod(steps[0]), np.cumprod(steps[1])
+
+
+def _rolled(words: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every run of five words within a text as one hash; the whole of a text that is shorter."""
+    lengths = np.diff(starts)
     width = np.minimum(lengths, SHINGLE)
+    reach = np.repeat(width, lengths)
+    rolled = words.copy()
     for step in range(1, SHINGLE):
-        reach = np.repeat(width > step, lengths)
-        shifted = np.concatenate([flat[step:], np.zeros(step, np.uint64)])[: len(flat)]
-        rolled = np.where(reach, _mix(rolled ^ (shifted + np.uint64(step))), rolled)
-    kept = lengths - width + 1
-    inside = np.arange(len(flat)) - np.repeat(starts[:-1], lengths)
-    return rolled[inside < np.repeat(kept, lengths)], np.concatenate([[0], np.cumsum(kept)])
-
-
-def signatures(hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """MinHash signatures, uint64 of shape (texts, PERMUTATIONS)."""
-    found = np.empty((len(starts) - 1, PERMUTATIONS), np.uint64)
-    for number in range(PERMUTATIONS):
-        found[:, number] = np.minimum.reduceat(
-            _mix(hashes + np.uint64(number * 0x9E3779B97F4A7C15 % 2**64)), starts[:-1]
-        )
-    return found
+        further = rolled[:-step] * MULTIPLIER + words[step:]
+        rolled[:-step] = np.where(reach[:-step] > step, further, rolled[:-step])
+    kept = np.where(lengths > 0, lengths - width + 1, 0)
+    place = np.arange(len(words)) - np.repeat(starts[:-1], lengths)
+    return _mix(rolled[place < np.repeat(kept, lengths)]), np.concatenate([[0], np.cumsum(kept)])
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64: a cheap bijection that scatters 64 bits."""
-    with np.errstate(over="ignore"):
-        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
-@dataclass
+def _bands(hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """MinHash: one uint64 key per band and text, shape (bands, texts); texts without shingles are not allowed."""
+    keys = np.zeros((PERMUTATIONS // BAND, len(starts) - 1), np.uint64)
+    for number in range(PERMUTATIONS):
+        seed = np.uint64(number * int(MULTIPLIER) % 2**64)
+        least = np.minimum.reduceat(_mix(hashes + seed), starts[:-1])
+        keys[number // BAND] = _mix(keys[number // BAND] ^ least)
+    return keys
+
+
+# --- What is held of the evaluation sets ------------------------------------------------------------------------------
+
+
 class Index:
-    """The texts of an evaluation set, ready to be asked whether a training text repeats one of them."""
+    """The texts of evaluation sets, ready to be asked whether a training text repeats one of them.
 
-    texts: Sequence[str]
-    _bands: list[dict[int, list[int]]] = field(init=False, repr=False)
-    _sets: list[frozenset[int]] = field(init=False, repr=False)
+    In memory are, per text, 16 keys of 12 bytes, and one or two bytes per word to know a shingle again. The shingles themselves lie
+    in a temporary file that is mapped. `sha256` names the sets and their shingles.
+    """
 
-    def __post_init__(self) -> None:
-        self.texts = list(dict.fromkeys(self.texts))
-        self._bands = [{} for _ in range(PERMUTATIONS // BAND)]
-        if not self.texts:
-            self._sets = []
-            return
-        hashes, starts = shingles(self.texts)
-        self._sets = _as_sets(hashes, starts)
-        for number, keys in enumerate(_band_keys(signatures(hashes, starts))):
-            for place, key in enumerate(keys.tolist()):
-                self._bands[number].setdefault(key, []).append(place)
+    def __init__(self, sets: Mapping[str, Iterable[str]]) -> None:
+        self.names = tuple(sets)
+        self._file = tempfile.TemporaryFile(prefix="overlap-")  # noqa: SIM115 - it lives as long as the map
+        bands, owners, lengths, digest = [], [], [], hashlib.sha256(repr(self.names).encode())
+        for owner, name in enumerate(self.names):
+            for texts in _batches(sets[name]):
+                for _, hashes, starts in shingles(texts):
+                    hashes, starts = _distinct(hashes, starts)
+                    if len(hashes):
+                        bands.append(_bands(hashes, starts))
+                        lengths.append(np.diff(starts))
+                        owners.append(np.full(len(starts) - 1, owner, np.int16))
+                        self._file.write(hashes)
+                        digest.update(hashes)
+        self._file.flush()
+        self.sha256 = digest.hexdigest()
+        self._owner = np.concatenate(owners) if owners else np.zeros(0, np.int16)
+        self._starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if lengths else np.zeros(1, np.int64)
+        total = int(self._starts[-1])
+        self._hashes = np.memmap(self._file, np.uint64, "r", shape=(total,)) if total else np.zeros(0, np.uint64)
+        keys = np.concatenate(bands, axis=1) if bands else np.zeros((PERMUTATIONS // BAND, 0), np.uint64)
+        self._order = np.argsort(keys, axis=1).astype(np.int32)
+        self._keys = np.take_along_axis(keys, self._order, axis=1)
+        self._bits = max(int(total * 8).bit_length(), 10)
+        self._seen = np.zeros(2 ** (self._bits - 3), np.uint8)
+        for begin in range(0, total, 2**20):
+            byte, bit = self._slot(self._hashes[begin : begin + 2**20])
+            np.bitwise_or.at(self._seen, byte, bit)
 
-    def repeats(self, texts: Sequence[str]) -> np.ndarray:
-        """Whether each text is an exact or near-duplicate of one in the index: bool of shape (len(texts),)."""
-        found = np.zeros(len(texts), bool)
-        if not len(texts) or not self._sets:
+    def repeats(self, texts: Texts) -> np.ndarray:
+        """Which sets each text repeats, exactly or nearly: bool of shape (sets, texts)."""
+        found = np.zeros((len(self.names), len(texts)), bool)
+        if not len(self._owner):
             return found
-        hashes, starts = shingles(texts)
-        candidates: dict[int, set[int]] = {}
-        for band, keys in zip(self._bands, _band_keys(signatures(hashes, starts)), strict=True):
-            known = np.fromiter(band, np.uint64, len(band))
-            for place in np.flatnonzero(np.isin(keys, known)).tolist():
-                candidates.setdefault(place, set()).update(band[int(keys[place])])
-        for place, others in candidates.items():
-            own = frozenset(hashes[starts[place] : starts[place + 1]].tolist())
-            found[place] = any(jaccard(own, self._sets[other]) >= THRESHOLD for other in others)
+        for first, hashes, starts in shingles(texts):
+            byte, bit = self._slot(hashes)
+            known = np.concatenate([[0], np.cumsum((self._seen[byte] & bit) != 0)])
+            shared, lengths = known[starts[1:]] - known[starts[:-1]], np.diff(starts)
+            # Half the threshold, because a text that repeats itself counts its shingles more than once here.
+            for place in np.flatnonzero((lengths > 0) & (shared >= lengths * (THRESHOLD / 2))):
+                own = np.unique(hashes[starts[place] : starts[place + 1]])
+                found[self._repeated(own), first + place] = True
         return found
 
+    def _slot(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where a shingle is marked as seen: the byte and the bit."""
+        slot = hashes >> np.uint64(64 - self._bits)
+        return (slot >> np.uint64(3)).astype(np.int64), np.left_shift(1, slot & np.uint64(7)).astype(np.uint8)
 
-def jaccard(left: frozenset[int], right: frozenset[int]) -> float:
-    """The share of shingles that two texts have in common, 0 to 1."""
-    return len(left & right) / len(left | right)
+    def _repeated(self, own: np.ndarray) -> list[int]:
+        """The sets that hold a near-duplicate of the text with these distinct shingles."""
+        others: set[int] = set()
+        for keys, order, key in zip(self._keys, self._order, _bands(own, np.array([0, len(own)])), strict=True):
+            begin, end = np.searchsorted(keys, key[0], "left"), np.searchsorted(keys, key[0], "right")
+            others.update(order[begin:end].tolist())
+        sets: set[int] = set()
+        for other in others:
+            if self._owner[other] not in sets:
+                theirs = self._hashes[self._starts[other] : self._starts[other + 1]]
+                if jaccard(own, theirs) >= THRESHOLD:
+                    sets.add(int(self._owner[other]))
+        return sorted(sets)
 
 
-def _as_sets(hashes: np.ndarray, starts: np.ndarray) -> list[frozenset[int]]:
-    return [frozenset(part.tolist()) for part in np.split(hashes, starts[1:-1])]
+def _batches(texts: Iterable[str], size: int = 2048) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
-def _band_keys(found: np.ndarray) -> list[np.ndarray]:
-    """One uint64 key per band and text, from the band's rows of the signature."""
-    keys = []
-    for start in range(0, PERMUTATIONS, BAND):
-        key = np.zeros(len(found), np.uint64)
-        for column in range(start, start + BAND):
-            key = _mix(key ^ found[:, column])
-        keys.append(key)
-    return keys
+def _distinct(hashes: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each text's distinct shingles, sorted; texts without any are left out."""
+    owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    order = np.lexsort((hashes, owner))
+    hashes, owner = hashes[order], owner[order]
+    fresh = np.ones(len(hashes), bool)
+    fresh[1:] = (hashes[1:] != hashes[:-1]) | (owner[1:] != owner[:-1])
+    counts = np.bincount(owner[fresh]) if len(hashes) else np.zeros(0, np.int64)
+    return hashes[fresh], np.concatenate([[0], np.cumsum(counts[counts > 0])])
+
+
+def jaccard(left: np.ndarray, right: np.ndarray) -> float:
+    """The share of shingles that two texts have in common, 0 to 1; both are sorted and distinct."""
+    shared = len(np.intersect1d(left, right, assume_unique=True))
+    return shared / (len(left) + len(right) - shared)
+
+
+# --- What is counted of the training rows -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Held:
+    """The queries and the documents of the evaluation sets."""
+
+    queries: Index
+    documents: Index
+
+    @property
+    def revision(self) -> str:
+        """Names all that is held."""
+        return f"{self.queries.sha256} {self.documents.sha256}"
+
+
+class Overlap:
+    """Counts, table by table, the pairs whose query or document repeats a text of an evaluation set."""
+
+    def __init__(self, held: Held) -> None:
+        self.held = held
+        self.rows = 0
+        self._counts = {
+            "query": np.zeros(len(held.queries.names), int),
+            "document": np.zeros(len(held.queries.names), int),
+        }
+
+    def repeated(self, table: pa.Table) -> np.ndarray:
+        """Count the rows of `table`; returns which of them repeat anything, bool of shape (rows,)."""
+        self.rows += table.num_rows
+        found = np.zeros(table.num_rows, bool)
+        for column, index in (("query", self.held.queries), ("document", self.held.documents)):
+            by_set = index.repeats(table[column])
+            self._counts[column] += by_set.sum(axis=1)
+            found |= by_set.any(axis=0)
+        return found
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """set -> {queries, documents (pairs whose query or document repeats one of the set), query_share, document_share}."""
+        share = {key: np.round(counts / max(self.rows, 1), 6) for key, counts in self._counts.items()}
+        return {
+            name: {
+                "queries": int(self._counts["query"][place]),
+                "documents": int(self._counts["document"][place]),
+                "query_share": float(share["query"][place]),
+                "document_share": float(share["document"][place]),
+            }
+            for place, name in enumerate(self.held.queries.names)
+        }

@@ -227,18 +227,23 @@ def _recorded(folder: Path, subject: dict[str, Any]) -> bool:
 
 def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
     """What the manifest says of one config's labelled shards: files, range of the labels, rows set aside."""
-    found = [shards.describe(folder / name).as_dict() for name in names]
-    labels = [pq.read_table(folder / name, columns=["label"])["label"].to_numpy() for name in names]
-    quarantined = sum(len((folder / f"{Path(name).stem}.quarantine.jsonl").read_text().splitlines()) for name in names)
-    rows = sum(map(len, labels))
+    found = []
+    rows, total, least, most = 0, 0.0, float("inf"), float("-inf")
+    for name in names:
+        memory = 0
+        with pq.ParquetFile(folder / name) as file:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                memory += table.nbytes
+                if table.num_rows:
+                    label = table["label"].to_numpy()
+                    rows, total = rows + len(label), total + float(label.sum(dtype=np.float64))
+                    least, most = min(least, float(label.min())), max(most, float(label.max()))
+        found.append(shards.describe(folder / name).as_dict() | {"bytes_in_memory": memory})
     if not rows:
         refuse("every row was set aside", where=str(folder), mend="look into its quarantine files")
-    filled = [part for part in labels if len(part)]
-    label = {
-        "min": min(float(part.min()) for part in filled),
-        "mean": sum(float(part.sum(dtype=np.float64)) for part in filled) / rows,
-        "max": max(float(part.max()) for part in filled),
-    }
+    quarantined = sum(len((folder / f"{Path(name).stem}.quarantine.jsonl").read_text().splitlines()) for name in names)
+    label = {"min": least, "mean": total / rows, "max": most}
     return {
         "shards": found,
         "label": {key: round(value, 4) for key, value in label.items()},

@@ -199,8 +199,16 @@ def eval_results(family: Family, evaluate: Record) -> list[EvalResult]:
 
 
 def dataset_card(family: Family, data: Record, manifest: dict[str, Any]) -> str:
-    """README.md of the training data: every config with its files, source and licence."""
-    shown = views.data(manifest)
+    """README.md of the training data: every config with its files, source and licence.
+
+    Raises:
+        ReleaseError: The manifest lacks what the card shows.
+    """
+    try:
+        shown, info = views.data(manifest), views.dataset_info(manifest)
+    except KeyError as error:
+        where = str(family.build / "data/mixture/manifest.json")
+        raise ReleaseError(f"the manifest lacks {error}", where=where, mend="remove it, then make data") from error
     other = family.data.license == "other"
     front = DatasetCardData(
         language=family.about.language,
@@ -211,12 +219,14 @@ def dataset_card(family: Family, data: Record, manifest: dict[str, Any]) -> str:
         task_categories=["text-ranking"],
         tags=["sentence-transformers", "distillation", "reranking"],
         size_categories=[views.size_category(shown["rows"])],
-        configs=[{"config_name": row["name"], "data_files": row["data_files"]} for row in shown["configs"]],
+        configs=views.configs(manifest),
+        dataset_info=info,
     )
     body = render(
         "dataset.md.j2",
         family=family,
         data=shown,
+        manifest=manifest,
         record=data,
         made_on=views.device(data),
         teacher_linked=views.teacher(family, linked=True),

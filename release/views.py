@@ -102,34 +102,99 @@ def device(record: Record) -> str:
     return f"one {machine['device']}"
 
 
+LEFT_OUT = {  # the manifest's reasons, for people
+    "drop": "marked by the source",
+    "duplicate": "duplicates",
+    "no text": "without text",
+    "not sampled": "thinned out",
+    "overlap": "repeated an evaluation text",
+    "cap": "over the cap",
+    "quarantined": "unreadable for the teacher",
+}
+
+
 def data(manifest: dict[str, Any]) -> dict[str, Any]:
     """The training data, largest config first: rows, files, sources, licences, label ranges and overlaps."""
     configs = [_config(name, entry) for name, entry in manifest["configs"].items()]
     configs.sort(key=lambda row: (-row["rows"], row["name"]))
+    measured = [entry["overlap"] for entry in manifest["configs"].values()]
     return {
         "configs": configs,
         "rows": sum(row["rows"] for row in configs),
         "bytes": sum(row["bytes"] for row in configs),
+        "splits": list(dict.fromkeys(split for row in configs for split in row["splits"])),
+        "teacher": {key.replace("_", " "): value for key, value in manifest["teacher"].items()},
+        "overlap": manifest["overlap"],
+        "overlaps": [row for name, entry in manifest["configs"].items() for row in _overlaps(name, entry)],
+        "compared_with": sorted({task for found in measured for task in found or {}}),
     }
 
 
 def _config(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    shards = entry["shards"]
     splits = {
-        split: f"{name}/{split}-*.parquet" for split in dict.fromkeys(shard["split"] for shard in entry["shards"])
+        split: sum(s["rows"] for s in shards if s["split"] == split)
+        for split in dict.fromkeys(s["split"] for s in shards)
     }
+    dropped = entry["dropped"] | {"quarantined": entry["quarantined"]}
+    revision = str(entry["revision"])
     return {
         "name": name,
-        "rows": sum(shard["rows"] for shard in entry["shards"]),
-        "bytes": sum(shard["bytes"] for shard in entry["shards"]),
-        "splits": {split: sum(s["rows"] for s in entry["shards"] if s["split"] == split) for split in splits},
-        "data_files": [{"split": split, "path": path} for split, path in splits.items()],
+        "rows": sum(shard["rows"] for shard in shards),
+        "bytes": sum(shard["bytes"] for shard in shards),
+        "splits": splits,
         "source": _source(entry["source"]),
+        "revision": revision[:12] if re.fullmatch(r"[0-9a-f]{40,64}", revision) else "",
         "packages": entry.get("packages", {}),
         "license": _license(entry),
         "cap": entry["cap"],
         "label": entry["label"],
-        "overlaps": _overlaps(entry),
+        "rows_in": entry["rows_in"],
+        "left_out": "; ".join(f"{count:,} {LEFT_OUT[reason]}" for reason, count in dropped.items() if count) or "none",
     }
+
+
+def configs(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """`configs` of the front matter: `default`, which is all of them together, and each under its own name."""
+    named = {name: entry["shards"] for name, entry in manifest["configs"].items()}
+    every = {"*": [shard for found in named.values() for shard in found]}
+    return [
+        {
+            "config_name": "default" if folder == "*" else folder,
+            "data_files": [
+                {"split": split, "path": f"{folder}/{split}-*.parquet"}
+                for split in dict.fromkeys(shard["split"] for shard in found)
+            ],
+        }
+        for folder, found in (every | named).items()
+    ]
+
+
+def dataset_info(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """`dataset_info` of the front matter, summed over the shards that the manifest names."""
+    named = {name: entry["shards"] for name, entry in manifest["configs"].items()}
+    every = {"default": [shard for found in named.values() for shard in found]}
+    columns = {"query": "string", "document": "string", "label": "float32"}
+    info = []
+    for name, found in (every | named).items():
+        splits = [
+            {
+                "name": split,
+                "num_bytes": sum(shard["bytes_in_memory"] for shard in found if shard["split"] == split),
+                "num_examples": sum(shard["rows"] for shard in found if shard["split"] == split),
+            }
+            for split in dict.fromkeys(shard["split"] for shard in found)
+        ]
+        info.append(
+            {
+                "config_name": name,
+                "features": [{"name": column, "dtype": kind} for column, kind in columns.items()],
+                "splits": splits,
+                "download_size": sum(shard["bytes"] for shard in found),
+                "dataset_size": sum(split["num_bytes"] for split in splits),
+            }
+        )
+    return info
 
 
 def _source(source: dict[str, Any]) -> str:
@@ -147,16 +212,18 @@ def _license(entry: dict[str, Any]) -> str:
     return f"{text}: {entry['license_note']}" if entry.get("license_note") else text
 
 
-def _overlaps(entry: dict[str, Any]) -> str:
-    """What is known of a config's overlap with evaluation texts: declared by origin, near-duplicates as measured."""
-    declared = entry["overlaps_declared"]
-    words = (
-        [] if declared is None else [f"same origin as {figures.listing(declared)}"] if declared else ["none declared"]
-    )
-    for task, found in entry["overlap"].items():
-        share = figures.share(found["query_share"]), figures.share(found["document_share"])
-        words.append(f"{share[0]} of queries and {share[1]} of documents repeat one of {task}")
-    return "; ".join(words) or "not known"
+def _overlaps(name: str, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per evaluation set that a config shares its origin or any text with."""
+    declared, measured = entry["overlaps_declared"] or [], entry["overlap"] or {}
+    repeated = [task for task, found in measured.items() if found["queries"] or found["documents"]]
+    rows = []
+    for task in dict.fromkeys([*declared, *repeated]):
+        shares = {
+            key: figures.share(measured[task][f"{key}_share"]) if task in measured else figures.MISSING
+            for key in ("query", "document")
+        }
+        rows.append({"config": name, "task": task, "declared": task in declared, **shares})
+    return rows
 
 
 def size_category(rows: int) -> str:

@@ -73,6 +73,7 @@ def write_mixture(data: Path) -> None:
         columns["label"] = pa.array(labels[part], pa.float32())
         parquet.write_table(pa.table(columns), path)
         found = {"name": path.name, "split": split, "rows": len(labels[part]), "bytes": path.stat().st_size}
+        found["bytes_in_memory"] = pa.table(columns).nbytes
         shards.append(found | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
     entry = {
         "source": {"kind": "docstrings"},
@@ -83,10 +84,17 @@ def write_mixture(data: Path) -> None:
         "overlaps_declared": [],
         "overlap": {"docstrings": {"queries": 1, "documents": 2, "query_share": 0.01, "document_share": 0.02}},
         "packages": {"numpy": "2.0.0"},
+        "revision": "numpy 2.0.0",
+        "rows_in": len(rows) + 3,
+        "dropped": {"duplicate": 2},
+        "quarantined": 1,
         "label": {"min": min(labels), "max": max(labels), "mean": sum(labels) / len(labels)},
         "shards": shards,
     }
-    manifest = {"name": "docstring-reranker-data", "title": "Docstrings", "configs": {"docstrings": entry}}
+    manifest = {"name": "docstring-reranker-data", "title": "Docstrings", "overlap": "report"}
+    manifest |= {"declaration": "docstring-reranker-data.yaml", "declaration_sha256": "d" * 64}
+    manifest |= {"teacher": {"model": "bm25-minilm-hybrid", "template_sha256": "e" * 64, "max_length": 256}}
+    manifest["configs"] = {"docstrings": entry}
     (data / "mixture/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 

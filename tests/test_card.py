@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
-from release import card, checks, figures, records, views
+from release import card, checks, figures, records, stage, views
 from release.errors import ReleaseError
 from release.family import Family
 from tests import built
@@ -147,13 +147,55 @@ def test_a_name_that_no_record_holds_is_an_error(family: Family) -> None:
 def test_the_dataset_card_lists_every_config_with_its_licence(family: Family) -> None:
     data, manifest = card.data_evidence(family)
     front, body = checks.split_card(card.dataset_card(family, data, manifest))
-    files = [{"split": split, "path": f"docstrings/{split}-*.parquet"} for split in ("train", "validation")]
-    assert front["configs"] == [{"config_name": "docstrings", "data_files": files}]
+    files = [
+        [{"split": split, "path": f"{folder}/{split}-*.parquet"} for split in ("train", "validation")]
+        for folder in ("*", "docstrings")
+    ]
+    assert front["configs"] == [
+        {"config_name": name, "data_files": found} for name, found in zip(("default", "docstrings"), files, strict=True)
+    ]
     assert (front["license"], front["size_categories"]) == ("other", ["n<1K"])
     assert "docstrings keep the licences of their packages" in body and "numpy 2.0.0" in body
-    assert "2 % of documents repeat one of docstrings" in body
     shards = manifest["configs"]["docstrings"]["shards"]
     assert f"{shards[0]['rows']} / {shards[1]['rows']}" in body
+
+
+def test_the_dataset_card_says_how_it_was_made_and_what_repeats_a_benchmark(family: Family) -> None:
+    data, manifest = card.data_evidence(family)
+    entry = manifest["configs"]["docstrings"]
+    body = card.dataset_card(family, data, manifest)
+    assert f"| docstrings | {entry['rows_in']} | 2 duplicates; 1 unreadable for the teacher |" in body
+    assert f"`{data.command}`" in body and "e" * 64 in body  # the teacher's template
+    assert "| docstrings | docstrings | none declared | 1 % | 2 % |" in body and "still in the files" in body
+    manifest["overlap"] = "drop"
+    assert "--drop-overlap" in card.dataset_card(family, data, manifest)
+    manifest["overlap"], entry["overlap"], entry["overlaps_declared"] = "ignore", None, ["nq"]
+    assert "| docstrings | nq | yes | not measured | not measured |" in card.dataset_card(family, data, manifest)
+    licensed = replace(family, data=replace(family.data, license="apache-2.0"))
+    body = card.dataset_card(licensed, data, manifest)
+    assert "covers what was made here" in body and "cannot\ncover the texts" in body
+    del entry["rows_in"]
+    with pytest.raises(ReleaseError, match=r"lacks 'rows_in'.*make data"):
+        card.dataset_card(family, data, manifest)
+
+
+def test_dataset_info_is_what_the_library_finds_in_the_files(family: Family, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    stage.stage_dataset(family)
+    front, _ = checks.split_card((stage.dataset_repo(family) / "README.md").read_text())
+    default, named = front["dataset_info"]
+    assert [default | {"config_name": ""}, default["config_name"]] == [named | {"config_name": ""}, "default"]
+    for name in (None, "docstrings"):
+        found = load_dataset(str(stage.dataset_repo(family)), name, cache_dir=str(tmp_path / "cache"))
+        assert {split: len(rows) for split, rows in found.items()} == {
+            split["name"]: split["num_examples"] for split in default["splits"]
+        }
+    plain = load_dataset(
+        "parquet", data_files={"train": str(stage.dataset_repo(family) / "docstrings/train-*.parquet")}, split="train"
+    )
+    assert plain.data.nbytes == default["splits"][0]["num_bytes"]
+    assert [{"name": name, "dtype": kind.dtype} for name, kind in plain.features.items()] == default["features"]
 
 
 def test_the_collection_fits_the_hub(family: Family) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recipes import declare, mining, mix, shards
 from recipes.docstrings import Pair
-from recipes.overlap import Index
+from recipes.overlap import Index, shingles
 from release import family
 from release.errors import ReleaseError
 from release.files import sha256_file
@@ -29,7 +32,9 @@ BASE: dict[str, Any] = {"license": "cc0-1.0", "license_link": None, "rows": None
 def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> family.Family:
     monkeypatch.chdir(tmp_path)
     loaded = family.load(ROOT / "recipes/demo.toml")
-    return dataclasses.replace(loaded, data=dataclasses.replace(loaded.data, declaration=Path("data.yaml")))
+    nothing = dataclasses.replace(loaded.evaluation, collections=(), nano_sets=(), tasks=())
+    data = dataclasses.replace(loaded.data, declaration=Path("data.yaml"))
+    return dataclasses.replace(loaded, data=data, evaluation=nothing)
 
 
 def declared(shard_rows: int = 100, **configs: dict[str, Any]) -> declare.Declaration:
@@ -341,18 +346,101 @@ def test_equal_and_nearly_equal_texts_are_found_and_others_are_not() -> None:
     far = texts[8].split()
     far[10:40] = ["x"] * 30
     asked = [texts[3].upper() + " !", " ".join(near), " ".join(far), "something else entirely", "", texts[9][:40]]
-    assert Index(texts).repeats(asked).tolist() == [True, True, False, False, False, False]
-    assert not Index([]).repeats(["a"]).any()
-    assert Index(["two words"]).repeats(["Two, words!", "two words more"]).tolist() == [True, False]
+    assert Index({"t": texts}).repeats(asked).tolist() == [[True, True, False, False, False, False]]
+    assert not Index({"t": [], "u": ["", "?"]}).repeats(["a", "", "?"]).any()
+    found = Index({"t": ["two words", "“Ünï” — x"], "u": ["a b"]}).repeats(
+        ["Two, words!", "two words more", "ünï x", "A b"]
+    )
+    assert found.tolist() == [[True, False, True, False], [False, False, False, True]]
 
 
-def test_overlap_is_reported_per_set_and_can_be_dropped() -> None:
-    long = " ".join(f"w{n}" for n in range(30))
-    table = shards.tables([("q one", long), ("q two", "other text"), ("Q one!", "third")])
-    texts = mix.Texts(Index(["q one"]), Index([long + " and"]))
-    report, repeated = mix.measure_overlap(table, {"task": texts})
-    assert report == {"task": {"queries": 2, "query_share": 0.666667, "documents": 1, "document_share": 0.333333}}
-    assert repeated.tolist() == [True, False, True]
+@settings(deadline=None)
+@given(st.lists(st.text("ab cD_1.,é“ ", max_size=60), max_size=30))
+def test_shingles_are_runs_of_five_words(texts: list[str]) -> None:
+    """The readable version is the oracle: equal runs of words have equal hashes, others have others."""
+    wanted, found = [], []
+    for text in texts:
+        words = re.findall(r"\w+", text.lower())
+        wanted += [tuple(words[n : n + 5]) for n in range(max(len(words) - 4, min(len(words), 1)))]
+    for _, hashes, starts in shingles(texts):
+        assert starts[-1] == len(hashes)
+        found += hashes.tolist()
+    assert len(found) == len(wanted)
+    assert len(set(zip(found, wanted, strict=True))) == len(set(found)) == len(set(wanted))
+
+
+def test_a_text_counts_the_same_wherever_the_stream_is_cut() -> None:
+    texts = [f"a{n} b c d e f" * (n % 7 + 1) for n in range(20_000)] + ["x" * 3_000_000, "the last"]
+    together = pa.array(texts)
+    cut = pa.chunked_array([together.slice(0, 7), together.slice(7, 1), together.slice(8)])
+    index = Index({"t": [*texts[:20_000:100], texts[-1]]})
+    wanted = [number % 100 == 0 for number in range(20_000)] + [False, True]
+    assert index.repeats(together).tolist() == index.repeats(cut).tolist() == [wanted]
+
+
+LONG = " ".join(f"w{n}" for n in range(30))
+
+
+def benchmark(facts: family.Family, queries: list[str], documents: list[str]) -> family.Family:
+    """A collection in BEIR's form that the family is evaluated on."""
+    folder = facts.build / "data/collections/bench"
+    folder.mkdir(parents=True)
+    for name, texts in (("corpus", documents), ("queries", queries)):
+        lines = [json.dumps({"_id": str(n), "text": text}) + "\n" for n, text in enumerate(texts)]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    (folder / "qrels.tsv").write_text("0\t0\t1\n")
+    return dataclasses.replace(facts, evaluation=dataclasses.replace(facts.evaluation, collections=("bench",)))
+
+
+def overlapping() -> dict[str, Any]:
+    """A source of 1000 rows in which two queries and one document repeat the benchmark's."""
+    queries, documents = ([f"{name} {row}" for row in range(1000)] for name in ("query", "document"))
+    queries[3], queries[501], documents[999] = "What is it", "what IS it?", LONG + " and"
+    return upstream("a.parquet", query=queries, document=documents) | {"filters": {}}
+
+
+def test_overlap_with_the_evaluation_sets_is_counted_as_the_rows_stream_by(facts: family.Family) -> None:
+    facts = benchmark(facts, ["What is it?"], [LONG])
+    manifest = json.loads(mix.run(facts, declared(agnews=overlapping())).read_text())
+    counted = {"queries": 2, "query_share": 0.002, "documents": 1, "document_share": 0.001}
+    assert manifest["configs"]["agnews"]["overlap"] == {"bench": counted}
+    assert manifest["overlap"] == "report"
+    assert len(rows_of(facts, "agnews")) == 1000
+
+
+def test_overlap_is_counted_among_the_rows_that_a_cap_leaves(facts: family.Family) -> None:
+    facts = benchmark(facts, ["What is it?"], [LONG])
+    config = overlapping() | {"cap": {"rows": 100, "draw": "first"}}
+    manifest = json.loads(mix.run(facts, declared(agnews=config)).read_text())["configs"]["agnews"]
+    assert manifest["overlap"]["bench"] == {"queries": 1, "query_share": 0.01, "documents": 0, "document_share": 0.0}
+
+
+def test_overlap_is_dropped_before_cap_and_held_out_rows_are_drawn(facts: family.Family) -> None:
+    facts = benchmark(facts, ["What is it?"], [LONG])
+    config = overlapping() | {"cap": {"rows": 990, "draw": "first"}, "held_out": {"rows": 10, "split": "validation"}}
+    manifest = json.loads(mix.run(facts, declared(agnews=config), overlap="drop").read_text())["configs"]["agnews"]
+    assert manifest["dropped"] == {"overlap": 3, "cap": 7}
+    assert manifest["overlap"]["bench"]["queries"] == 2  # what was found, and is gone
+    kept = [row for row in range(1000) if row not in (3, 501, 999)][:990]
+    assert rows_of(facts, "agnews")["document"].to_pylist() == [f"document {row}" for row in kept[:980]]
+    assert rows_of(facts, "agnews", "validation")["document"].to_pylist() == [f"document {row}" for row in kept[980:]]
+
+
+def test_an_evaluation_set_that_changed_is_compared_anew_and_a_missing_one_is_refused(facts: family.Family) -> None:
+    with_bench = benchmark(facts, ["other"], ["other"])
+    declaration = declared(agnews=overlapping())
+    assert not json.loads(mix.run(with_bench, declaration).read_text())["configs"]["agnews"]["overlap"]["bench"][
+        "queries"
+    ]
+    queries = facts.build / "data/collections/bench/queries.jsonl"
+    queries.write_text(json.dumps({"_id": "0", "text": "what is it"}))
+    found = json.loads(mix.run(with_bench, declaration).read_text())["configs"]["agnews"]["overlap"]["bench"]
+    assert found["queries"] == 2
+    queries.unlink()
+    with pytest.raises(ReleaseError, match=r"no queries.jsonl.*collections 'bench'.*--no-overlap"):
+        mix.run(with_bench, declaration)
+    manifest = json.loads(mix.run(with_bench, declaration, overlap="ignore").read_text())
+    assert (manifest["overlap"], manifest["configs"]["agnews"]["overlap"]) == ("ignore", None)
 
 
 def test_interrupted_writing_leaves_the_old_config(facts: family.Family, monkeypatch: pytest.MonkeyPatch) -> None:
