@@ -7,14 +7,14 @@ wherever it stopped, with any number of workers and on any executor.
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
-import select
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from recipes.label import Job, score_shard
 from recipes.teacher import Teacher
 
 logger.disable("datatrove")  # its log would drown the progress bar; tasks' errors reach the caller as exceptions
+AGAIN = "run the same command again, finished shards are kept"
 
 
 @dataclass
@@ -36,18 +37,14 @@ class ScoreShards:
         identity: What the teacher must be; another one on another machine is refused.
         make: Loads the teacher, in the worker.
         threads: CPU threads of each worker, 0 for torch's own choice.
-        boss: The process that started the workers on this machine, or 0: when it is killed, they die with it.
     """
 
     jobs: list[Job]
     identity: dict[str, Any]
     make: Callable[[], Teacher]
     threads: int = 0
-    boss: int = 0
 
     def __call__(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
-        if self.boss and self.boss != os.getpid():
-            threading.Thread(target=_die_with, args=(self.boss,), daemon=True).start()
         if self.threads:
             import torch
 
@@ -77,15 +74,17 @@ def score_with_workers(
     """Run `step` with `workers` tasks; while they work on this machine, `advance` follows what `finished` counts.
 
     Raises:
-        ReleaseError: A worker stopped with an error, or the executor cannot be used here.
+        ReleaseError: A worker stopped with an error or was killed, or the executor cannot be used here.
     """
-    common = {"pipeline": [step], "tasks": workers, "logging_dir": str(folder), "skip_completed": False}
+    arguments = {"pipeline": [step], "tasks": workers, "logging_dir": str(folder), "skip_completed": False, **options}
     stop = threading.Event()
     follower = threading.Thread(target=_follow, args=(stop, finished, advance), daemon=True)
     follower.start()
     try:
-        with _forks_die_with_us():
-            _executor(executor, {**common, "workers": workers, **options}).run()
+        if executor == "local":
+            _run_here(workers, arguments)
+        else:
+            _executor(executor, {"workers": workers, **arguments}).run()
     finally:
         stop.set()
         follower.join()
@@ -111,20 +110,65 @@ def _executor(name: str, arguments: dict[str, Any]) -> Any:
         )
 
 
-@contextmanager
-def _forks_die_with_us() -> Iterator[None]:
-    """A process forked in here is killed when this one is: datatrove's manager would live on for ever and keep our lock."""
-    active = True
+def _run_here(workers: int, arguments: dict[str, Any]) -> None:
+    """One process per worker, each with an executor of its own, so that a worker that is killed is missed at once.
 
-    def tie() -> None:
-        if active and sys.platform == "linux":
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
-
-    os.register_at_fork(after_in_child=tie)
+    datatrove's own pool of processes would start another worker and wait for ever for what the first one had begun.
+    """
+    context = multiprocessing.get_context("spawn")
+    processes, waiting = [], {}
     try:
-        yield
+        for rank in range(workers):
+            hears, tells = context.Pipe(duplex=False)
+            process = context.Process(target=_worker, args=(tells, os.getpid(), rank, arguments))
+            process.start()
+            tells.close()
+            processes.append(process)
+            waiting[process.sentinel] = (rank, process, hears)
+        while waiting:
+            for sentinel in connection.wait(list(waiting)):
+                _check_out(*waiting.pop(sentinel))
     finally:
-        active = False
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _check_out(rank: int, process: Any, hears: Any) -> None:
+    """Raise the error of a worker that has ended with one."""
+    process.join()
+    if process.exitcode == 0:
+        return
+    if process.exitcode < 0:
+        name = signal.Signals(-process.exitcode).name
+        refuse(f"worker {rank} was killed ({name})", mend=f"give it more memory or take fewer workers, then {AGAIN}")
+    try:
+        what, where, mend = hears.recv()
+    except EOFError:
+        refuse(f"worker {rank} stopped with the error that is printed above", mend=f"mend that, then {AGAIN}")
+    refuse(what, where=where, mend=mend)
+
+
+def _worker(tells: Any, boss: int, rank: int, arguments: dict[str, Any]) -> None:
+    """The task `rank`, in a process of its own that ends with its boss; an error for people is told to the boss."""
+    from release.errors import ReleaseError
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; the boss speaks for all
+    os.register_at_fork(after_in_child=_die_with_parent)  # datatrove's manager would live on for ever and keep our lock
+    _die_with_parent()
+    if os.getppid() != boss:  # it was killed before we could ask to be told
+        sys.exit(1)
+    arguments = arguments | {"logging_dir": f"{arguments['logging_dir']}/{rank}"}
+    try:
+        _executor("local", {**arguments, "workers": 1, "local_tasks": 1, "local_rank_offset": rank}).run()
+    except ReleaseError as error:
+        tells.send((error.what, error.where, error.mend))
+        sys.exit(1)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
 
 
 def _follow(stop: threading.Event, finished: Callable[[], int], advance: Callable[[int], None]) -> None:
@@ -133,11 +177,3 @@ def _follow(stop: threading.Event, finished: Callable[[], int], advance: Callabl
         now = finished()
         advance(now - seen)
         seen = now
-
-
-def _die_with(boss: int) -> None:
-    """Wait for the end of the process `boss`, even where nobody has asked for its status yet, then end this one."""
-    if hasattr(os, "pidfd_open"):  # Linux
-        with suppress(ProcessLookupError):  # it is gone already
-            select.select([os.pidfd_open(boss)], [], [])
-        os._exit(1)

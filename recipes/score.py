@@ -140,10 +140,9 @@ def _label(
             return
         from recipes.cluster import ScoreShards, score_with_workers
 
-        here = executor == "local"
-        threads = max(len(os.sched_getaffinity(0)) // workers, 1) if here else 0
+        threads = max(len(os.sched_getaffinity(0)) // workers, 1) if executor == "local" else 0
         score_with_workers(
-            ScoreShards(jobs, teacher.identity, make, threads, os.getpid() if here else 0),
+            ScoreShards(jobs, teacher.identity, make, threads),
             executor=executor,
             workers=min(workers, len(jobs)),
             folder=folder / "logs",

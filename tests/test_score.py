@@ -137,7 +137,11 @@ from pathlib import Path
 from recipes import score
 from release import family
 from tests.test_score import Slow
-score.run(family.load(Path(sys.argv[1])), Slow(), workers=int(sys.argv[2]))
+from release.errors import ReleaseError
+try:
+    score.run(family.load(Path(sys.argv[1])), Slow(), workers=int(sys.argv[2]))
+except ReleaseError as error:
+    sys.exit(f"error: {error}")
 """
 
 
@@ -193,6 +197,38 @@ def test_a_workers_error_is_the_same_clear_line(facts: family.Family) -> None:
     with pytest.raises(ReleaseError, match=r"39 scores for 40 pairs.*docstrings/train-0000"):
         score.run(facts, Lengths(scores=Short()), workers=2)
     assert not (mixture(facts) / "manifest.json").exists()
+
+
+def test_a_worker_that_is_killed_is_missed_at_once_and_the_same_command_continues(facts: family.Family) -> None:
+    make_pairs(facts, count=20)
+    command = [sys.executable, "-c", PROGRAM, str(ROOT / "recipes/demo.toml"), "2"]
+    boss = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    assert boss.stderr
+    victim = 0
+    while boss.poll() is None and not victim:
+        time.sleep(0.01)
+        if any(mixture(facts).glob("*/train-*.parquet")):
+            victim = next((pid for pid in children(boss.pid) if b"spawn_main" in command_line(pid)), 0)
+    os.kill(victim, signal.SIGKILL)
+    _, errors = boss.communicate(timeout=60)
+    assert boss.returncode == 1
+    assert "was killed (SIGKILL)" in errors.splitlines()[-1] and "run the same command again" in errors
+    assert not (mixture(facts) / "manifest.json").exists()
+    made = len(list(mixture(facts).glob("*/train-*.parquet")))
+    rest = Lengths()
+    score.run(facts, rest, workers=1)
+    assert 0 < rest.asked <= (20 - made) * ROWS
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 class Short:
