@@ -29,7 +29,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo release preflight data mix score train distill evaluate speed export card stage plan publish verify hub \
-        plan-data plan-train test check style bench bench-train bench-predict bench-hub bench-sample clean
+        compare plan-data plan-train test check style bench bench-train bench-predict bench-hub bench-sample bench-engines clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -38,7 +38,7 @@ help: ## this list
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; to mend it: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,export,dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,engines,export,dev]'
 	@touch $@
 
 setup: $(READY) ## a virtual environment with everything, from constraints.txt
@@ -88,6 +88,9 @@ $(RUN)/repo/README.md: $(RUN)/README.md | $(READY)
 	@$(PY) -m release stage $(WHAT)
 	@$(PY) -m release check $(WHAT)
 
+compare: setup ## every size, the teacher, other rerankers and the first stages: table and plots, from the records here
+	@$(PY) -m release compare --family $(FAMILY)
+
 plan: setup ## what would run and what would be published, without doing it
 	@$(PY) -m release plan $(WHAT)
 
@@ -118,9 +121,9 @@ style: setup ## mend what can be mended
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-bench: bench-train bench-predict bench-hub bench-sample ## every benchmark, both sides in one run
+bench: bench-train bench-predict bench-hub bench-sample bench-engines ## every benchmark, both sides in one run
 
-bench-train bench-predict bench-hub bench-sample: setup
+bench-train bench-predict bench-hub bench-sample bench-engines: setup
 	@$(PY) -m benchmarks.$(subst -,_,$@)
 
 clean: ## remove everything generated (the virtual environment stays)

@@ -175,9 +175,8 @@ def whole_onnx(folder: Path) -> Path:
     """
     import onnx_ir
     import torch
-    from transformers import AutoModelForSequenceClassification
 
-    model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
+    model = classifier(folder)
     model.forward = functools.partial(_logits, model.forward)
     example = torch.randint(5, model.config.vocab_size, (2, 16)), torch.ones(2, 16, dtype=torch.long)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", min=3)}
@@ -197,6 +196,45 @@ def whole_onnx(folder: Path) -> Path:
     size = sum(parameter.nbytes for parameter in model.parameters())
     onnx_ir.save(program.model, path, external_data="model.onnx_data" if size > EXTERNAL_DATA else None)
     return path
+
+
+def classifier(folder: Path) -> Any:
+    """The root checkpoint as a ModernBertForSequenceClassification that does no work of which the head sees nothing."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
+    last = model.model.layers[-1]
+    last.forward = functools.partial(_first_token, last)
+    return model
+
+
+def _first_token(
+    layer: Any,
+    hidden_states: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+    **_: Any,
+) -> torch.Tensor:
+    """ModernBertEncoderLayer.forward for the last layer: only the first token is answered for, all that the head reads.
+
+    The same numbers, for a fifth less work in a model of four layers.
+
+    Returns:
+        (batch, 1, hidden)
+    """
+    from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb, eager_attention_forward
+
+    assert position_embeddings is not None
+    attention = layer.attn
+    parts = attention.Wqkv(layer.attn_norm(hidden_states)).unflatten(-1, (3, -1, attention.head_dim)).unbind(-3)
+    query, key, value = (part.transpose(1, 2) for part in parts)
+    query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
+    mask = attention_mask if attention_mask is None else attention_mask[:, :, :1]
+    attended, _ = eager_attention_forward(
+        attention, query[:, :, :1], key, value, mask, scaling=attention.head_dim**-0.5
+    )
+    hidden = hidden_states[:, :1] + attention.Wo(attended.flatten(2))
+    return hidden + layer.mlp(layer.mlp_norm(hidden))
 
 
 def _logits(forward: Callable[..., Any], input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
