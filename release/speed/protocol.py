@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-import time
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,44 +16,79 @@ import numpy as np
 import typer
 
 from release import family as families
-from release import records
+from release import options, records
 from release.console import Bar, last_line, table
+from release.errors import ReleaseError
+from release.evaluation import rerankers
 from release.family import Family
+from release.files import write_json
+from release.speed.machine import driver, energy, peak_memory_mb, reset_peak
 from release.speed.texts import draw, lengths
-from release.speed.ways import Way, candidates, load, peak_memory_mb, reset_peak
+from release.speed.timing import MOST, Pairs, batches, latency, memory_is_out, pairs_for, rates
+from release.speed.ways import CannotRun, Loaded, Way, candidates, load
 
 PASS_SECONDS = {"CPU": 0.8, "GPU": 4.0}  # how long one pass should take: decides the number of pairs
-LEAST, MOST = 128, 65_536  # pairs
-CLEARLY = 0.9  # below this share of the best rate, larger batches are not tried
 LATENCY = (10, 50, 100)  # documents for one query
-REPEATS = 20
-LATENCY_SECONDS = 6.0  # and fewer repeats where they would take longer than this
-Predict = Callable[[list[tuple[str, str]], int], np.ndarray]
 
 
 def command(
-    family: Annotated[Path, typer.Option(help="Family file: its [speed] table is the protocol.")],
-    size: Annotated[str, typer.Option(help="The size in the family file.")],
+    family: options.Family = options.ETTIN,
+    size: Annotated[str | None, typer.Option(help="One of the family's sizes.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Instead of a size: any CrossEncoder, a folder or Hub id, by this protocol.")
+    ] = None,
     pairs: Annotated[
         int | None, typer.Option(min=8, help="Number of pairs; by this machine's rate if left out.")
     ] = None,
+    output: Annotated[Path | None, typer.Option(help="With --model: write the record to this file too.")] = None,
 ) -> None:
-    """Measure pairs per second, peak memory and latency of one size of a family on this machine."""
+    """Measure pairs per second, peak memory and latency by the family's protocol (the table "speed" of its file)."""
     facts = families.load(family)
-    record = measure_size(facts, size, count=pairs)
-    _show(record, facts.folder(size) / "records" / "speed.json")
+    if (size is None) == (model is None):
+        raise ReleaseError("what is to be measured?", mend=f"--size {' | '.join(facts.sizes)}, or --model DIR_OR_ID")
+    if size is not None:
+        _show(measure_size(facts, size, count=pairs), facts.folder(size) / "records" / "speed.json")
+    elif model is not None:
+        record, kept = measure_other(facts, model, count=pairs)
+        _show(record, write_json(output, asdict(record)) if output else kept)
 
 
 def measure_size(family: Family, size: str, *, count: int | None = None) -> records.Record:
-    """Measure one size and write its record.
+    """Measure one size and write its record, whole at the end: a run that is stopped leaves the earlier one as it was.
 
     Raises:
         ReleaseError: No model or no pairs to time it on.
     """
     folder = family.folder(size)
     sha256 = records.model_hash(folder / "model")
-    measured, subject, device = measure(folder / "model", family, count=count)
-    record = records.new(
+    record = _record(family, size, sha256, measure(str(folder / "model"), family, count=count))
+    records.write(record, folder / "records")
+    return record
+
+
+def measure_other(family: Family, source: str, *, count: int | None = None) -> tuple[records.Record, Path | None]:
+    """Measure any CrossEncoder by the family's protocol.
+
+    Returns:
+        The record and where it is kept for the table that compares: only of the family's teacher and of the public
+        rerankers that the family names.
+
+    Raises:
+        ReleaseError: No such model, or no pairs to time it on.
+    """
+    revision = rerankers.load(source).revision
+    record = _record(family, "", revision, measure(source, family, count=count))
+    record.subject["model"] = source
+    folder = family.compared_folder(source) if source in family.evaluation.compared else None
+    folder = family.build / "teacher" if source == family.teacher.model else folder
+    return record, records.write(record, folder / "records") if folder else None
+
+
+def _record(
+    family: Family, size: str, sha256: str, found: tuple[dict[str, Any], dict[str, Any], str]
+) -> records.Record:
+    measured, subject, device = found
+    return records.new(
         "speed",
         family=family.about.name,
         size=size,
@@ -63,47 +97,56 @@ def measure_size(family: Family, size: str, *, count: int | None = None) -> reco
         subject=subject,
         device=device,
     )
-    records.write(record, folder / "records")
-    return record
 
 
-def measure(model: Path, family: Family, *, count: int | None = None) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """Run the protocol on a model's folder; returns `measured` and `subject` of the record, and the device's name."""
+def measure(source: str, family: Family, *, count: int | None = None) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Run the protocol on a model; returns `measured` and `subject` of the record, and the device's name.
+
+    `measured` holds `best` (a row of `settings`), `settings` (one row per way, with all its batch sizes and passes),
+    `skipped` (way -> why it cannot run here), `latency`, `lengths` of the pairs in tokens, `pairs`, `energy` of the
+    best setting and, where pairs are cut at the protocol's length, `full_length`.
+    """
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     pool = draw(family, MOST if count is None else count)
     protocol = family.speed
     ways, skipped = candidates(device)
-    first = load(ways[0], model, protocol.max_length)
+    first = load(ways[0], source, protocol.max_length)
     if count is None:
-        count = _pairs_for(first.predict, pool, protocol.first_batch, PASS_SECONDS["CPU" if device == "CPU" else "GPU"])
+        count = pairs_for(first.predict, pool, protocol.first_batch, PASS_SECONDS["CPU" if device == "CPU" else "GPU"])
     chosen = pool[:count]
     counted = lengths(first.model, chosen, protocol.max_length)
     reference = first.predict(chosen, protocol.first_batch)
     settings = []
     with Bar("speed: settings", len(ways) + 1) as bar:
         for place, way in enumerate(ways):
-            loaded = first if place == 0 else load(way, model, protocol.max_length)
-            settings.append(_setting(way, loaded, chosen, reference, family))
+            try:
+                loaded = first if place == 0 else load(way, source, protocol.max_length)
+                settings.append(_setting(way, loaded, chosen, reference, family))
+            except CannotRun as error:
+                skipped[way.name] = error.what
             bar.advance()
         best = max(settings, key=lambda row: row["pairs_per_second"])
-        fastest = load(next(way for way in ways if way.name == best["name"]), model, protocol.max_length)
-        latency = [_latency(fastest.predict, pool, documents, best["batch"]) for documents in LATENCY]
+        fastest = load(next(way for way in ways if way.name == best["name"]), source, protocol.max_length)
+        waits = [latency(fastest.predict, pool, documents, best["batch"]) for documents in LATENCY]
+        spent = energy(lambda: fastest.predict(chosen, best["batch"]), device)
+    joules = spent.pop("joules")
     measured = {
         "best": best,
         "settings": settings,
         "skipped": skipped,
-        "latency": latency,
+        "latency": waits,
+        "energy": {"joules_per_pair": None if joules is None else joules / len(chosen), **spent},
         "lengths": counted,
         "pairs": len(chosen),
     }
-    if counted["truncated"]:
-        measured["full_length"] = _full_length(fastest.way, model, chosen, best["batch"], family)
+    if counted["truncated"] and (full := _full_length(fastest, source, chosen, best["batch"], family)):
+        measured["full_length"] = full
     return measured, _subject(family, chosen, device), device
 
 
-def _subject(family: Family, chosen: list[tuple[str, str]], device: str) -> dict[str, Any]:
+def _subject(family: Family, chosen: Pairs, device: str) -> dict[str, Any]:
     import torch
 
     text = "\n".join(f"{query}\t{document}" for query, document in chosen)
@@ -115,27 +158,15 @@ def _subject(family: Family, chosen: list[tuple[str, str]], device: str) -> dict
         "passes": family.speed.passes,
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if device != "CPU" else None,
+        "driver": driver() if device != "CPU" else None,
         "wanted_device": family.speed.device,
     }
 
 
-def _pairs_for(predict: Predict, pool: list[tuple[str, str]], batch: int, seconds: float) -> int:
-    """A power of two of pairs that one pass of the slowest setting gets through in about `seconds`."""
-    sample = pool[: max(batch * 4, 32)]
-    predict(sample, batch)  # warm-up
-    started = time.perf_counter()
-    predict(sample, batch)
-    rate = len(sample) / (time.perf_counter() - started)
-    wanted = 2 ** round(np.log2(max(rate * seconds, 1)))
-    return int(min(max(wanted, LEAST), MOST, len(pool)))
-
-
-def _setting(
-    way: Way, loaded: Any, pairs: list[tuple[str, str]], reference: np.ndarray, family: Family
-) -> dict[str, Any]:
+def _setting(way: Way, loaded: Any, pairs: Pairs, reference: np.ndarray, family: Family) -> dict[str, Any]:
     """One row of the ablation: the best batch size of one way to run the model."""
     reset_peak()
-    tried = _batches(loaded.predict, pairs, family.speed.first_batch, family.speed.passes)
+    tried = batches(loaded.predict, pairs, family.speed.first_batch, family.speed.passes)
     best = max(tried, key=lambda row: row["pairs_per_second"])
     scores = loaded.predict(pairs, best["batch"])
     return {
@@ -151,65 +182,36 @@ def _setting(
     }
 
 
-def _batches(predict: Predict, pairs: list[tuple[str, str]], first: int, passes: int) -> list[dict[str, Any]]:
-    """Rates by batch size, doubling until memory runs out, the rate falls clearly, or a batch is half of the pairs."""
-    tried: list[dict[str, Any]] = []
-    batch = first
-    while batch <= max(first, len(pairs) // 2):
+def _full_length(fastest: Loaded, source: str, pairs: Pairs, batch: int, family: Family) -> dict[str, Any] | None:
+    """The best setting again on pairs cut only where the model's positions end, whatever length it was trained on.
+
+    None where that is no further than the protocol reads. Positions that are no table end where the tokenizer says.
+    """
+    config = fastest.model[0].model.config
+    turning = getattr(config, "rope_parameters", None) is not None
+    limit = config.max_position_embeddings if turning else fastest.model.tokenizer.model_max_length
+    if limit <= family.speed.max_length:
+        return None
+    loaded = load(fastest.way, source, limit)
+    while True:
         try:
-            predict(pairs[: 2 * batch], batch)  # warm-up at this size
-            seconds = [_seconds(lambda size=batch: predict(pairs, size)) for _ in range(passes)]
-        except (MemoryError, RuntimeError) as error:
-            if tried and "memory" in str(error).lower():
-                break
-            raise
-        rate = len(pairs) / statistics.median(seconds)
-        tried.append({"batch": batch, "pairs_per_second": rate, "passes": [len(pairs) / each for each in seconds]})
-        if rate < CLEARLY * max(row["pairs_per_second"] for row in tried):
+            rate = statistics.median(rates(loaded.predict, pairs, batch, family.speed.passes))
             break
-        batch *= 2
-    return tried
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    work()  # the scores arrive in main memory, which waits for the GPU
-    return time.perf_counter() - started
-
-
-def _latency(predict: Predict, pool: list[tuple[str, str]], documents: int, batch: int) -> dict[str, Any]:
-    """Milliseconds that one query waits for `documents` scores: what a search box feels."""
-    texts = [document for _, document in pool]
-    waits: list[float] = []
-    for place in range(-2, REPEATS):  # two to warm up
-        start = (place * documents) % len(texts)
-        chosen = (texts[start:] + texts)[:documents] if len(texts) >= documents else (texts * documents)[:documents]
-        query = pool[place % len(pool)][0]
-        waits.append(_seconds(lambda pairs=[(query, text) for text in chosen]: predict(pairs, batch)))
-        if place >= 4 and sum(waits) > LATENCY_SECONDS:
-            break
-    p50, p95 = np.quantile(waits[2:], [0.5, 0.95]) * 1000
-    return {"documents": documents, "p50_ms": float(p50), "p95_ms": float(p95), "repeats": len(waits) - 2}
-
-
-def _full_length(way: Way, model: Path, pairs: list[tuple[str, str]], batch: int, family: Family) -> dict[str, Any]:
-    """The best setting again on uncut pairs, up to the model's own limit."""
-    loaded = load(way, model, None)
-    loaded.predict(pairs[: 2 * batch], batch)
-    seconds = [_seconds(lambda: loaded.predict(pairs, batch)) for _ in range(family.speed.passes)]
+        except (MemoryError, RuntimeError) as error:  # longer pairs need more of it
+            if not memory_is_out(error) or batch == 1:
+                raise
+            batch //= 2
+    cut = lengths(loaded.model, pairs, limit)["truncated"]
     return {
-        "name": way.name,
+        "name": fastest.way.name,
         "batch": batch,
-        "max_length": loaded.model.max_length,
-        "pairs_per_second": len(pairs) / statistics.median(seconds),
+        "max_length": limit,
+        "truncated": cut,
+        "pairs_per_second": rate,
     }
 
 
-def _show(record: records.Record, path: Path) -> None:
+def _show(record: records.Record, path: Path | None) -> None:
     """A table for people, then one JSON line for programs."""
     measured = record.measured
     columns = ["setting", "weights", "scores", "batch", "pairs/s", "peak MB", "score difference"]
@@ -231,4 +233,19 @@ def _show(record: records.Record, path: Path) -> None:
     waits = [[row["documents"], f"{row['p50_ms']:.1f}", f"{row['p95_ms']:.1f}"] for row in measured["latency"]]
     table("One query, milliseconds", ["documents", "p50", "p95"], waits)
     best = {key: measured["best"][key] for key in ("name", "dtype", "batch", "pairs_per_second", "peak_memory_mb")}
-    last_line({"best": best, "latency": measured["latency"], "pairs": measured["pairs"], "record": str(path)})
+    if "full_length" in measured:
+        full = measured["full_length"]
+        print(f"cut at {full['max_length']} tokens instead: {full['pairs_per_second']:.1f} pairs/s")
+    spent = measured["energy"]
+    per_pair = spent["joules_per_pair"]
+    print("energy:", spent["source"] if per_pair is None else f"{per_pair:.3g} J per pair ({spent['source']})")
+    for name, reason in measured["skipped"].items():
+        print(f"not run: {name}: {reason}")
+    last_line(
+        {
+            "best": best,
+            "latency": measured["latency"],
+            "pairs": measured["pairs"],
+            "record": str(path) if path else None,
+        }
+    )

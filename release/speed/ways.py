@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from release.errors import ReleaseError
 from release.evaluation.rerankers import check_dtype
+
+
+class CannotRun(ReleaseError):
+    """This model or machine cannot run one way; another may."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,12 @@ def candidates(device: str) -> tuple[list[Way], dict[str, str]]:
     return [*ways, *flash, own], {}
 
 
-def load(way: Way, folder: Path, max_length: int | None) -> Loaded:
-    """Set up the model in `folder` this way, and assert that its weights are of the type that the way names.
+def load(way: Way, source: str, max_length: int | None) -> Loaded:
+    """Set up a model's folder or Hub id this way, and assert that its weights are of the type that the way names.
 
     Raises:
-        ReleaseError: No model there, or its weights have another type.
+        CannotRun: No model there, or not one that runs this way.
+        ReleaseError: Its weights have another type.
     """
     import torch
     from sentence_transformers import CrossEncoder
@@ -76,10 +79,11 @@ def load(way: Way, folder: Path, max_length: int | None) -> Loaded:
         options["attn_implementation"] = way.attention
     limit = {"max_length": max_length} if max_length else {}
     try:
-        model = CrossEncoder(str(folder), device=device, model_kwargs=options, **limit)
+        model = CrossEncoder(source, device=device, model_kwargs=options, **limit)
+        predict = _predict(way, model)
     except (OSError, ValueError) as error:
-        raise ReleaseError("no CrossEncoder there", where=str(folder), mend="make train") from error
-    predict = _predict(way, model)
+        raise CannotRun(str(error).strip().split("\n")[0], where=source, mend="leave this way out") from error
+    model.activation_fn = torch.nn.Identity()  # scores are compared as they are, before any sigmoid
     check_dtype(model, way.dtype)
     return Loaded(way, model, predict, way.dtype, scores_dtype(model))
 
@@ -117,29 +121,3 @@ def scores_dtype(model: Any) -> str:
         features = model.preprocess([("a query", "a document"), ("another", "one more document")])
         features = {key: value.to(model.device) if hasattr(value, "to") else value for key, value in features.items()}
         return str(model(features)["scores"].dtype).removeprefix("torch.")
-
-
-def reset_peak() -> None:
-    """Start a new peak of memory: the GPU's, or where Linux allows it this process's."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        return
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return
-
-
-def peak_memory_mb() -> float:
-    """The most memory in use since `reset_peak`, in MB: allocated on the GPU, else resident in this process."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
-    except (OSError, IndexError, ValueError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -1,0 +1,107 @@
+"""What the machine tells while a model runs: peak memory, energy where a counter can be read, and the driver."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+POWERCAP = Path("/sys/class/powercap")  # Linux shows the counters of Intel's and AMD's processors (RAPL) here
+SMI = "nvidia-smi"
+EVERY_MS = 100  # between two readings of a GPU's power
+UNREADABLE = "not readable here"
+
+
+def reset_peak() -> None:
+    """Start a new peak of memory: the GPU's, or where Linux allows it this process's."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def peak_memory_mb() -> float:
+    """The most memory in use since `reset_peak`, in MB: allocated on the GPU, else resident in this process."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+    except (OSError, IndexError, ValueError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def driver() -> str | None:
+    """The version of the NVIDIA driver, None without one."""
+    return _smi("driver_version")
+
+
+def energy(work: Callable[[], Any], device: str, *, powercap: Path = POWERCAP) -> dict[str, Any]:
+    """Run `work` once and read what it took.
+
+    Args:
+        device: "CPU", or a GPU's name: its power is read instead (by nvidia-smi; not yet tried on a GPU).
+
+    Returns:
+        `joules` and `source`; `joules` is None where nothing can be read, and `source` then says so. `work` is run only
+        if there is something to read. All that the counter covers is counted, what others do meanwhile too.
+    """
+    return _gpu_energy(work) if device != "CPU" else _cpu_energy(work, powercap)
+
+
+def _cpu_energy(work: Callable[[], Any], powercap: Path) -> dict[str, Any]:
+    """Over all packages; a package's zones (intel-rapl:0:0 and so on) are parts of it."""
+    packages = sorted(folder for folder in powercap.glob("*-rapl:*") if folder.name.count(":") == 1)
+    try:
+        before = [_number(folder / "energy_uj") for folder in packages]
+        if not before:
+            return {"joules": None, "source": f"{UNREADABLE}: no energy counter"}
+        work()
+        spent = 0
+        for folder, start in zip(packages, before, strict=True):
+            end = _number(folder / "energy_uj")
+            spent += end - start if end >= start else end - start + _number(folder / "max_energy_range_uj")
+    except (OSError, ValueError) as error:
+        return {"joules": None, "source": f"{UNREADABLE}: the energy counter ({type(error).__name__})"}
+    return {"joules": spent / 1e6, "source": f"RAPL, {len(packages)} package(s)"}
+
+
+def _gpu_energy(work: Callable[[], Any]) -> dict[str, Any]:
+    """Mean power times seconds."""
+    if _smi("power.draw") is None:
+        return {"joules": None, "source": f"{UNREADABLE}: {SMI} gives no power"}
+    query = [SMI, "--id=0", "--query-gpu=power.draw", "--format=csv,noheader,nounits", f"--loop-ms={EVERY_MS}"]
+    with subprocess.Popen(query, stdout=subprocess.PIPE, text=True) as readings:
+        try:
+            started = time.perf_counter()
+            work()
+            seconds = time.perf_counter() - started
+        finally:
+            readings.terminate()
+        watts = [float(line) for line in (readings.stdout or ()) if line.strip()[:1].isdigit()]
+    if not watts:
+        return {"joules": None, "source": f"{UNREADABLE}: {SMI} gave no power in {seconds:.1f} s"}
+    return {"joules": sum(watts) / len(watts) * seconds, "source": f"{SMI}, power every {EVERY_MS} ms"}
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text(encoding="ascii"))
+
+
+def _smi(what: str) -> str | None:
+    if not shutil.which(SMI):
+        return None
+    query = [SMI, "--id=0", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
+    found = subprocess.run(query, capture_output=True, text=True).stdout.strip()
+    return found if found[:1].isdigit() else None

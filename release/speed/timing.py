@@ -1,0 +1,91 @@
+"""Timing a scorer: passes of which the median counts, batch sizes doubled from the first one, waits of one query."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from release.speed.ways import CannotRun
+
+CLEARLY = 0.9  # below this share of the best rate, larger batches are not tried
+LEAST, MOST = 128, 65_536  # pairs
+REPEATS = 20
+LATENCY_SECONDS = 6.0  # and fewer repeats where they would take longer than this
+Pairs = list[tuple[str, str]]
+Predict = Callable[[Pairs, int], np.ndarray]
+
+
+def pairs_for(predict: Predict, pool: Pairs, batch: int, seconds: float) -> int:
+    """A power of two of pairs that one pass of the slowest setting gets through in about `seconds`."""
+    sample = pool[: max(batch * 4, 32)]
+    predict(sample, batch)  # warm-up
+    started = time.perf_counter()
+    predict(sample, batch)
+    rate = len(sample) / (time.perf_counter() - started)
+    wanted = 2 ** round(np.log2(max(rate * seconds, 1)))
+    return int(min(max(wanted, LEAST), MOST, len(pool)))
+
+
+def rates(predict: Predict, pairs: Pairs, batch: int, passes: int) -> list[float]:
+    """Pairs per second of each pass, after a warm-up at this size."""
+    predict(pairs[: 2 * batch], batch)
+    return [len(pairs) / seconds(lambda: predict(pairs, batch)) for _ in range(passes)]
+
+
+def batches(predict: Predict, pairs: Pairs, first: int, passes: int) -> list[dict[str, Any]]:
+    """Rates by batch size, doubling until memory runs out, the rate falls clearly, or a batch is half of the pairs.
+
+    Raises:
+        CannotRun: Memory is out at the first size.
+    """
+    tried: list[dict[str, Any]] = []
+    batch = first
+    while batch <= max(first, len(pairs) // 2):
+        try:
+            found = rates(predict, pairs, batch, passes)
+        except (MemoryError, RuntimeError) as error:
+            if not memory_is_out(error):
+                raise
+            if not tried:
+                raise CannotRun(f"memory is out at {batch} pairs", mend="a smaller first_batch") from error
+            break
+        rate = statistics.median(found)
+        tried.append({"batch": batch, "pairs_per_second": rate, "passes": found})
+        if rate < CLEARLY * max(row["pairs_per_second"] for row in tried):
+            break
+        batch *= 2
+    return tried
+
+
+def memory_is_out(error: Exception) -> bool:
+    """Whether an error of torch or Python means that memory ran out."""
+    return isinstance(error, MemoryError) or "memory" in str(error).lower()
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    work()  # the scores arrive in main memory, which waits for the GPU
+    return time.perf_counter() - started
+
+
+def latency(predict: Predict, pool: Pairs, documents: int, batch: int) -> dict[str, Any]:
+    """Milliseconds that one query waits for `documents` scores: what a search box feels."""
+    texts = [document for _, document in pool]
+    waits: list[float] = []
+    for place in range(-2, REPEATS):  # two to warm up
+        start = (place * documents) % len(texts)
+        chosen = (texts[start:] + texts)[:documents] if len(texts) >= documents else (texts * documents)[:documents]
+        query = pool[place % len(pool)][0]
+        waits.append(seconds(lambda pairs=[(query, text) for text in chosen]: predict(pairs, batch)))
+        if place >= 4 and sum(waits) > LATENCY_SECONDS:
+            break
+    p50, p95 = np.quantile(waits[2:], [0.5, 0.95]) * 1000
+    return {"documents": documents, "p50_ms": float(p50), "p95_ms": float(p95), "repeats": len(waits) - 2}
