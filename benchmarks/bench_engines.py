@@ -29,14 +29,10 @@ from transformers import AutoTokenizer
 from benchmarks.common import natural_pairs, ratio, reranker, rounds, write_encoder
 from release import engines, export, forms, unpadded
 from release.console import last_line, table
-from release.evaluation import metrics
-from release.evaluation.firststage import first_stage, run
-from release.evaluation.rerankers import document_text
-from release.evaluation.tasks import from_folder
-from release.evaluation.twostage import candidates
+from release.quantize import ALLOWED, TOP_K, Judged, int8_onnx
 
 DEMO = Path("build/docstring-reranker")
-GOAL, UNCHANGED = 5.0, 0.001  # times Sentence Transformers' default; of NDCG@10
+GOAL = 5.0  # times Sentence Transformers' default
 GEMM = (512, 1024, 2048)  # sides of the square matrices that the machine's rate is measured on; the best counts
 PACKAGES = ("torch", "sentence-transformers", "transformers", "onnxruntime", "openvino")
 Pairs = list[tuple[str, str]]
@@ -49,7 +45,7 @@ def main() -> None:
     parser.add_argument("--collection", type=Path, default=DEMO / "data/collections/docstrings", help="a BEIR folder")
     parser.add_argument("--shape", choices=["17m"], help="random weights in this shape instead of a model")
     parser.add_argument("--queries", type=int, default=500, help="the collection's first ones, reranked for NDCG@10")
-    parser.add_argument("--top-k", type=int, default=20)
+    parser.add_argument("--top-k", type=int, default=TOP_K)
     parser.add_argument("--pairs", type=int, default=512, help="of them (drawn), timed")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every engine")
@@ -66,13 +62,16 @@ def main() -> None:
             reranker(folder / "encoder").save_pretrained(str(folder / "model"))
             model = folder / "model"
         else:
-            model, quality = options.model, Quality(options.collection, options.queries, options.top_k, folder)
+            model = options.model
+            quality = Judged(options.collection, folder / "runs", top_k=options.top_k, queries=options.queries)
             order = np.random.default_rng(12).permutation(len(quality.pairs))[: options.pairs]
             pairs = [quality.pairs[place] for place in order]
         sides, skipped = prepare(model, folder / "export", options.threads)
         scores = {name: score(pairs) for name, score in sides.items()}  # also the warm-up
         taken = rounds({name: lambda score=score: score(pairs) for name, score in sides.items()}, options.rounds)
-        ndcg = {name: quality(score) for name, score in sides.items()} if quality else {}
+        ndcg = (
+            {name: float(quality.ndcg(score(quality.pairs)).mean()) for name, score in sides.items()} if quality else {}
+        )
         flops = flops_per_pair(folder / "export", pairs)
         gemm = {dtype: gemm_rate(dtype) for dtype in ("fp32", "bf16", "int8")}
     default = next(iter(sides))
@@ -122,7 +121,7 @@ def prepare(model: Path, folder: Path, threads: int) -> tuple[dict[str, Score], 
     export.dual_root(model, folder)
     export.make_portable(folder)
     export.whole_onnx(folder)
-    quantize(folder / "onnx")
+    int8_onnx(folder)
     makers: dict[str, Callable[[], Score]] = {
         "Sentence Transformers, fp32": lambda: lambda pairs: padded.predict(pairs, show_progress_bar=False),
         "unpadded.py, fp32": lambda: flat(torch.float32),
@@ -144,34 +143,6 @@ def prepare(model: Path, folder: Path, threads: int) -> tuple[dict[str, Score], 
         except ImportError as error:
             skipped[name] = f"{error.name} is not installed"
     return sides, skipped
-
-
-def quantize(folder: Path) -> None:
-    """`model_quantized.onnx` beside `model.onnx`: 8-bit weights per channel, activations quantized as they come."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    quantize_dynamic(
-        folder / "model.onnx", folder / "model_quantized.onnx", per_channel=True, weight_type=QuantType.QInt8
-    )
-
-
-class Quality:
-    """NDCG@10 of an engine on BM25's `top_k` for the first `queries` queries of a collection."""
-
-    def __init__(self, collection: Path, queries: int, top_k: int, folder: Path) -> None:
-        task = from_folder(collection)
-        first = candidates(task, run(first_stage("bm25"), task, folder / "runs").found, top_k)
-        self.first = {query: first[query] for query in list(first)[:queries]}
-        self.judgements = {query: task.judgements[query] for query in self.first}
-        documents = {row["id"]: document_text(row) for row in task.split["corpus"]}
-        texts = dict(zip(task.split["queries"]["id"], task.split["queries"]["text"], strict=True))
-        self.pairs = [(texts[query], documents[name]) for query, names in self.first.items() for name in names]
-        self.about = f"{task.name}, BM25's top {top_k} of {len(self.first)} queries"
-
-    def __call__(self, score: Score) -> float:
-        found = iter(score(self.pairs).tolist())
-        scores = {query: {name: next(found) for name in names} for query, names in self.first.items()}
-        return float(metrics.ndcg(metrics.rerank(self.first, scores), self.judgements).mean())
 
 
 def flops_per_pair(folder: Path, pairs: Pairs) -> float:
@@ -242,7 +213,7 @@ def show(rows: dict[str, dict[str, Any]], about: dict[str, Any], skipped: dict[s
     table(f"CPU engines: {about['model']}, {about['pairs']} pairs, {about['threads']} threads", columns, cells)
     for name, reason in skipped.items():
         print(f"not run: {name}: {reason}")
-    same = [name for name, row in rows.items() if abs(row["ndcg_delta"] or 0.0) <= UNCHANGED]
+    same = [name for name, row in rows.items() if abs(row["ndcg_delta"] or 0.0) <= ALLOWED]
     best = max(same, key=lambda name: rows[name]["pairs_per_second"])
     reached = about["ndcg_on"] is not None and rows[best]["ratio"] >= GOAL
     line = {"engines": rows, "best": best, "ratio": rows[best]["ratio"], "goal": GOAL, "reached": reached}

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from release import card, options, records, stage
+from release import card, options, quantize, records, stage
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import sha256_file
@@ -32,7 +32,7 @@ REQUIRED = {
     "dataset": ("README.md", "manifest.json", "records/data.json"),
 }
 ALLOWED = {  # anything else, pickles above all, is refused
-    "model": ("*.md", "*.json", "*.safetensors", "onnx/model.onnx", "onnx/model.onnx_data"),
+    "model": ("*.md", "*.json", "*.safetensors", "onnx/model.onnx", "onnx/model.onnx_data", quantize.FILE),
     "dataset": ("*.md", "*.json", "*/*.parquet"),
 }
 # The licence ids that the Hub knows and this project has use for; `other` needs a name and a link.

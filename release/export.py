@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from release import console, forms, options, records
+from release import console, forms, options, quantize, records
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import sha256_folder, write_json
@@ -46,6 +46,11 @@ def command(size: options.Size, family: options.Family = options.ETTIN) -> None:
     ]
     title = f"Scores of {record.measured['pairs']} pairs against the trained model"
     console.table(title, ["form", "file", "bytes of weights", "largest difference", "allowed"], rows)
+    int8 = record.measured["int8"]
+    if int8["released"]:
+        print(f"int8: {int8['bytes']} bytes, NDCG@10 {int8['ndcg@10']['change']:+.4f} ({int8['ndcg@10']['on']})")
+    else:
+        print(f"no int8: {int8['reason']}")
     console.last_line(record.measured)
 
 
@@ -54,7 +59,8 @@ def export(family: Family, size: str) -> records.Record:
 
     Returns:
         The record. `measured` holds `pairs`, `score_range` of the trained model, `max_length` in tokens, `sha256` of
-        the folder, and under `forms` each one's `form`, `file`, `bytes`, `max_score_difference` and `tolerance`.
+        the folder, under `forms` each one's `form`, `file`, `bytes`, `max_score_difference` and `tolerance`, and under
+        `int8` what `quantize.add_int8` found.
 
     Raises:
         ReleaseError: No model, another shape than the recipe's, no pairs, or a form whose scores differ; then the
@@ -68,6 +74,7 @@ def export(family: Family, size: str) -> records.Record:
         make_portable(folder)
         whole_onnx(folder)
         measured = compare(model, folder, pairs)
+        measured["int8"] = quantize.add_int8(family, folder)
         measured["sha256"] = sha256_folder(folder)
     record = records.new(
         "export",
@@ -282,7 +289,7 @@ def compare(model: Path, folder: Path, pairs: Sequence[forms.Pair]) -> dict[str,
 
 def _bytes(folder: Path, form: str) -> int:
     """What a user of one form downloads in weights."""
-    patterns = {"CrossEncoder": "**/*.safetensors", "ONNX": "onnx/*"}
+    patterns = {"CrossEncoder": "**/*.safetensors", "ONNX": "onnx/model.onnx*"}
     return sum(file.stat().st_size for file in folder.glob(patterns.get(form, "*.safetensors")))
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from release import export, forms, records
+from release import card, checks, export, forms, quantize, records
+from release.engines import onnxruntime
 from release.errors import ReleaseError
 from tests import built
+from tests.test_speed import write_collection
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +77,35 @@ def test_what_is_missing_is_named_with_its_command(
         export.export(family, built.SIZE)
     with pytest.raises(ReleaseError, match=r"no modules\.json.*make train"):
         export.dual_root(encoder, tmp_path / "out")
+
+
+def test_int8_is_released_only_if_its_measured_ndcg_allows_it(
+    tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = built.workspace(tmp_path, reranker, monkeypatch)
+    records_, folder = family.folder(built.SIZE) / "records", family.folder(built.SIZE) / "export"
+    assert records.read(records_, "export").measured["int8"] == {
+        "released": False,
+        "reason": "the collection 'docstrings' is not here to measure NDCG@10 on",
+    }
+    write_collection(family.build / "data/collections/docstrings")
+    monkeypatch.setattr(quantize, "ALLOWED", -1.0)  # it would have to gain 1
+    found = quantize.add_int8(family, folder)
+    assert not found["released"] and found["reason"].startswith("NDCG@10 changes by ")
+    assert not (folder / quantize.FILE).exists()
+
+    monkeypatch.setattr(quantize, "ALLOWED", 1.0)
+    found = quantize.add_int8(family, folder)
+    quality = found["ndcg@10"]
+    assert found["released"] and quality["queries"] == 80
+    assert quality["change"] == pytest.approx(quality["int8"] - quality["float32"])
+    assert quality["ci_low"] <= quality["change"] <= quality["ci_high"]
+    assert found["bytes"] < 0.5 * (folder / "onnx/model.onnx").stat().st_size
+    pairs = built.docstrings()[:16]
+    difference = onnxruntime(folder, "int8").predict(pairs) - onnxruntime(folder, "fp32").predict(pairs)
+    assert 0 < abs(difference).max() < 1
+
+    shutil.rmtree(family.build / "data/collections")  # the hand-made evaluation is of another one
+    built.edit(records_ / "export.json", lambda record: record["measured"].update(int8=found))
+    shown = checks.split_card(card.model_card(family, built.SIZE, card.evidence(family, built.SIZE)))[1]
+    assert f"`{quantize.FILE}` is the ONNX file with 8-bit weights" in shown
