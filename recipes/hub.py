@@ -10,30 +10,37 @@ from recipes.declare import Config, refuse
 def parquet_files(config: Config) -> tuple[Any, list[str], str]:
     """The file system, the files of the config's split (in the order of their names) and the commit they belong to.
 
+    Which files those are is for the library `datasets` to say, so whatever layout it loads can be mixed, if it is parquet.
+
     Raises:
-        ReleaseError: The Hub or the revision is out of reach, or the split has no parquet file.
+        ReleaseError: The Hub, the dataset or the revision cannot be had, or the config or split is not there or not parquet.
     """
+    from datasets import load_dataset_builder
     from huggingface_hub import HfApi, HfFileSystem
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     source = config.source
-    where = f"config {config.name}, {source.place}"
+    where, repository = f"config {config.name}, {source.place}", str(source.repository)
     try:
-        commit = str(HfApi().dataset_info(str(source.repository), revision=source.revision, timeout=20).sha)
-        files = HfFileSystem()
-        found = sorted(str(path) for path in files.glob(f"datasets/{source.repository}@{commit}/**/*.parquet"))
-    except Exception as error:  # no network, no such dataset, no such revision: all mean that it cannot be had
+        commit = str(HfApi().dataset_info(repository, revision=source.revision, timeout=20).sha)
+        builder = load_dataset_builder(repository, source.config, revision=commit)
+    except RevisionNotFoundError:
+        mend = "pin a commit that exists in source.revision (null takes the newest)"
+        refuse(f"revision {source.revision} of {repository} is gone", where=where, mend=mend)
+    except RepositoryNotFoundError:
+        mend = "correct source.repository, or log in if it is private"
+        refuse(f"there is no dataset {repository}, or it is private", where=where, mend=mend)
+    except ValueError as error:  # the library lists the configs that there are
+        refuse(" ".join(str(error).split())[:300], where=where, mend="correct source.config")
+    except Exception as error:  # whatever else the network does: the source cannot be had now
         what = f"the source cannot be reached ({type(error).__name__})"
         refuse(what, where=where, mend="connect to the Hub, or correct repository and revision")
-    prefix = f"datasets/{source.repository}@{commit}/"
-    wanted = [path for path in found if _belongs(path.removeprefix(prefix), str(source.config), str(source.split))]
-    if not wanted:
-        refuse(f"no parquet file of split {source.split!r}", where=where, mend="correct config and split")
-    return files, wanted, commit
-
-
-def _belongs(path: str, config: str, split: str) -> bool:
-    """Both usual layouts: `<config>/<split>-00000-of-00001.parquet` and `<config>/<split>/0000.parquet`."""
-    *folders, name = path.split("/")
-    if config not in folders:
-        return False
-    return name.startswith(f"{split}-") or (bool(folders) and folders[-1] == split)
+    splits = builder.config.data_files or {}
+    if source.split not in splits:
+        what = f"no split {source.split!r} (there are: {', '.join(map(str, splits))})"
+        refuse(what, where=where, mend="correct source.split" if source.domain is None else "correct source.domain")
+    files = sorted(str(file).removeprefix("hf://") for file in splits[source.split])
+    if other := [file for file in files if not file.endswith(".parquet")]:
+        mend = "name a dataset in parquet, or download it and use a source of kind files"
+        refuse(f"{other[0].rpartition('/')[2]} is no parquet file", where=where, mend=mend)
+    return HfFileSystem(), files, commit

@@ -5,20 +5,24 @@ from __future__ import annotations
 import glob
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from recipes.declare import Config, refuse
 from recipes.shards import ROWS, TEXTS
 
 BATCH_ROWS = 16_384
+BUFFER = 2**20  # bytes of a column that are read at once
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
 
 
@@ -106,37 +110,80 @@ def _local_dataset(config: Config, files: list[Path]) -> ds.Dataset:
 
 
 def _tabular(config: Config, data: ds.Dataset, revision: str) -> Opened:
-    names = config.columns
+    names, filters = config.columns, config.filters
     wanted = {"query": names.query, "document": names.document}
     if config.labels == "source":
         wanted["label"] = str(names.label)
-    filters = {
-        key: name for key, name in (("drop", config.filters.drop), ("duplicate", config.filters.duplicate)) if name
-    }
-    _check_columns(config, data.schema, wanted, filters)
-    reasons = {"no text": ds.field(names.query).is_null() | ds.field(names.document).is_null()}
-    if "drop" in filters:
-        reasons["drop"] = pc.coalesce(ds.field(filters["drop"]), pa.scalar(False))
-    if "duplicate" in filters:
-        reasons["duplicate"] = ~ds.field(filters["duplicate"]).is_null()
-    dropped, keep = {}, None
-    for reason, met in reasons.items():  # a row that two filters leave out counts for the first
-        here = met if keep is None else keep & met
-        keep = ~met if keep is None else keep & ~met
-        if found := data.count_rows(filter=here):
-            dropped[reason] = found
-    rows = data.count_rows()
-    columns = {ours: ds.field(theirs) for ours, theirs in wanted.items()}
+    marks = {key: name for key, name in (("drop", filters.drop), ("duplicate", filters.duplicate)) if name}
+    _check_columns(config, data.schema, wanted, marks)
+    rows, dropped = 0, Counter[str]()
+    for batch in _batches(config, data, list(marks.values()), unless_null=[names.query, names.document]):
+        rows += batch.num_rows
+        dropped.update({reason: int(met.sum()) for reason, met in _left_out(config, batch).items()})
 
     def stream() -> Iterator[pa.Table]:
-        scanner = data.scanner(
-            columns=columns, filter=keep, batch_size=BATCH_ROWS, batch_readahead=4, fragment_readahead=2
-        )
-        for batch in scanner.to_batches():
-            if batch.num_rows:
-                yield as_rows(config, pa.Table.from_batches([batch]))
+        for batch in _batches(config, data, [*wanted.values(), *marks.values()]):
+            left_out = np.logical_or.reduce(list(_left_out(config, batch).values()))
+            table = pa.table({ours: batch[theirs] for ours, theirs in wanted.items()})
+            if left_out.any():
+                table = table.filter(pa.array(~left_out))
+            if table.num_rows:
+                yield as_rows(config, table)
 
-    return Opened(rows, rows - sum(dropped.values()), dropped, revision, stream)
+    return Opened(
+        rows, rows - dropped.total(), {why: count for why, count in dropped.items() if count}, revision, stream
+    )
+
+
+def _left_out(config: Config, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+    """Reason -> which rows it leaves out, bool of shape (rows,); a row counts for the first reason. Only present columns count."""
+    names, filters = config.columns, config.filters
+    nothing = np.zeros(batch.num_rows, bool)
+    reasons, seen = {"no text": nothing.copy()}, nothing
+    for name in {names.query, names.document} & set(batch.schema.names):
+        if batch[name].null_count:
+            reasons["no text"] |= _flags(pc.is_null(batch[name]))
+    if filters.drop:
+        reasons["drop"] = _flags(pc.fill_null(batch[filters.drop], False))
+    if filters.duplicate:
+        reasons["duplicate"] = _flags(pc.is_valid(batch[filters.duplicate]))
+    for reason, met in reasons.items():
+        reasons[reason] = met & ~seen
+        seen = seen | met
+    return reasons
+
+
+def _flags(found: pa.Array) -> np.ndarray:
+    return found.to_numpy(zero_copy_only=False)
+
+
+def _batches(
+    config: Config, data: ds.Dataset, columns: list[str], *, unless_null: Sequence[str] = ()
+) -> Iterator[pa.RecordBatch]:
+    """Some columns of all rows in order, 16,384 rows at a time: of parquet never a whole row group, however large it is.
+
+    Args:
+        unless_null: Columns that are read too, unless a file's statistics say that they hold no null.
+    """
+    for fragment in data.get_fragments():
+        if not isinstance(fragment, ds.ParquetFileFragment):
+            yield from fragment.to_batches(columns=[*columns, *unless_null], batch_size=BATCH_ROWS, batch_readahead=2)
+            continue
+        with pq.ParquetFile(fragment.open(), buffer_size=BUFFER, pre_buffer=False) as file:
+            asked = list(dict.fromkeys([*columns, *(name for name in unless_null if _may_be_null(file, name))]))
+            if missing := set(asked) - set(file.schema_arrow.names):
+                what = f"no column {min(missing)!r} in {fragment.path}"
+                refuse(what, where=f"config {config.name}, {config.source.place}", mend="mend or remove that file")
+            yield from file.iter_batches(BATCH_ROWS, columns=asked)
+
+
+def _may_be_null(file: pq.ParquetFile, name: str) -> bool:
+    """Whether a column's statistics leave open that it holds a null."""
+    place = file.schema_arrow.names.index(name) if name in file.schema_arrow.names else -1
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    flat = file.metadata.num_columns == len(file.schema_arrow.names)
+    found = [group.column(place).statistics for group in groups] if flat and place >= 0 else [None]
+    return any(each is None or not each.has_null_count or each.null_count for each in found)
 
 
 def _check_columns(config: Config, found: pa.Schema, wanted: dict[str, str], filters: dict[str, str]) -> None:

@@ -1,0 +1,243 @@
+"""Mixing at 1, 4 and 16 million rows: the project's own way against the plain pipeline of the library `datasets`.
+
+Both drop marked rows and duplicates, draw a seeded cap, write parquet shards and name their sha256. The plain side runs on the
+smallest size only, because it would need most of an hour for the largest; the ratio is of rows per second there. Every run has
+a process of its own, whose peak memory (resident, without imports of its parent) is read from the kernel.
+
+The sources have the columns of the published ones (query, document, similarity, drop, duplicate) in parquet files of a million
+rows. How many rows upstream marks is not known: here 3 % are marked, and 10 % repeat an earlier row. Queries have 8 words on
+average and documents 32, log-normally spread, of a vocabulary in which few words are frequent: shorter than much of the real text,
+so that 16 million rows fit on a disk (about 4 GB, twice that with the shards) and take minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from release.console import last_line, table
+
+ROOT = Path(__file__).resolve().parent.parent
+FILE_ROWS, GROUP_ROWS = 1_000_000, 100_000
+CAP = 0.6  # of the rows of a source, as the largest published configs are capped
+SEED = 12
+GOAL_RATIO, GOAL_GROWTH, GOAL_MB = 10, 1.3, 2000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--millions", type=int, nargs="+", default=[1, 4, 16], help="sizes, in millions of rows")
+    parser.add_argument("--rounds", type=int, default=3, help="of both sides at the smallest size (default: 3)")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)  # what a process of its own is told
+    words = parser.parse_args()
+    if words.side:
+        SIDES[words.side](words.millions[0])
+        return
+    Path("build").mkdir(exist_ok=True)
+    if shutil.disk_usage("build").free < (needed := max(words.millions) * 6e8 + 2e9):
+        sys.exit(f"error: {needed / 1e9:.0f} GB of free space are needed under build/; to mend it: smaller --millions")
+    with TemporaryDirectory(dir="build", prefix="bench-mix-") as folder, contextlib.chdir(folder):
+        began = time.monotonic()
+        for number in range(max(words.millions)):
+            write_source(Path(f"source/{number:03d}.parquet"), number)
+        print(f"{max(words.millions)} million rows written in {time.monotonic() - began:.0f} s", file=sys.stderr)
+        report(compare(sorted(words.millions), words.rounds))
+
+
+def write_source(path: Path, number: int, rows: int = FILE_ROWS) -> None:
+    """File `number` of the sources."""
+    draw = np.random.default_rng([SEED, number])
+    letters = np.array(list("etaoinshrdlucmfwygpbvk"))
+    sizes = np.random.default_rng(SEED).integers(2, 10, 50_000)
+    spelt = np.random.default_rng(SEED).choice(letters, (50_000, 9))
+    vocabulary = pa.array(["".join(word[:size]) + " " for word, size in zip(spelt, sizes, strict=True)])
+    columns = {name: texts(draw, vocabulary, rows, mean) for name, mean in (("query", 8), ("document", 32))}
+    places = np.arange(rows)
+    repeats = (draw.random(rows) < 0.1) & (places > 0)
+    original = np.where(repeats, (draw.random(rows) * places).astype(np.int64), places)
+    columns = {name: column.take(pa.array(original)) for name, column in columns.items()}
+    columns["similarity"] = pa.array(draw.normal(3, 5, rows))
+    columns["drop"] = pa.array(draw.random(rows) < 0.03)
+    columns["duplicate"] = pa.array(number * FILE_ROWS + original, mask=~repeats)
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table(columns), path, compression="zstd", compression_level=1, row_group_size=GROUP_ROWS)
+
+
+def texts(draw: np.random.Generator, vocabulary: pa.Array, rows: int, mean: int) -> pa.Array:
+    """Texts of about `mean` words: one long row of words, cut anew at other places."""
+    counts = np.maximum(draw.lognormal(np.log(mean) - 0.18, 0.6, rows), 1).astype(np.int64)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    chosen = (draw.random(ends[-1], np.float32) ** 3 * len(vocabulary)).astype(np.int32)
+    chosen[chosen == len(vocabulary)] = 0
+    _, places, letters = vocabulary.take(pa.array(chosen)).buffers()
+    cuts = np.frombuffer(places, np.int32)[ends]
+    return pa.StringArray.from_buffers(rows, pa.py_buffer(cuts), letters)
+
+
+# --- The two sides, each in a process of its own ----------------------------------------------------------------------
+
+
+def ours(millions: int) -> None:
+    """The real code, from the declaration to the manifest; only the comparison with evaluation sets is left out."""
+    from recipes import declare, mix, sources
+    from release import family
+
+    config = {"source": {"kind": "files", "path": f"source-{millions}"}, "labels": "source", "rows": None}
+    config |= {"license": "unknown", "license_link": None, "overlaps": None, "columns": {"label": "similarity"}}
+    config |= {"filters": {"drop": "drop", "duplicate": "duplicate"}, "cap": cap(millions)}
+    declared = {"name": "bench", "title": "bench", "seed": SEED, "shard_rows": FILE_ROWS, "configs": {"bench": config}}
+    Path("bench.yaml").write_text(json.dumps(declared), encoding="utf-8")
+    link(millions)
+    facts = family.load(ROOT / "recipes/demo.toml")
+    declaration = declare.load(Path("bench.yaml"))
+
+    def work() -> list[dict[str, Any]]:
+        path = mix.run(facts, declaration, overlap="ignore")
+        return json.loads(path.read_text(encoding="utf-8"))["configs"]["bench"]["shards"]
+
+    assert sources  # imported before the clock starts
+    measured(work)
+
+
+def plain(millions: int) -> None:
+    """As one would write it with `datasets`, with a process per core; its cache is empty at the start."""
+    from datasets import Features, Value, load_dataset
+
+    link(millions)
+    cores = len(os.sched_getaffinity(0))
+    features = Features({"query": Value("string"), "document": Value("string"), "label": Value("float32")})
+
+    def work() -> list[dict[str, Any]]:
+        data = load_dataset("parquet", data_files=f"source-{millions}/*.parquet", split="train", cache_dir="cache")
+        data = data.filter(
+            lambda drop, duplicate: not drop and duplicate is None,
+            input_columns=["drop", "duplicate"],
+            num_proc=cores,
+        )
+        chosen = np.random.default_rng(SEED).choice(len(data), cap(millions)["rows"], replace=False)
+        data = data.select(np.sort(chosen))
+        data = data.map(
+            lambda row: {"query": row["query"], "document": row["document"], "label": row["similarity"]},
+            remove_columns=data.column_names,
+            features=features,
+            num_proc=cores,
+        )
+        shards = []
+        total = -(-len(data) // FILE_ROWS)
+        for number in range(total):
+            shard, path = data.shard(total, number, contiguous=True), Path(f"plain-{number}.parquet")
+            shard.to_parquet(path)
+            shards.append({"rows": len(shard), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+        Path("plain.json").write_text(json.dumps(shards), encoding="utf-8")
+        return shards
+
+    measured(work)
+
+
+SIDES = {"ours": ours, "plain": plain}
+
+
+def cap(millions: int) -> dict[str, Any]:
+    """The cap of a source of that size."""
+    return {"rows": int(CAP * millions * FILE_ROWS), "draw": "seeded"}
+
+
+def link(millions: int) -> None:
+    """A folder with the first files of the sources."""
+    folder = Path(f"source-{millions}")
+    folder.mkdir(exist_ok=True)
+    for number in range(millions):
+        if not (name := folder / f"{number:03d}.parquet").exists():
+            name.hardlink_to(f"source/{number:03d}.parquet")
+
+
+def measured(work: Callable[[], list[dict[str, Any]]]) -> None:
+    """Run, and print seconds, rows written and this process's peak memory as the last line."""
+    began = time.perf_counter()
+    shards = work()
+    seconds = time.perf_counter() - began
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+    last_line({"seconds": seconds, "peak_mb": round(peak), "written": sum(shard["rows"] for shard in shards)})
+
+
+# --- The comparison ---------------------------------------------------------------------------------------------------
+
+
+def compare(sizes: list[int], rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Both sides in turns at the smallest size, ours at every size; what each run printed."""
+    found: dict[str, list[dict[str, Any]]] = {"plain": [], "ours": []}
+    for _ in range(rounds):
+        for side in found:
+            found[side].append(elsewhere(side, sizes[0]))
+    for size in sizes[1:]:
+        found["ours"].append(elsewhere("ours", size))
+    return found
+
+
+def elsewhere(side: str, millions: int) -> dict[str, Any]:
+    """One run in a new process; what it wrote is removed."""
+    command = [sys.executable, "-m", "benchmarks.bench_mix", "--side", side, "--millions", str(millions)]
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"error: the side {side!r} failed at {millions} million rows: {done.stderr[-2000:]}")
+    result = json.loads(done.stdout.splitlines()[-1])
+    if result["written"] != cap(millions)["rows"]:
+        sys.exit(f"error: the side {side!r} wrote {result['written']:,} rows, not {cap(millions)['rows']:,}")
+    for path in Path().iterdir():
+        if path.name.startswith(("build", "cache", "plain", "source-", "bench")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return result | {"side": side, "millions": millions, "rows_per_second": millions * 1e6 / result["seconds"]}
+
+
+def report(found: dict[str, list[dict[str, Any]]]) -> None:
+    """The table, and the line for programs."""
+    runs = [run for side in found.values() for run in side]
+    shown = [
+        [r["side"], r["millions"], f"{r['seconds']:.1f}", f"{r['rows_per_second']:,.0f}", r["peak_mb"]] for r in runs
+    ]
+    table("Mixing", ["", "million rows", "seconds", "rows/s", "peak MB"], shown)
+    least = min(run["millions"] for run in runs)
+    times = {side: [run["seconds"] for run in found[side] if run["millions"] == least] for side in found}
+    ratio = statistics.median(slow / fast for slow, fast in zip(times["plain"], times["ours"], strict=True))
+    peaks: dict[str, int] = {}
+    rates: dict[str, float] = {}
+    for run in found["ours"]:
+        size = str(run["millions"] * FILE_ROWS)
+        peaks[size] = max(peaks.get(size, 0), run["peak_mb"])
+        rates[size] = round(run["rows_per_second"])
+    ordered = list(peaks.values())
+    growth = ordered[-1] / ordered[0]
+    reached = ratio >= GOAL_RATIO and growth <= GOAL_GROWTH and max(ordered) < GOAL_MB
+    line = {"ratio": round(ratio, 2), "rows_per_second": list(rates.values())[-1], "peak_mb_by_rows": peaks}
+    line |= {
+        "rows_per_second_by_rows": rates,
+        "growth": round(growth, 3),
+        "plain_peak_mb": found["plain"][-1]["peak_mb"],
+    }
+    last_line(line | {"goal": [GOAL_RATIO, GOAL_GROWTH, GOAL_MB], "reached": reached})
+
+
+if __name__ == "__main__":
+    main()
