@@ -19,6 +19,7 @@ VERBS = {  # verb -> the function that is called, and what it does
         "Two-stage NDCG@10 of a family's size, or of any CrossEncoder.",
     ),
     "speed": ("release.speed.protocol:command", "Pairs per second by the family's protocol."),
+    "compare": ("release.compare:command", "The family beside its teacher and other rerankers: table and plots."),
     "export": ("release.export:command", "Dual-root checkpoint and ONNX, compared with the trained model."),
     "card": ("release.card:command", "Family and records -> the model's and the dataset's card."),
     "stage": ("release.stage:command", "Assemble and check the folders exactly as the Hub will hold them."),

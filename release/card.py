@@ -60,9 +60,7 @@ def evidence(family: Family, size: str) -> Evidence:
         for kind in ("run", "evaluate", "speed", "export")
     }
     for kind, record in found.items():
-        if (record.family, record.size) != (family.about.name, size):
-            where, mend = str(folder / "records" / f"{kind}.json"), f"remove it, then make {records.STAGES[kind]}"
-            raise ReleaseError(f"a record of {record.family} {record.size}, not of {size}", where=where, mend=mend)
+        accept.belonging(record, family, size, folder / "records" / f"{kind}.json")
     accept.evaluation(found["evaluate"], family, folder / "records/evaluate.json")
     accept.speed(found["speed"], family, folder / "records/speed.json")
     data, manifest = data_evidence(family)

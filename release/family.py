@@ -140,6 +140,10 @@ class Family:
         """Where everything about one size goes: model/, records/, export/ and repo/ lie in it."""
         return self.build / self.size(size).name
 
+    def compared_folder(self, name: str) -> Path:
+        """Where everything about a public reranker goes that the family is compared with: records/ lies in it."""
+        return self.build / "compared" / name.replace("/", "--")
+
 
 _TABLES: dict[str, type] = {
     "family": About,

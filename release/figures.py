@@ -62,6 +62,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def measured(value: Any, how: str) -> str:
+    """A value by the filter called `how`; one that nobody measured is said to be so."""
+    return MISSING if value is None else FILTERS[how](value)
+
+
 def listing(words: Sequence[str]) -> str:
     """Words as a sentence lists them."""
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
@@ -85,5 +90,5 @@ def verdict_in_words(low: float, high: float) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (score, signed, count, rate, megabytes, share, plain, difference, duration, listing)
+    for function in (score, signed, count, rate, megabytes, share, plain, difference, duration, listing, measured)
 }

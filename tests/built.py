@@ -182,12 +182,83 @@ def write_records(found: Family, sha256: str) -> None:
         "warmup": 0.03,
         "precision": "bf16",
         "max_length": 256,
+        "pairs": "docstrings",
+        "first_batch": 8,
+        "passes": 3,
     }
     name = found.about.name
     records.write(records.new("data", family=name, measured={"rows": 100}), found.build / "records")
     for kind, measured in measurements().items():
         of = records.new(kind, family=name, size=SIZE, model_sha256=sha256, measured=measured, subject=subject)
         records.write(of, folder / "records")
+
+
+def write_comparison(found: Family, *, compared: int = 3, device: str = "NVIDIA H100 80GB HBM3") -> None:
+    """Records of every size of `found`, of the teacher's speed, and of the first `compared` public rerankers.
+
+    No model lies beside them. All figures are made up and differ from each other, so that each is found where it belongs.
+    """
+    sizes = {size: (found.folder(size), size) for size in found.sizes}
+    others = {name: (found.compared_folder(name), "") for name in found.evaluation.compared[:compared]}
+    for place, (name, (folder, size)) in enumerate((sizes | others).items()):
+        sha256 = hashlib.sha256(name.encode()).hexdigest()
+        about = {"family": found.about.name, "size": size, "model_sha256": sha256, "device": device}
+        if size:
+            counted = {"encoder": 17_000_001 * 2**place, "head": 66_305}
+            records.write(records.new("run", measured={"parameters": counted}, **about), folder / "records")
+        measured, subject = compared_evaluation(found, place, size)
+        records.write(records.new("evaluate", measured=measured, subject=subject, **about), folder / "records")
+        speed = records.new("speed", measured=compared_speed(8_001 / (place + 1)), subject=protocol(found), **about)
+        records.write(speed, folder / "records")
+    measured, about = compared_speed(387.4), {"family": found.about.name, "device": device}
+    of = records.new("speed", measured=measured, subject=protocol(found), **about)
+    records.write(of, found.build / "teacher/records")
+
+
+def compared_speed(rate: float) -> dict[str, Any]:
+    """`measured` of a speed record, as far as comparing needs it."""
+    return {"best": {"name": "bf16", "dtype": "bfloat16", "pairs_per_second": rate}}
+
+
+def protocol(found: Family) -> dict[str, Any]:
+    """The subject of a speed record."""
+    wanted = found.speed
+    return {
+        "pairs": wanted.pairs,
+        "max_length": wanted.max_length,
+        "first_batch": wanted.first_batch,
+        "passes": wanted.passes,
+    }
+
+
+def compared_evaluation(found: Family, place: int, size: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`measured` and `subject` of an evaluation whose figures depend on the model's place in the order."""
+    wanted = found.evaluation
+    tasks = (*wanted.tasks, *wanted.collections)
+
+    def quality(number: int, gain: float) -> dict[str, Any]:
+        first = 0.34951 + 0.05017 * number
+        value = {"first_stage": first, "reranked": first + gain, "gain": gain, "oracle": 0.9}
+        return value | {"ci_low": gain - 0.01003, "ci_high": gain + 0.01107, "rows": 60, "queries": 12_345}
+
+    def mean(level: float) -> dict[str, Any]:
+        stages = {name: quality(number, level - 0.03 * number) for number, name in enumerate(wanted.embedders)}
+        parts = {part: quality(2, level - fall) for part, fall in (("all", 0.0), ("in_domain", -0.02))}
+        return parts | {"out_of_domain": quality(2, level - 0.013), "first_stages": stages}
+
+    rows = [
+        row(stage, 0.5, 0.6, 0.05, 0.15) | {"task": task, "top_k": wanted.top_k}
+        for task in tasks
+        for stage in wanted.embedders
+    ]
+    level = 0.10123 + 0.01371 * place if size else 0.15511 - 0.00713 * (place - len(found.sizes))
+    sets = dict.fromkeys(wanted.nano_sets, 0.67461 + 0.00937 * place)
+    measured = {"tasks": rows, "mean": mean(level), "nano": {"sets": sets, "mean": 0.67461 + 0.00937 * place}}
+    measured["parameters"] = 150_000_007 * (place + 1)
+    if size:
+        measured |= {"teacher_mean": mean(0.18037), "teacher_parameters": 1_543_714_305}
+    subject = {"dtype": "bfloat16", "top_k": wanted.top_k, "tasks": dict.fromkeys(tasks, "0" * 40)}
+    return measured, subject | {"first_stages": dict.fromkeys(wanted.embedders, "1" * 40)}
 
 
 @functools.cache

@@ -87,7 +87,7 @@ def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) ->
         raise ReleaseError(
             f"{name!r} is not compared with", where=f"{family.path} [evaluation] compared", mend="add it"
         )
-    folder = family.build / "compared" / name.replace("/", "--")
+    folder = family.compared_folder(name)
     with only_one(folder):
         reranker = rerankers.load(name, dtype=dtype)
         record = _family_record(family, "", reranker, reranker.revision, folder)
@@ -100,13 +100,16 @@ def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, k
     loaders = task_loaders(family)
     rows = _all_rows(reranker, family, loaders, stages, kept)
     measured: dict[str, Any] = {"tasks": [row.table for row in rows], "mean": summary(rows)}
+    measured["parameters"] = reranker.parameters
     if size:
-        taught = _all_rows(teachers.load(family), family, loaders, stages, family.build / "teacher")
+        teacher = teachers.load(family)
+        taught = _all_rows(teacher, family, loaders, stages, family.build / "teacher")
         measured |= {
             "teacher": [row.table for row in taught],
             "teacher_mean": summary(taught),
             "teacher_name": family.teacher.model,
             "teacher_kind": family.teacher.kind,
+            "teacher_parameters": teacher.parameters,
             "calibration": calibrate(reranker, family),
         }
     measured["nano"] = nano(reranker, family)

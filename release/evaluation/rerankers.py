@@ -31,6 +31,7 @@ class Reranker:
         max_length: Tokens of a pair that are read, None where nothing is cut.
         attention: The attention implementation.
         device: The accelerator's name, or "CPU".
+        parameters: Counted on what was loaded; None for a reranker that is no single model.
         model: The CrossEncoder behind it, if there is one.
     """
 
@@ -41,6 +42,7 @@ class Reranker:
     max_length: int | None = None
     attention: str = "none"
     device: str = "CPU"
+    parameters: int | None = None
     model: Any = None
 
     @property
@@ -89,6 +91,7 @@ def load(source: str, *, name: str | None = None, dtype: str | None = None, max_
         max_length=getattr(model, "max_length", None),
         attention=attention,
         device=torch.cuda.get_device_name() if device == "cuda" else "CPU",
+        parameters=parameters(model),
         model=model,
     )
 
@@ -106,6 +109,11 @@ def _cross_encoder(source: str, device: str, dtype: str, max_length: int | None)
             "give a saved model's folder" if Path(source).exists() else "make train, or a machine that reaches the Hub"
         )
         raise ReleaseError(f"no CrossEncoder there ({_first_line(error)})", where=source, mend=mend) from error
+
+
+def parameters(model: Any) -> int:
+    """How many numbers a model learnt, shared ones once."""
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def _first_line(error: Exception) -> str:

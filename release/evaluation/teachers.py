@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from release.errors import ReleaseError
-from release.evaluation.rerankers import Reranker
+from release.evaluation.rerankers import Reranker, parameters
 from release.family import Family
 
 
@@ -36,6 +36,7 @@ def load(family: Family) -> Reranker:
         dtype=teacher.identity["dtype"],
         max_length=teacher.identity["max_length"],
         attention="the teacher's own",
+        parameters=None if family.teacher.kind == "stand-in" else parameters(teacher.model),
     )
 
 

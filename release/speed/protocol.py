@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from release import family as families
-from release import options, records
+from release import forms, options, records
 from release.console import Bar, last_line, table
 from release.errors import ReleaseError
 from release.evaluation import rerankers
@@ -40,17 +40,19 @@ def command(
     pairs: Annotated[
         int | None, typer.Option(min=8, help="Number of pairs; by this machine's rate if left out.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="With --model: write the record to this file too.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the record to this file too.")] = None,
 ) -> None:
     """Measure pairs per second, peak memory and latency by the family's protocol (the table "speed" of its file)."""
     facts = families.load(family)
     if (size is None) == (model is None):
         raise ReleaseError("what is to be measured?", mend=f"--size {' | '.join(facts.sizes)}, or --model DIR_OR_ID")
-    if size is not None:
-        _show(measure_size(facts, size, count=pairs), facts.folder(size) / "records" / "speed.json")
-    elif model is not None:
-        record, kept = measure_other(facts, model, count=pairs)
-        _show(record, write_json(output, asdict(record)) if output else kept)
+    with forms.quiet():
+        if size is not None:
+            record, kept = measure_size(facts, size, count=pairs), facts.folder(size) / "records" / "speed.json"
+        else:
+            assert model is not None
+            record, kept = measure_other(facts, model, count=pairs)
+    _show(record, write_json(output, asdict(record)) if output else kept)
 
 
 def measure_size(family: Family, size: str, *, count: int | None = None) -> records.Record:

@@ -1,0 +1,337 @@
+"""Is the recipe good? Losses and samplings at equal compute, judged on collections that people judged.
+
+    python -m benchmarks.bench_quality --data FOLDER [--minutes 10] [--variants mse listwise ...] [--encoder demo]
+
+FOLDER holds real text: `pairs/{boolq,medquad,debian_descriptions}/*.gz` and `collections/{scifact,cranfield}` in BEIR's form.
+The project does not ship it; without it this benchmark says so and stops. Every variant starts from the same encoder, learns
+from the stand-in teacher's logits of the same candidates (8 documents per query) for the same CPU seconds of one thread, and
+reranks the top 100 of BM25 and of MiniLM. What is finished is kept under build/quality, so the same command continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+from sentence_transformers import CrossEncoder
+from torch import Tensor
+from torch.nn import functional
+
+from recipes import distill
+from recipes.mining import bm25
+from recipes.standin import HybridStandIn, Statistics, minilm_folder
+from release import unpadded
+from release.console import Bar
+from release.evaluation import beir, firststage, rerankers, tasks, twostage
+from release.files import write_json
+
+QUERIES = 4_000  # per source of pairs
+HARD, RANDOM = 4, 3  # documents beside a query's own one: from BM25's best 50, and from anywhere in its source
+HELD_OUT = 400  # queries whose pairs nobody trains on: agreement with the teacher
+BATCH = 8  # queries; 64 pairs
+FIELDS = {
+    "boolq": ("question", "passage"),
+    "medquad": ("question", "answer"),
+    "debian_descriptions": ("synopsis", "description"),
+}
+ENCODERS = {"demo": 4e-4, "minilm": 1e-4, "minilm-3-layers": 1e-4}  # and the peak learning rate of each
+
+
+# --- What a batch is, and what it is worth ----------------------------------------------------------------------------
+
+
+def mse(scores: Tensor, logits: Tensor) -> Tensor:
+    """The published loss: squared error of the raw logit."""
+    return functional.mse_loss(scores, logits)
+
+
+def margin_mse(scores: Tensor, logits: Tensor) -> Tensor:
+    """Squared error of all differences within a query; the level of its scores is free."""
+    return functional.mse_loss(scores[:, :, None] - scores[:, None], logits[:, :, None] - logits[:, None])
+
+
+def listwise(scores: Tensor, logits: Tensor) -> Tensor:
+    """Cross-entropy of the distributions over a query's documents: Kullback-Leibler but for a constant."""
+    return functional.cross_entropy(scores, logits.softmax(1))
+
+
+def mixed(scores: Tensor, logits: Tensor) -> Tensor:
+    """Level and order: squared error, and the listwise loss with the weight that makes them alike in size at the end."""
+    return mse(scores, logits) + listwise(scores, logits)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to learn from the same logits.
+
+    Attributes:
+        loss: Of scores and logits, both (queries, documents).
+        grouped: A batch is 8 queries with their 8 documents, else 64 pairs drawn from everything.
+        warmup: Share of the budget in which the learning rate rises.
+        documents: Columns of a query's candidates to learn from: 0 is its own, 1-4 hard, 5-7 random.
+        standardised: Whether the logits are brought to mean 0 and deviation 1 first.
+    """
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    grouped: bool = True
+    warmup: float = 0.03
+    documents: tuple[int, ...] = tuple(range(1 + HARD + RANDOM))
+    standardised: bool = False
+
+
+VARIANTS = {
+    "mse": Variant(mse, grouped=False),
+    "mse-grouped": Variant(mse),
+    "margin-mse": Variant(margin_mse),
+    "listwise": Variant(listwise),
+    "mixed": Variant(mixed),
+    "mse-standardised": Variant(mse, grouped=False, standardised=True),
+    "mse-warmup-20": Variant(mse, grouped=False, warmup=0.2),
+    "mse-hard-only": Variant(mse, grouped=False, documents=(0, 1, 2, 3, 4)),
+    "mse-random-only": Variant(mse, grouped=False, documents=(0, 5, 6, 7)),
+}
+
+
+# --- The text and the teacher -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Training queries with 8 candidates each, the own document first, and the teacher's logits of them.
+
+    queries: (n,) strings. documents: strings. candidates: (n, 8) int, places in `documents`. logits: (n, 8) float32.
+    """
+
+    queries: list[str]
+    documents: list[str]
+    candidates: np.ndarray
+    logits: np.ndarray
+
+
+def sources(data: Path) -> list[tuple[list[str], list[str], list[int]]]:
+    """Of every source: queries, documents, and the place of each query's own document."""
+    found = []
+    for name, (asks, answers) in FIELDS.items():
+        (path,) = (data / "pairs" / name).glob("*.jsonl.gz")
+        with gzip.open(path, "rt", encoding="utf-8") as stream:
+            rows = {row[answers]: row[asks] for row in map(json.loads, stream)}  # one query per distinct document
+        order = np.random.default_rng(12).permutation(len(rows))[:QUERIES]
+        documents = [list(rows)[place] for place in order]
+        found.append(([rows[document] for document in documents], documents, list(range(len(documents)))))
+    folder = data / "collections" / "scifact"
+    corpus = {key: f"{title} {text}".strip() for key, title, text in beir.texts(folder / "corpus.jsonl.gz")}
+    places = {key: place for place, key in enumerate(corpus)}
+    claims = {key: text for key, _, text in beir.texts(folder / "queries.train.jsonl")}
+    judged = beir.judgements(folder / "qrels.train.tsv")
+    own = {query: places[next(iter(documents))] for query, documents in judged.items()}
+    found.append(([claims[query] for query in own], list(corpus.values()), list(own.values())))
+    return found
+
+
+def make_pool(data: Path, folder: Path) -> Pool:
+    """The pool, made once: candidates from BM25 and at random, logits by the stand-in teacher."""
+    kept = folder / "pool.npz"
+    rng = np.random.default_rng(12)
+    queries, documents, chosen, offset = [], [], [], 0
+    for asked, texts, own in sources(data):
+        if not kept.is_file():
+            ranked = bm25(asked, texts, depth=51)
+            for place, best in zip(own, ranked, strict=True):
+                hard = rng.choice([other for other in best if other != place], HARD, replace=False).tolist()
+                taken = {place, *hard}
+                easy = [other for other in rng.choice(len(texts), 20, replace=False).tolist() if other not in taken]
+                chosen.append([offset + other for other in (place, *hard, *easy[:RANDOM])])
+        queries, documents, offset = [*queries, *asked], [*documents, *texts], offset + len(texts)
+    if not kept.is_file():
+        candidates = np.array(chosen, np.int32)
+        teacher = HybridStandIn(Statistics.of(documents))
+        pairs = [
+            (query, documents[place]) for query, row in zip(queries, candidates, strict=True) for place in row.tolist()
+        ]
+        with Bar("teacher: pairs", len(pairs)) as bar:
+            logits = teacher.predict(pairs, progress=bar.advance).reshape(candidates.shape)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = kept.with_suffix(".new.npz")
+        np.savez(temporary, candidates=candidates, logits=logits)
+        temporary.replace(kept)
+    with np.load(kept) as found:
+        order = rng_order(len(queries))
+        return Pool([queries[i] for i in order], documents, found["candidates"][order], found["logits"][order])
+
+
+def rng_order(count: int) -> np.ndarray:
+    """A fixed mix of the sources, so that the held-out queries at its end come from all of them."""
+    return np.random.default_rng(7).permutation(count)
+
+
+# --- Training by the clock --------------------------------------------------------------------------------------------
+
+
+def starting_encoder(name: str, folder: Path) -> str:
+    """The folder of an encoder: the demo's, MiniLM's published weights, or their first three layers."""
+    if name == "demo":
+        return "recipes/encoder"
+    if name == "minilm":
+        return str(minilm_folder())
+    target = folder / name
+    if not (target / "config.json").is_file():
+        from transformers import AutoModel, AutoTokenizer
+
+        AutoModel.from_pretrained(minilm_folder(), num_hidden_layers=3).save_pretrained(target)
+        AutoTokenizer.from_pretrained(minilm_folder()).save_pretrained(target)
+    return str(target)
+
+
+def batches(pool: Pool, variant: Variant, rng: np.random.Generator) -> Any:
+    """Endless epochs of (rows, columns) into the pool, each of shape (8, 8) or, hard or random ones only, as near as can be."""
+    rows = len(pool.queries) - HELD_OUT
+    columns = np.array(variant.documents)
+    while True:
+        if variant.grouped:
+            order = rng.permutation(rows)
+            for first in range(0, rows - BATCH + 1, BATCH):
+                part = order[first : first + BATCH]
+                yield np.repeat(part[:, None], len(columns), 1), np.repeat(columns[None], BATCH, 0)
+        else:
+            order = rng.permutation(rows * len(columns))
+            for first in range(0, len(order) - 63, 64):
+                part = order[first : first + 64].reshape(BATCH, 8)
+                yield part // len(columns), columns[part % len(columns)]
+
+
+def train(pool: Pool, variant: Variant, encoder: str, rate: float, minutes: float, length: int) -> tuple[Any, dict]:
+    """Train for `minutes` CPU minutes of this process; returns the model and what the table says of the run."""
+    torch.manual_seed(12)
+    model = distill.build_model(encoder, length, {})
+    model.train()
+    half = distill.half_precision_is_fast()
+    logits = torch.from_numpy(pool.logits)
+    if variant.standardised:
+        logits = (logits - logits.mean()) / logits.std()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0, fused=True)
+    losses, pairs, budget = [], 0, 60 * minutes
+    begin = time.process_time()
+    supply = batches(pool, variant, np.random.default_rng(12))
+    with Bar("train: CPU seconds", int(budget)) as bar:
+        told = 0
+        while (spent := time.process_time() - begin) < budget:
+            rows, columns = next(supply)
+            texts = [
+                (pool.queries[row], pool.documents[pool.candidates[row, column]])
+                for row, column in zip(rows.ravel().tolist(), columns.ravel().tolist(), strict=True)
+            ]
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                scores = model(model.preprocess(texts))["scores"]
+            loss = variant.loss(scores.float().view(rows.shape), logits[rows, columns])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            progress = spent / budget
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min(progress / variant.warmup, 1.0, (1 - progress) / (1 - variant.warmup))
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+            pairs += rows.size
+            bar.advance(int(spent) - told)
+            told = int(spent)
+    last = losses[-max(1, len(losses) // 20) :]
+    return model, {"pairs": pairs, "loss": float(np.mean(last)), "cpu_minutes": minutes}
+
+
+# --- Judgement --------------------------------------------------------------------------------------------------------
+
+
+def agreement(model: CrossEncoder, pool: Pool) -> dict[str, float]:
+    """With the teacher on held-out pairs: rank correlation over all of them and within queries, and squared error."""
+    logits = pool.logits[-HELD_OUT:]
+    rows = zip(pool.queries[-HELD_OUT:], pool.candidates[-HELD_OUT:], strict=True)
+    pairs = [(query, pool.documents[place]) for query, row in rows for place in row.tolist()]
+    scores = np.asarray(unpadded.predict(model, pairs, token_budget=2048)).reshape(logits.shape)
+    within = [spearmanr(left, right).statistic for left, right in zip(scores, logits, strict=True)]
+    return {
+        "spearman": float(spearmanr(scores.ravel(), logits.ravel()).statistic),
+        "spearman_within": float(np.nanmean(within)),
+        "mse": float(((scores - logits) ** 2).mean()),
+    }
+
+
+def judge(model: CrossEncoder, data: Path, folder: Path, top_k: int) -> dict[str, dict[str, float]]:
+    """NDCG@10 behind each first stage of each collection, through the same code as a release's evaluation."""
+    model.save_pretrained(str(folder / "model"))
+    dtype = "bfloat16" if distill.half_precision_is_fast() else "float32"
+    reranker = rerankers.load(str(folder / "model"), name=folder.name, dtype=dtype)
+    stages = [firststage.first_stage(name) for name in ("bm25", "sentence-transformers/all-MiniLM-L6-v2")]
+    found = {}
+    for collection in ("scifact", "cranfield"):
+        task = tasks.from_folder(data / "collections" / collection)
+        for row in twostage.evaluate_task(
+            reranker, task, stages, top_k=top_k, runs=folder.parent / "runs", kept=folder / "kept"
+        ):
+            measured = row.table["ndcg@10"]
+            where = f"{collection}, {row.table['first_stage'].split('/')[-1]}"
+            found[where] = {key: measured[key] for key in ("first_stage", "reranked", "gain", "ci_low", "ci_high")}
+    return found
+
+
+def run(name: str, options: argparse.Namespace, pool: Pool, folder: Path) -> dict[str, Any]:
+    """One row of the table: trained and judged now, or kept from before."""
+    place = folder / f"{options.encoder}-{name}-{options.minutes:g}min"
+    kept = place / "result.json"
+    if kept.is_file():
+        return json.loads(kept.read_text(encoding="utf-8"))
+    encoder, rate = starting_encoder(options.encoder, folder), options.rate or ENCODERS[options.encoder]
+    model, about = train(pool, VARIANTS[name], encoder, rate, options.minutes, options.max_length)
+    model.eval()
+    parameters = sum(weight.numel() for weight in model.parameters())
+    result = {"encoder": options.encoder, "variant": name, "parameters": parameters, "learning_rate": rate, **about}
+    result |= {"agreement": agreement(model, pool), "ndcg": judge(model, options.data, place, options.top_k)}
+    write_json(kept, result)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("QUALITY_DATA", "../shared/data")))
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--encoder", choices=list(ENCODERS), default="demo")
+    parser.add_argument("--rate", type=float, help="peak learning rate; by the encoder if left out")
+    parser.add_argument("--minutes", type=float, default=10, help="CPU minutes of training per variant")
+    parser.add_argument("--max-length", type=int, default=256)
+    parser.add_argument("--top-k", type=int, default=100)
+    parser.add_argument("--output", type=Path, default=Path("build/quality"))
+    options = parser.parse_args()
+    if not (options.data / "collections" / "scifact").is_dir():
+        sys.exit(f"skipped: no text and collections in {options.data}; to mend it: --data FOLDER (see --help)")
+    torch.set_num_threads(1)  # CPU seconds of one thread are the budget
+    pool = make_pool(options.data, options.output)
+    results = [run(name, options, pool, options.output) for name in options.variants]
+
+    places = list(results[0]["ndcg"])
+    table = Table(title=f"{options.encoder}: {options.minutes:g} CPU minutes each, NDCG@10 of the top {options.top_k}")
+    for column in ("variant", "pairs", "Spearman", "within query", "MSE", *places):
+        table.add_column(column, justify="left" if column == "variant" else "right")
+    first = [f"{results[0]['ndcg'][place]['first_stage']:.3f}" for place in places]
+    table.add_row("first stage alone", "", "", "", "", *first)
+    for row in results:
+        agrees = [f"{row['agreement'][key]:.3f}" for key in ("spearman", "spearman_within", "mse")]
+        ndcg = [f"{row['ndcg'][place]['reranked']:.3f}" for place in places]
+        table.add_row(row["variant"], f"{row['pairs']:,}", *agrees, *ndcg)
+    Console(width=160).print(table)
+    print(json.dumps({"minutes": options.minutes, "results": results}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
