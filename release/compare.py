@@ -60,7 +60,7 @@ class Comparison:
         alone_mean: The mean of these over all tasks.
         evaluate, speed: The records that the others were found comparable with.
         left_out: One line for each record that may not be shown beside them.
-        unmeasured: Sizes and models of which no record lies here.
+        unmeasured: Sizes and models of which no record can be shown.
     """
 
     models: list[Model]
@@ -105,7 +105,7 @@ def gather(family: Family) -> Comparison:
         raise ReleaseError(f"nothing to compare{why}", where=str(family.build), mend="make evaluate, make speed")
     found = [model for model in compared if model]
     found.sort(key=lambda model: (-(model.quality or 0), model.name))
-    names = [*map(family.model_name, family.sizes), *family.evaluation.compared]
+    names = [*map(family.model_name, family.sizes), family.teacher.model, *family.evaluation.compared]
     models = [*(model for model in ours if model), *([teacher] if teacher else []), *found]
     evaluate = shelf.first.get("evaluate")
     stages = evaluate.measured["mean"]["first_stages"] if evaluate else {}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -18,6 +21,7 @@ from release.compare import COMPARED, OURS, TEACHER, Comparison, Model
 MARKS = {OURS: "o", TEACHER: "D", COMPARED: "s"}
 SIZES = {OURS: 42, TEACHER: 40, COMPARED: 24}
 PANELS = 3  # first stages beside each other
+Point = tuple[float, float, Model]
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class Look:
 
 
 LOOKS = {
-    "light": Look("#1f2328", "#d8dee4", {OURS: "#0a58ca", TEACHER: "#b54708", COMPARED: "#6e7781"}),
-    "dark": Look("#e6edf3", "#3d444d", {OURS: "#58a6ff", TEACHER: "#f0883e", COMPARED: "#9198a1"}),
+    "light": Look("#1f2328", "#e1e6eb", {OURS: "#0a58ca", TEACHER: "#b54708", COMPARED: "#6e7781"}),
+    "dark": Look("#e6edf3", "#30363d", {OURS: "#58a6ff", TEACHER: "#f0883e", COMPARED: "#9198a1"}),
 }
 
 
@@ -82,10 +86,8 @@ def _settings(look: Look) -> Any:  # the keys are matplotlib's: its own type lis
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path.with_suffix(".svg"), transparent=True, bbox_inches="tight", metadata={"Date": None})
-    figure.savefig(
-        path.with_suffix(".png"), transparent=True, bbox_inches="tight", dpi=160, metadata={"Software": None}
-    )
+    figure.savefig(path.with_suffix(".svg"), transparent=True, metadata={"Date": None})
+    figure.savefig(path.with_suffix(".png"), transparent=True, dpi=160, metadata={"Software": None})
 
 
 def _first_stages(found: Comparison, title: str, look: Look) -> Figure:
@@ -93,7 +95,9 @@ def _first_stages(found: Comparison, title: str, look: Look) -> Figure:
     models = [model for model in reversed(found.models) if model.stages]
     across = min(PANELS, len(found.alone))
     down = -(-len(found.alone) // across)
-    figure = Figure(figsize=(2.2 + 2.7 * across, down * (0.9 + 0.22 * len(models))), layout="constrained")
+    # Some room, so that a panel's title is not taken for the name of the axis above it.
+    layout = ConstrainedLayoutEngine(hspace=0.04)
+    figure = Figure(figsize=(2.2 + 2.7 * across, down * (0.9 + 0.22 * len(models))), layout=layout)
     panels = figure.subplots(down, across, sharey=True, squeeze=False).flatten()
     for panel, (stage, alone) in zip(panels, found.alone.items(), strict=False):
         for place, model in enumerate(models):
@@ -120,21 +124,23 @@ def _interval(panel: Axes, place: int, model: Model, stage: str, look: Look) -> 
 
 
 def _speed(found: Comparison, models: list[Model], title: str, look: Look) -> Figure:
-    figure, panel = _points(found, models, lambda model: model.pairs_per_second, look)
-    best = front([(model.pairs_per_second or 0.0, model.quality or 0.0) for model in models])
+    points = [(model.pairs_per_second or 0.0, model.quality or 0.0, model) for model in models]
+    figure, panel = _points(found, points, "pairs per second", look)
+    best = front([(x, y) for x, y, _ in points])
     panel.plot(*zip(*best, strict=True), color=look.text, linewidth=1, alpha=0.5, zorder=1, label="Pareto front")
-    panel.set_xlabel("pairs per second")
     _legend(figure, panel, models, title, look, "first stages alone")
+    _labels(figure, panel, points, best, look)
     return figure
 
 
 def _parameters(found: Comparison, models: list[Model], title: str, look: Look) -> Figure:
-    figure, panel = _points(found, models, lambda model: model.parameters, look)
-    ours = [(model.parameters, model.quality) for model in models if model.role == OURS]
+    points = [(float(model.parameters or 0), model.quality or 0.0, model) for model in models]
+    figure, panel = _points(found, points, "parameters", look)
+    ours = sorted((x, y) for x, y, model in points if model.role == OURS)
     if len(ours) > 1:
-        panel.plot(*zip(*sorted(ours), strict=True), color=look.colours[OURS], linewidth=1, alpha=0.5, zorder=1)
-    panel.set_xlabel("parameters")
+        panel.plot(*zip(*ours, strict=True), color=look.colours[OURS], linewidth=1, alpha=0.5, zorder=1)
     _legend(figure, panel, models, title, look, "first stages alone")
+    _labels(figure, panel, points, ours, look)
     return figure
 
 
@@ -147,22 +153,19 @@ def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept[::-1]
 
 
-def _points(
-    found: Comparison, models: list[Model], along: Callable[[Model], float | None], look: Look
-) -> tuple[Figure, Axes]:
-    """Quality against something on a logarithmic scale, each point with its label."""
+def _points(found: Comparison, points: list[Point], along: str, look: Look) -> tuple[Figure, Axes]:
+    """Quality against something on a logarithmic scale."""
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     panel = figure.add_subplot()
     panel.set_xscale("log")
-    points = [(along(model) or 0.0, model.quality or 0.0, model) for model in models]
     for x, y, model in points:
         panel.scatter(x, y, marker=MARKS[model.role], s=SIZES[model.role], color=look.colours[model.role], zorder=3)
     if found.alone_mean is not None:
         panel.axhline(found.alone_mean, color=look.text, linestyle="--", linewidth=1)
     panel.margins(x=0.16, y=0.12)
+    panel.set_xlabel(along)
     panel.set_ylabel("mean NDCG@10")
     _name_ticks(panel, [x for x, _, _ in points])
-    _labels(figure, panel, points, look)
     return figure, panel
 
 
@@ -182,13 +185,19 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _labels(figure: Figure, panel: Axes, points: list[tuple[float, float, Model]], look: Look) -> None:
-    """A label at each point, ours first, each at the first place around its point that is still free."""
-    figure.draw_without_rendering()
-    spots = panel.transData.transform([(x, y) for x, y, _ in points])
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in spots]
-    order = sorted(points, key=lambda point: [OURS, TEACHER, COMPARED].index(point[2].role))
-    for x, y, model in order:
+def _labels(figure: Figure, panel: Axes, points: list[Point], line: list[tuple[float, float]], look: Look) -> None:
+    """A label at each point, ours first, each at the first place around its point that is free and inside the panel.
+
+    Args:
+        line: Where a line runs from point to point; no label is written across it.
+    """
+    figure.draw_without_rendering()  # now it is known where the panel lies
+    place = panel.transData.transform
+    taken = [_around(spot, 5) for spot in place([(x, y) for x, y, _ in points])]
+    for start, end in pairwise(place(line) if len(line) > 1 else []):
+        steps = max(2, int(np.hypot(*(end - start)) / 3))
+        taken += [_around(spot, 1.5) for spot in np.linspace(start, end, steps)]
+    for x, y, model in sorted(points, key=lambda point: list(MARKS).index(point[2].role)):
         weight = "bold" if model.role == OURS else "normal"
         words: dict[str, Any] = {"fontsize": 8, "color": look.colours[model.role], "fontweight": weight}
         for (right, up), (horizontal, vertical) in _AROUND:
@@ -196,12 +205,15 @@ def _labels(figure: Figure, panel: Axes, points: list[tuple[float, float, Model]
                 model.label, (x, y), (right, up), textcoords="offset points", ha=horizontal, va=vertical, **words
             )
             box = label.get_window_extent()
-            if not any(box.overlaps(other) for other in taken):
+            inside = panel.bbox.x0 <= box.x0 and box.x1 <= panel.bbox.x1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
                 break
-            label.remove()
-        else:
-            continue  # a crowd: the table names it
-        taken.append(box)
+            label.remove()  # in a crowd without a free place the table names the point
+
+
+def _around(spot: np.ndarray, half: float) -> Bbox:
+    return Bbox([spot - half, spot + half])
 
 
 _AROUND = [  # offsets in points, with the corner of the label that lies there
@@ -222,8 +234,8 @@ _AROUND = [  # offsets in points, with the corner of the label that lies there
 
 def _legend(figure: Figure, panel: Axes, models: list[Model], title: str, look: Look, dashed: str) -> None:
     """Only what the plot shows, above it."""
-    words = {OURS: title, TEACHER: "teacher", COMPARED: "other rerankers"}
-    for role in dict.fromkeys(model.role for model in models):
+    words, shown = {OURS: title, TEACHER: "teacher", COMPARED: "other rerankers"}, {model.role for model in models}
+    for role in (role for role in MARKS if role in shown):
         panel.scatter([], [], marker=MARKS[role], s=SIZES[role], color=look.colours[role], label=words[role])
     panel.plot([], [], color=look.text, linestyle="--", linewidth=1, label=dashed)
     handles, names = panel.get_legend_handles_labels()

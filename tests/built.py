@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import inspect
@@ -198,21 +199,23 @@ def write_comparison(found: Family, *, compared: int = 3, device: str = "NVIDIA 
 
     No model lies beside them. All figures are made up and differ from each other, so that each is found where it belongs.
     """
+    made = records.new("run", family=found.about.name, measured={}, device=device)
     sizes = {size: (found.folder(size), size) for size in found.sizes}
     others = {name: (found.compared_folder(name), "") for name in found.evaluation.compared[:compared]}
     for place, (name, (folder, size)) in enumerate((sizes | others).items()):
         sha256 = hashlib.sha256(name.encode()).hexdigest()
-        about = {"family": found.about.name, "size": size, "model_sha256": sha256, "device": device}
+        of = dataclasses.replace(made, size=size, model_sha256=sha256)
         if size:
             counted = {"encoder": 17_000_001 * 2**place, "head": 66_305}
-            records.write(records.new("run", measured={"parameters": counted}, **about), folder / "records")
+            records.write(dataclasses.replace(of, measured={"parameters": counted}), folder / "records")
         measured, subject = compared_evaluation(found, place, size)
-        records.write(records.new("evaluate", measured=measured, subject=subject, **about), folder / "records")
-        speed = records.new("speed", measured=compared_speed(8_001 / (place + 1)), subject=protocol(found), **about)
+        evaluate = dataclasses.replace(of, kind="evaluate", measured=measured, subject=subject)
+        records.write(evaluate, folder / "records")
+        measured = compared_speed(8_001 / (place + 1))
+        speed = dataclasses.replace(of, kind="speed", measured=measured, subject=protocol(found))
         records.write(speed, folder / "records")
-    measured, about = compared_speed(387.4), {"family": found.about.name, "device": device}
-    of = records.new("speed", measured=measured, subject=protocol(found), **about)
-    records.write(of, found.build / "teacher/records")
+    speed = dataclasses.replace(made, kind="speed", measured=compared_speed(387.4), subject=protocol(found))
+    records.write(speed, found.build / "teacher/records")
 
 
 def compared_speed(rate: float) -> dict[str, Any]:
