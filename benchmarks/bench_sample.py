@@ -57,22 +57,7 @@ def main() -> None:
         slow = plain(*lists, PLAN)
         seconds["plain"].append(time.perf_counter() - began)
         began = time.perf_counter()
-        # In chunks, as the mixture reads them (retrieval.QUERIES_AT_ONCE): the tables stay within the processor's caches.
-        parts = range(0, words.queries, 64)
-        fast = np.concatenate(
-            [
-                starts[i]
-                + sampling.thin(
-                    starts[i : i + 65] - starts[i],
-                    scores[starts[i] : starts[min(i + 64, words.queries)]],
-                    positive[starts[i] : starts[min(i + 64, words.queries)]],
-                    keys[i : i + 64],
-                    PLAN,
-                    12,
-                )
-                for i in parts
-            ]
-        )
+        fast = sampling.thin(starts, scores, positive, keys, PLAN, 12)
         seconds["vectorised"].append(time.perf_counter() - began)
     if len(slow) != len(fast) or len(fast) != words.queries * PLAN.keep:
         raise SystemExit(f"error: {len(slow)} and {len(fast)} rows were kept, not {words.queries * PLAN.keep}")

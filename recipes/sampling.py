@@ -9,6 +9,7 @@ Every draw is a hash of (seed, query, place): it depends neither on the other qu
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,13 +18,48 @@ if TYPE_CHECKING:
     from recipes.declare import Sampling
 
 PLACES = 20  # bits for the place of a candidate in its list: lists of up to a million
-NOBODY = np.uint64(2**64 - 1)
+PLACE = 2**PLACES - 1
+AHEAD = 2 ** (32 + PLACES)  # more than any two packed scores lie apart
+NOBODY = 2**63 - 1
+AT_ONCE = 64  # queries: the tables of 2048 candidates each stay within the processor's caches
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Ranked candidates of some queries.
+
+    Score and place are packed into one integer, so that one sort of plain integers orders everything: ties by place.
+
+    Attributes:
+        packed: int64 of shape (queries, longest list), best first; NOBODY behind a shorter list.
+        lengths: int64 of shape (queries,).
+    """
+
+    packed: np.ndarray
+    lengths: np.ndarray
+
+    @property
+    def places(self) -> np.ndarray:
+        """The candidates' places in the lists that were ranked: int64 of the shape of `packed`."""
+        return self.packed & PLACE
+
+    @property
+    def filled(self) -> np.ndarray:
+        """Where there is a candidate: bool of the shape of `packed`."""
+        return np.arange(self.packed.shape[1]) < self.lengths[:, None]
+
+    def pick(self, ranks: np.ndarray, wanted: np.ndarray) -> Lists:
+        """The candidates of these ranks, int64 of shape (queries, at least the most wanted), the first `wanted` of each query."""
+        behind = np.arange(ranks.shape[1]) >= wanted[:, None]
+        found = np.take_along_axis(self.packed, np.where(behind, 0, ranks), axis=1)
+        found[behind] = NOBODY
+        return Lists(found, wanted)
 
 
 def thin(
     starts: np.ndarray, scores: np.ndarray, positive: np.ndarray, keys: np.ndarray, plan: Sampling, seed: int
 ) -> np.ndarray:
-    """Both cuts: the rows to keep, int64, query after query, by falling score.
+    """Both cuts: the rows to keep, int64, query after query, by falling score; equal scores in the order of the rows.
 
     Args:
         starts: Where each query's rows begin, and the end: int64 of shape (queries + 1,).
@@ -36,91 +72,77 @@ def thin(
     Raises:
         ValueError: A score is NaN; the message names the row.
     """
-    rows, counts = first_cut(starts, scores, positive, keys, plan, seed)
-    inner = np.concatenate([[0], np.cumsum(counts)])
-    kept, _ = second_cut(inner, scores[rows], keys, plan, seed)
-    return rows[kept]
+    if np.isnan(scores).any():
+        raise ValueError(f"the score of row {int(np.isnan(scores).argmax())} is NaN")
+    kept = [np.zeros(0, np.int64)]
+    for begin in range(0, len(keys), AT_ONCE):
+        some, edges = keys[begin : begin + AT_ONCE], starts[begin : begin + AT_ONCE + 1]
+        rows = slice(edges[0], edges[-1])
+        lists = first_cut(edges - edges[0], scores[rows], positive[rows], some, plan, seed)
+        lists = second_cut(lists, some, plan, seed)
+        kept.append((lists.places + edges[:-1, None])[lists.filled])
+    return np.concatenate(kept)
 
 
 def first_cut(
     starts: np.ndarray, scores: np.ndarray, positive: np.ndarray, keys: np.ndarray, plan: Sampling, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """All positives, the hardest negatives, the rest stratified: rows to keep and how many of each query.
+) -> Lists:
+    """All positives, the hardest negatives, the rest stratified: min(rows, max(candidates, positives)) of each query."""
+    judged = np.flatnonzero(positive)
+    lists = rank(starts, scores, judged)
+    positives = np.diff(np.searchsorted(judged, starts))
+    wanted = np.minimum(lists.lengths, np.maximum(plan.candidates, positives))
+    certain = np.minimum(positives + plan.hardest, wanted)[:, None]
+    ranks = np.arange(wanted.max(initial=0))
+    # The edges of the strata; a certain rank's stratum is itself.
+    strata, left = np.maximum(wanted[:, None] - certain, 1), lists.lengths[:, None] - certain
+    edges = np.arange(len(ranks) + 1) - certain
+    edges = np.where(edges > 0, edges * left // strata, edges) + certain
+    drawn = edges[:, :-1] + _draw(seed, keys, ranks, np.diff(edges, axis=1))
+    kept = lists.pick(drawn, wanted)
+    kept.packed[ranks < positives[:, None]] += AHEAD
+    kept.packed.sort(axis=1)
+    return kept
 
-    A query keeps min(rows, max(candidates, positives)) rows; equal scores count in the order of the rows.
-    """
-    lengths = np.diff(starts)
-    table = _ranked(starts, scores, ~positive)
-    positives = np.add.reduceat(np.append(positive, False), starts[:-1]).astype(np.int64) * (lengths > 0)
-    wanted = np.minimum(lengths, np.maximum(plan.candidates, positives))
-    certain = np.minimum(positives + plan.hardest, wanted)
-    places = np.arange(max(wanted.max(initial=0), 1))
-    strata = np.maximum(wanted - certain, 1)[:, None]
-    left = (lengths - certain)[:, None]
-    edges = np.maximum(np.arange(len(places) + 1) - certain[:, None], 0) * left // strata
-    low, high = edges[:, :-1], edges[:, 1:]
-    drawn = certain[:, None] + low + _draw(seed, keys, places, np.maximum(high - low, 1))
-    return _take(table, np.where(places < certain[:, None], places, drawn), wanted, starts)
 
-
-def second_cut(
-    starts: np.ndarray, scores: np.ndarray, keys: np.ndarray, plan: Sampling, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The `head` best and `keep - head` from the band: rows to keep and how many of each query, min(rows, keep).
+def second_cut(lists: Lists, keys: np.ndarray, plan: Sampling, seed: int) -> Lists:
+    """The `head` best and `keep - head` from the band: min(candidates, keep) of each query.
 
     A band that reaches past a short list slides up until it holds enough.
     """
-    lengths = np.diff(starts)
-    table = _ranked(starts, scores, np.zeros(len(scores), bool))
-    wanted = np.minimum(lengths, plan.keep)
+    wanted = np.minimum(lists.lengths, plan.keep)
     head = np.minimum(plan.head, wanted)
-    end = np.minimum(lengths, plan.band[1])
-    end = np.maximum(end, wanted)
+    end = np.maximum(np.minimum(lists.lengths, plan.band[1]), wanted)
     begin = np.maximum(np.minimum(plan.band[0], end - (wanted - head)), head)
-    slots = np.arange(max((end - begin).max(initial=0), 1))
-    luck = _hash(seed + 1, keys, slots) & ~np.uint64(2**PLACES - 1) | slots.astype(np.uint64)
-    luck = np.sort(np.where(slots < (end - begin)[:, None], luck, NOBODY), axis=1)
-    banded = begin[:, None] + (luck & np.uint64(2**PLACES - 1)).astype(np.int64)
-    places = np.arange(max(wanted.max(initial=0), 1))
-    inside = np.clip(places - head[:, None], 0, banded.shape[1] - 1)
-    chosen = np.where(places < head[:, None], places, np.take_along_axis(banded, inside, axis=1))
-    return _take(table, chosen, wanted, starts)
+    slots = np.arange((end - begin).max(initial=1))
+    luck = _hash(seed + 1, keys, slots) & ~np.uint64(PLACE) | slots.astype(np.uint64)
+    luck[slots >= (end - begin)[:, None]] = np.uint64(2**64 - 1)
+    luck.sort(axis=1)
+    banded = begin[:, None] + (luck & np.uint64(PLACE)).astype(np.int64)
+    ranks = np.arange(wanted.max(initial=0))
+    inside = np.clip(ranks - head[:, None], 0, banded.shape[1] - 1)
+    kept = lists.pick(np.where(ranks < head[:, None], ranks, np.take_along_axis(banded, inside, axis=1)), wanted)
+    kept.packed.sort(axis=1)
+    return kept
 
 
-def _ranked(starts: np.ndarray, scores: np.ndarray, later: np.ndarray) -> np.ndarray:
-    """Each query's rows, best first, rows marked `later` behind the others.
-
-    Mark, score and place are packed into one integer, so that one sort of plain integers orders everything: ties by place.
-
-    Returns:
-        uint64 of shape (queries, longest list), the place in the lowest bits; what lies behind a shorter list is meaningless
-    """
-    if np.isnan(scores).any():
-        raise ValueError(f"the score of row {int(np.isnan(scores).argmax())} is NaN")
+def rank(starts: np.ndarray, scores: np.ndarray, first: np.ndarray) -> Lists:
+    """Each query's rows, best first, the rows named by `first` before the others. No score may be NaN."""
     lengths = np.diff(starts)
-    width = max(lengths.max(initial=0), 1)
-    bits = (scores.astype(np.float32) + np.float32(0)).view(np.int32)  # + 0 makes -0.0 equal to 0.0
-    # Floats' falling order as unsigned integers: of what is negative the sign bit stays, of the rest all others turn.
-    packed = (bits ^ (~(bits >> 31) & np.int32(0x7FFFFFFF))).view(np.uint32).astype(np.uint64)
-    packed |= later.astype(np.uint64) << np.uint64(32)
-    packed <<= np.uint64(PLACES)
+    width = lengths.max(initial=0)
+    bits = (np.float32(0) - scores.astype(np.float32, copy=False)).view(np.int32)  # 0 - x makes -0.0 equal to 0.0
+    bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)  # now the integers have the order of the numbers
+    packed = bits.astype(np.int64)
+    packed <<= PLACES
+    packed[first] -= AHEAD
     if (lengths == width).all():
-        table = packed.reshape(-1, width)
+        table = packed.reshape(len(lengths), width)
     else:
         table = np.full((len(lengths), width), NOBODY)
         table[np.arange(width) < lengths[:, None]] = packed
-    table |= np.arange(width, dtype=np.uint64)  # NOBODY stays what it is
+    table |= np.arange(width)  # NOBODY stays what it is
     table.sort(axis=1)
-    return table
-
-
-def _take(
-    table: np.ndarray, places: np.ndarray, wanted: np.ndarray, starts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows behind ranked `places`, the first `wanted` of each query."""
-    inside = np.arange(places.shape[1]) < wanted[:, None]
-    found = np.take_along_axis(table, np.where(inside, places, 0), axis=1) & np.uint64(2**PLACES - 1)
-    return (found.astype(np.int64) + starts[:-1, None])[inside], wanted
+    return Lists(table, lengths)
 
 
 def _draw(seed: int, keys: np.ndarray, places: np.ndarray, below: np.ndarray) -> np.ndarray:

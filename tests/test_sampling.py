@@ -27,19 +27,18 @@ def readable_first(scores: list[float], positive: list[bool], key: int, plan: Sa
     for number in range(strata):
         low, high = number * len(rest) // strata, (number + 1) * len(rest) // strata
         drawn.append(rest[low + luck(seed, key, certain + number, high - low)])
-    return order[:certain] + drawn
+    return sorted(order[:certain] + drawn, key=lambda row: (-scores[row], row))
 
 
-def readable_second(scores: list[float], key: int, plan: Sampling, seed: int) -> list[int]:
+def readable_second(order: list[int], key: int, plan: Sampling, seed: int) -> list[int]:
     """The head of the list, and a draw without replacement from the band."""
-    order = sorted(range(len(scores)), key=lambda row: (-scores[row], row))
-    wanted = min(len(scores), plan.keep)
+    wanted = min(len(order), plan.keep)
     head = min(plan.head, wanted)
-    end = max(min(len(scores), plan.band[1]), wanted)
+    end = max(min(len(order), plan.band[1]), wanted)
     begin = max(min(plan.band[0], end - (wanted - head)), head)
     slots = range(end - begin)
     lucky = sorted(slots, key=lambda slot: (bits(seed + 1, key, slot) >> sampling.PLACES, slot))
-    return order[:head] + [order[begin + slot] for slot in lucky[: wanted - head]]
+    return order[:head] + [order[begin + slot] for slot in sorted(lucky[: wanted - head])]
 
 
 def bits(seed: int, key: int, place: int) -> int:
@@ -75,19 +74,13 @@ def test_the_fast_version_is_the_readable_one(
     lists: list[tuple[list[float], list[bool]]], plan: Sampling, seed: int
 ) -> None:
     starts, scores, positive, keys = flat(lists)
-    first, counts = sampling.first_cut(starts, scores, positive, keys, plan, seed)
-    at = 0
+    first = sampling.first_cut(starts, scores, positive, keys, plan, seed)
+    second = sampling.second_cut(first, keys, plan, seed)
     for number, (values, marks) in enumerate(lists):
         wanted = readable_first(values, marks, int(keys[number]), plan, seed)
-        assert (first[at : at + counts[number]] - starts[number]).tolist() == wanted
-        at += counts[number]
-    second, counts = sampling.second_cut(starts, scores, keys, plan, seed)
-    at = 0
-    for number, (values, _) in enumerate(lists):
-        assert (second[at : at + counts[number]] - starts[number]).tolist() == readable_second(
-            values, int(keys[number]), plan, seed
-        )
-        at += counts[number]
+        assert first.places[number][: first.lengths[number]].tolist() == wanted
+        wanted = readable_second(wanted, int(keys[number]), plan, seed)
+        assert second.places[number][: second.lengths[number]].tolist() == wanted
 
 
 @settings(deadline=None, max_examples=150)
@@ -96,11 +89,11 @@ def test_sizes_are_exact_no_positive_is_lost_and_nothing_comes_twice(
     lists: list[tuple[list[float], list[bool]]], seed: int
 ) -> None:
     starts, scores, positive, keys = flat(lists)
-    rows, counts = sampling.first_cut(starts, scores, positive, keys, SMALL, seed)
-    assert len(set(rows.tolist())) == len(rows)
-    assert set(np.flatnonzero(positive).tolist()) <= set(rows.tolist())
-    for (values, marks), count in zip(lists, counts, strict=True):
-        assert count == min(len(values), max(SMALL.candidates, sum(marks)))
+    first = sampling.first_cut(starts, scores, positive, keys, SMALL, seed)
+    for (values, marks), places, filled in zip(lists, first.places, first.filled, strict=True):
+        rows = places[filled].tolist()
+        assert len(set(rows)) == len(rows) == min(len(values), max(SMALL.candidates, sum(marks)))
+        assert {row for row, mark in enumerate(marks) if mark} <= set(rows)
     kept = sampling.thin(starts, scores, positive, keys, SMALL, seed)
     assert len(set(kept.tolist())) == len(kept) == sum(min(len(values), SMALL.keep) for values, _ in lists)
 
@@ -111,16 +104,16 @@ def test_the_hardest_negatives_and_the_head_always_stay() -> None:
     positive = np.zeros(2048, bool)
     positive[rng.choice(2048, 5, replace=False)] = True
     starts, keys = np.array([0, 2048]), np.array([7], np.uint64)
-    rows, counts = sampling.first_cut(starts, scores, positive, keys, PLAN, 12)
-    assert counts.tolist() == [256]
+    (rows,) = sampling.first_cut(starts, scores, positive, keys, PLAN, 12).places
+    assert len(rows) == 256
     negatives = [row for row in np.argsort(-scores) if not positive[row]]
     assert set(negatives[:16]) <= set(rows.tolist())
-    spread = np.sort(scores[rows[21:]])
-    assert spread[0] < np.quantile(scores, 0.02)  # the strata reach down to the easiest ones
+    assert (np.diff(scores[rows]) <= 0).all()
+    assert scores[rows[-1]] < np.quantile(scores, 0.02)  # the strata reach down to the easiest ones
     kept = sampling.thin(starts, scores, positive, keys, PLAN, 12)
-    best = rows[np.argsort(-scores[rows])]
-    assert kept[:32].tolist() == best[:32].tolist()
-    assert set(kept[32:].tolist()) <= set(best[32:].tolist())
+    assert kept[:32].tolist() == rows[:32].tolist()
+    assert set(kept[32:].tolist()) <= set(rows[32:].tolist())
+    assert (np.diff(scores[kept]) <= 0).all()
 
 
 def test_a_querys_draw_depends_on_no_other_query() -> None:
@@ -152,5 +145,6 @@ def test_nan_is_refused() -> None:
 
 def test_infinite_scores_and_signed_zeros_are_ordered_as_numbers() -> None:
     scores = np.array([0.0, np.inf, -np.inf, -0.0, 1e-30], np.float32)
-    found = sampling._ranked(np.array([0, 5]), scores, np.zeros(5, bool))
-    assert (found[0] & np.uint64(2**sampling.PLACES - 1)).tolist() == [1, 4, 0, 3, 2]
+    starts = np.array([0, 5])
+    assert sampling.rank(starts, scores, np.zeros(0, int)).places.tolist() == [[1, 4, 0, 3, 2]]
+    assert sampling.rank(starts, scores, np.array([2, 3])).places.tolist() == [[3, 2, 1, 4, 0]]
