@@ -16,7 +16,7 @@ WHAT   := --family $(FAMILY) --size $(SIZE)
 DECLARATION := $(shell sed -n 's/^declaration *= *"\([^"]*\)".*/\1/p' $(FAMILY) 2>/dev/null)
 
 # Verbs that are about one model need a family file and a size that exist; say so before anything is set up.
-MODEL_VERBS := release data mix score train distill evaluate speed export card stage plan publish verify preflight plan-data plan-train
+MODEL_VERBS := release data mix score train distill choose evaluate speed export card stage plan publish verify preflight plan-data plan-train
 ifneq ($(filter $(MODEL_VERBS),$(MAKECMDGOALS)),)
   ifeq ($(wildcard $(FAMILY)),)
     $(error no family file '$(FAMILY)'; to mend it: FAMILY is one of $(wildcard recipes/*.toml))
@@ -28,8 +28,8 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo release preflight data mix score train distill evaluate speed export card stage plan publish verify hub \
-        compare plan-data plan-train test check style bench bench-train bench-predict bench-hub bench-sample bench-engines clean
+.PHONY: help setup demo release preflight data mix score train distill choose evaluate speed export card stage plan publish verify hub \
+        compare plan-data plan-train test check style bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -57,6 +57,7 @@ preflight: setup ## what a release of SIZE still misses on this machine
 mix: $(DATA)/pairs/manifest.json ## sources -> pairs
 score data: $(DATA)/mixture/manifest.json ## pairs -> teacher logits: the training mixture
 train distill: $(RUN)/records/run.json ## the recipe: encoder + mixture -> model
+choose: $(RUN)/records/choice.json ## best or last checkpoint, by the family's own benchmark -> record
 evaluate: $(RUN)/records/evaluate.json ## two-stage NDCG@10 -> record
 speed: $(RUN)/records/speed.json ## pairs/s by the protocol -> record
 export: $(RUN)/records/export.json ## dual root and ONNX, compared with the model -> record
@@ -72,13 +73,16 @@ $(DATA)/mixture/manifest.json: $(DATA)/pairs/manifest.json | $(READY)
 $(RUN)/records/run.json: $(DATA)/mixture/manifest.json | $(READY)
 	@$(PY) recipes/distill.py $(WHAT)
 
-$(RUN)/records/evaluate.json: $(RUN)/records/run.json | $(READY)
+$(RUN)/records/choice.json: $(RUN)/records/run.json | $(READY)
+	@$(PY) -m release choose $(WHAT)
+
+$(RUN)/records/evaluate.json: $(RUN)/records/choice.json | $(READY)
 	@$(PY) -m release evaluate $(WHAT)
 
-$(RUN)/records/speed.json: $(RUN)/records/run.json | $(READY)
+$(RUN)/records/speed.json: $(RUN)/records/choice.json | $(READY)
 	@$(PY) -m release speed $(WHAT)
 
-$(RUN)/records/export.json: $(RUN)/records/run.json | $(READY)
+$(RUN)/records/export.json: $(RUN)/records/choice.json | $(READY)
 	@$(PY) -m release export $(WHAT)
 
 $(RUN)/README.md: $(RUN)/records/evaluate.json $(RUN)/records/speed.json $(RUN)/records/export.json $(wildcard cards/*) | $(READY)
@@ -121,9 +125,9 @@ style: setup ## mend what can be mended
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-bench: bench-train bench-predict bench-hub bench-sample bench-engines ## every benchmark, both sides in one run
+bench: bench-train bench-predict bench-hub bench-mix bench-sample bench-engines ## every benchmark, both sides in one run
 
-bench-train bench-predict bench-hub bench-sample bench-engines: setup
+bench-train bench-predict bench-hub bench-mix bench-sample bench-engines: setup
 	@$(PY) -m benchmarks.$(subst -,_,$@)
 
 clean: ## remove everything generated (the virtual environment stays)

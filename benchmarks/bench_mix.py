@@ -6,8 +6,8 @@ a process of its own, whose peak memory (resident, without imports of its parent
 
 The sources have the columns of the published ones (query, document, similarity, drop, duplicate) in parquet files of a million
 rows. How many rows upstream marks is not known: here 3 % are marked, and 10 % repeat an earlier row. Queries have 8 words on
-average and documents 32, log-normally spread, of a vocabulary in which few words are frequent: shorter than much of the real text,
-so that 16 million rows fit on a disk (about 4 GB, twice that with the shards) and take minutes.
+average and documents 60, log-normally spread, of a vocabulary in which few words are frequent: questions with short answers, where
+titles with abstracts are longer. 16 million rows are about 4 GB, and 2.2 GB of shards.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ GOAL_RATIO, GOAL_GROWTH, GOAL_MB = 10, 1.3, 2000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--millions", type=int, nargs="+", default=[1, 4, 16], help="sizes, in millions of rows")
-    parser.add_argument("--rounds", type=int, default=3, help="of both sides at the smallest size (default: 3)")
+    parser.add_argument("--rounds", type=int, default=2, help="of both sides at the smallest size (default: 2)")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)  # what a process of its own is told
     words = parser.parse_args()
     if words.side:
@@ -68,7 +68,7 @@ def write_source(path: Path, number: int, rows: int = FILE_ROWS) -> None:
     sizes = np.random.default_rng(SEED).integers(2, 10, 50_000)
     spelt = np.random.default_rng(SEED).choice(letters, (50_000, 9))
     vocabulary = pa.array(["".join(word[:size]) + " " for word, size in zip(spelt, sizes, strict=True)])
-    columns = {name: texts(draw, vocabulary, rows, mean) for name, mean in (("query", 8), ("document", 32))}
+    columns = {name: texts(draw, vocabulary, rows, mean) for name, mean in (("query", 8), ("document", 60))}
     places = np.arange(rows)
     repeats = (draw.random(rows) < 0.1) & (places > 0)
     original = np.where(repeats, (draw.random(rows) * places).astype(np.int64), places)
