@@ -70,14 +70,14 @@ def speed(record: Record, family: Family, path: Path) -> None:
 def comparable(record: Record, other: Record, path: Path) -> None:
     """Refuse to show two records of one kind side by side where something else than the model differs.
 
-    Evaluations need the same revision of every task and first stage, speeds the same hardware.
+    Evaluations need the same revision of every task, first stage and nano set, speeds the same hardware.
 
     Raises:
         ReleaseError: The line says what differs; `path` is where `record` lies.
     """
     mend = f"make {STAGES[record.kind]} again for the older one"
     if record.kind == "evaluate":
-        for part in ("tasks", "first_stages"):
+        for part in ("tasks", "first_stages", "nano"):
             mine, its = record.subject.get(part, {}), other.subject.get(part, {})
             moved = sorted(name for name in {*mine, *its} if mine.get(name) != its.get(name))
             if moved:

@@ -154,7 +154,11 @@ class _Shelf:
         measured = evaluate.measured if evaluate else {}
         if not measured.get("teacher_mean") and speed is None:
             return None
-        quality = _quality(measured["teacher_mean"], None) if measured.get("teacher_mean") else {}
+        quality = (
+            _quality(measured["teacher_mean"], self._nano(measured.get("teacher_nano")))
+            if measured.get("teacher_mean")
+            else {}
+        )
         rate = speed.measured["best"]["pairs_per_second"] if speed else None
         parameters = measured.get("teacher_parameters")
         return Model(name, name.split("/")[-1], TEACHER, parameters=parameters, pairs_per_second=rate, **quality)

@@ -109,6 +109,10 @@ ANOTHER = {
         change("32m/records/evaluate.json", lambda record: record["subject"]["first_stages"].update(bm25="2")),
         "another revision of bm25 than 17m",
     ),
+    "nano sets that moved": (
+        change("32m/records/evaluate.json", lambda record: record["subject"].update(nano={"nano": "2"})),
+        "another revision of nano than 17m",
+    ),
     "another model": (
         change("32m/records/speed.json", lambda record: record.update(model_sha256="3" * 64)),
         "'speed' was measured on another model (333333333333)",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,12 +19,13 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from release import accept, family, records
+from release import accept, card, family, records, verify
 from release.errors import ReleaseError
 from release.evaluation import calibration, evaluate, firststage, tasks
 from release.evaluation.firststage import FirstStage
 from release.evaluation.rerankers import Reranker
 from release.evaluation.twostage import Row, evaluate_task, summary
+from tests import built
 from tests.tiny import tiny_encoder, tiny_reranker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -291,3 +294,22 @@ def test_calibration_finds_the_map_keeps_the_order_and_says_how_good_it_is() -> 
     assert (np.diff(mapped) >= 0).all() and mapped.min() >= 0 and mapped.max() <= 1
     upside_down = calibration.measure(-scores, labels.astype(np.float32))
     assert upside_down["temperature"] is None and upside_down["brier"] is None  # no falling map is offered
+
+
+def test_the_cards_map_to_0_1_is_the_one_that_was_fitted(
+    tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = built.workspace(tmp_path, reranker, monkeypatch)
+    text = card.model_card(demo, built.SIZE, card.evidence(demo, built.SIZE))
+    (snippet,) = (code for code in verify.SNIPPET.findall(text) if "zero_to_one" in code)
+    names: dict[str, Any] = {}
+    folder = demo.folder(built.SIZE) / "model"
+    exec(snippet.replace(demo.model_id(built.SIZE), str(folder)), names)
+    ranked = ast.literal_eval(
+        re.sub(r"np\.float32\(([^)]*)\)", r"\1", capsys.readouterr().out.strip().splitlines()[-1])
+    )
+    model, fitted = names["model"], built.measurements()["evaluate"]["calibration"]
+    raw = model.rank("how do I read a file line by line", names["documents"])
+    assert [row["corpus_id"] for row in ranked] == [row["corpus_id"] for row in raw]
+    expected = [(row["score"] - fitted["offset"]) / fitted["temperature"] for row in raw]
+    assert [row["score"] for row in ranked] == pytest.approx(calibration.sigmoid(np.array(expected)), abs=1e-5)

@@ -107,13 +107,15 @@ def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, k
         measured |= {
             "teacher": [row.table for row in taught],
             "teacher_mean": summary(taught),
+            "teacher_nano": nano(teacher, family, family.build / "teacher"),
             "teacher_name": family.teacher.model,
             "teacher_kind": family.teacher.kind,
             "teacher_parameters": teacher.parameters,
             "calibration": calibrate(reranker, family),
         }
-    measured["nano"] = nano(reranker, family)
+    measured["nano"] = nano(reranker, family, kept)
     subject = subject_of(reranker, stages, rows, family.evaluation.top_k)
+    subject["nano"] = {family.evaluation.nano: measured["nano"]["revision"]}
     return records.new(
         "evaluate",
         family=family.about.name,

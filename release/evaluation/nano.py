@@ -2,25 +2,64 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from release.errors import ReleaseError
-from release.evaluation.rerankers import Reranker, predict_sorted
+from release.evaluation.rerankers import Reranker, fingerprint, predict_sorted
 from release.family import Family
+from release.files import write_json
 
 RERANKED = 100  # candidates per query at most, from the set's own BM25 ranking
 
 
-def nano(reranker: Reranker, family: Family) -> dict[str, Any]:
+def nano(reranker: Reranker, family: Family, kept: Path) -> dict[str, Any]:
     """NDCG@10 on each of the family's nano sets and their mean, with the recipe's protocol.
 
     The recipe normalises over the positives among the candidates only, so `base` (over all positives) is no baseline
     for these figures and no gain is given: they compare rerankers on the same candidates, nothing else.
 
+    Args:
+        kept: Where this reranker's figures are kept; they are made again when anything that they depend on differs.
+
     Raises:
         ReleaseError: The sets are not here and cannot be fetched.
     """
     evaluator = _evaluator(family)
+    key = {
+        **reranker.facts,
+        "sets": list(family.evaluation.nano_sets),
+        "revision": _revision(evaluator),
+        "reranked": RERANKED,
+        "sentence-transformers": metadata.version("sentence-transformers"),
+    }
+    path = kept / f"nano-{fingerprint(json.dumps(key, sort_keys=True))}.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if value["key"] == key:
+            return value["found"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    found = _measure(evaluator, reranker, family) | {"revision": key["revision"]}
+    write_json(path, {"key": key, "found": found})
+    return found
+
+
+def _revision(evaluator: Any) -> str:
+    """A hash of all that is evaluated: queries, candidates in their order, and which of them are right."""
+    digest = hashlib.sha256()
+    for one in evaluator.evaluators:
+        for sample in one.samples:
+            # The evaluator keeps the right ones as a set.
+            parts = [one.name, sample["query"], sorted(sample["positive"]), sample["documents"]]
+            digest.update(json.dumps(parts).encode())
+    return digest.hexdigest()[:40]
+
+
+def _measure(evaluator: Any, reranker: Reranker, family: Family) -> dict[str, Any]:
     seen = max(len(sample["documents"]) for one in evaluator.evaluators for sample in one.samples)
     found = evaluator(_Predicts(reranker))
     key = f"R{RERANKED}"
