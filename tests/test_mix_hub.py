@@ -64,3 +64,33 @@ def test_only_the_declared_configs_are_read(facts: dict[str, Any], http: Http) -
     read = {path for method, path, status in http.log() if method == "GET" and path.endswith(".parquet")}
     assert any("/agnews/part-0.parquet" in path for path in read)
     assert not any("/quora/" in path for path in read)
+
+
+@pytest.fixture(scope="module")
+def published(facts: dict[str, Any], http: Http, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What tests/hub_data.py saw, and the parquet files that were read meanwhile."""
+    http.clear_log()
+    root = Path(__file__).resolve().parent.parent
+    environment = client_environment(http.endpoint, tmp_path_factory.mktemp("home")) | {"PYTHONPATH": str(root)}
+    found = run_client(root / "tests/hub_data.py", "acme", environment=environment)
+    read = {path for method, path, _ in http.log() if method == "GET" and path.endswith(".parquet")}
+    return found | {"read": {path.partition("/resolve/")[2].partition("/")[2] for path in read}}
+
+
+def test_one_config_comes_back_as_it_was_sent_and_no_other_is_fetched(published: dict[str, Any]) -> None:
+    assert published["streamed"] == published["sent"]
+    train = {f"quora/{name}" for name in published["files"] if name.startswith("train-")}
+    assert train
+    assert published["read"] == train
+
+
+def test_the_card_declares_every_config_with_the_rows_it_has(published: dict[str, Any]) -> None:
+    assert published["configs"] == ["default", "agnews", "quora"]
+    quora = {"train": 722, "validation": 50}
+    assert published["splits"]["quora"] == quora
+    assert published["splits"]["default"] == {"train": 722 + 772, "validation": 50}
+    assert published["features"] == {"query": "string", "document": "string", "label": "float32"}
+
+
+def test_shards_have_a_page_index(published: dict[str, Any]) -> None:
+    assert published["page index"] == [True, True]
