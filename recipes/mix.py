@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         family = load(words.family)
         declaration = declare.load(family.data.declaration)
         if words.plan:
-            print_plan(declaration)
+            print_plan(declaration, family.build / "data/pairs")
         else:
             overlap = "drop" if words.drop_overlap else "ignore" if words.no_overlap else "report"
             run(family, declaration, only=words.config, overlap=overlap)
@@ -322,12 +322,18 @@ def _key(config: Config, declaration: Declaration, found: list[Any]) -> str:
 
 def _finished(folder: Path, key: str) -> dict[str, Any] | None:
     """The manifest of a config that was made with this key and whose shards all stand there with their sizes."""
+    manifest = read_manifest(folder)
+    return manifest if manifest and manifest.get("key") == key else None
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a finished config, or None where there is none, or a shard is not there with its size."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         whole = all((folder / shard["name"]).stat().st_size == shard["bytes"] for shard in manifest["shards"])
     except (OSError, ValueError, KeyError):
         return None
-    return manifest if whole and manifest.get("key") == key else None
+    return manifest if whole else None
 
 
 def print_overlap(manifests: dict[str, dict[str, Any]]) -> None:
@@ -347,21 +353,33 @@ def print_overlap(manifests: dict[str, dict[str, Any]]) -> None:
 # --- The plan ---------------------------------------------------------------------------------------------------------
 
 
-def print_plan(declaration: Declaration) -> None:
-    """Print the declared configs: rows, licence, cap, overlaps, and `unknown until fetched` for the rest."""
-    from release.console import table
+def print_plan(declaration: Declaration, pairs: Path) -> None:
+    """Print each config's rows, bytes, licence and overlaps: what is declared, what the pairs under `pairs` tell, or neither.
 
-    rows = []
-    for config in declaration.configs.values():
-        known = f"{config.cap.rows:,} (cap)" if config.cap else f"{config.rows:,}" if config.rows else UNKNOWN
-        licence = UNKNOWN if config.license == "unknown" else config.license
-        overlaps = UNKNOWN if config.overlaps is None else ", ".join(config.overlaps) or "none declared"
-        rows.append([config.name, config.source.place, known, UNKNOWN, licence, overlaps])
-    table(
-        f"{declaration.title}: {len(rows)} configs",
-        ["config", "source", "rows", "bytes", "licence", "same origin as"],
-        rows,
-    )
+    One line per config, however long, under the source that it comes from, so that it can be searched and cut.
+    """
+    print(f"{declaration.title}: {len(declaration.configs)} configs, declared in {declaration.path}")
+    cells = {name: _plan_cells(config, pairs) for name, config in declaration.configs.items()}
+    heads = ("config", "rows", "bytes", "licence", "same origin as")
+    widths = [max(len(row[place]) for row in [heads, *cells.values()]) for place in range(len(heads))]
+    source = None
+    for name, row in cells.items():
+        place = declaration.configs[name].source
+        if source != (source := place.repository or place.path or place.kind):
+            print(f"\nfrom {source}")
+            print("  " + "  ".join(map(str.ljust, heads, widths)).rstrip())
+        print("  " + "  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def _plan_cells(config: Config, pairs: Path) -> tuple[str, ...]:
+    """What the plan says of one config."""
+    shards = (read_manifest(pairs / config.name) or {}).get("shards")
+    rows = f"{sum(shard['rows'] for shard in shards):,}" if shards else f"{config.rows:,}" if config.rows else UNKNOWN
+    rows = f"{config.cap.rows:,} (cap)" if config.cap and not shards else rows
+    size = f"{sum(shard['bytes'] for shard in shards):,}" if shards else UNKNOWN
+    licence = UNKNOWN if config.license == "unknown" else config.license
+    overlaps = UNKNOWN if config.overlaps is None else ", ".join(config.overlaps) or "none declared"
+    return config.name, rows, size, licence, overlaps
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A dataset from its declaration to the Hub and back, as a script: run by test_mix_hub.py. Prints what was sent and what came back."""
+"""A dataset from its declaration to the Hub and back, as a script: run by test_mix_hub.py. Prints what went and what came back."""
 
 from __future__ import annotations
 

@@ -52,9 +52,8 @@ def test_each_family_names_a_declaration_with_its_validation_config(name: str) -
     assert held_out.split == "validation"
 
 
-def test_the_plan_says_what_is_unknown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "250")
-    mix.print_plan(declare.load(ETTIN))
+def test_the_plan_says_what_is_unknown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    mix.print_plan(declare.load(ETTIN), tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert "39 configs" in lines[0]
     agnews = next(line for line in lines if " agnews " in line)

@@ -111,6 +111,17 @@ def test_the_last_rows_are_held_out(facts: family.Family) -> None:
     assert len(rows_of(facts, "quora")) == 950
 
 
+def test_the_plan_knows_rows_and_bytes_of_what_was_made(
+    facts: family.Family, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declaration = declared(agnews=upstream("a.parquet"), other=upstream("b.parquet"))
+    shards = json.loads(mix.run(facts, declaration, only=["agnews"]).read_text())["configs"]["agnews"]["shards"]
+    mix.print_plan(declaration, facts.build / "data/pairs")
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert lines["agnews"].split()[1:3] == ["772", f"{sum(shard['bytes'] for shard in shards):,}"]
+    assert lines["other"].count(mix.UNKNOWN) == 2
+
+
 def test_a_finished_config_is_not_made_again_until_its_source_changes(facts: family.Family) -> None:
     declaration = declared(agnews=upstream("a.parquet"))
     mix.run(facts, declaration)
