@@ -8,6 +8,7 @@ changes, and a correction is a new version. Every step looks first, so running a
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +31,9 @@ from release.remote import (
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+
+COMMIT_BYTES = 2 * 10**9  # what a push that is cut off may have to send again
 
 
 @dataclass(frozen=True)
@@ -102,9 +106,9 @@ def _push_steps(api: Any, repo: Wanted, found: Actual, family: Family) -> Iterab
     elif upload:
         size = sum((repo.folder / name).stat().st_size for name in upload)
         detail = f"{len(upload)} files of {size:,} bytes" + (f", delete {len(delete)}" if delete else "")
-        yield Step("push", "upload", repo.id, detail, lambda: _upload(api, repo, delete))
+        yield Step("push", "upload", repo.id, detail, lambda: _upload(api, repo, upload, delete))
     elif delete:
-        yield Step("push", "delete", repo.id, f"{len(delete)} files", lambda: _upload(api, repo, delete))
+        yield Step("push", "delete", repo.id, f"{len(delete)} files", lambda: _upload(api, repo, [], delete))
 
 
 def _public_steps(api: Any, repo: Wanted, found: Actual) -> Iterable[Step]:
@@ -117,14 +121,31 @@ def _create(api: HfApi, repo: Wanted) -> None:
     api.create_repo(repo.id, repo_type=repo.type, private=True, exist_ok=True)
 
 
-def _upload(api: HfApi, repo: Wanted, delete: list[str]) -> None:
-    api.upload_folder(
-        repo_id=repo.id,
-        repo_type=repo.type,
-        folder_path=repo.folder,
-        commit_message=f"Release {repo.tag}",
-        delete_patterns=delete or None,
-    )
+def _upload(api: HfApi, repo: Wanted, upload: list[str], delete: list[str]) -> None:
+    """Commit by commit, so that a push that was cut off goes on behind the last whole commit, whatever the transport keeps."""
+    parts = commits_of({name: (repo.folder / name).stat().st_size for name in upload}) or [[]]
+    for part in parts:
+        api.upload_folder(
+            repo_id=repo.id,
+            repo_type=repo.type,
+            folder_path=repo.folder,
+            commit_message=f"Release {repo.tag}",
+            allow_patterns=[glob.escape(name) for name in part],
+            delete_patterns=delete if delete and part is parts[-1] else None,
+        )
+
+
+def commits_of(sizes: dict[str, int]) -> list[list[str]]:
+    """Files (name -> bytes) in runs of at most COMMIT_BYTES, or of one file that is larger; what describes them comes last."""
+    parts: list[list[str]] = []
+    room = 0
+    for name in sorted(sizes, key=lambda name: (not name.endswith((".parquet", ".safetensors")), name)):
+        if not parts or sizes[name] > room:
+            parts.append([])
+            room = COMMIT_BYTES
+        parts[-1].append(name)
+        room -= sizes[name]
+    return parts
 
 
 def _tag(api: HfApi, repo: Wanted, found: Actual) -> None:

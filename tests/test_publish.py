@@ -182,6 +182,41 @@ def test_whatever_request_fails_running_again_continues(
         assert len(api.list_repo_commits(repo.id, repo_type=repo.type)) == 2  # the Hub's own first one, and the upload
 
 
+def test_a_push_that_is_cut_off_goes_on_behind_its_last_commit(
+    family: Family, hub: str, online: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi
+
+    monkeypatch.setattr(publish, "COMMIT_BYTES", 1)  # a commit per file
+    sent: list[str] = []
+    real = HfApi.upload_folder
+
+    def cut_off(self: HfApi, **named: Any) -> Any:
+        if len(sent) == 2:
+            sent.append("cut off")
+            raise ConnectionError("connection reset")
+        sent.extend(named["allow_patterns"])
+        return real(self, **named)
+
+    monkeypatch.setattr(HfApi, "upload_folder", cut_off)
+    with pytest.raises(ReleaseError, match=r"connection reset.*run it again"):
+        publish.publish(family, built.SIZE, hub)
+    api = remote.connect(hub)
+    data, model = remote.wanted(family, built.SIZE)
+    shards = [name for name in data.files if name.endswith(".parquet")]
+    assert set(remote.actual(api, data).files) == set(sent[:2]) == set(shards)
+    publish.publish(family, built.SIZE, hub)
+    assert sorted([*sent[:2], *sent[3:]]) == sorted([*data.files, *model.files])  # nothing was sent twice
+    assert publish.publish(family, built.SIZE, hub) == []
+
+
+def test_a_commit_holds_as_much_as_may_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "COMMIT_BYTES", 10)
+    sizes = {"README.md": 1, "a/0.parquet": 6, "a/1.parquet": 4, "b/0.parquet": 30, "manifest.json": 2}
+    parts = [["a/0.parquet", "a/1.parquet"], ["b/0.parquet"], ["README.md", "manifest.json"]]
+    assert publish.commits_of(sizes) == parts
+
+
 def test_another_size_joins_the_collection_in_its_place(family: Family, hub: str, online: None) -> None:
     api = remote.connect(hub)
     publish.publish(family, built.SIZE, hub)
