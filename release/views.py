@@ -149,6 +149,7 @@ def _config(name: str, entry: dict[str, Any]) -> dict[str, Any]:
         "license": _license(entry),
         "cap": entry["cap"],
         "label": entry["label"],
+        "labels": entry.get("labels", "teacher"),
         "rows_in": entry["rows_in"],
         "left_out": "; ".join(f"{count:,} {LEFT_OUT[reason]}" for reason, count in dropped.items() if count) or "none",
     }

@@ -63,6 +63,7 @@ def main(namespace: str) -> dict[str, Any]:
             for info in front["dataset_info"]
         },
         "features": {name: feature.dtype for name, feature in (both.features or {}).items()},
+        "card": (folder / "README.md").read_text(encoding="utf-8"),
         "page index": [column.has_offset_index, column.has_column_index],
     }
 

@@ -89,6 +89,7 @@ def test_the_card_declares_every_config_with_the_rows_it_has(published: dict[str
     quora = {"train": 722, "validation": 50}
     assert published["splits"]["quora"] == quora
     assert published["splits"]["default"] == {"train": 722 + 772, "validation": 50}
+    assert "The labels of agnews came with the source" in published["card"]
     assert published["features"] == {"query": "string", "document": "string", "label": "float32"}
 
 
