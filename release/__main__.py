@@ -6,7 +6,6 @@ import importlib
 import sys
 from collections.abc import Callable
 
-import click
 import typer
 
 from release.errors import ReleaseError, disk_is_full
@@ -44,8 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
         for verb, (where, about) in VERBS.items():
             app.command(verb, help=about)(_load(where) if arguments[:1] == [verb] else _about)
         return app(arguments, prog_name="python -m release", standalone_mode=False) or 0
-    except click.ClickException as error:
-        error.show()
+    except typer.TyperException as error:  # wrong usage
+        if arguments:  # without any, the help was shown
+            words = ["python -m release", *(verb for verb in arguments[:1] if verb in VERBS), "--help"]
+            print(f"error: {error.format_message()}; to mend it: {' '.join(words)}", file=sys.stderr)
         return error.exit_code
     except ReleaseError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         where = getattr(error, "filename", None) or "build"
         print(f"error: the disk is full; in {where}; to mend it: free some space", file=sys.stderr)
         return 1
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         print("stopped; nothing half written was kept: run the same command again to continue", file=sys.stderr)
         return 130
 

@@ -20,6 +20,7 @@ import pytest
 import pytrec_eval
 
 from release import accept, card, family, records, verify
+from release.__main__ import main
 from release.errors import ReleaseError
 from release.evaluation import calibration, evaluate, firststage, tasks
 from release.evaluation.firststage import FirstStage
@@ -248,7 +249,9 @@ def test_any_cross_encoder_on_any_folder(collection: Path, tmp_path: Path, capsy
     assert record["subject"]["dtype"] in ("float32", "bfloat16") and record["subject"]["top_k"] == TOP
 
 
-def test_what_is_no_collection_or_no_model_is_said_in_one_line(collection: Path, tmp_path: Path) -> None:
+def test_what_is_no_collection_or_no_model_is_said_in_one_line(collection: Path, tmp_path: Path, encoder: Path) -> None:
+    with pytest.raises(ReleaseError, match="ModernBertModel has no head that scores"):
+        evaluate.command(model=str(encoder), collection=collection)
     with pytest.raises(ReleaseError, match="no collection"):
         evaluate.command(model="m", collection=tmp_path / "absent")
     (collection / "qrels.tsv").unlink()
@@ -256,6 +259,16 @@ def test_what_is_no_collection_or_no_model_is_said_in_one_line(collection: Path,
         evaluate.command(model="m", collection=collection)
     with pytest.raises(ReleaseError, match="nothing to evaluate"):
         evaluate.command()
+
+
+def test_wrong_usage_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--top-k", "0"], ["--top", "5"], ["--output"]):
+        assert main(["evaluate", *words]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("error: ") and line.endswith("to mend it: python -m release evaluate --help\n")
+        assert line.count("\n") == 1
+    assert main(["evaluat"]) == 2
+    assert "No such command 'evaluat'" in capsys.readouterr().err
 
 
 def test_only_the_familys_protocol_comes_onto_a_card(collection: Path) -> None:

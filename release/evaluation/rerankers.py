@@ -74,6 +74,13 @@ def load(source: str, *, name: str | None = None, dtype: str | None = None, max_
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = dtype or ("bfloat16" if device == "cuda" else "float32")
     model = _cross_encoder(source, device, dtype, max_length)
+    kinds = getattr(model[0].model.config, "architectures", None) or []
+    if model[0].transformer_task == "sequence-classification" and not any("Classification" in kind for kind in kinds):
+        raise ReleaseError(  # the library only warns, and its scores look plausible
+            f"a {' '.join(kinds) or 'model'} has no head that scores: it would be a random one",
+            where=source,
+            mend="give a trained CrossEncoder",
+        )
     if model.num_labels != 1:
         raise ReleaseError(
             f"a reranker gives one score per pair, this model {model.num_labels}",
