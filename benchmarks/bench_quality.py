@@ -215,7 +215,7 @@ def batches(pool: Pool, variant: Variant, rng: np.random.Generator) -> Any:
 def train(pool: Pool, variant: Variant, encoder: str, rate: float, minutes: float, length: int) -> tuple[Any, dict]:
     """Train for `minutes` CPU minutes of this process; returns the model and what the table says of the run."""
     torch.manual_seed(12)
-    model = distill.build_model(encoder, length, {})
+    model = unpadded.unpad(distill.build_model(encoder, length))
     model.train()
     half = distill.half_precision_is_fast()
     logits = torch.from_numpy(pool.logits)

@@ -17,6 +17,7 @@ VERBS = {  # verb -> the function that is called, and what it does
         "release.evaluation.evaluate:command",
         "Two-stage NDCG@10 of a family's size, or of any CrossEncoder.",
     ),
+    "choose": ("release.choose:command", "The best or the last checkpoint, by the family's benchmark."),
     "speed": ("release.speed.protocol:command", "Pairs per second by the family's protocol."),
     "compare": ("release.compare:command", "The family beside its teacher and other rerankers: table and plots."),
     "export": ("release.export:command", "Dual-root checkpoint and ONNX, compared with the trained model."),

@@ -31,6 +31,7 @@ class Evidence:
 
     data: Record
     run: Record
+    choice: Record
     evaluate: Record
     speed: Record
     export: Record
@@ -57,7 +58,7 @@ def evidence(family: Family, size: str) -> Evidence:
     sha256 = records.model_hash(folder / "model")
     found = {
         kind: records.read(folder / "records", kind, model_sha256=sha256)
-        for kind in ("run", "evaluate", "speed", "export")
+        for kind in ("run", "choice", "evaluate", "speed", "export")
     }
     for kind, record in found.items():
         accept.belonging(record, family, size, folder / "records" / f"{kind}.json")
@@ -139,6 +140,7 @@ def context(family: Family, size: str, found: Evidence) -> dict[str, Any]:
         "means": views.means(found.evaluate),
         "tally": views.tally(rows),
         "run": found.run.measured,
+        "choice": found.choice.measured,
         "trained": found.run.subject,
         "trained_on": views.device(found.run),
         "speed": found.speed.measured,

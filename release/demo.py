@@ -21,7 +21,7 @@ from release.files import only_one
 from release.localhub import running_hub
 
 FAMILY, SIZE = Path("recipes/demo.toml"), "mini"  # the embedded default is this one family and size
-STAGES = ("mix", "score", "distill", "evaluate", "speed", "export", "card", "stage")
+STAGES = ("mix", "score", "distill", "choose", "evaluate", "speed", "export", "card", "stage")
 ROOT = Path("build/hub")
 CALM = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # the ranking is what is to be seen
 

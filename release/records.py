@@ -22,6 +22,7 @@ PACKAGES = ("torch", "sentence-transformers", "transformers", "datasets", "mteb"
 STAGES = {  # the record's kind -> the make target that measures it
     "data": "data",
     "run": "train",
+    "choice": "choose",
     "evaluate": "evaluate",
     "speed": "speed",
     "export": "export",

@@ -10,7 +10,13 @@ from release.family import Family, load
 from release.files import sha256_folder, write_atomic
 from release.folders import appearing, files_in, place
 
-EVIDENCE = ("run", "evaluate", "speed", "export")  # shipped as records/*.json: where the numbers on the card come from
+EVIDENCE = (
+    "run",
+    "choice",
+    "evaluate",
+    "speed",
+    "export",
+)  # shipped as records/*.json: where the numbers on the card come from
 
 
 def command(size: options.Size, family: options.Family = options.ETTIN) -> None:

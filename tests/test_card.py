@@ -36,7 +36,7 @@ def numbers(value: object) -> set[str]:
 def test_every_number_in_the_body_is_in_a_record_or_the_family(family: Family) -> None:
     found = card.evidence(family, built.SIZE)
     _, body = checks.split_card(card.model_card(family, built.SIZE, found))
-    kinds = [*(getattr(found, kind) for kind in ("run", "evaluate", "speed", "export")), found.manifest]
+    kinds = [*(getattr(found, kind) for kind in ("run", "choice", "evaluate", "speed", "export")), found.manifest]
     known = numbers([kind if isinstance(kind, dict) else [kind.measured, kind.subject, kind.machine] for kind in kinds])
     parameters = found.run.measured["parameters"]
     known |= {
@@ -108,7 +108,9 @@ def test_the_same_evidence_gives_the_same_bytes(family: Family) -> None:
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize(("kind", "target"), [("run", "train"), ("evaluate", "evaluate"), ("speed", "speed")])
+@pytest.mark.parametrize(
+    ("kind", "target"), [("run", "train"), ("choice", "choose"), ("evaluate", "evaluate"), ("speed", "speed")]
+)
 def test_a_missing_or_foreign_record_stops_with_its_command(family: Family, kind: str, target: str) -> None:
     path = family.folder(built.SIZE) / "records" / f"{kind}.json"
     built.edit(path, lambda record: record.update(model_sha256="0" * 64))

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +25,8 @@ from recipes import distill
 from release import records
 
 ROOT = Path(__file__).resolve().parent.parent
+WORDS_FOR_IT = ["--family", "family.toml", "--size", "mini"]
+METRIC = f"eval_{distill.METRIC}"
 WORDS = ["paris", "france", "capital", "egg", "calories", "berlin", "germany", "mars", "planet", "fox", "dog", "river"]
 
 PUBLISHED = {  # encoder, learning rate, global batch
@@ -112,9 +116,17 @@ def record(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "records/run.json").read_text())
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
+def weights(folder: Path, step: str = "") -> dict[str, torch.Tensor]:
+    """Every tensor of the model in `folder`, or of the checkpoint called `step` somewhere below it."""
+    if step:
+        (folder,) = folder.rglob(step)
     files = sorted(folder.glob("**/model.safetensors"))
-    return {f"{file.parent.name}/{name}": tensor for file in files for name, tensor in load_file(file).items()}
+    return {f"{file.relative_to(folder)}/{name}": tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert expected and expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def step_losses(folder: Path) -> list[float]:
@@ -147,17 +159,62 @@ def test_it_trains_saves_and_records_what_it_saved(place: Path, recipe: Callable
 
 def test_cut_off_and_run_again_gives_the_same_weights(place: Path, recipe: Callable[..., None]) -> None:
     whole, again = place / "whole", place / "again"
-    recipe("--output", str(whole), "--release", "last")
+    recipe("--output", str(whole))
     shutil.copytree(whole / "checkpoints", again / "checkpoints")
     run = next((again / "checkpoints").iterdir())
     shutil.rmtree(run / "checkpoint-12")
     (run / "checkpoint-8/trainer_state.json").write_text('{"half a')  # as a crash while writing leaves it
-    recipe("--output", str(again), "--release", "last")
+    recipe("--output", str(again))
     assert record(again)["measured"]["resumed_at"] == 4
     assert step_losses(again) == step_losses(whole)
-    expected, found = weights(whole / "model"), weights(again / "model")
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert_equal(weights(again / "model"), weights(whole / "model"))
+    assert_equal(weights(again / "checkpoints", "checkpoint-12"), weights(whole / "checkpoints", "checkpoint-12"))
+
+
+def test_killed_at_work_and_run_again_gives_the_same_weights(place: Path, recipe: Callable[..., None]) -> None:
+    recipe("--output", str(place / "undisturbed"))
+    threads = str(torch.get_num_threads())  # another number of threads adds in another order
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "recipes/distill.py"), *WORDS_FOR_IT, "--output", "killed"],
+        cwd=place,
+        env={**os.environ, "OMP_NUM_THREADS": threads},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not any((place / "killed").glob("checkpoints/*/checkpoint-4/trainer_state.json")) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL and not (place / "killed/records/run.json").exists()
+    recipe("--output", str(place / "killed"))
+    assert record(place / "killed")["measured"]["resumed_at"] in (4, 8)
+    assert_equal(weights(place / "killed/model"), weights(place / "undisturbed/model"))
+    assert_equal(
+        weights(place / "killed/checkpoints", "checkpoint-12"),
+        weights(place / "undisturbed/checkpoints", "checkpoint-12"),
+    )
+
+
+def test_the_last_checkpoint_lies_beside_the_best_one(place: Path, recipe: Callable[..., None]) -> None:
+    recipe("--output", str(place / "both"))
+    (folder,) = (place / "both/checkpoints").iterdir()
+    state = json.loads((folder / "checkpoint-12/trainer_state.json").read_text())
+    next(entry for entry in state["log_history"] if entry["step"] == 4 and METRIC in entry)[METRIC] = 1.5
+    state |= {"best_metric": 1.5, "best_global_step": 4, "best_model_checkpoint": str(folder / "checkpoint-4")}
+    (folder / "checkpoint-12/trainer_state.json").write_text(
+        json.dumps(state)
+    )  # as if the fourth step had been the best
+    recipe("--output", str(place / "both"))
+    measured = record(place / "both")["measured"]
+    assert (measured["best"]["step"], measured["last"]["step"], measured["released"]) == (4, 12, "best")
+    for name, step in (("model", 4), ("last", 12)):
+        assert_equal(weights(place / "both" / name), weights(folder, f"checkpoint-{step}"))
+
+
+def test_the_energy_of_all_legs_is_added(tmp_path: Path) -> None:
+    assert distill.energy(tmp_path / "emissions.csv") is None
+    lines = ["timestamp,emissions,energy_consumed", "2026-11-24T10:00:00,0.25,0.5", "2026-11-24T11:00:00,0.5,1.5"]
+    (tmp_path / "emissions.csv").write_text("\n".join(lines) + "\n")
+    assert distill.energy(tmp_path / "emissions.csv") == {"kwh": 2.0, "co2_kg": 0.75}
 
 
 def test_a_finished_run_does_nothing_twice_and_other_data_is_another_run(
@@ -182,7 +239,7 @@ def test_small_passes_make_the_same_steps(place: Path, recipe: Callable[..., Non
 
 def command(place: Path, *launch: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the recipe in a process of its own."""
-    words = [sys.executable, *launch, "--family", "family.toml", "--size", "mini", "--output", "out"]
+    words = [sys.executable, *launch, *WORDS_FOR_IT, "--output", "out"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "", **environment}
     return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True)
 
@@ -214,11 +271,12 @@ def test_copied_out_of_the_project_it_runs_with_its_family_file(place: Path, tmp
 def test_every_ettin_size_is_trained_as_published(size: str, tmp_path: Path) -> None:
     encoder, rate, batch = PUBLISHED[size]
     family = distill.read_family(ROOT / "recipes/ettin.toml", size)
+    training, chosen = family["training"], family["sizes"][size]
     for world in (1, 8, 32):
-        args = distill.training_arguments(family, world, 140_033, "bf16", tmp_path, batch // world)
+        args = distill.training_arguments(training, chosen, world, batch // world, 140_033, "bf16", tmp_path)
         assert args.per_device_train_batch_size * args.gradient_accumulation_steps * world == batch
         assert args.learning_rate == rate
-    assert family["size"]["encoder"] == encoder
+    assert chosen["encoder"] == encoder
     assert (args.num_train_epochs, args.lr_scheduler_type, args.seed) == (1, "linear", 12)
     assert args.get_warmup_steps(1000) == 30
     assert (args.eval_steps, args.save_steps) == (7002, 7002)  # every 5 %

@@ -58,7 +58,15 @@ def test_a_wrong_dial_is_one_line(words: tuple[str, ...], says: str) -> None:
 
 def test_make_n_release_shows_every_stage() -> None:
     shown = run("make", "-n", "release", "SIZE=68m", "PUSH=1").stdout
-    wanted = ("preflight", "recipes.mix", "recipes.score", "distill.py", "release evaluate", "release speed")
+    wanted = (
+        "preflight",
+        "recipes.mix",
+        "recipes.score",
+        "distill.py",
+        "release choose",
+        "release evaluate",
+        "release speed",
+    )
     for stage in (*wanted, "release export", "release card", "release stage", "release publish", "release verify"):
         assert stage in shown, stage
 

@@ -28,24 +28,13 @@ WORDS = ["speed", "--family", str(built.DEMO), "--size", built.SIZE, "--pairs", 
 HALF = Way("bf16", "bfloat16", "unpadded", False)
 
 
-def write_collection(folder: Path) -> None:
-    """Docstrings in BEIR's form: each line's own text is its answer."""
-    rows = built.docstrings()[:80]
-    folder.mkdir(parents=True)
-    corpus = [json.dumps({"_id": f"d{place}", "title": "", "text": text}) for place, (_, text) in enumerate(rows)]
-    queries = [json.dumps({"_id": f"q{place}", "text": text}) for place, (text, _) in enumerate(rows)]
-    judged = ["query-id\tcorpus-id\tscore", *(f"q{place}\td{place}\t1" for place in range(len(rows)))]
-    for name, lines in (("corpus.jsonl", corpus), ("queries.jsonl", queries), ("qrels.tsv", judged)):
-        (folder / name).write_text("\n".join(lines) + "\n")
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
     """A working folder with the embedded family's pairs and a model that was trained to read fewer tokens than it can."""
     root = tmp_path_factory.mktemp("speed")
     with contextlib.chdir(root):
         family = built.family()
-        write_collection(family.build / "data/collections/docstrings")
+        built.write_collection(family.build / "data/collections/docstrings")
         built.write_model(family.folder(built.SIZE), reranker)
         settings = family.folder(built.SIZE) / "model/tokenizer_config.json"
         built.edit(settings, lambda value: value.update(model_max_length=family.training.max_length))

@@ -29,7 +29,7 @@ def test_the_folders_hold_the_release_and_its_evidence(family: Family) -> None:
     model = files_in(stage.stage_model(family, built.SIZE))
     assert {"README.md", "modules.json", "model.safetensors", "onnx/model.onnx", "4_Dense/config.json"} <= set(model)
     assert [name for name in model if name.startswith("records/")] == [
-        f"records/{kind}.json" for kind in ("evaluate", "export", "run", "speed")
+        f"records/{kind}.json" for kind in ("choice", "evaluate", "export", "run", "speed")
     ]
     assert files_in(stage.stage_dataset(family)) == [
         "README.md",

@@ -97,13 +97,12 @@ def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) ->
 
 def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, kept: Path) -> records.Record:
     stages = [firststage.first_stage(name) for name in family.evaluation.embedders]
-    loaders = task_loaders(family)
-    rows = _all_rows(reranker, family, loaders, stages, kept)
+    rows = all_rows(reranker, family, stages, kept=kept)
     measured: dict[str, Any] = {"tasks": [row.table for row in rows], "mean": summary(rows)}
     measured["parameters"] = reranker.parameters
     if size:
         teacher = teachers.load(family)
-        taught = _all_rows(teacher, family, loaders, stages, family.build / "teacher")
+        taught = all_rows(teacher, family, stages, kept=family.build / "teacher")
         measured |= {
             "teacher": [row.table for row in taught],
             "teacher_mean": summary(taught),
@@ -140,16 +139,19 @@ def task_loaders(family: Family) -> list[Callable[[], Task]]:
     return [*map(mteb_loader, chosen.tasks), *map(folder_loader, chosen.collections)]
 
 
-def _all_rows(
-    reranker: Reranker,
-    family: Family,
-    loaders: list[Callable[[], Task]],
-    stages: list[firststage.FirstStage],
-    kept: Path,
+def all_rows(
+    reranker: Reranker, family: Family, stages: list[firststage.FirstStage] | None = None, *, kept: Path
 ) -> list[Row]:
+    """Every task of a family behind every first stage, measured now or kept from before.
+
+    Args:
+        stages: The family's first stages, where they are loaded already.
+        kept: Where this reranker's finished rows are kept.
+    """
+    stages = stages or [firststage.first_stage(name) for name in family.evaluation.embedders]
     marks = in_domain_tasks(family)
     rows: list[Row] = []
-    for load in loaders:
+    for load in task_loaders(family):
         task = load()
         rows += evaluate_task(
             reranker,
