@@ -12,7 +12,6 @@ from release import card, checks, export, forms, quantize, records
 from release.engines import onnxruntime
 from release.errors import ReleaseError
 from tests import built
-from tests.test_speed import write_collection
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +87,7 @@ def test_int8_is_released_only_if_its_measured_ndcg_allows_it(
         "released": False,
         "reason": "the collection 'docstrings' is not here to measure NDCG@10 on",
     }
-    write_collection(family.build / "data/collections/docstrings")
+    built.write_collection(family.build / "data/collections/docstrings")
     monkeypatch.setattr(quantize, "ALLOWED", -1.0)  # it would have to gain 1
     found = quantize.add_int8(family, folder)
     assert not found["released"] and found["reason"].startswith("NDCG@10 changes by ")
