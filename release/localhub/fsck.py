@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from release.localhub.errors import HubError
-from release.localhub.formats import Malformed, file_hash
+from release.localhub.formats import Malformed, ShardFile
 from release.localhub.history import Commit, Repo
 from release.localhub.hub import load_repos
 from release.localhub.store import STEP, Store, git_oid
@@ -44,7 +44,7 @@ def fsck(root: Path) -> Report:
             try:
                 good.update(check(path, xet, report))
                 report.contents += 1
-            except (ValueError, OSError, HubError) as error:
+            except (ValueError, TypeError, KeyError, OSError, HubError) as error:
                 report.problems.append(f"{kind} {path.name}: {error}")
     for repo in load_repos(root):
         report.repos += 1
@@ -75,14 +75,9 @@ def _recipe(path: Path, xet: Xet, report: Report) -> Iterator[str]:
     recipe = xet.recipe(path.name)
     if recipe is None:
         raise Malformed("it is gone")
-    digest = hashlib.sha256()
-    for part in xet.read(recipe, 0, recipe.size):
-        digest.update(part)
-        report.bytes += len(part)
-    if digest.hexdigest() != recipe.sha256:
-        raise Malformed("its content has another sha256")
-    if file_hash(*xet.chunks(recipe.terms)) != recipe.hash:
-        raise Malformed("its chunks hash to another name")
+    if xet.verify(ShardFile(recipe.hash, recipe.sha256, recipe.terms)) != recipe:
+        raise Malformed("its content has another size")
+    report.bytes += recipe.size
     if xet.of_content(recipe.sha256):
         yield recipe.sha256
 

@@ -70,7 +70,7 @@ class Xet:
             HubError: 400, the shard is malformed, refers to a xorb that is not there, or names a wrong hash.
         """
         try:
-            recipes = [self._verify(file) for file in shard_files(upload.read_bytes())]
+            recipes = [self.verify(file) for file in shard_files(upload.read_bytes())]
         except Malformed as error:
             raise bad(str(error)) from error
         for recipe in recipes:
@@ -164,8 +164,12 @@ class Xet:
         with self.store.place("xorbs", name).open("rb") as xorb:
             return tuple(chunk_table(xorb))
 
-    def _verify(self, file: ShardFile) -> Recipe:
-        """Check a shard's file against the xorbs, byte by byte, and give its recipe."""
+    def verify(self, file: ShardFile) -> Recipe:
+        """Check a shard's file against the xorbs, byte by byte, and give its recipe.
+
+        Raises:
+            HubError: 400, a xorb is missing, or a term, a hash or the content's sha256 is not what the shard says.
+        """
         for term in file.terms:
             if not self.store.place("xorbs", term.xorb).exists():
                 raise bad(f"The shard refers to a xorb that is not here: {term.xorb}")
