@@ -102,11 +102,12 @@ def unpack(body: bytes, scheme: int, size: int) -> bytes:
         Malformed: The data does not unpack to exactly `size` bytes.
     """
     try:
+        lz4_frame = lz4.frame.LZ4FrameDecompressor()
         # max_length: a hostile frame must not be able to fill the memory.
-        plain = body if scheme == 0 else lz4.frame.LZ4FrameDecompressor().decompress(body, size + 1)
+        plain = body if scheme == 0 else lz4_frame.decompress(body, size + 1)
     except (RuntimeError, EOFError) as error:
         raise Malformed("a chunk does not decompress") from error
-    if len(plain) != size:
+    if len(plain) != size or (scheme and (not lz4_frame.eof or lz4_frame.unused_data)):
         raise Malformed("a chunk unpacks to another size than its header says")
     if scheme != 2:
         return plain
