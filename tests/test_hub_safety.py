@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
-from release.localhub import fsck, running_hub
-from release.localhub.errors import HubError
+from release.localhub import collections, fsck, running_hub
 from release.localhub.history import Entry, Repo
 from release.localhub.hub import Hub
-from release.localhub.store import git_oid
+from release.localhub.store import Database, git_oid
+from release.localhub.web import Call, HubError
 from tests.hub_fixtures import ACCOUNTS, ALICE, Http, client_environment, run_client
 
 HERE = Path(__file__).parent
+CRASHED = 77
 REFUSED = (ConnectionError, urllib.error.URLError, TimeoutError)
 
 
@@ -38,12 +41,8 @@ def http(root: Path) -> Generator[Http]:
         yield Http(endpoint, token)
 
 
-class Crash(BaseException):
-    """The machine stops here."""
-
-
-def crash_at(monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
-    """Stop the world before the `moment`-th time that something is flushed or renamed."""
+def crash_at(moment: int) -> None:
+    """End this process, as a kill would, before the `moment`-th statement, flush or rename; 0 for never."""
     count = 0
 
     def before(action: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,35 +50,37 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
             nonlocal count
             count += 1
             if count == moment:
-                raise Crash
+                os._exit(CRASHED)
             return action(*arguments, **options)
 
         return counted
 
-    for owner, name in ((os, "fsync"), (os, "replace"), (Path, "replace"), (Path, "rename")):
-        monkeypatch.setattr(owner, name, before(getattr(owner, name)))
+    for owner, name in ((os, "fsync"), (os, "replace"), (Path, "replace"), (Database, "__call__")):
+        setattr(owner, name, before(getattr(owner, name)))
 
 
 def put(hub: Hub, repo: Repo, revision: str, path: str, content: bytes) -> None:
     entry = Entry(len(content), git_oid(content), hub.store.put(content))
-    with repo.change():
-        parent = repo.head(revision)
-        repo.add_commit(revision, {**parent.files, path: entry}, path, "", "alice", parents=(parent.id,))
+    with repo.db.change():
+        parent, target = repo.head(revision), repo.writable(revision)
+        repo.add_commit(target, (parent.id,), path, "", "alice", {**parent.files, path: entry})
 
 
 def release(hub: Hub) -> None:
     """Everything that changes what is on the disk, one after the other."""
     repo = hub.create("model", "acme/m", ALICE, private=False)
     put(hub, repo, "main", "a.txt", b"a")
-    repo.add_reference("tags", "v1.0", {"commit": repo.head("main").id, "message": ""})
-    with repo.change():
+    repo.add_reference("tags", "v1.0", repo.head("main").id)
+    with repo.db.change():
         pull = repo.open_pull("p", "", "alice")
-        put(hub, repo, "main", "b.txt", b"b")
-    with repo.change() as draft:
-        draft["pulls"][0]["head"] = repo.head("main").id
-    repo.merge_pull(pull["num"], "alice")
-    slug = hub.collections.create("acme", "org", {"title": "T"})["slug"]
-    hub.collections.add_item(slug, {"item": {"type": "model", "id": "acme/m"}, "note": "n"})
+        put(hub, repo, f"refs/pr/{pull}", "b.txt", b"b")
+    repo.merge_pull(pull, "alice")
+    call = Call(hub, Request({"type": "http", "method": "POST"}), ALICE, {"ns": "acme"})
+    with hub.store.scratch() as call.upload:
+        call.upload.write_text(json.dumps({"title": "T", "namespace": "acme"}))
+        call.args["slug"] = collections.create(call)["slug"].partition("/")[2]
+        call.upload.write_text(json.dumps({"item": {"type": "model", "id": "acme/m"}, "note": "n"}))
+        collections.add_item(call)
     hub.delete(repo)
 
 
@@ -89,16 +90,17 @@ def state(hub: Hub) -> str:
         (
             repo.id,
             sorted(repo.head("main").files),
-            sorted(repo.state["tags"]),
-            [(pull["title"], pull["status"]) for pull in repo.state["pulls"]],
+            sorted(repo.refs("tags")),
+            [(pull["title"], pull["status"]) for pull in repo.pulls()],
         )
         for repo in hub.repos(ALICE)
     ]
-    shelves = [(value["title"], [item["id"] for item in value["items"]]) for value in hub.collections.all()]
+    call = Call(hub, Request({"type": "http", "method": "GET"}), ALICE, {})
+    shelves = [(value["title"], [item["id"] for item in value["items"]]) for value in collections.visible(call)]
     return json.dumps([repos, shelves])
 
 
-def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(tmp_path: Path) -> None:
     meant = {
         json.dumps(value)
         for value in (
@@ -106,7 +108,7 @@ def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(tmp_path: Path, mon
             [[("acme/m", [".gitattributes"], [], [])], []],
             [[("acme/m", [".gitattributes", "a.txt"], [], [])], []],
             [[("acme/m", [".gitattributes", "a.txt"], ["v1.0"], [])], []],
-            [[("acme/m", [".gitattributes", "a.txt", "b.txt"], ["v1.0"], [("p", "open")])], []],
+            [[("acme/m", [".gitattributes", "a.txt"], ["v1.0"], [("p", "open")])], []],
             [[("acme/m", [".gitattributes", "a.txt", "b.txt"], ["v1.0"], [("p", "merged")])], []],
             [[("acme/m", [".gitattributes", "a.txt", "b.txt"], ["v1.0"], [("p", "merged")])], [("T", [])]],
             [[("acme/m", [".gitattributes", "a.txt", "b.txt"], ["v1.0"], [("p", "merged")])], [("T", ["acme/m"])]],
@@ -117,13 +119,18 @@ def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(tmp_path: Path, mon
     while crashed:
         moment += 1
         root = tmp_path / str(moment)
-        with monkeypatch.context() as patch:
-            crash_at(patch, moment)
+        child = os.fork()
+        if child == 0:
+            status = 1
             try:
+                crash_at(moment)
                 release(Hub(root, ACCOUNTS))
-                crashed = False
-            except Crash:
-                pass
+                status = 0
+            finally:
+                os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (0, CRASHED), "the release failed by itself"
+        crashed = status == CRASHED
         again = Hub(root, ACCOUNTS)
         assert fsck(root).problems == [], moment
         assert state(again) in meant, moment
@@ -133,7 +140,8 @@ def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(tmp_path: Path, mon
         else:
             again.create("model", "acme/m", ALICE, private=False)
         assert fsck(root).problems == [], moment
-    assert moment > 30 and seen == meant, "the crashes did not come at every step"
+        shutil.rmtree(root)
+    assert moment > 60 and seen == meant, "the crashes did not come at every step"
 
 
 def test_kill_9_loses_no_commit_that_was_acknowledged(tmp_path: Path) -> None:

@@ -7,22 +7,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio.to_thread
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from release.localhub import buckets, cas, files, listing, pages, pulls, push, repos, shelves
+from release.localhub import collections, pages, repos, transfer
 from release.localhub.accounts import Account
-from release.localhub.calls import error_response, route
-from release.localhub.errors import HubError
 from release.localhub.faults import Faults
-from release.localhub.formats import MAX_SHARD, MAX_XORB
 from release.localhub.hub import Hub
+from release.localhub.web import KINDS, error_response, route
+from release.localhub.xet import MAX_SHARD, MAX_XORB
 
 THREADS = 12  # requests that are worked on at the same time; each may hold a few megabytes
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -31,7 +29,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 class Kind(StringConvertor):
     """The three kinds of repos, in paths."""
 
-    regex = "models|datasets|spaces"
+    regex = "|".join(KINDS)
 
 
 register_url_convertor("kind", Kind())
@@ -47,44 +45,43 @@ ROUTES = [
     route(API + "/revision/{rev}", "GET", repos.repo_info),
     route(API + "/auth-check", "GET", lambda call: {"id": call.repo().id}),
     route(API + "/settings", "PUT", repos.settings),
-    route(API + "/tree/{rev}", "GET", listing.tree),
-    route(API + "/tree/{rev}/{path:path}", "GET", listing.tree),
-    route(API + "/paths-info/{rev}", "POST", listing.paths_info),
-    route(API + "/refs", "GET", listing.refs),
-    route(API + "/commits/{rev}", "GET", listing.commits),
-    route(API + "/branch/{rev}", "POST DELETE", listing.branch),
-    route(API + "/tag/{rev}", "POST DELETE", listing.tag),
-    route(API + "/super-squash/{rev}", "POST", listing.squash),
-    route(API + "/discussions", "GET", pulls.list_pulls),
-    route(API + "/discussions", "POST", pulls.open_pull),
-    route(API + "/discussions/{number}", "GET", pulls.one_pull),
-    route(API + "/discussions/{number}/merge", "POST", pulls.merge),
-    route(API + "/discussions/{number}/status", "POST", pulls.change_status),
-    route(API + "/preupload/{rev}", "POST", push.preupload),
-    route(API + "/commit/{rev}", "POST", push.commit, upload=push.may_commit),
-    route("/{kind}/{ns}/{name}.git/info/lfs/objects/batch", "POST", push.lfs_batch),
-    route("/{ns}/{name}.git/info/lfs/objects/batch", "POST", push.lfs_batch),
-    route(API + "/lfs/verify", "POST", push.lfs_verify),
-    route("/lfs/{oid}", "PUT", push.lfs_put, upload=push.may_put, permit=True),
-    route(API + "/xet-write-token/{rev}", "GET", cas.write_token),
-    route(API + "/xet-read-token/{rev}", "GET", cas.read_token),
-    route(CAS + "/v1/xorbs/default/{hash}", "POST", cas.xorb, upload=cas.may_send(MAX_XORB), permit=True),
-    route(CAS + "/v1/shards", "POST", cas.shard, upload=cas.may_send(MAX_SHARD), permit=True),
-    route(CAS + "/v2/reconstructions/{hash}", "GET", cas.reconstruction, permit=True),
-    route(CAS + "/xorbs/{hash}", "GET", cas.fetch, permit=True),
-    route(CAS + "/v1/telemetry", "POST", cas.telemetry, permit=True),
-    route(CAS + "/{rest:path}", "GET POST", cas.unknown, permit=True),
-    route("/api/collections", "GET", shelves.some),
-    route("/api/collections", "POST", shelves.create),
-    route("/api/collections/{ns}/{slug}", "GET PATCH DELETE", shelves.one),
-    route("/api/collections/{ns}/{slug}/items", "POST", shelves.add_item),
-    route("/api/collections/{ns}/{slug}/items/{item}", "PATCH DELETE", shelves.item),
-    route(BUCKET + "/paths-info", "POST", buckets.paths_info),
-    route(BUCKET + "/tree", "GET", buckets.tree),
-    route(BUCKET + "/tree/{path:path}", "GET", buckets.tree),
-    route(BUCKET + "/xet-read-token", "GET", buckets.read_token),
-    route("/buckets/{ns}/{name}/resolve/{path:path}", "GET", buckets.resolve),
-    route("/api/{rest:path}", "GET POST PUT PATCH DELETE", cas.unknown),
+    route(API + "/tree/{rev}", "GET", repos.tree),
+    route(API + "/tree/{rev}/{path:path}", "GET", repos.tree),
+    route(API + "/paths-info/{rev}", "POST", repos.paths_info),
+    route(API + "/refs", "GET", repos.refs),
+    route(API + "/commits/{rev}", "GET", repos.commits),
+    route(API + "/branch/{rev}", "POST DELETE", repos.branch),
+    route(API + "/tag/{rev}", "POST DELETE", repos.tag),
+    route(API + "/super-squash/{rev}", "POST", repos.squash),
+    route(API + "/discussions", "GET", repos.list_pulls),
+    route(API + "/discussions", "POST", repos.open_pull),
+    route(API + "/discussions/{number}", "GET", repos.one_pull),
+    route(API + "/discussions/{number}/merge", "POST", repos.merge),
+    route(API + "/preupload/{rev}", "POST", transfer.preupload),
+    route(API + "/commit/{rev}", "POST", transfer.commit, limit=transfer.may_commit),
+    route("/{kind}/{ns}/{name}.git/info/lfs/objects/batch", "POST", transfer.lfs_batch),
+    route("/{ns}/{name}.git/info/lfs/objects/batch", "POST", transfer.lfs_batch),
+    route(API + "/lfs/verify", "POST", transfer.lfs_verify),
+    route("/lfs/{oid}", "PUT", transfer.lfs_put, limit=transfer.may_put, permit=True),
+    route(API + "/xet-write-token/{rev}", "GET", transfer.xet_write_token),
+    route(API + "/xet-read-token/{rev}", "GET", transfer.xet_read_token),
+    route(CAS + "/v1/xorbs/default/{hash}", "POST", transfer.xorb, limit=transfer.may_send(MAX_XORB), permit=True),
+    route(CAS + "/v1/shards", "POST", transfer.shard, limit=transfer.may_send(MAX_SHARD), permit=True),
+    route(CAS + "/v2/reconstructions/{hash}", "GET", transfer.reconstruction, permit=True),
+    route(CAS + "/xorbs/{hash}", "GET", transfer.fetch, permit=True),
+    route(CAS + "/v1/telemetry", "POST", lambda _: {}, permit=True),
+    route(CAS + "/{rest:path}", "GET POST", transfer.unknown, permit=True),
+    route("/api/collections", "GET", collections.some),
+    route("/api/collections", "POST", collections.create),
+    route("/api/collections/{ns}/{slug}", "GET PATCH DELETE", collections.one),
+    route("/api/collections/{ns}/{slug}/items", "POST", collections.add_item),
+    route("/api/collections/{ns}/{slug}/items/{item}", "PATCH DELETE", collections.item),
+    route(BUCKET + "/paths-info", "POST", transfer.bucket_paths),
+    route(BUCKET + "/tree", "GET", transfer.bucket_tree),
+    route(BUCKET + "/tree/{path:path}", "GET", transfer.bucket_tree),
+    route(BUCKET + "/xet-read-token", "GET", transfer.bucket_token),
+    route("/buckets/{ns}/{name}/resolve/{path:path}", "GET", transfer.bucket_resolve),
+    route("/api/{rest:path}", "GET POST PUT PATCH DELETE", transfer.unknown),
     route("/static/page.css", "GET", pages.style),
     route("/", "GET", pages.home, browser=True),
     route("/collections/{ns}/{slug}", "GET", pages.collection_page, browser=True),
@@ -93,8 +90,8 @@ ROUTES = [
         for prefix in ("/{kind}", "")
         for rest, handler in (
             ("", pages.repo_page),
-            ("/resolve/{rev}/{path:path}", files.resolve),
-            ("/blob/{rev}/{path:path}", files.blob),
+            ("/resolve/{rev}/{path:path}", transfer.resolve),
+            ("/blob/{rev}/{path:path}", transfer.blob),
             ("/tree/{rev}", pages.repo_page),
             ("/commit/{rev}", pages.repo_page),
             ("/discussions/{number}", pages.pull_page),
@@ -127,7 +124,7 @@ def create_app(
         routes=ROUTES,
         middleware=[*middleware, Middleware(RawPath)],
         lifespan=limited,
-        exception_handlers={HTTPException: _no_route},
+        exception_handlers=dict.fromkeys((HTTPException, ValidationError, UnicodeDecodeError), error_response),
     )
     app.state.hub = Hub(root, accounts)
     return app
@@ -144,8 +141,3 @@ class RawPath:
         if scope["type"] == "http":
             scope["path"] = scope["raw_path"].decode("ascii", "replace")
         await self._app(scope, receive, send)
-
-
-def _no_route(_: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    return error_response(HubError(status, "There is nothing here" if status == 404 else "This cannot be done here"))

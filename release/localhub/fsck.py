@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from release.localhub.errors import HubError
-from release.localhub.formats import Malformed, ShardFile
+from release.files import sha256_file
 from release.localhub.history import Commit, Repo
 from release.localhub.hub import load_repos
-from release.localhub.store import STEP, Store, git_oid
+from release.localhub.store import Database, Store, git_oid
+from release.localhub.web import HubError
 from release.localhub.xet import Xet, check_xorb
 
 
@@ -27,88 +27,66 @@ class Report:
 
     def __str__(self) -> str:
         """One line for people, and one per problem."""
-        size = f"{self.bytes / 1e6:.1f} MB"
-        found = f"{self.repos} repos, {self.commits} commits, {self.contents} contents, {size}: "
-        return "\n".join(
-            [found + (f"{len(self.problems)} problems" if self.problems else "all hashes agree"), *self.problems]
-        )
+        found = f"{self.repos} repos, {self.commits} commits, {self.contents} contents, {self.bytes / 1e6:.1f} MB: "
+        found += f"{len(self.problems)} problems" if self.problems else "all hashes agree"
+        return "\n".join([found, *self.problems])
 
 
 def fsck(root: Path) -> Report:
     """Check content against its name, then that every commit that counts is whole."""
-    report, store = Report(), Store(root)
-    xet = Xet(store)
-    good: set[str] = set()
-    for kind, check in (("blobs", _blob), ("xorbs", _xorb), ("recipes", _recipe)):
-        for path in sorted(root.glob(f"{kind}/??/*")):
-            try:
-                good.update(check(path, xet, report))
-                report.contents += 1
-            except (ValueError, TypeError, KeyError, OSError, HubError) as error:
-                report.problems.append(f"{kind} {path.name}: {error}")
-    for repo in load_repos(root):
+    report, store, database = Report(), Store(root), Database(root / "hub.sqlite", read_only=True)
+    xet, good = Xet(store, database), set()
+    report.problems += [f"database: {row[0]}" for row in database("PRAGMA integrity_check") if row[0] != "ok"]
+    for path in sorted(root.glob("blobs/??/*")):
+        report.contents, report.bytes = report.contents + 1, report.bytes + path.stat().st_size
+        if sha256_file(path) == path.name:
+            good.add(path.name)
+        else:
+            report.problems.append(f"blobs {path.name}: its content has another sha256")
+    for row in database("SELECT hash FROM xorb"):
+        report.problems += [f"xorbs {row['hash']}: {problem}" for problem in _xorb(xet, row["hash"])]
+    for name, file in xet.all():
+        try:
+            if isinstance(file, Exception) or xet.verify(file) != file:
+                raise ValueError("its row does not fit its content")
+            report.contents, report.bytes = report.contents + 1, report.bytes + file.size
+            good.add(str(file.sha256))
+        except (HubError, OSError, ValueError) as error:
+            report.problems.append(f"files {name}: {getattr(error, 'detail', error)}")
+    for repo in load_repos(database):
         report.repos += 1
-        _repo(repo, store, good, report)
+        for commit, problems in _history(repo):
+            report.commits += 1
+            problems += _files(commit, store, good) if commit else []
+            report.problems += [f"{repo.kind} {repo.id} {problem}" for problem in problems]
     return report
 
 
-def _blob(path: Path, _: Xet, report: Report) -> Iterator[str]:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while step := stream.read(STEP):
-            digest.update(step)
-            report.bytes += len(step)
-    if digest.hexdigest() != path.name:
-        raise Malformed("its content has another sha256")
-    yield path.name
+def _xorb(xet: Xet, name: str) -> Iterator[str]:
+    try:
+        if tuple(check_xorb(name, xet.store.place("xorbs", name))) != xet.chunks(name):
+            yield "the table of its chunks disagrees with it"
+    except (HubError, OSError) as error:
+        yield str(getattr(error, "detail", error))
 
 
-def _xorb(path: Path, xet: Xet, report: Report) -> Iterator[str]:
-    hashes = b"".join(check_xorb(path.name, path))
-    report.bytes += path.stat().st_size
-    if xet.store.place("chunks", path.name).read_bytes() != hashes:
-        raise Malformed("the list of its chunks disagrees with it")
-    return iter(())
-
-
-def _recipe(path: Path, xet: Xet, report: Report) -> Iterator[str]:
-    recipe = xet.recipe(path.name)
-    if recipe is None:
-        raise Malformed("it is gone")
-    if xet.verify(ShardFile(recipe.hash, recipe.sha256, recipe.terms)) != recipe:
-        raise Malformed("its content has another size")
-    report.bytes += recipe.size
-    if xet.of_content(recipe.sha256):
-        yield recipe.sha256
-
-
-def _repo(repo: Repo, store: Store, good: set[str], report: Report) -> None:
-    """Every commit that a branch, tag or pull request leads to, and every file in it."""
-    state = repo.state
-    heads = [*state["branches"].values(), *(tag["commit"] for tag in state["tags"].values())]
-    heads += [pull[end] for pull in state["pulls"] for end in ("head", "start")]
-    left, seen = list(heads), set()
-    while left:
-        commit_id = left.pop()
-        if commit_id in seen:
+def _history(repo: Repo) -> Iterator[tuple[Commit | None, list[str]]]:
+    """Every commit of a repo, and whatever a branch, tag or pull request names that is none."""
+    known = {row["id"]: row["content"] for row in repo.db("SELECT * FROM history WHERE repo = ?", repo.key)}
+    named = {target for group in ("heads", "tags", "pr") for target in repo.refs(group).values()}
+    for commit_id, content in known.items():
+        if hashlib.sha1(content.encode()).hexdigest() != commit_id:
+            yield None, [f"commit {commit_id}: it hashes to another id"]
             continue
-        seen.add(commit_id)
-        where = f"{repo.kind} {repo.id} commit {commit_id}"
-        try:
-            commit = repo.commit(commit_id)
-            if hashlib.sha1((repo.folder / "commits" / commit_id).read_bytes()).hexdigest() != commit_id:
-                report.problems.append(f"{where}: it hashes to another id")
-        except (OSError, ValueError, TypeError) as error:
-            report.problems.append(f"{where}: {error}")
-            continue
-        report.commits += 1
-        left += commit.parents
-        report.problems += [f"{where}: {path}: {problem}" for path, problem in _files(commit, store, good)]
+        commit = repo.commit(commit_id)
+        named.update(commit.parents)
+        yield commit, []
+    yield from ((None, [f"commit {commit_id}: it is missing"]) for commit_id in named - known.keys())
 
 
-def _files(commit: Commit, store: Store, good: set[str]) -> Iterator[tuple[str, str]]:
+def _files(commit: Commit, store: Store, good: set[str]) -> Iterator[str]:
     for path, entry in commit.files.items():
         if entry.sha256 not in good:
-            yield path, f"the content {entry.sha256} is missing or broken"
+            yield f"commit {commit.id}: {path}: the content {entry.sha256} is missing or broken"
         elif not entry.lfs and git_oid(store.place("blobs", entry.sha256).read_bytes()) != entry.oid:
-            yield path, "git's id disagrees with its content"
+            yield f"commit {commit.id}: {path}: git's id disagrees with its content"

@@ -1,37 +1,25 @@
-"""One repo's history: commits, branches, tags and pull requests.
-
-A commit is a file under commits/ that never changes and is named by the sha1 of its bytes. Everything that can
-change is in one file, repo.json, which is replaced in one step after the commit is on the disk: a crash leaves
-the old state or the new one, never half of one.
-"""
+"""One repo's history: commits that never change, and the branches, tags and pull requests that point at them."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import re
-import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from release.files import write_atomic, write_json
-from release.localhub.errors import HubError, bad, no_revision
-from release.localhub.store import sync_folder
+from release.localhub.store import Database
+from release.localhub.web import HubError, bad, no_revision
 
-KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # What `git check-ref-format` allows, without characters that only confuse URLs.
 REFERENCE = re.compile(r"(?!.*(?:\.\.|//|/\.|@\{|\.lock(?:/|$)))[\w][\w./+@-]{0,200}(?<![./])")
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One file of a commit: `oid` is git's, `sha256` that of the content, `lfs` whether git would hold a pointer."""
 
     size: int
@@ -45,7 +33,7 @@ Files = dict[str, Entry]
 
 @dataclass(frozen=True)
 class Commit:
-    """A state of all files, by path, with who made it from what, why and when."""
+    """A state of all files, by path, with who made it from what, why and when; `id` is the sha1 of all that."""
 
     id: str
     parents: tuple[str, ...]
@@ -56,78 +44,57 @@ class Commit:
     files: Files
 
 
+@dataclass(frozen=True)
 class Repo:
-    """A repo in its folder. Reading needs no lock; every change goes through `change` or `add_commit`."""
+    """A repo as its row says; what changes later is asked of the database. `kind`: model, dataset or space."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.lock = folder, threading.RLock()
-        self.state: dict[str, Any] = json.loads((folder / "repo.json").read_text())
-        self._draft: dict[str, Any] | None = None
-        self.commit = lru_cache(32)(self._read_commit)
-
-    @classmethod
-    def create(cls, folder: Path, kind: str, repo_id: str, *, private: bool, author: str, files: Files) -> Repo:
-        """Make a repo with one commit that holds `files`; `kind` is "model", "dataset" or "space"."""
-        commit_id, content = _commit((), "initial commit", "", author, files)
-        write_atomic(folder / "commits" / commit_id, content)
-        state = {
-            "id": repo_id,
-            "kind": kind,
-            "private": private,
-            "created": now(),
-            "branches": {"main": commit_id},
-            "tags": {},
-            "pulls": [],
-        }
-        write_json(folder / "repo.json", state)
-        return cls(folder)
+    db: Database = field(repr=False, compare=False)
+    key: int
+    kind: str
+    id: str
+    private: bool
+    created: str
 
     @property
-    def id(self) -> str:
-        """`namespace/name`."""
-        return self.state["id"]
-
-    @property
-    def kind(self) -> str:
-        """model, dataset or space."""
-        return self.state["kind"]
+    def namespace(self) -> str:
+        """The user or organisation."""
+        return self.id.partition("/")[0]
 
     @property
     def url_path(self) -> str:
         """The path of the repo's page."""
         return f"/{'' if self.kind == 'model' else self.kind + 's/'}{self.id}"
 
-    @contextmanager
-    def change(self) -> Generator[dict[str, Any]]:
-        """Edit a draft of the state; it counts, on disk first and then for readers, only if the block succeeds.
-
-        A change inside a change edits the same draft, so that both count together or not at all.
-        """
-        with self.lock:
-            if self._draft is not None:
-                yield self._draft
-                return
-            self._draft = copy.deepcopy(self.state)
-            try:
-                yield self._draft
-                write_json(self.folder / "repo.json", self._draft)
-                sync_folder(self.folder)
-                self.state = self._draft
-            finally:
-                self._draft = None
+    def refs(self, group: str) -> dict[str, str]:
+        """The commits of the references under refs/`group`/ ("heads", "tags" or "pr"), by short name."""
+        start = f"refs/{group}/"
+        rows = self.db("SELECT name, target FROM ref WHERE repo = ? ORDER BY name", self.key)
+        return {name.removeprefix(start): target for name, target in rows if name.startswith(start)}
 
     def head(self, revision: str) -> Commit:
-        """The commit that a branch, tag, refs/pr/N or commit id means.
+        """The commit that a branch, tag, refs/... or commit id means.
 
         Raises:
             HubError: 404 RevisionNotFound.
         """
-        found = self._reference(self.state, revision)
-        if found is None and COMMIT.fullmatch(revision) and (self.folder / "commits" / revision).exists():
-            found = revision
-        if found is None:
-            raise no_revision(revision)
-        return self.commit(found)
+        names = (revision, f"refs/heads/{revision}", f"refs/tags/{revision}")
+        for name in names:
+            if rows := self.db("SELECT target FROM ref WHERE repo = ? AND name = ?", self.key, name):
+                return self.commit(rows[0]["target"])
+        return self.commit(revision)
+
+    def commit(self, commit_id: str) -> Commit:
+        """A commit by its id.
+
+        Raises:
+            HubError: 404 RevisionNotFound.
+        """
+        rows = self.db("SELECT content FROM history WHERE repo = ? AND id = ?", self.key, commit_id)
+        if not rows:
+            raise no_revision(commit_id)
+        value = json.loads(rows[0]["content"])
+        value["files"] = {path: Entry(*entry) for path, entry in value["files"].items()}
+        return Commit(commit_id, tuple(value.pop("parents")), **value)
 
     def log(self, revision: str) -> Iterator[Commit]:
         """The commits from `revision` back to the first."""
@@ -138,39 +105,42 @@ class Repo:
             yield commit
 
     def add_commit(
-        self, revision: str, files: Files, title: str, message: str, author: str, *, parents: tuple[str, ...]
+        self, reference: str, parents: tuple[str, ...], title: str, message: str, author: str, files: Files
     ) -> Commit:
-        """Put a commit onto a branch or pull request. The caller holds `lock` since it read the parent.
-
-        Raises:
-            HubError: 404 there is no such branch, or 400 it is a tag or a commit, onto which nothing can be put.
-        """
-        commit_id, content = _commit(parents, title, message, author, files)
-        with self.change() as draft:
-            if number := pull_number(revision):
-                _pull(draft, number)["head"] = commit_id
-            elif revision in draft["branches"]:
-                draft["branches"][revision] = commit_id
-            elif self._reference(draft, revision) or COMMIT.fullmatch(revision):
-                raise bad(f"Not a branch: {revision}")
-            else:
-                raise no_revision(revision)
-            write_atomic(self.folder / "commits" / commit_id, content)
-            sync_folder(self.folder / "commits")
+        """Put a commit onto a reference of the form refs/...; the caller read the parent in the same change."""
+        value = {"parents": parents, "title": title, "message": message, "author": author, "date": now()}
+        content = json.dumps(value | {"files": dict(sorted(files.items()))}, sort_keys=True)
+        commit_id = hashlib.sha1(content.encode()).hexdigest()
+        with self.db.change():
+            self.db("INSERT OR IGNORE INTO history VALUES (?, ?, ?)", self.key, commit_id, content)
+            self.db("INSERT OR REPLACE INTO ref VALUES (?, ?, ?)", self.key, reference, commit_id)
         return self.commit(commit_id)
 
-    def add_reference(self, group: str, name: str, target: Any) -> None:
-        """Make a branch (`target`: a commit id) or a tag (`target`: its commit and message).
+    def writable(self, revision: str) -> str:
+        """The full name of a branch or pull request, onto which a commit can be put.
+
+        Raises:
+            HubError: 404 there is no such branch, or 400 it is a tag or a commit.
+        """
+        for name in (revision, f"refs/heads/{revision}"):
+            known = self.db("SELECT 1 FROM ref WHERE repo = ? AND name = ?", self.key, name)
+            if known and name.startswith(("refs/heads/", "refs/pr/")):
+                return name
+        self.head(revision)
+        raise bad(f"Not a branch: {revision}")
+
+    def add_reference(self, group: str, name: str, target: str) -> None:
+        """Make a branch ("heads") or a tag ("tags") at a commit.
 
         Raises:
             HubError: 409 it exists, 400 the name cannot be used.
         """
         if not REFERENCE.fullmatch(name) or COMMIT.fullmatch(name) or name.startswith("refs/"):
             raise bad(f"Invalid reference name: {name[:200]!r}")
-        with self.change() as draft:
-            if name in draft[group]:
-                raise HubError(409, f"Reference already exists: {name}")
-            draft[group][name] = target
+        try:
+            self.db("INSERT INTO ref VALUES (?, ?, ?)", self.key, f"refs/{group}/{name}", target)
+        except sqlite3.IntegrityError as error:
+            raise HubError(409, f"Reference already exists: {name}") from error
 
     def drop_reference(self, group: str, name: str) -> None:
         """Delete a branch or tag.
@@ -178,91 +148,71 @@ class Repo:
         Raises:
             HubError: 404 there is none, 403 it is main.
         """
-        if (group, name) == ("branches", "main"):
+        if (group, name) == ("heads", "main"):
             raise HubError(403, "The branch main cannot be deleted")
-        with self.change() as draft:
-            if draft[group].pop(name, None) is None:
-                raise no_revision(name)
+        if not self.db("DELETE FROM ref WHERE repo = ? AND name = ? RETURNING 1", self.key, f"refs/{group}/{name}"):
+            raise no_revision(name)
 
-    def open_pull(self, title: str, description: str, author: str, base: str = "main") -> dict[str, Any]:
-        """Open a pull request onto branch `base`."""
-        with self.change() as draft:
-            if base not in draft["branches"]:
-                raise no_revision(base)
-            head = draft["branches"][base]
-            pull = {"num": len(draft["pulls"]) + 1, "title": title, "description": description, "author": author}
-            pull |= {"status": "open", "created": now(), "base": base, "start": head, "head": head}
-            draft["pulls"].append(pull)
-        return pull
+    def pulls(self) -> list[sqlite3.Row]:
+        """Every pull request, the newest first."""
+        return self.db("SELECT * FROM pull WHERE repo = ? ORDER BY number DESC", self.key)
 
-    def pull(self, number: int) -> dict[str, Any]:
-        """The pull request `number`.
+    def pull(self, number: int) -> sqlite3.Row:
+        """The pull request `number`: title, description, author, created, status, base, start, merged.
 
         Raises:
             HubError: 404 there is none.
         """
-        return _pull(self.state, number)
+        rows = self.db("SELECT * FROM pull WHERE repo = ? AND number = ?", self.key, number)
+        if not rows:
+            raise no_revision(f"refs/pr/{number}")
+        return rows[0]
 
-    def merge_pull(self, number: int, author: str) -> Commit:
+    def open_pull(self, title: str, description: str, author: str, base: str = "main") -> int:
+        """Open a pull request onto branch `base`; gives its number.
+
+        Raises:
+            HubError: 404 or 400, there is no such branch.
+        """
+        with self.db.change():
+            start, number = self.head(self.writable(base)).id, len(self.pulls()) + 1
+            row = (self.key, number, title, description, author, now(), "open", base, start, None)
+            self.db("INSERT INTO pull VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
+            self.db("INSERT INTO ref VALUES (?, ?, ?)", self.key, f"refs/pr/{number}", start)
+        return number
+
+    def pull_changes(self, number: int) -> tuple[dict[str, Entry | None], list[str]]:
+        """What a pull request changes (None: it deletes the path), and the paths that its base changed otherwise."""
+        pull = self.pull(number)
+        start, theirs = self.commit(pull["start"]).files, self.head(f"refs/pr/{number}").files
+        ours = self.head(pull["base"]).files
+        changed = {path: theirs.get(path) for path in changed_paths(start, theirs)}
+        return changed, [path for path, new in changed.items() if ours.get(path) not in (start.get(path), new)]
+
+    def merge_pull(self, number: int, author: str) -> None:
         """Bring what a pull request changed onto its base, as one commit.
 
         Raises:
-            HubError: 409 it is closed, or both sides changed one file (the message names it).
+            HubError: 409 it is merged, or both sides changed one file (the message names it).
         """
-        with self.change() as draft:
-            pull = self.pull(number)
-            if pull["status"] not in ("open", "draft"):
+        with self.db.change():
+            pull, (changed, clashes) = self.pull(number), self.pull_changes(number)
+            if pull["status"] != "open":
                 raise HubError(409, f"Pull request {number} is {pull['status']}")
-            start, theirs, ours = self.commit(pull["start"]).files, self.commit(pull["head"]), self.head(pull["base"])
-            files = dict(ours.files)
-            for path in changed_paths(start, theirs.files):
-                if ours.files.get(path) not in (start.get(path), theirs.files.get(path)):
-                    raise HubError(409, f"Both sides changed {path}")
-                if path in theirs.files:
-                    files[path] = theirs.files[path]
-                else:
-                    files.pop(path, None)
+            if clashes:
+                raise HubError(409, f"Both sides changed {', '.join(clashes)}")
+            ours = self.head(pull["base"])
+            files = {path: entry for path, entry in (ours.files | changed).items() if entry}
+            parents = (ours.id, self.head(f"refs/pr/{number}").id)
             title = f"{pull['title']} (#{number})"
-            commit = self.add_commit(pull["base"], files, title, "", author, parents=(ours.id, theirs.id))
-            _pull(draft, number).update(status="merged", merge=commit.id)
-            return commit
+            made = self.add_commit(self.writable(pull["base"]), parents, title, "", author, files)
+            done = "UPDATE pull SET status = 'merged', merged = ? WHERE repo = ? AND number = ?"
+            self.db(done, made.id, self.key, number)
 
     def squash(self, branch: str, title: str, author: str) -> None:
         """Replace a branch's history by one commit; tags keep theirs."""
-        with self.lock:
-            self.add_commit(branch, self.head(branch).files, title, "", author, parents=())
-
-    def _reference(self, state: dict[str, Any], revision: str) -> str | None:
-        if number := pull_number(revision):
-            return _pull(state, number)["head"]
-        tag = state["tags"].get(revision.removeprefix("refs/tags/"), {})
-        return state["branches"].get(revision.removeprefix("refs/heads/")) or tag.get("commit")
-
-    def _read_commit(self, commit_id: str) -> Commit:
-        value = json.loads((self.folder / "commits" / commit_id).read_bytes())
-        value["parents"] = tuple(value["parents"])
-        value["files"] = {path: Entry(*entry) for path, entry in value["files"].items()}
-        return Commit(commit_id, **value)
-
-
-def _commit(parents: tuple[str, ...], title: str, message: str, author: str, files: Files) -> tuple[str, bytes]:
-    """The id and the bytes of a commit made now."""
-    rows = {path: list(asdict(files[path]).values()) for path in sorted(files)}
-    value = {"parents": parents, "title": title, "message": message, "author": author, "date": now(), "files": rows}
-    content = json.dumps(value, sort_keys=True).encode()
-    return hashlib.sha1(content).hexdigest(), content
-
-
-def _pull(state: dict[str, Any], number: int) -> dict[str, Any]:
-    if not 1 <= number <= len(state["pulls"]):
-        raise no_revision(f"refs/pr/{number}")
-    return state["pulls"][number - 1]
-
-
-def pull_number(revision: str) -> int | None:
-    """N for refs/pr/N, else None."""
-    match = re.fullmatch(r"refs/pr/([1-9][0-9]{0,8})", revision)
-    return int(match[1]) if match else None
+        with self.db.change():
+            self.add_commit(self.writable(branch), (), title, "", author, self.head(branch).files)
 
 
 def changed_paths(old: Files, new: Files) -> list[str]:

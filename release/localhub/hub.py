@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,11 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from release.localhub.accounts import Account, Gate, usable_name
-from release.localhub.collection import Collections
-from release.localhub.errors import HubError, bad, no_entry
-from release.localhub.history import KINDS, Entry, Files, Repo
-from release.localhub.store import Store, git_oid, read_range
-from release.localhub.xet import Recipe, Xet
+from release.localhub.history import Entry, Repo, now
+from release.localhub.store import Database, Store, git_oid, read_range
+from release.localhub.web import KINDS, HubError, bad, no_entry
+from release.localhub.xet import File, Xet
 
 # What git would hold as a pointer, whatever its size.
 LARGE_SUFFIXES = frozenset(
@@ -30,10 +29,10 @@ GITATTRIBUTES = "".join(
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes of a file wherever they lie; `recipe` is set if a client can fetch them through Xet."""
+    """The bytes of a file wherever they lie; `file` is set if a client can fetch them through Xet."""
 
     size: int
-    recipe: Recipe | None
+    file: File | None
     read: partial[Iterator[bytes]]  # (low, high) -> the bytes low to high (exclusive), piece by piece
 
 
@@ -49,11 +48,8 @@ class Hub:
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.store, self.gate = root, Store(root), Gate(accounts, root)
         self.store.clean()
-        self.xet = Xet(self.store)
-        self.collections = Collections(root / "collections")
-        self._lock = threading.Lock()
-        self._repos = {(repo.kind, repo.id): repo for repo in load_repos(root)}
-        self.collections.keep_only(self._repos)  # a crash may have come between a repo's end and this
+        self.db = Database(root / "hub.sqlite")
+        self.xet = Xet(self.store, self.db)
 
     def store_id(self) -> str:
         """A name for this store that changes when it is wiped: clients remember per address what they have sent."""
@@ -64,12 +60,12 @@ class Hub:
 
     def repos(self, account: Account | None) -> list[Repo]:
         """The repos that `account` may see, newest first."""
-        seen = [repo for repo in list(self._repos.values()) if self.may_read(repo, account)]
-        return sorted(seen, key=lambda repo: repo.state["created"], reverse=True)
+        found = load_repos(self.db, "ORDER BY created DESC, key DESC")
+        return [repo for repo in found if self.may_read(repo, account)]
 
     def may_read(self, repo: Repo, account: Account | None) -> bool:
         """Whether `account` may know that the repo exists."""
-        return not repo.state["private"] or (account is not None and account.owns(repo.id.partition("/")[0]))
+        return not repo.private or (account is not None and account.owns(repo.namespace))
 
     def find(self, kind: str, repo_id: str, account: Account | None) -> Repo:
         """The repo, if `account` may read it.
@@ -78,30 +74,21 @@ class Hub:
             HubError: RepoNotFound, the same for a repo that is private and for one that is not there: 404, or 401
                 for a stranger, who might see it after signing in.
         """
-        repo = self._repos.get((kind, repo_id))
-        if repo is None or not self.may_read(repo, account):
+        found = load_repos(self.db, "WHERE kind = ? AND id = ?", kind, repo_id)
+        if not found or not self.may_read(found[0], account):
             raise HubError(404 if account else 401, "Repository not found", "RepoNotFound")
-        return repo
+        return found[0]
 
-    def permitted(self, kind: str, repo_id: str) -> Repo:
+    def permitted(self, key: int) -> Repo:
         """The repo that a permit names, which was signed after its rights had been checked.
 
         Raises:
             HubError: 404, the repo has been deleted since.
         """
-        if (kind, repo_id) not in self._repos:
+        found = load_repos(self.db, "WHERE key = ?", key)
+        if not found:
             raise HubError(404, "Repository not found", "RepoNotFound")
-        return self._repos[kind, repo_id]
-
-    def find_to_write(self, kind: str, repo_id: str, account: Account | None) -> Repo:
-        """The repo, if `account` may change it.
-
-        Raises:
-            HubError: As `find`; 403 without the right.
-        """
-        repo = self.find(kind, repo_id, account)
-        self.check_writer(repo_id.partition("/")[0], account)
-        return repo
+        return found[0]
 
     def check_writer(self, namespace: str, account: Account | None) -> Account:
         """`account`, if it may create and change things in `namespace`.
@@ -125,29 +112,27 @@ class Hub:
         """
         if kind not in KINDS.values() or not all(usable_name(part) for part in repo_id.split("/")):
             raise bad(f"Invalid repo name: {repo_id[:200]!r}")
-        with self._lock:
-            if repo := self._repos.get((kind, repo_id)):
-                raise HubError(409, "You already created this repo", extra={"path": repo.url_path})
-            sha256 = self.store.put(GITATTRIBUTES)
-            files: Files = {".gitattributes": Entry(len(GITATTRIBUTES), git_oid(GITATTRIBUTES), sha256)}
-            folder = self.root / "repos" / f"{kind}s" / repo_id
-            repo = Repo.create(folder, kind, repo_id, private=private, author=account.name, files=files)
-            self._repos[kind, repo_id] = repo
+        entry = Entry(len(GITATTRIBUTES), git_oid(GITATTRIBUTES), self.store.put(GITATTRIBUTES))
+        with self.db.change():
+            try:
+                row = (kind, repo_id, private, now())
+                self.db("INSERT INTO repo (kind, id, private, created) VALUES (?, ?, ?, ?)", *row)
+            except sqlite3.IntegrityError as error:
+                raise HubError(409, "You already created this repo") from error
+            repo = self.find(kind, repo_id, account)
+            repo.add_commit("refs/heads/main", (), "initial commit", "", account.name, {".gitattributes": entry})
         return repo
 
     def delete(self, repo: Repo) -> None:
-        """Remove a repo in one step. Content stays, since other repos may hold it too."""
-        with self._lock, repo.lock, self.store.scratch() as trash:
-            repo.folder.rename(trash)
-            self._repos.pop((repo.kind, repo.id), None)
-            self.collections.keep_only(self._repos)
+        """Remove a repo, also from collections. Content stays, since other repos may hold it too."""
+        self.db("DELETE FROM repo WHERE key = ?", repo.key)
 
     def content(self, sha256: str) -> Content | None:
         """The bytes with this sha256, if the Hub has them."""
-        recipe, blob = self.xet.of_content(sha256), self.store.place("blobs", sha256)
+        file, blob = self.xet.find(sha256=sha256), self.store.place("blobs", sha256)
         if blob.exists():
-            return Content(blob.stat().st_size, recipe, partial(read_range, blob))
-        return Content(recipe.size, recipe, partial(self.xet.read, recipe)) if recipe else None
+            return Content(blob.stat().st_size, file, partial(read_range, blob))
+        return Content(file.size, file, partial(self.xet.read, file)) if file else None
 
     def read(self, entry: Entry) -> bytes:
         """The bytes of a file that is small enough to hold, as cards are.
@@ -162,15 +147,7 @@ class Hub:
 
     def grant(self, repo: Repo, sha256: str) -> None:
         """Note that a client has uploaded this content to this repo."""
-        marker = repo.folder / "objects" / sha256
-        marker.parent.mkdir(exist_ok=True)
-        marker.touch()
-
-    def publish(self, sha256: str) -> None:
-        """Note that this content belongs to a public bucket."""
-        marker = self.root / "public" / sha256
-        marker.parent.mkdir(exist_ok=True)
-        marker.touch()
+        self.db("INSERT OR IGNORE INTO upload VALUES (?, ?)", repo.key, sha256)
 
     def size_in(self, repo: Repo, sha256: str) -> int | None:
         """The size of content that was uploaded to this repo, else None.
@@ -178,10 +155,12 @@ class Hub:
         Content is shared on the disk, but a hash that somebody read in a private repo's listing, or on a card, must
         not be enough to pull the content into a repo of their own.
         """
-        content = self.content(sha256) if (repo.folder / "objects" / sha256).exists() else None
+        known = self.db("SELECT 1 FROM upload WHERE repo = ? AND sha256 = ?", repo.key, sha256)
+        content = self.content(sha256) if known else None
         return content.size if content else None
 
 
-def load_repos(root: Path) -> list[Repo]:
-    """Every repo under `root`; a folder whose creation a crash cut off has no state, and does not count."""
-    return [Repo(state.parent) for state in sorted(root.glob("repos/*/*/*/repo.json"))]
+def load_repos(db: Database, clause: str = "", *values: object) -> list[Repo]:
+    """The repos that the SQL `clause` selects."""
+    rows = db(f"SELECT key, kind, id, private, created FROM repo {clause}", *values)
+    return [Repo(db, row["key"], row["kind"], row["id"], bool(row["private"]), row["created"]) for row in rows]

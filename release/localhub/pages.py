@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
-import re
+from pathlib import Path
 from typing import Any
 
-from jinja2 import DictLoader, Environment
+from jinja2 import Environment, FileSystemLoader
 from starlette.responses import Response
 
-from release.localhub.calls import Call
-from release.localhub.errors import HubError
-from release.localhub.history import Repo
-from release.localhub.metadata import REPO_ID, BadMetadata, split_card, validate
-from release.localhub.pulls import one_pull
+from release.localhub.collections import visible
+from release.localhub.metadata import REPO_ID, BadMetadata, as_list, split_card, validate
 from release.localhub.render import card_html
-from release.localhub.repos import card_data
-from release.localhub.templates import STYLE, TEMPLATES
+from release.localhub.repos import card_data, one_pull
+from release.localhub.web import Call, HubError
 
+FOLDER = Path(__file__).parent / "templates"
 # No script at all; images may come from elsewhere, as the badges of many cards do.
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self' https: data:; base-uri 'none'; form-action 'none'"
-SAFE = {
-    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
+SAFE = {"Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'"}
+SAFE |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+# The fields of a card that stand in coloured boxes under the title, and under what word.
+CHIPS = {"pipeline_tag": "task", "task_categories": "task", "library_name": "library", "language": "language"}
+CHIPS |= {"license": "license", "base_model": "base model", "datasets": "dataset", "size_categories": "size"}
+CHIPS |= {"tags": "tag"}
 
 
 def _size(count: int) -> str:
     """`count` bytes for people."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+    value, units = float(count), ["GB", "MB", "kB", "B"]
+    while value >= 1000 and len(units) > 1:
+        value, _ = value / 1000, units.pop()
+    return f"{value:.{0 if units[-1] == 'B' else 1}f} {units[-1]}"
 
 
-_TEMPLATES = Environment(loader=DictLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+_TEMPLATES = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 _TEMPLATES.filters["size"] = _size
 
 
 def style(_: Call) -> Response:
     """The style sheet of every page."""
-    return Response(STYLE, media_type="text/css")
+    return Response((FOLDER / "page.css").read_text(), media_type="text/css")
 
 
 def home(call: Call) -> Response:
@@ -50,8 +47,8 @@ def home(call: Call) -> Response:
     namespace = call.args.get("ns")
     if namespace and namespace not in call.hub.gate.namespaces():
         raise HubError(404, f"There is nobody called {namespace}")
-    repos = [repo for repo in call.hub.repos(call.account) if namespace in (None, repo.id.partition("/")[0])]
-    rows = [(repo, repo.head("main"), card_data(call.hub, repo.head("main"))) for repo in repos]
+    heads = [(repo, repo.head("main")) for repo in call.hub.repos(call.account) if namespace in (None, repo.namespace)]
+    rows = [(repo, head, card_data(call.hub, head)) for repo, head in heads]
     shelf = [value for value in visible(call) if namespace in (None, value["owner"]["name"])]
     return _page("home", rows=rows, collections=shelf, namespace=namespace)
 
@@ -71,8 +68,9 @@ def repo_page(call: Call) -> Response:
         data, body = split_card(text)
     except BadMetadata:
         data, body = {}, text
-    about = {"chips": chips(data), "results": list(results(data)), "errors": errors, "warnings": warnings}
-    shelf = [(value, item) for value in visible(call) for item in value["items"] if _same(item, repo)]
+    about = {"chips": chips(data), "results": results(data), "errors": errors, "warnings": warnings}
+    here = (repo.kind, repo.id)
+    shelf = [(value, item) for value in visible(call) for item in value["items"] if (item["type"], item["id"]) == here]
     card = card_html(body, repo.url_path, revision)
     total = sum(entry.size for entry in commit.files.values())
     return _page("repo", repo=repo, commit=commit, revision=revision, card=card, shelf=shelf, total=total, **about)
@@ -80,11 +78,10 @@ def repo_page(call: Call) -> Response:
 
 def collection_page(call: Call) -> Response:
     """A collection with its notes."""
-    slug = f"{call.args['ns']}/{call.args['slug']}"
-    value = next((value for value in visible(call) if value["slug"] == slug), None)
-    if value is None:
+    found = visible(call, "slug = ?", f"{call.args['ns']}/{call.args['slug']}")
+    if not found:
         return _sign_in(HubError(404 if call.account else 401, "Collection not found"))
-    return _page("collection", collection=value)
+    return _page("collection", collection=found[0])
 
 
 def pull_page(call: Call) -> Response:
@@ -95,69 +92,35 @@ def pull_page(call: Call) -> Response:
         return _sign_in(error)
 
 
-def visible(call: Call) -> list[dict[str, Any]]:
-    """The collections that the caller may see, each without the items that the caller may not."""
-    seen = []
-    for value in call.hub.collections.all():
-        if value["private"] and not (call.account and call.account.owns(value["owner"]["name"])):
-            continue
-        seen.append(value | {"items": [item for item in value["items"] if _item_visible(call, item)]})
-    return seen
-
-
-def _item_visible(call: Call, item: dict[str, Any]) -> bool:
-    try:
-        return bool(call.hub.find(item["type"], item["id"], call.account))
-    except HubError:
-        return item["type"] in ("paper", "collection")
-
-
 def chips(data: dict[str, Any]) -> list[tuple[str, str, str | None]]:
-    """The metadata as (kind, text, link): what stands in coloured boxes under the title."""
+    """The metadata as (kind, text, link)."""
     found = []
-    for field, kind in (
-        ("pipeline_tag", "task"),
-        ("task_categories", "task"),
-        ("library_name", "library"),
-        ("language", "language"),
-        ("license", "license"),
-        ("base_model", "base model"),
-        ("datasets", "dataset"),
-        ("size_categories", "size"),
-        ("tags", "tag"),
-    ):
-        value = data.get(field)
-        for item in value if isinstance(value, list) else [] if value is None else [value]:
+    for name, kind in CHIPS.items():
+        for item in map(str, as_list(data.get(name))):
             prefix = {"base model": "/", "dataset": "/datasets/"}.get(kind)
-            link = f"{prefix}{item}" if prefix and REPO_ID.fullmatch(str(item)) else None
-            found.append((kind, str(item), link))
+            found.append((kind, item, f"{prefix}{item}" if prefix and REPO_ID.fullmatch(item) else None))
     return found
 
 
-def results(data: dict[str, Any]) -> Any:
-    """The rows of the model-index: task, dataset, metric and value."""
+def results(data: dict[str, Any]) -> list[tuple[str, str, str, Any]]:
+    """The rows of the model-index: task, dataset, metric and value; none where it is malformed, as the page says."""
     try:
-        for model in data.get("model-index") or []:
-            for result in model["results"]:
-                for metric in result["metrics"]:
-                    dataset = result["dataset"]
-                    yield result["task"]["type"], dataset["name"], metric.get("name", metric["type"]), metric["value"]
+        return [
+            (row["task"]["type"], row["dataset"]["name"], metric.get("name", metric["type"]), metric["value"])
+            for model in data.get("model-index") or []
+            for row in model["results"]
+            for metric in row["metrics"]
+        ]
     except (KeyError, TypeError, AttributeError):
-        return  # the errors above the card say what is wrong with it
-
-
-def _same(item: dict[str, Any], repo: Repo) -> bool:
-    return (item["type"], item["id"]) == (repo.kind, repo.id)
+        return []
 
 
 def _sign_in(error: HubError) -> Response:
     """The same answer for what is private and for what is not there; a browser then asks for name and token."""
-    headers = {"WWW-Authenticate": 'Basic realm="Hub: account and token"'} if error.status == 401 else {}
-    return _page("error", error.status, headers, message=error.message)
+    headers = {"WWW-Authenticate": 'Basic realm="Hub: account and token"'} if error.status_code == 401 else {}
+    return _page("error", error.status_code, headers, message=error.detail)
 
 
 def _page(name: str, status: int = 200, headers: dict[str, str] | None = None, /, **values: Any) -> Response:
-    html = _TEMPLATES.get_template(name).render(**values)
-    return Response(
-        re.sub(r"\n\s*\n", "\n", html) if name != "repo" else html, status, SAFE | (headers or {}), "text/html"
-    )
+    html = _TEMPLATES.get_template(f"{name}.html").render(**values)
+    return Response(html, status, SAFE | (headers or {}), "text/html")

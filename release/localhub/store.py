@@ -1,6 +1,7 @@
-"""Content on disk, named by its sha256: raw files here, files made of Xet chunks in `release.localhub.xet`.
+"""What is on the disk: content in files that are named by their hash, and one SQLite database that points at it.
 
-A file is written under tmp/, flushed to the disk, and only then renamed to its name: what has a name is whole.
+A file is written under tmp/, flushed, and only then renamed to its name: what has a name is whole. A row that names
+content is written after the content, in a transaction: a crash leaves the state before a change or the one after it.
 """
 
 from __future__ import annotations
@@ -9,19 +10,83 @@ import hashlib
 import os
 import re
 import shutil
+import sqlite3
+import threading
 import uuid
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from release.localhub.errors import bad
+from release.localhub.web import bad
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 STEP = 1 << 20  # bytes read at a time
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS repo (key INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, id TEXT NOT NULL,
+  private INTEGER NOT NULL, created TEXT NOT NULL, UNIQUE (kind, id));
+CREATE TABLE IF NOT EXISTS history (repo INTEGER NOT NULL REFERENCES repo ON DELETE CASCADE, id TEXT NOT NULL,
+  content TEXT NOT NULL, PRIMARY KEY (repo, id));
+CREATE TABLE IF NOT EXISTS ref (repo INTEGER NOT NULL REFERENCES repo ON DELETE CASCADE, name TEXT NOT NULL,
+  target TEXT NOT NULL, PRIMARY KEY (repo, name));
+CREATE TABLE IF NOT EXISTS pull (repo INTEGER NOT NULL REFERENCES repo ON DELETE CASCADE, number INTEGER NOT NULL,
+  title TEXT NOT NULL, description TEXT NOT NULL, author TEXT NOT NULL, created TEXT NOT NULL, status TEXT NOT NULL,
+  base TEXT NOT NULL, start TEXT NOT NULL, merged TEXT, PRIMARY KEY (repo, number));
+CREATE TABLE IF NOT EXISTS upload (repo INTEGER NOT NULL REFERENCES repo ON DELETE CASCADE, sha256 TEXT NOT NULL,
+  PRIMARY KEY (repo, sha256));
+CREATE TABLE IF NOT EXISTS collection (key INTEGER PRIMARY KEY, slug TEXT NOT NULL UNIQUE, title TEXT NOT NULL,
+  description TEXT NOT NULL, private INTEGER NOT NULL, updated TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS item (id TEXT PRIMARY KEY, collection INTEGER NOT NULL REFERENCES collection
+  ON DELETE CASCADE, repo INTEGER NOT NULL REFERENCES repo ON DELETE CASCADE, note TEXT, position INTEGER NOT NULL,
+  UNIQUE (collection, repo));
+CREATE TABLE IF NOT EXISTS xorb (hash TEXT PRIMARY KEY, chunks BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS file (hash TEXT PRIMARY KEY, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
+  terms TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS file_by_content ON file (sha256);
+CREATE TABLE IF NOT EXISTS in_bucket (sha256 TEXT PRIMARY KEY);
+"""
+
+
+class Database:
+    """SQLite for many threads: one connection, used by one thread at a time.
+
+    Args:
+        path: The file; it is made if it is not there, unless `read_only`.
+        read_only: For a look beside a running server.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._lock = threading.RLock()
+        address = f"{path.absolute().as_uri()}{'?mode=ro' if read_only else ''}"
+        self._connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+        self._connection.row_factory = sqlite3.Row
+        if not read_only:
+            setting = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+            self._connection.executescript(setting + SCHEMA)
+
+    def __call__(self, statement: str, *values: Any) -> list[sqlite3.Row]:
+        """Execute one statement; gives its rows."""
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def change(self) -> Generator[None]:
+        """Everything in the block counts together, on the disk, or not at all; one inside another joins it."""
+        with self._lock:
+            if self._connection.in_transaction:
+                yield
+                return
+            self("BEGIN IMMEDIATE")
+            try:
+                yield
+                self("COMMIT")
+            except BaseException:
+                self("ROLLBACK")
+                raise
 
 
 class Store:
-    """Blobs under `root`/blobs, and a place for uploads that are not complete yet."""
+    """Content under `root`/blobs and `root`/xorbs, and a place for uploads that are not complete yet."""
 
     def __init__(self, root: Path) -> None:
         self.root, self._tmp = root, root / "tmp"
@@ -32,14 +97,12 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Generator[Path]:
-        """A path for one upload, or for a folder on its way out; what is still there at the end is deleted."""
+        """A path for one upload; what is still there at the end is deleted."""
         self._tmp.mkdir(parents=True, exist_ok=True)
         path = self._tmp / uuid.uuid4().hex
         try:
             yield path
         finally:
-            if path.is_dir():
-                shutil.rmtree(path)
             path.unlink(missing_ok=True)
 
     def place(self, kind: str, name: str) -> Path:
@@ -55,7 +118,11 @@ class Store:
             os.fsync(stream.fileno())
         target.parent.mkdir(parents=True, exist_ok=True)
         upload.replace(target)
-        sync_folder(target.parent)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the list of names, so that the rename survives a loss of power
+        finally:
+            os.close(folder)
 
     def put(self, content: bytes, kind: str = "blobs", name: str | None = None) -> str:
         """Store bytes; their name is their sha256 unless `name` says otherwise."""
@@ -79,12 +146,3 @@ def read_range(path: Path, low: int, high: int) -> Iterator[bytes]:
 def git_oid(content: bytes) -> str:
     """The id that git gives a blob: clients compare it with their own file, to leave out what has not changed."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names, so that a rename survives a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,224 +1,336 @@
 """The Xet store: files as runs of chunks in xorbs, so that a client sends only chunks that the Hub has not seen.
 
-On disk: xorbs/<hash> as the client sent it, chunks/<hash> with the hash of each of its chunks (32 bytes each),
-recipes/<file hash> with the terms of a file, and whole/<sha256> that names the recipe of that content. Each is
-written after what it refers to, and nothing is written before its hash has been checked.
+Specification: https://huggingface.co/docs/xet. Xorbs (compressed chunks) and shards (how files are put together)
+are read without trust, and nothing is kept before its hash has been checked. A hash is 32 bytes and is written as
+four little-endian 64-bit numbers in hexadecimal, so its text is not the plain hexadecimal of its bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from release.localhub.errors import HubError, bad
-from release.localhub.formats import (
-    Chunk,
-    Malformed,
-    ShardFile,
-    Term,
-    chunk_hashes,
-    chunk_table,
-    file_hash,
-    shard_files,
-    xorb_hash,
-)
-from release.localhub.store import Store
+import lz4.frame
+from blake3 import blake3
 
-BATCH = 2 << 20  # unpacked bytes that are hashed at a time: what bounds the memory of an upload
+from release.localhub.store import Database, Store
+from release.localhub.web import HubError
+
+CHUNK_KEY = bytes.fromhex("6697f5775b9550de3135cbaca597181c9de421109beb2b58b4d0b04b93adf229")
+NODE_KEY = bytes.fromhex("017ec5c7a5472996fd946666b48a02e65ddd536f37c76dd2f86352e64a53713f")
+FILE_KEY = bytes(32)
+MAX_CHUNK = 1 << 20  # clients cut chunks of at most 128 KiB
+MAX_XORB = 80 << 20  # clients close a xorb at 64 MiB
+MAX_SHARD = 64 << 20
+_ROW = struct.Struct("<III32s")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a file is put together: its Xet name, its content's sha256, its size in bytes and its terms."""
+class Malformed(HubError):
+    """400: bytes that are not what they claim to be."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(400, message)
+
+
+class Chunk(NamedTuple):
+    """One chunk of a xorb: its bytes `start` to `end` (exclusive, with the header), its unpacked size, its hash."""
+
+    start: int
+    end: int
+    size: int
+    hash: bytes
+
+    def read(self, xorb: BinaryIO) -> bytes:
+        """The unpacked bytes."""
+        xorb.seek(self.start)
+        return unpack(xorb.read(self.end - self.start))
+
+
+class Term(NamedTuple):
+    """A run of chunks `first` to `last` (exclusive) of a xorb; `size` bytes when unpacked."""
+
+    xorb: str
+    first: int
+    last: int
+    size: int
+
+
+class File(NamedTuple):
+    """How a file is put together; `sha256` is None, and `size` 0, where a shard does not say them."""
 
     hash: str
-    sha256: str
+    sha256: str | None
     size: int
     terms: tuple[Term, ...]
 
 
 class Xet:
-    """The chunks, xorbs and recipes in a `Store`."""
+    """The xorbs in a `Store`, and the rows of the `Database` that say what is in them."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        # A xorb never changes, so neither does its table of about 1000 chunks.
-        self._table = lru_cache(64)(self._read_table)
+    def __init__(self, store: Store, database: Database) -> None:
+        self.store, self._db = store, database
+        self.chunks = lru_cache(64)(self._chunks)  # a xorb never changes, so neither does its table
 
     def add_xorb(self, name: str, upload: Path) -> bool:
         """Keep an uploaded xorb; whether it is new.
 
         Raises:
-            HubError: 400, the upload is no xorb, or hashes to another name.
+            Malformed: The upload is no xorb, or hashes to another name.
         """
-        if self.store.place("xorbs", name).exists():
+        if self._db("SELECT 1 FROM xorb WHERE hash = ?", name):
             return False
-        hashes = check_xorb(name, upload)
-        self.store.put(b"".join(hashes), "chunks", name)
+        table = check_xorb(name, upload)
         self.store.adopt(upload, "xorbs", name)
+        self._db("INSERT OR IGNORE INTO xorb VALUES (?, ?)", name, b"".join(_ROW.pack(*chunk) for chunk in table))
         return True
 
-    def add_shard(self, upload: Path) -> list[Recipe]:
-        """Keep the recipes of a shard's files, once every byte of every file has been checked.
+    def add_shard(self, upload: Path) -> list[File]:
+        """Keep how a shard's files are put together, once every byte of every file has been checked.
 
         Raises:
-            HubError: 400, the shard is malformed, refers to a xorb that is not there, or names a wrong hash.
+            Malformed: The shard is malformed, refers to a xorb that is not there, or names a wrong hash.
         """
-        try:
-            recipes = [self.verify(file) for file in shard_files(upload.read_bytes())]
-        except Malformed as error:
-            raise bad(str(error)) from error
-        for recipe in recipes:
-            self._keep(recipe)
-        return recipes
+        files = [self.verify(file) for file in shard_files(upload.read_bytes())]
+        with self._db.change():
+            for file in files:
+                self._db("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", *file[:3], json.dumps(file.terms))
+        return files
 
-    def add_file(self, path: Path) -> Recipe:
+    def add_file(self, path: Path) -> File:
         """Take in a file from the disk, cut into plain chunks of equal size; for buckets, which are folders here."""
-        hashes, sizes, terms, sha256 = [], [], [], hashlib.sha256()
+        terms, chunks, digest = [], [], hashlib.sha256()
         with path.open("rb") as stream:
-            while batch := [part for _ in range(BATCH >> 16) if (part := stream.read(1 << 16))]:
-                digests, lengths = chunk_hashes(batch), [len(part) for part in batch]
-                name = xorb_hash(digests, lengths)
-                heads = (b"\0" + length.to_bytes(3, "little") for length in lengths)
-                packed = [head + b"\0" + head[1:] + part for head, part in zip(heads, batch, strict=True)]
-                self.store.put(b"".join(digests), "chunks", name)
-                self.store.put(b"".join(packed), "xorbs", name)
-                terms.append(Term(name, 0, len(batch), sum(lengths)))
-                hashes, sizes = hashes + digests, sizes + lengths
-                for part in batch:
-                    sha256.update(part)
-        recipe = Recipe(file_hash(hashes, sizes), sha256.hexdigest(), sum(sizes), tuple(terms))
-        self._keep(recipe)
-        return recipe
+            while parts := [part for _ in range(32) if (part := stream.read(1 << 16))]:
+                packed = b"".join(pack(part) for part in parts)
+                run = [(chunk_hash(part), len(part)) for part in parts]
+                with self.store.scratch() as upload:
+                    upload.write_bytes(packed)
+                    self.add_xorb(xorb_hash(run), upload)
+                terms.append(Term(xorb_hash(run), 0, len(run), sum(size for _, size in run)))
+                chunks += run
+                digest.update(b"".join(parts))
+        file = File(file_hash(chunks), digest.hexdigest(), sum(size for _, size in chunks), tuple(terms))
+        self._db("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", *file[:3], json.dumps(file.terms))
+        return file
 
-    def recipe(self, name: str) -> Recipe | None:
-        """The recipe of the file with this Xet hash, if there is one."""
-        try:
-            value = json.loads(self.store.place("recipes", name).read_bytes())
-        except FileNotFoundError:
-            return None
-        return Recipe(name, value["sha256"], value["size"], tuple(Term(*term) for term in value["terms"]))
+    def find(self, *, hash: str = "", sha256: str = "") -> File | None:
+        """The file with this Xet hash or with this content, if it came through Xet."""
+        rows = self._db("SELECT * FROM file WHERE hash = ? OR sha256 = ? ORDER BY rowid DESC LIMIT 1", hash, sha256)
+        return _file(rows[0]) if rows else None
 
-    def of_content(self, sha256: str) -> Recipe | None:
-        """The recipe of the content with this sha256, if it was uploaded through Xet."""
-        try:
-            return self.recipe(self.store.place("whole", sha256).read_text())
-        except FileNotFoundError:
-            return None
+    def all(self) -> Iterator[tuple[str, File | Exception]]:
+        """Every file by its name, or the error in its row."""
+        for row in self._db("SELECT * FROM file"):
+            try:
+                yield row["hash"], _file(row)
+            except (TypeError, ValueError) as error:
+                yield row["hash"], error
 
-    def read(self, recipe: Recipe, low: int, high: int) -> Iterator[bytes]:
+    def verify(self, file: File) -> File:
+        """The file with its size and sha256, once every byte of it has been checked.
+
+        Raises:
+            Malformed: A xorb is missing; a term, the hash or the sha256 is wrong.
+        """
+        runs = []
+        for term in file.terms:
+            run = self.chunks(term.xorb)[term.first : term.last]
+            if len(run) != term.last - term.first or sum(chunk.size for chunk in run) != term.size:
+                raise Malformed(f"A term does not fit its xorb: {term.xorb}")
+            runs += [(chunk.hash, chunk.size) for chunk in run]
+        if file_hash(runs) != file.hash:
+            raise Malformed(f"The chunks of the file do not hash to {file.hash}")
+        size, digest = sum(size for _, size in runs), hashlib.sha256()
+        for part in self.read(file, 0, size):
+            digest.update(part)
+        if file.sha256 not in (None, digest.hexdigest()):
+            raise Malformed(f"The file's content has not the sha256 {file.sha256}")
+        return file._replace(size=size, sha256=digest.hexdigest())
+
+    def read(self, file: File, low: int, high: int) -> Iterator[bytes]:
         """The bytes `low` to `high` (exclusive) of a file, one chunk at a time."""
-        for term, at in _placed(recipe.terms):
-            if at + term.size <= low or at >= high:
-                continue
+        for term, pieces in self._pieces(file, low, high):
             with self.store.place("xorbs", term.xorb).open("rb") as xorb:
-                for chunk in self._table(term.xorb)[term.first : term.last]:
-                    if at < high and at + chunk.size > low:
-                        yield chunk.read(xorb)[max(0, low - at) : high - at]
-                    at += chunk.size
+                for _, chunk, at in pieces:
+                    yield chunk.read(xorb)[max(0, low - at) : high - at]
 
-    def chunks(self, terms: Iterable[Term]) -> tuple[list[bytes], list[int]]:
-        """The hashes and the sizes of the chunks of a run of terms, as they were checked when their xorbs came."""
-        hashes, sizes = [], []
-        for term in terms:
-            known = self.store.place("chunks", term.xorb).read_bytes()
-            hashes += [known[32 * number : 32 * number + 32] for number in range(term.first, term.last)]
-            sizes += [chunk.size for chunk in self._table(term.xorb)[term.first : term.last]]
-        return hashes, sizes
-
-    def reconstruction(self, recipe: Recipe, low: int, high: int, urls: dict[str, str]) -> dict[str, Any]:
+    def reconstruction(self, file: File, low: int, high: int, urls: dict[str, str]) -> dict[str, Any]:
         """What a client needs to build the bytes `low` to `high` (exclusive): terms, and byte ranges of xorbs.
 
         `urls` gives the address of each of the file's xorbs.
         """
-        terms, xorbs, offset = [], {}, 0
-        for term, at in _placed(recipe.terms):
-            if at + term.size <= low or at >= high:
-                continue
-            inside = []
-            for number, chunk in enumerate(self._table(term.xorb)[term.first : term.last], term.first):
-                if at <= low < at + chunk.size:
-                    offset = low - at
-                if at < high and at + chunk.size > low:
-                    inside.append((number, chunk))
-                at += chunk.size
-            run = {"start": inside[0][0], "end": inside[-1][0] + 1}
-            size = sum(chunk.size for _, chunk in inside)
-            terms.append({"hash": term.xorb, "unpacked_length": size, "range": run})
-            extent = {"start": inside[0][1].extent[0], "end": inside[-1][1].extent[1]}
+        terms, xorbs, offset = [], {}, None
+        for term, pieces in self._pieces(file, low, high):
+            numbers, chunks, places = zip(*pieces, strict=True)
+            offset = max(0, low - places[0]) if offset is None else offset
+            run = {"start": numbers[0], "end": numbers[-1] + 1}
+            extent = {"start": chunks[0].start, "end": chunks[-1].end - 1}
+            terms.append({"hash": term.xorb, "unpacked_length": sum(chunk.size for chunk in chunks), "range": run})
             fetch = {"url": urls[term.xorb], "ranges": [{"chunks": run, "bytes": extent}]}
             xorbs.setdefault(term.xorb, []).append(fetch)
-        return {"offset_into_first_range": offset, "terms": terms, "xorbs": xorbs}
+        return {"offset_into_first_range": offset or 0, "terms": terms, "xorbs": xorbs}
 
-    def _keep(self, recipe: Recipe) -> None:
-        value = {"sha256": recipe.sha256, "size": recipe.size, "terms": [astuple(term) for term in recipe.terms]}
-        self.store.put(json.dumps(value).encode(), "recipes", recipe.hash)
-        self.store.put(recipe.hash.encode(), "whole", recipe.sha256)
+    def _pieces(self, file: File, low: int, high: int) -> Iterator[tuple[Term, Iterator[tuple[int, Chunk, int]]]]:
+        """Per term its chunks that overlap the range: number in the xorb, chunk, and position in the file."""
 
-    def _read_table(self, name: str) -> tuple[Chunk, ...]:
-        with self.store.place("xorbs", name).open("rb") as xorb:
-            return tuple(chunk_table(xorb))
+        def overlapping() -> Iterator[tuple[int, int, Chunk, int]]:
+            at = 0
+            for index, term in enumerate(file.terms):
+                if at + term.size <= low or at >= high:
+                    at += term.size
+                    continue
+                for number, chunk in enumerate(self.chunks(term.xorb)[term.first : term.last], term.first):
+                    if at < high and at + chunk.size > low:
+                        yield index, number, chunk, at
+                    at += chunk.size
 
-    def verify(self, file: ShardFile) -> Recipe:
-        """Check a shard's file against the xorbs, byte by byte, and give its recipe.
+        for index, pieces in groupby(overlapping(), key=lambda piece: piece[0]):
+            yield file.terms[index], (piece[1:] for piece in pieces)
 
-        Raises:
-            HubError: 400, a xorb is missing, or a term, a hash or the content's sha256 is not what the shard says.
-        """
-        for term in file.terms:
-            if not self.store.place("xorbs", term.xorb).exists():
-                raise bad(f"The shard refers to a xorb that is not here: {term.xorb}")
-            run = self._table(term.xorb)[term.first : term.last]
-            if len(run) != term.last - term.first or sum(chunk.size for chunk in run) != term.size:
-                raise bad(f"A term of the shard does not fit its xorb: {term.xorb}")
-        hashes, sizes = self.chunks(file.terms)
-        recipe = Recipe(file.hash, "", sum(sizes), file.terms)
-        if file_hash(hashes, sizes) != file.hash:
-            raise bad(f"The chunks of the file do not hash to {file.hash}")
-        sha256 = hashlib.sha256()
-        for part in self.read(recipe, 0, recipe.size):
-            sha256.update(part)
-        if file.sha256 not in (None, sha256.hexdigest()):
-            raise HubError(400, f"The file's content has not the sha256 {file.sha256}")
-        return Recipe(file.hash, sha256.hexdigest(), recipe.size, file.terms)
+    def _chunks(self, xorb: str) -> tuple[Chunk, ...]:
+        rows = self._db("SELECT chunks FROM xorb WHERE hash = ?", xorb)
+        if not rows:
+            raise Malformed(f"There is no xorb {xorb}")
+        return tuple(Chunk(*row) for row in _ROW.iter_unpack(rows[0]["chunks"]))
 
 
-def check_xorb(name: str, path: Path) -> list[bytes]:
-    """The hashes of a xorb's chunks, after unpacking and hashing every one.
+def _file(row: Any) -> File:
+    return File(row["hash"], row["sha256"], row["size"], tuple(Term(*term) for term in json.loads(row["terms"])))
+
+
+def check_xorb(name: str, path: Path) -> list[Chunk]:
+    """The chunks of a xorb, after unpacking and hashing every one; what follows them must be the format's footer.
 
     Raises:
-        HubError: 400, the file is no xorb, or hashes to another name.
+        Malformed: The file is no xorb, or hashes to another name.
     """
-    try:
-        with path.open("rb") as xorb:
-            table = chunk_table(xorb)
-            hashes = [digest for batch in _batches(table, xorb) for digest in chunk_hashes(batch)]
-    except Malformed as error:
-        raise bad(str(error)) from error
-    if xorb_hash(hashes, [chunk.size for chunk in table]) != name:
-        raise bad(f"The xorb does not hash to {name}")
-    return hashes
+    with path.open("rb") as stream:
+        table = list(scan(stream))
+    if xorb_hash([(chunk.hash, chunk.size) for chunk in table]) != name:
+        raise Malformed(f"The xorb does not hash to {name}")
+    return table
 
 
-def _batches(table: Iterable[Chunk], xorb: BinaryIO) -> Iterator[list[bytes]]:
-    batch, size = [], 0
-    for chunk in table:
-        batch.append(chunk.read(xorb))
-        size += chunk.size
-        if size >= BATCH:
-            yield batch
-            batch, size = [], 0
-    yield batch
+def scan(xorb: BinaryIO) -> Iterator[Chunk]:
+    """The chunks of a serialised xorb, each unpacked once for its hash.
 
-
-def _placed(terms: Iterable[Term]) -> Iterator[tuple[Term, int]]:
-    """Each term with the position in the file at which it begins."""
+    Raises:
+        Malformed: A chunk is cut short or does not unpack, or there is none.
+    """
     at = 0
-    for term in terms:
-        yield term, at
-        at += term.size
+    while head := xorb.read(8):
+        if at and head.startswith(b"XETBLOB"):
+            return
+        packed = head + xorb.read(int.from_bytes(head[1:4], "little"))
+        plain = unpack(packed)
+        yield Chunk(at, at + len(packed), len(plain), chunk_hash(plain))
+        at += len(packed)
+    if not at:
+        raise Malformed("The xorb is empty")
+
+
+def pack(plain: bytes) -> bytes:
+    """A chunk that is stored as it is: version 0, packed size, scheme 0, unpacked size, content."""
+    size = len(plain).to_bytes(3, "little")
+    return b"\0" + size + b"\0" + size + plain
+
+
+def unpack(chunk: bytes) -> bytes:
+    """The content of a chunk with its header: stored (0), LZ4 (1), or LZ4 over four byte planes (2).
+
+    Raises:
+        Malformed: The header is cut short or absurd, or the data does not unpack to exactly the size it names.
+    """
+    packed, size = int.from_bytes(chunk[1:4], "little"), int.from_bytes(chunk[5:8], "little")
+    if len(chunk) < 8 or chunk[0] or chunk[4] > 2 or not 0 < size <= MAX_CHUNK or len(chunk) != 8 + packed:
+        raise Malformed("A chunk of the xorb is malformed")
+    frame, plain = lz4.frame.LZ4FrameDecompressor(), chunk[8:]
+    if chunk[4]:
+        try:
+            plain = frame.decompress(plain, size + 1)  # so that a hostile frame cannot fill the memory
+        except (RuntimeError, EOFError) as error:
+            raise Malformed("A chunk does not decompress") from error
+    if len(plain) != size or (chunk[4] and (not frame.eof or frame.unused_data)):
+        raise Malformed("A chunk unpacks to another size than its header says")
+    if chunk[4] < 2:
+        return plain
+    planes, at = bytearray(size), 0
+    for plane in range(4):
+        count = (size - plane + 3) // 4
+        planes[plane::4] = plain[at : at + count]
+        at += count
+    return bytes(planes)
+
+
+def shard_files(shard: bytes) -> list[File]:
+    """The files that a shard describes.
+
+    Raises:
+        Malformed: The shard ends early or a term is empty or reversed.
+    """
+    files, at = [], 48  # after the shard's own header
+    try:
+        while (entry := struct.unpack_from("<32sIIQ", shard, at))[0] != b"\xff" * 32:
+            digest, flags, count, _ = entry
+            at += 48
+            if not 0 < count * 48 <= len(shard) - at:
+                raise Malformed("A file of the shard has no term, or more than the shard holds")
+            rows = struct.iter_unpack("<32sIIII", shard[at : at + 48 * count])
+            terms = tuple(Term(hash_text(xorb), first, last, size) for xorb, _, size, first, last in rows)
+            if any(term.first >= term.last for term in terms):
+                raise Malformed("A term of the shard is empty")
+            # With verification entries (bit 31) there are twice as many; the server checks every byte anyway.
+            at += 48 * count * (2 if flags & 1 << 31 else 1)
+            sha256 = hash_text(struct.unpack_from("32s", shard, at)[0]) if flags & 1 << 30 else None
+            at += 48 if sha256 else 0
+            files.append(File(hash_text(digest), sha256, 0, terms))
+    except struct.error as error:
+        raise Malformed("The shard ends in the middle of an entry") from error
+    return files
+
+
+def hash_text(digest: bytes) -> str:
+    """The text of a 32-byte hash."""
+    return "".join(f"{word:016x}" for word in struct.unpack("<4Q", digest))
+
+
+def chunk_hash(plain: bytes) -> bytes:
+    """The hash of one unpacked chunk."""
+    return blake3(plain, key=CHUNK_KEY).digest()
+
+
+def xorb_hash(chunks: Sequence[tuple[bytes, int]]) -> str:
+    """The name of the xorb that holds chunks of these hashes and sizes."""
+    return hash_text(_merkle_root(chunks))
+
+
+def file_hash(chunks: Sequence[tuple[bytes, int]]) -> str:
+    """The Xet name of the file that consists of chunks of these hashes and sizes; zeros for an empty file."""
+    return hash_text(blake3(_merkle_root(chunks), key=FILE_KEY).digest()) if chunks else "0" * 64
+
+
+def _merkle_root(chunks: Iterable[tuple[bytes, int]]) -> bytes:
+    level = list(chunks)
+    while len(level) > 1:
+        above = []
+        for group in _groups(level):
+            lines = "".join(f"{hash_text(digest)} : {size}\n" for digest, size in group)
+            above.append((blake3(lines.encode(), key=NODE_KEY).digest(), sum(size for _, size in group)))
+        level = above
+    return level[0][0]
+
+
+def _groups(level: list[tuple[bytes, int]]) -> Iterator[list[tuple[bytes, int]]]:
+    """Cut a level of the tree where a hash is divisible by four: at least 3 and at most 9 nodes, but for the end."""
+    start = 0
+    while start < len(level):
+        stop = min(start + 9, len(level))
+        cut = next((at + 1 for at in range(start + 2, stop) if level[at][0][24] % 4 == 0), stop)
+        yield level[start:cut]
+        start = cut
