@@ -19,7 +19,8 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
@@ -189,15 +190,52 @@ class MiniLM:
         buckets: dict[int, list[tuple[str, list[int]]]] = {}
         for text, encoded in zip(new, self._tokenizer.encode_batch_fast(new), strict=True):
             buckets.setdefault(-(-len(encoded.ids) // LENGTH_STEP) * LENGTH_STEP, []).append((text, encoded.ids))
+        batches = []
         for length, members in sorted(buckets.items(), reverse=True):  # the longest first: memory fails early, not late
             rows = max(TOKENS_PER_BATCH // length, 1)
-            for start in range(0, len(members), rows):
-                batch = members[start : start + rows]
-                vectors = self._forward([ids for _, ids in batch], rows, length)
-                self._known.update(zip((text for text, _ in batch), vectors, strict=True))
-                if progress:
-                    progress(len(batch))
+            batches += [(members[start : start + rows], rows, length) for start in range(0, len(members), rows)]
+        for batch, vectors in zip(batches, self._vectors(batches), strict=True):
+            self._known.update(zip((text for text, _ in batch[0]), vectors, strict=True))
+            if progress:
+                progress(len(batch[0]))
         return np.stack([self._known[text] for text in texts]) if texts else np.zeros((0, 384), np.float32)
+
+    def keep(self, path: Path) -> None:
+        """Write every text and vector known here to `path`, for another process to `recall`."""
+        from safetensors.numpy import save
+
+        from release.files import write_atomic
+
+        texts = {"of": self._of, "texts": json.dumps(list(self._known))}
+        write_atomic(path, save({"vectors": np.stack(list(self._known.values()))}, texts))
+
+    def recall(self, path: Path) -> None:
+        """Know what the same MiniLM kept at `path`; a file that is absent, broken or another's is as good as none."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "numpy") as found:
+                about = found.metadata() or {}
+                if about.get("of") == self._of:
+                    self._known |= dict(zip(json.loads(about["texts"]), found.get_tensor("vectors"), strict=True))
+        except (OSError, SafetensorError):
+            pass
+
+    @property
+    def _of(self) -> str:
+        """What a vector depends on besides its text."""
+        return f"{MINILM_SHA256} {REVISION} {self.dtype} {self.max_length}"
+
+    def _vectors(self, batches: list[tuple[list[tuple[str, list[int]]], int, int]]) -> Iterator[np.ndarray]:
+        """Encode as many batches at once as torch has threads, one thread each: on a busy machine none waits for another."""
+        import torch
+
+        threads = torch.get_num_threads()
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                yield from pool.map(lambda batch: self._forward([ids for _, ids in batch[0]], *batch[1:]), batches)
+        finally:
+            torch.set_num_threads(threads)  # torch takes over what its newest thread was told
 
     def _forward(self, tokens: list[list[int]], rows: int, length: int) -> np.ndarray:
         """Encode at most `rows` token lists in a batch of exactly (rows, length): the shape never depends on the batch."""

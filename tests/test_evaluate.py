@@ -176,9 +176,9 @@ def test_a_first_stage_runs_once_for_all_rerankers(collection: Path) -> None:
     loads = []
     plain = firststage.first_stage("bm25")
 
-    def load() -> Any:
+    def load(folder: Path) -> Any:
         loads.append(1)
-        return plain.load()
+        return plain.load(folder)
 
     stage: FirstStage = dataclasses.replace(plain, load=load)
     for name in ("a", "b"):
@@ -276,7 +276,10 @@ def test_only_the_familys_protocol_comes_onto_a_card(collection: Path) -> None:
     folder = demo.build / "data/collections/docstrings"
     folder.parent.mkdir(parents=True)
     collection.rename(folder)
-    rows = [{"task": "docstrings", "first_stage": stage, "top_k": 50} for stage in demo.evaluation.embedders]
+    rows = [
+        {"task": "docstrings", "first_stage": stage, "top_k": demo.evaluation.top_k}
+        for stage in demo.evaluation.embedders
+    ]
     subject = {"dtype": "float32", "tasks": {"docstrings": tasks.from_folder(folder).revision}}
     good = records.new("evaluate", family=demo.about.name, size="mini", measured={"tasks": rows}, subject=subject)
     where = Path("records/evaluate.json")
@@ -284,7 +287,7 @@ def test_only_the_familys_protocol_comes_onto_a_card(collection: Path) -> None:
     gpu, other = good.machine | {"device": "NVIDIA H100"}, [row | {"top_k": 100} for row in rows]
     for change, says in (
         ({"measured": {"tasks": rows[:1]}}, "no evaluation of docstrings behind sentence-transformers"),
-        ({"measured": {"tasks": other}}, "with top_k 50"),
+        ({"measured": {"tasks": other}}, f"with top_k {demo.evaluation.top_k}"),
         ({"machine": gpu}, "made in float32, not bfloat16"),
         ({"subject": subject | {"tasks": {"docstrings": "0" * 40}}}, "which moved"),
     ):

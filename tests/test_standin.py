@@ -112,6 +112,24 @@ def test_the_vectors_are_sentence_transformers_own() -> None:
 
 
 @installed
+def test_what_one_process_encoded_another_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (standin.MiniLM(max_length=64, dtype="float32") for _ in range(2))
+    vectors, path = one.encode(DOCUMENTS), tmp_path / "vectors.safetensors"
+    one.keep(path)
+    shorter = standin.MiniLM(max_length=8, dtype="float32")
+    shorter.recall(path)  # its vectors are others
+    other.recall(tmp_path / "absent")
+    assert not shorter._known and not other._known
+    other.recall(path)
+    monkeypatch.delattr(other, "_model")  # nothing is left to encode
+    assert (other.encode(DOCUMENTS) == vectors).all()
+    path.write_bytes(path.read_bytes()[:-1])
+    shorter.max_length = one.max_length
+    shorter.recall(path)
+    assert not shorter._known
+
+
+@installed
 def test_its_identity_names_all_that_decides_a_score(teacher: standin.HybridStandIn) -> None:
     other = standin.HybridStandIn(Statistics.of(DOCUMENTS[:2]), max_length=64, dtype=teacher.minilm.dtype)
     assert {key for key in other.identity if other.identity[key] != teacher.identity[key]} == {"statistics_sha256"}

@@ -27,11 +27,14 @@ BM25 = "bm25"
 
 @dataclass(frozen=True)
 class FirstStage:
-    """A retriever: its name, what its scores depend on, and how to load it as a model that mteb evaluates."""
+    """A retriever: its name, what its scores depend on, and how to load it as a model that mteb evaluates.
+
+    `load` takes the folder of its runs, where it may keep what another process can use.
+    """
 
     name: str
     revision: str
-    load: Callable[[], Any]
+    load: Callable[[Path], Any]
 
     @property
     def slug(self) -> str:
@@ -63,14 +66,14 @@ def first_stage(name: str) -> FirstStage:
     if Path(name).is_dir():
         folder = Path(name)
         contents = sha256_folder(folder)
-        return FirstStage(folder.resolve().name, contents, lambda: embedder(name, folder.resolve().name, contents))
+        return FirstStage(folder.resolve().name, contents, lambda _: embedder(name, folder.resolve().name, contents))
     commit = _cached_commit(name)
     if commit is None and name == MINILM:
         revision = packaged_revision()
         if revision is not None:
             return FirstStage(MINILM, revision, PackagedMiniLM)
     commit = commit or _hub_commit(name)
-    return FirstStage(name, commit, lambda: embedder(name, name, commit))
+    return FirstStage(name, commit, lambda _: embedder(name, name, commit))
 
 
 def run(stage: FirstStage, task: Task, folder: Path) -> Run:
@@ -115,7 +118,7 @@ def _kept(about_file: Path, run_file: Path, about: dict[str, Any]) -> dict[str, 
 
 def _retrieve(stage: FirstStage, task: Task, place: Path) -> str:
     """Run the stage through mteb: its run as JSON in mteb's form, documents in rank order, ties by id."""
-    model = stage.load()
+    model = stage.load(place.parent)
     place.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=place) as folder:
         mteb.evaluate(

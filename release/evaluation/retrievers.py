@@ -17,12 +17,13 @@ from release.evaluation.metrics import ranking
 from release.evaluation.rerankers import document_text
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+VECTORS = "vectors.safetensors"
 
 
 class Bm25:
     """BM25 through bm25s as an mteb search model: English stopwords, no stemmer, documents without a hit left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, _: Path) -> None:
         self.mteb_model_meta = ModelMeta.create_empty(
             overwrites={"name": "local/bm25", "revision": metadata.version("bm25s"), "model_type": ["sparse"]}
         )
@@ -109,10 +110,13 @@ def shared_minilm() -> Any:
 
 
 class PackagedMiniLM:
-    """recipes.standin's MiniLM as an mteb search model: exact cosine search over the whole corpus."""
+    """recipes.standin's MiniLM as an mteb search model: exact cosine search over the whole corpus.
 
-    def __init__(self) -> None:
-        self.model = shared_minilm()
+    Its vectors are kept in `folder`, since the stand-in teacher encodes the same texts, often in another process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.model, self.kept = shared_minilm(), folder / VECTORS
         self.mteb_model_meta = ModelMeta.create_empty(overwrites={"name": MINILM, "revision": "package"})
 
     def index(self, corpus: Any, **_: Any) -> None:
@@ -125,6 +129,7 @@ class PackagedMiniLM:
     def search(self, queries: Any, *, top_k: int, **_: Any) -> dict[str, dict[str, float]]:
         """The `top_k` nearest documents of every query."""
         similarity = self.model.encode(list(queries["text"])) @ self.vectors.T
+        self.model.keep(self.kept)
         depth = min(top_k, len(self.names))
         nearest = np.argpartition(-similarity, depth - 1, axis=1)[:, :depth]
         return {

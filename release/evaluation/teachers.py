@@ -27,7 +27,7 @@ def load(family: Family) -> Reranker:
     teacher: Any = load_teacher(family, pairs)
     _check_labelled(family, teacher.identity)
     if family.teacher.kind == "stand-in":
-        _share_encoder(teacher)
+        _share_encoder(teacher, family)
     identity = json.dumps(teacher.identity, sort_keys=True)
     return Reranker(
         name=teacher.identity["model"],
@@ -55,10 +55,13 @@ def _check_labelled(family: Family, identity: dict[str, Any]) -> None:
         )
 
 
-def _share_encoder(teacher: Any) -> None:
-    """Let the stand-in use the first stage's MiniLM: each text is then encoded once between them."""
-    from release.evaluation.retrievers import shared_minilm
+def _share_encoder(teacher: Any, family: Family) -> None:
+    """Let the stand-in use the first stage's MiniLM and what it knows: each text is then encoded once between them."""
+    from release.evaluation.firststage import first_stage
+    from release.evaluation.retrievers import MINILM, VECTORS, shared_minilm
 
     shared = shared_minilm()
     if (shared.dtype, shared.max_length) == (teacher.minilm.dtype, teacher.minilm.max_length):
         teacher.minilm = shared
+        if MINILM in family.evaluation.embedders:
+            shared.recall(family.build / "runs" / first_stage(MINILM).slug / VECTORS)
