@@ -23,7 +23,6 @@ after a stop, and training goes on from the last checkpoint. Copied elsewhere it
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import importlib
 import json
@@ -34,16 +33,20 @@ import shutil
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # the project, for as long as this page lies in it
 
+import fsspec
 import numpy as np
+import pandas as pd
 import torch
-from datasets import Dataset, Value, concatenate_datasets, get_dataset_config_names, load_dataset
-from huggingface_hub import HfApi
+from datasets import Dataset, concatenate_datasets, get_dataset_config_names, load_dataset
+from huggingface_hub import HfApi, try_to_load_from_cache
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.base.sampler import DefaultBatchSampler
@@ -52,101 +55,87 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments as
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderNanoBEIREvaluator, nano_beir
 from sentence_transformers.cross_encoder.losses import MSELoss
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
-from sentence_transformers.util.distributed import distributed_evaluation
 from transformers import TrainerCallback, set_seed
 from transformers.integrations import is_codecarbon_available
 from transformers.utils import is_flash_attn_2_available
 
-COLUMNS = ["query", "document", "label"]  # their order has a meaning
 METRIC = "NanoBEIR_R100_mean_ndcg@10"
 log = logging.getLogger("distill")
 
 
 def main() -> None:
+    # 1. The facts: family file, size, and what each process takes of a batch
     options = arguments()
-
-    # 1. The facts: family file, size, where things are and where they go
     family = read_family(options.family, options.size)
-    training, size, evaluation = family["training"], family["sizes"][options.size], family["evaluation"]
+    size, training, evaluation = family["sizes"][options.size], family["training"], family["evaluation"]
     world, first = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK", "0") == "0"
-    smoke = os.environ.get("SMOKE_TEST") == "1"
-    if smoke:  # the same path on a handful of pairs
+    if smoke := os.environ.get("SMOKE_TEST") == "1":  # the same path on a handful of pairs
         size["global_batch_size"], training["evaluations"] = 8 * world, 1
         del evaluation["nano_sets"][1:]
     batch = size["global_batch_size"]
     micro = options.micro_batch or max(1, batch // world)
     if batch % (world * micro):
-        parts = f"{world} processes" + (f" x {micro} pairs" if options.micro_batch else "")
-        stop(f"the global batch of {batch} does not divide by {parts}", options.family, "use a divisor of it")
-    build = Path("build") / family["family"]["name"]
+        what = f"the global batch of {batch} does not divide by {world} processes x {micro} pairs"
+        stop(what, options.family, "use a divisor of it")
+    build = Path("build", family["family"]["name"])
     output = options.output or build / options.size
-    start_logs(output, first)
+    output.mkdir(parents=True, exist_ok=True)
+    start_logs(output / "train.log", first)
 
     # 2. The data: every config of the mixture, and a held-out split for the evaluation loss
-    local = build / "data/mixture"
     published = f"{family['family']['organization']}/{family['data']['repository']}"
-    data = options.data or (str(local) if local.is_dir() else published)
-    train, held_out, facts = load_mixture(data, family["data"]["validation"], smoke)
+    data = options.data or (str(build / "data/mixture") if (build / "data/mixture").is_dir() else published)
+    train, held_out, subject = load_mixture(data, family["data"]["validation"], smoke)
     steps = training["epochs"] * (len(train) // batch if world > 1 else math.ceil(len(train) / batch))
-    if not steps:
-        stop(f"{len(train)} rows are fewer than one global batch of {batch}", data, "more data, or fewer processes")
 
-    # 3. The model: the encoder in single precision, with the head that scores
+    # 3. The model: the encoder in single precision with the head that scores; and what judges it
     set_seed(training["seed"])
-    encoder = find_encoder(options.encoder or size["encoder"], options.family)
-    model = build_model(encoder, training["max_length"])
+    flash = torch.cuda.is_available() and is_flash_attn_2_available()
+    with needed(f"cannot load the encoder {size['encoder']!r}", options.family, "connect to the Hub, or name a folder"):
+        model = build_model(size["encoder"], training["max_length"], "flash_attention_2" if flash else "sdpa")
     attention, precision = without_padding(model), training["precision"] if half_precision_is_fast() else "fp32"
-    evaluator = NanoBEIR(evaluation["nano"], evaluation["nano_sets"], precision)
+    with needed("cannot load the evaluation sets", evaluation["nano"], "make data, or connect to the Hub"):
+        evaluator = NanoBEIR(evaluation["nano"], evaluation["nano_sets"], precision)
 
-    # 4. The run: what all sizes share, and the three facts of this size
-    facts |= encoder_facts(encoder, model) | {"attention": attention, "precision": precision}
-    facts |= {"learning_rate": size["learning_rate"], "global_batch_size": batch, "max_length": model.max_seq_length}
-    facts |= {key: training[key] for key in ("loss", "epochs", "warmup", "evaluations", "seed")}
-    facts |= {key: evaluation[key] for key in ("nano", "nano_sets")}
-    run = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-    checkpoints = output / "checkpoints" / run  # another encoder, other data or another rate is another run
-    trainer = CrossEncoderTrainer(
-        model=model,
-        args=training_arguments(training, size, world, micro, steps, precision, checkpoints),
-        train_dataset=train,
-        eval_dataset=held_out,
-        loss=MSELoss(model),
-        evaluator=evaluator,
-        callbacks=[LogFile()],
-    )
+    # 4. The run: its facts name it, so that another encoder, other data or another rate is another run
+    local = Path(size["encoder"], "config.json")  # or what the Hub's cache has held since step 3
+    encoder = local if local.is_file() else Path(str(try_to_load_from_cache(size["encoder"], "config.json")))
+    weights = encoder.with_name("model.safetensors")
+    subject |= size | {key: training[key] for key in ("loss", "epochs", "warmup", "evaluations", "seed")}
+    subject |= {"nano": evaluation["nano"], "nano_sets": evaluation["nano_sets"], "max_length": model.max_seq_length}
+    subject |= {"attention": attention, "precision": precision}
+    subject["encoder_revision"] = None if encoder == local else encoder.parent.name
+    subject["encoder_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
+    name = hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).hexdigest()[:12]
+    checkpoints = output / "checkpoints" / name
 
-    # 5. The baseline, before any step; then training, from the last whole checkpoint if there is one
-    resume, kept = last_whole_checkpoint(checkpoints), checkpoints / "baseline.json"
+    # 5. Training: the baseline before any step, or on from the last whole checkpoint
+    resume = last_whole_checkpoint(checkpoints)
+    args = training_arguments(training, size, world, micro, steps, precision, checkpoints)
+    args.eval_on_start = resume is None
+    kwargs: dict[str, Any] = {"loss": MSELoss(model), "evaluator": evaluator, "callbacks": [LogFile()]}
+    trainer = CrossEncoderTrainer(model, args, train, held_out, **kwargs)
     log.info("%d steps of %d pairs on %d process(es), %s, %s", steps, batch, world, precision, attention)
-    if resume and kept.is_file():
-        log.info("going on from %s", resume)
-        baseline = json.loads(kept.read_text(encoding="utf-8"))
-    else:
-        # Not trainer.evaluate(): before train() it leaves the model unwrapped, and processes would not share gradients.
-        with distributed_evaluation(model) as mine:
-            baseline = evaluator(model)[METRIC] if mine else 0.0
-        if first:
-            checkpoints.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps(baseline), encoding="utf-8")
-    begin = time.perf_counter()
-    trainer.train(resume_from_checkpoint=resume)
-    seconds = time.perf_counter() - begin
+    log.info("going on from %s", resume or "the baseline")
+    seconds = trainer.train(resume_from_checkpoint=resume).metrics["train_runtime"]
     if not first:
         return
 
     # 6. The models: the best checkpoint as people will load it, and the last one beside it where that is another
     history = trainer.state.log_history
-    scores = [
+    baseline, *scores = [
         {"step": entry["step"], "score": entry[f"eval_{METRIC}"], "eval_loss": entry.get("eval_loss")}
         for entry in history
         if f"eval_{METRIC}" in entry
     ]
     best, last = max(scores, key=lambda entry: entry["score"]), scores[-1]
-    save_whole(model, output / "model")
-    for former in ("best", "last"):
+    (output / "records/run.json").unlink(missing_ok=True)  # until this run has written its own, no model counts
+    for former in ("model", "best", "last"):
         shutil.rmtree(output / former, ignore_errors=True)
+    model.save_pretrained(str(output / "model"))
     if last["step"] != best["step"]:
-        save_whole(CrossEncoder(str(checkpoints / f"checkpoint-{last['step']}"), device="cpu"), output / "last")
+        other = CrossEncoder(str(checkpoints / f"checkpoint-{last['step']}"), device="cpu")
+        other.save_pretrained(str(output / "last"))
     saved = CrossEncoder(str(output / "model"), device=str(model.device))
     without_padding(saved)
     score = evaluator(saved)[METRIC]
@@ -154,64 +143,44 @@ def main() -> None:
     # 7. The record, and one line for programs and for people in a hurry
     losses = [entry["loss"] for entry in history if "loss" in entry]
     resumed_at = int(resume.rsplit("-", 1)[1]) if resume else 0
-    measured = {
-        "steps": steps,
-        "examples": min(len(train) * training["epochs"], steps * batch),
-        "seconds": round(seconds, 1),  # of this process, evaluations included
-        "pairs_per_second": round((steps - resumed_at) * batch / seconds, 1) if steps > resumed_at else None,
-        "resumed_at": resumed_at,
-        "energy": energy(checkpoints / "emissions.csv"),
-        "loss_first": losses[0],
-        "loss_last": losses[-1],
-        "eval_loss": last["eval_loss"],
-        "baseline": baseline,
-        "best": best,
-        "last": last,
-        "released": "best",
-        "score": score,
-        "checkpoints": scores,
-        "log_history": history,
-        "parameters": {
-            "encoder": sum(weight.numel() for weight in model[0].parameters()),
-            "head": sum(weight.numel() for module in list(model)[1:] for weight in module.parameters()),
-        },
-    }
-    facts |= {"processes": world, "micro_batch": micro, "smoke": smoke, "teacher": family["teacher"]["model"]}
-    write_record(output, family["family"]["name"], options.size, measured, facts)
-    delta = score - baseline
+    counts = [sum(weight.numel() for weight in module.parameters()) for module in model]
+    measured: dict[str, Any] = {"steps": steps, "examples": min(len(train) * training["epochs"], steps * batch)}
+    measured |= {"seconds": round(seconds, 1), "resumed_at": resumed_at}  # of this process, evaluations included
+    measured["pairs_per_second"] = round((steps - resumed_at) * batch / seconds, 1) if steps > resumed_at else None
+    measured |= {"loss_first": losses[0], "loss_last": losses[-1], "eval_loss": last["eval_loss"]}
+    measured |= {"baseline": baseline["score"], "checkpoints": scores, "best": best, "last": last, "score": score}
+    measured |= {"released": "best", "log_history": history, "energy": energy(checkpoints / "emissions.csv")}
+    measured["parameters"] = {"encoder": counts[0], "head": sum(counts[1:])}
+    subject |= {"processes": world, "micro_batch": micro, "smoke": smoke, "teacher": family["teacher"]["model"]}
+    write_record(output, family["family"]["name"], options.size, measured, subject)
+    delta = score - float(measured["baseline"])
     word = "REGRESSION" if delta < 0 else "MARGINAL" if delta < 0.01 else "WIN"
-    verdict = f"VERDICT: {word} | score={score:.4f} | baseline={baseline:.4f} | delta={delta:+.4f}"
+    verdict = f"VERDICT: {word} | score={score:.4f} | baseline={baseline['score']:.4f} | delta={delta:+.4f}"
     log.debug(verdict)
     print(verdict, flush=True)
 
 
-# --- The recipe -------------------------------------------------------------------------------------------------------
-
-
-def build_model(encoder: str, max_length: int) -> CrossEncoder:
+def build_model(encoder: str, max_length: int, attention: str = "sdpa", device: str | None = None) -> CrossEncoder:
     """Encoder, CLS pooling, dense with GELU, norm, and a score without activation, in single precision."""
-    kwargs: dict[str, Any] = {"dtype": torch.float32}  # an encoder stored in half precision trains in single too
-    if torch.cuda.is_available() and is_flash_attn_2_available():
-        kwargs["attn_implementation"] = "flash_attention_2"
-    try:
-        transformer = Transformer(encoder, model_kwargs=kwargs, processor_kwargs={"model_max_length": max_length})
-    except (OSError, ValueError) as error:
-        what = f"cannot load the encoder {encoder!r} ({str(error).strip().splitlines()[0]})"
-        stop(what, "[sizes]", "connect to the Hub, or pass --encoder FOLDER")
+    transformer = Transformer(
+        encoder,
+        model_kwargs={"dtype": torch.float32, "attn_implementation": attention},  # whatever it was stored in
+        processor_kwargs={"model_max_length": max_length},
+    )
     transformer.max_seq_length = min(max_length, transformer.model.config.max_position_embeddings)
     width = transformer.get_embedding_dimension()
-    modules = [
-        transformer,
-        Pooling(width, pooling_mode="cls"),
-        Dense(width, width, bias=False, activation_function=torch.nn.GELU()),
-        LayerNorm(width),
-        Dense(width, 1, activation_function=torch.nn.Identity(), module_output_name="scores"),
-    ]
     return CrossEncoder(
-        modules=modules,
+        modules=[
+            transformer,
+            Pooling(width, pooling_mode="cls"),
+            Dense(width, width, bias=False, activation_function=torch.nn.GELU()),
+            LayerNorm(width),
+            Dense(width, 1, activation_function=torch.nn.Identity(), module_output_name="scores"),
+        ],
         activation_fn=torch.nn.Identity(),  # one label would get a sigmoid
         keep_in_fp32_modules=["4.linear"],  # half-precision scores tie
         model_card_data=CrossEncoderModelCardData(local_files_only=True, generate_widget_examples=False),
+        device=device,
     )
 
 
@@ -236,12 +205,10 @@ def training_arguments(
         dataloader_pin_memory=cuda,
         eval_strategy="steps",
         eval_steps=interval,
-        save_strategy="steps",
         save_steps=interval,
         save_total_limit=training["checkpoints"],
         load_best_model_at_end=True,
         metric_for_best_model=f"eval_{METRIC}",
-        greater_is_better=True,
         logging_steps=max(1, steps // 100),
         logging_first_step=True,
         seed=training["seed"],
@@ -255,8 +222,7 @@ class ShuffledBatches(DefaultBatchSampler):
     def __iter__(self) -> Iterator[list[int]]:
         order = np.arange(len(self.sampler), dtype=np.uint32)  # ty: ignore[invalid-argument-type]
         np.random.default_rng([self.seed, self.epoch]).shuffle(order)
-        end = len(order) - (len(order) % self.batch_size if self.drop_last else 0)
-        for first in range(0, end, self.batch_size):
+        for first in range(0, len(self) * self.batch_size, self.batch_size):
             yield order[first : first + self.batch_size].tolist()
 
 
@@ -264,33 +230,21 @@ class NanoBEIR(CrossEncoderNanoBEIREvaluator):
     """NanoBEIR over the sets of a family, its own ones included, in the precision of the training."""
 
     def __init__(self, dataset_id: str, sets: list[str], precision: str) -> None:
-        if Path(dataset_id).parts[0] == "build" and not Path(dataset_id).is_dir():
-            stop("no evaluation collection", dataset_id, "make data")
-        self.precision = precision
-        names = [name.removeprefix("Nano") for name in sets]
-        for name in names:  # the evaluator knows its sets by name: tell it about others
-            nano_beir.DATASET_NAME_TO_HUMAN_READABLE.setdefault(name.lower(), name)
-        super().__init__([name.lower() for name in names], dataset_id, always_rerank_positives=False, batch_size=64)
+        names = {name.removeprefix("Nano").lower(): name.removeprefix("Nano") for name in sets}
+        nano_beir.DATASET_NAME_TO_HUMAN_READABLE.update(names)  # the evaluator knows no other sets than these
+        self.half = precision == "bf16"
+        super().__init__(list(names), dataset_id, always_rerank_positives=False, batch_size=64)
 
     def __call__(self, model: CrossEncoder, *args: Any, **kwargs: Any) -> dict[str, float]:
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return {name: float(value) for name, value in super().__call__(model, *args, **kwargs).items()}
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=self.half):
+            return super().__call__(model, *args, **kwargs)
 
 
-def without_padding(model: CrossEncoder) -> str:
-    """Switch padding off where flash-attn does not do so already; the name of the attention that is used."""
-    transformer: Any = model[0]
-    if not transformer.can_flatten_inputs:
-        sys.path.append(str(Path(__file__).resolve().parent.parent))
-        for name in ("release.unpadded", "unpadded"):
-            try:
-                importlib.import_module(name).unpad(model)
-                break
-            except ImportError:
-                continue
-        else:
-            log.warning("neither flash-attn nor unpadded.py is here: training with padding, which is slower")
-    return transformer.model.config._attn_implementation
+class LogFile(TrainerCallback):
+    """What the trainer reports goes into the log file too."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        log.debug("step %d %s", state.global_step, logs)
 
 
 def half_precision_is_fast() -> bool:
@@ -299,178 +253,130 @@ def half_precision_is_fast() -> bool:
     return torch.cuda.is_available() or bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 
-# --- What it reads ----------------------------------------------------------------------------------------------------
+def without_padding(model: CrossEncoder) -> str:
+    """Switch padding off where flash-attn does not do so already; the name of the attention that is used."""
+    transformer: Any = model[0]
+    if not transformer.can_flatten_inputs and (module := optional("release.unpadded") or optional("unpadded")):
+        module.unpad(model)
+    return transformer.model.config._attn_implementation
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--family", type=Path, default=Path(__file__).with_name("ettin.toml"), help="its TOML file")
+    here = str(Path(__file__).with_name("ettin.toml"))
+    parser.add_argument("--family", default=here, help="TOML file: a path, or hf://datasets/ORG/NAME/FILE")
     parser.add_argument("--size", required=True, help="one of the family's sizes")
     parser.add_argument("--data", help="a dataset on the Hub, or a folder CONFIG/{train,validation}-*.parquet")
     parser.add_argument("--output", type=Path, help="default: build/FAMILY/SIZE")
-    parser.add_argument("--encoder", help="another encoder than the family's: a Hub id or a folder")
     parser.add_argument("--micro-batch", type=int, help="pairs per device and pass; more passes make up one step")
     return parser.parse_args()
 
 
-def read_family(path: Path, size: str) -> dict[str, Any]:
-    """The family file, which must hold what this page reads (the project's own reader checks all of it)."""
-    needed = {
-        "family": ["name", "organization"],
-        "data": ["repository", "validation"],
-        "teacher": ["model"],
-        "sizes": [],
-    }
-    needed |= {"training": ["epochs", "precision", "seed"], "evaluation": ["nano", "nano_sets"]}
-    if not path.is_file():
-        stop("no family file", path, "pass --family recipes/ettin.toml, or another TOML file of that form")
-    try:
-        family = tomllib.loads(path.read_text(encoding="utf-8"))
-        for table, keys in needed.items():
-            [family[table][key] for key in keys]
-    except (tomllib.TOMLDecodeError, KeyError) as error:
-        stop(f"not a family file ({error})", path, "compare it with recipes/ettin.toml")
-    if size not in family["sizes"]:
-        stop(f"unknown size {size!r}", path, f"--size is one of {', '.join(family['sizes'])}")
+def read_family(place: str | Path, size: str) -> dict[str, Any]:
+    """The family file, from a disk or a Hub: the project's own reader checks all of it, this one its tables."""
+    with (
+        needed("no family file", place, "pass --family with a path, or with hf://datasets/ORG/NAME/FILE"),
+        fsspec.open(place, "rt", encoding="utf-8") as stream,
+    ):
+        text = stream.read()
+    with needed("not a family file", place, "compare it with recipes/ettin.toml"):
+        family = tomllib.loads(text)
+        sizes, *_ = (family[table] for table in ("sizes", "family", "teacher", "data", "training", "evaluation"))
+    if size not in sizes:
+        stop(f"unknown size {size!r}", place, f"--size is one of {', '.join(sizes)}")
     return family
 
 
 def load_mixture(data: str, validation: str, smoke: bool) -> tuple[Dataset, Dataset | None, dict[str, Any]]:
-    """Every config of a local folder or of a dataset on the Hub as one table, memory-mapped.
+    """Every config of a local folder or of a dataset on the Hub as one memory-mapped table; for smoke, a few of its pairs.
 
-    Args:
-        smoke: A handful of pairs of the first config, and nothing held out.
-
-    Returns:
-        training pairs, pairs for the evaluation loss (None where there are none), and the facts for the record
+    Returns: training pairs, pairs for the evaluation loss (None where there are none), and the facts for the record.
     """
-    folder = Path(data) if Path(data).is_dir() else None
-    try:
-        configs = sorted({file.parent.name for file in folder.glob("*/train-*.parquet")}) if folder else []
-        revision = local_revision(folder) if folder else HfApi().dataset_info(data).sha
-        configs = configs if folder else get_dataset_config_names(data, revision=revision)
-    except Exception as error:  # every way in which a Hub can be out of reach
-        stop(f"no training data ({type(error).__name__})", data, "make data, or pass --data FOLDER_OR_HUB_ID")
-    if not configs:
-        stop("no training data (no CONFIG/train-*.parquet)", data, "make data, or pass --data FOLDER_OR_HUB_ID")
-
-    def table(config: str, split: str) -> Dataset:
-        if folder:
-            files = [str(file) for file in sorted((folder / config).glob(f"{split}-*.parquet"))]
-            found = load_dataset("parquet", data_files={split: files}, split=split)
+    folder, columns = Path(data), ["query", "document", "label"]  # their order has a meaning
+    with needed("no training data", data, "make data, or pass --data FOLDER_OR_HUB_ID"):
+        if folder.is_dir():
+            configs = {file.parent.name: [str(file.parent)] for file in folder.glob("*/train-*.parquet")}
+            manifest, files = folder / "manifest.json", sorted(folder.glob("*/*.parquet"))
+            listed = "\n".join(f"{file} {file.stat().st_size}" for file in files).encode()
+            revision = hashlib.sha256(manifest.read_bytes() if manifest.is_file() else listed).hexdigest()
         else:
-            found = load_dataset(data, config, split=split, revision=revision)
-        if missing := set(COLUMNS) - set(found.column_names):
-            stop(f"no column {', '.join(sorted(missing))}", f"{data}, {config}", f"its columns must be {COLUMNS}")
-        return found.select_columns(COLUMNS).cast_column("label", Value("float32"))
-
-    tables = {config: table(config, "train") for config in (configs[:1] if smoke else configs)}
-    train = concatenate_datasets(list(tables.values()))
-    has_validation = not folder or any((folder / validation).glob("validation-*.parquet"))
-    held_out = table(validation, "validation") if has_validation and not smoke else None
-    rows = {config: len(rows) for config, rows in tables.items()}
+            revision = HfApi().dataset_info(data).sha
+            configs = {name: [data, name] for name in get_dataset_config_names(data, revision=revision)}
+        if len(configs) > 1:
+            configs.pop("default", None)  # what a card calls so holds all the others once more
+        wanted, at = sorted(configs)[: 1 if smoke else None], None if folder.is_dir() else revision
+        tables: dict[str, Any] = {name: load_dataset(*configs[name], revision=at) for name in wanted}
+        for name, splits in tables.items():
+            if missing := set(columns) - set(splits["train"].column_names):
+                stop(f"no column {', '.join(sorted(missing))}", f"{data}, {name}", f"its columns must be {columns}")
+        train = concatenate_datasets([splits["train"].select_columns(columns) for splits in tables.values()])
     train = train.select(range(min(len(train), 64))) if smoke else train
-    return train, held_out, {"data": data, "data_revision": revision, "data_rows": len(train), "configs": rows}
+    held_out = None if smoke else tables.get(validation, {}).get("validation")
+    rows = {name: len(splits["train"]) for name, splits in tables.items()}
+    facts = {"data": data, "data_revision": revision, "data_rows": len(train), "configs": rows}
+    return train, held_out and held_out.select_columns(columns), facts
 
 
-def local_revision(folder: Path) -> str:
-    """What names the data of a folder: the hash of its manifest, else of its files' names and sizes."""
-    if (manifest := folder / "manifest.json").is_file():
-        return hashlib.sha256(manifest.read_bytes()).hexdigest()
-    files = [f"{file.relative_to(folder)} {file.stat().st_size}" for file in sorted(folder.glob("*/*.parquet"))]
-    return hashlib.sha256("\n".join(files).encode()).hexdigest()
-
-
-def find_encoder(name: str, family_file: Path) -> str:
-    """A folder as such, or next to the family file when the recipe was copied; else an id on the Hub."""
-    beside = family_file.parent / Path(name).name
-    return str(beside) if not Path(name).is_dir() and (beside / "config.json").is_file() else name
-
-
-def encoder_facts(encoder: str, model: CrossEncoder) -> dict[str, Any]:
-    """Which encoder this is: its name, its commit on the Hub, and the hash of its weights where they lie in a folder."""
-    transformer: Any = model[0]
-    weights = Path(encoder) / "model.safetensors"
-    return {
-        "encoder": encoder,
-        "encoder_revision": getattr(transformer.model.config, "_commit_hash", None),
-        "encoder_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None,
-    }
-
-
-# --- What it writes ---------------------------------------------------------------------------------------------------
-
-
-def start_logs(folder: Path, first: bool) -> None:
-    """Our own words to the terminal and, with everything the trainer reports, to `train.log`; libraries stay quiet."""
-    folder.mkdir(parents=True, exist_ok=True)
+def start_logs(file: Path, first: bool) -> None:
+    """Our own words to the terminal and, with everything the trainer reports, to a file; libraries stay quiet."""
     for name in ("httpx", "filelock", "fsspec", "urllib3", "huggingface_hub", "codecarbon"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    log.setLevel(logging.DEBUG if first else logging.ERROR)
-    log.handlers = [logging.StreamHandler(), logging.FileHandler(folder / "train.log")]
+    log.handlers = [logging.StreamHandler(), logging.FileHandler(file)]
     log.handlers[0].setLevel(logging.INFO)
-    log.handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-
-
-class LogFile(TrainerCallback):
-    """What the trainer reports goes into the log file too."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            log.debug("step %d %s", state.global_step, logs)
+    log.setLevel(logging.DEBUG if first else logging.ERROR)
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:
     """The last checkpoint that was written to its end; one cut off by a crash is removed. Its state comes last."""
-    whole = None
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])):
-        try:
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+        with suppress(OSError, ValueError):
             json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-            whole = str(checkpoint)
-        except (OSError, ValueError):
-            shutil.rmtree(checkpoint, ignore_errors=True)
-    return whole
-
-
-def save_whole(model: CrossEncoder, folder: Path) -> None:
-    """Write the model beside `folder`, then move it there, so that nobody ever sees half a model."""
-    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    model.save_pretrained(str(new))
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+            return str(checkpoint)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    return None
 
 
 def energy(path: Path) -> dict[str, float] | None:
     """kWh and kg of CO2 that CodeCarbon measured, over all legs of a run that was stopped; None where it is not installed."""
-    if not path.is_file():
-        return None
-    with path.open(encoding="utf-8", newline="") as stream:
-        legs = list(csv.DictReader(stream))
-    return {
-        "kwh": sum(float(leg["energy_consumed"]) for leg in legs),
-        "co2_kg": sum(float(leg["emissions"]) for leg in legs),
-    }
+    legs = pd.read_csv(path)[["energy_consumed", "emissions"]].sum() if path.is_file() else None
+    return legs if legs is None else {"kwh": float(legs["energy_consumed"]), "co2_kg": float(legs["emissions"])}
 
 
 def write_record(folder: Path, family: str, size: str, measured: dict[str, Any], subject: dict[str, Any]) -> None:
     """`records/run.json` beside the model: through release.records where it is here, else the same keys by hand."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    try:
-        records = importlib.import_module("release.records")
-    except ImportError:
-        record = {"kind": "run", "family": family, "size": size, "model_sha256": "", "measured": measured}
-        record |= {"subject": subject, "machine": {"device": device}, "versions": {"torch": torch.__version__}}
-        record |= {"commit": "", "command": " ".join(sys.argv), "created": time.strftime("%FT%TZ", time.gmtime())}
-        (folder / "records").mkdir(exist_ok=True)
-        (folder / "records/run.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    about: dict[str, Any] = {"family": family, "size": size, "measured": measured, "subject": subject}
+    if records := optional("release.records"):
+        record = records.new("run", **about, model_sha256=records.model_hash(folder / "model"), device=device)
+        records.write(record, folder / "records")
         return
-    kwargs = {"family": family, "size": size, "model_sha256": records.model_hash(folder / "model"), "device": device}
-    records.write(records.new("run", measured=measured, subject=subject, **kwargs), folder / "records")
+    about |= {
+        "kind": "run",
+        "model_sha256": "",
+        "machine": {"device": device},
+        "versions": {"torch": torch.__version__},
+    }
+    about |= {"commit": "", "command": " ".join(sys.argv), "created": time.strftime("%FT%TZ", time.gmtime())}
+    (folder / "records").mkdir(exist_ok=True)
+    (folder / "records/run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def optional(name: str) -> Any:
+    """A module that lies in the project or beside this page, or None."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+@contextmanager
+def needed(what: str, where: str | Path, mend: str) -> Generator[None]:
+    """Whatever goes wrong in this block ends the run as `stop` does, with the first line of the reason."""
+    try:
+        yield
+    except Exception as error:  # every way in which a disk, a network or a Hub can fail
+        stop(f"{what} ({type(error).__name__}: {' '.join(str(error).split())[:200]})", where, mend)
 
 
 def stop(what: str, where: str | Path, mend: str) -> NoReturn:
@@ -479,11 +385,4 @@ def stop(what: str, where: str | Path, mend: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        raise SystemExit("stopped by hand; to mend it: the same command continues from the last checkpoint") from None
-    except Exception as error:  # safetensors and torch hide the errno of a full disk
-        if "No space left on device" not in str(error):
-            raise
-        raise SystemExit("the disk is full; to mend it: free some space, then the same command continues") from None
+    main()

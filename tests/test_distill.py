@@ -23,6 +23,8 @@ from sentence_transformers import CrossEncoder
 
 from recipes import distill
 from release import records
+from release.localhub import running_hub
+from tests.hub_fixtures import ACCOUNTS, client_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS_FOR_IT = ["--family", "family.toml", "--size", "mini"]
@@ -181,7 +183,8 @@ def test_killed_at_work_and_run_again_gives_the_same_weights(place: Path, recipe
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while not any((place / "killed").glob("checkpoints/*/checkpoint-4/trainer_state.json")) and process.poll() is None:
+    told = place / "killed/train.log"  # of step 5 only when the checkpoint of step 4 is whole
+    while not (told.is_file() and "step 5" in told.read_text()) and process.poll() is None:
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL and not (place / "killed/records/run.json").exists()
@@ -237,9 +240,11 @@ def test_small_passes_make_the_same_steps(place: Path, recipe: Callable[..., Non
     assert step_losses(place / "four") == pytest.approx(step_losses(place / "one"), rel=1e-3)
 
 
-def command(place: Path, *launch: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(
+    place: Path, *launch: str, family: str = "family.toml", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the recipe in a process of its own."""
-    words = [sys.executable, *launch, *WORDS_FOR_IT, "--output", "out"]
+    words = [sys.executable, *launch, "--family", family, "--size", "mini", "--output", "out"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "", **environment}
     return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True)
 
@@ -265,6 +270,58 @@ def test_copied_out_of_the_project_it_runs_with_its_family_file(place: Path, tmp
     # without padding where the project is installed all the same
     assert record(away / "out")["subject"]["attention"] in ("sdpa", "unpadded")
     assert record(away / "out").keys() == asdict(records.Record("run", "", "", "", {})).keys()
+
+
+UPLOAD = """
+import sys
+from huggingface_hub import HfApi
+for kind, name, folder in zip(*[iter(sys.argv[1:])] * 3):
+    HfApi().create_repo(name, repo_type=kind)
+    HfApi().upload_folder(repo_id=name, repo_type=kind, folder_path=folder)
+"""
+CARD = """---
+configs:
+- {config_name: default, data_files: [{split: train, path: "*/train-*"}, {split: validation, path: "*/validation-*"}]}
+- {config_name: more, data_files: [{split: train, path: more/train-*}]}
+- {config_name: words, data_files: [{split: train, path: words/train-*}, {split: validation, path: words/validation-*}]}
+---
+"""
+
+
+def test_sent_away_alone_it_finds_everything_on_the_hub(place: Path, encoder: Path, tmp_path: Path) -> None:
+    data, away = tmp_path / "data", tmp_path / "away"
+    shutil.copytree(place / "build/tiny/data/mixture", data)
+    family = FAMILY.format(size="mini", encoder="acme/encoder", nano="acme/nano").replace('"local"', '"acme"')
+    (data / "family.toml").write_text(family)
+    (data / "README.md").write_text(CARD)  # as the project's own: what it calls default holds every config once more
+    (away / "no/release").mkdir(parents=True)
+    (away / "no/release/__init__.py").write_text("raise ImportError")  # the project is not there
+    shutil.copy(ROOT / "recipes/distill.py", away)
+    with running_hub(tmp_path / "hub", ACCOUNTS) as (endpoint, _):
+        environment = client_environment(endpoint, tmp_path / "home")
+        sent = [
+            "model",
+            "acme/encoder",
+            encoder,
+            "dataset",
+            "acme/nano",
+            place / "nano",
+            "dataset",
+            "acme/tiny-data",
+            data,
+        ]
+        subprocess.run(
+            [sys.executable, "-c", UPLOAD, *map(str, sent)], env=environment, check=True, capture_output=True
+        )
+        environment |= {"HF_HUB_OFFLINE": "0", "PYTHONPATH": str(away / "no")}
+        done = command(away, "distill.py", family="hf://datasets/acme/tiny-data@main/family.toml", **environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = record(away / "out")
+    subject = run["subject"]
+    assert (subject["data"], subject["configs"]) == ("acme/tiny-data", {"more": 40, "words": 56})
+    assert re.fullmatch("[0-9a-f]{40} [0-9a-f]{40}", f"{subject['data_revision']} {subject['encoder_revision']}")
+    assert subject["attention"] == "sdpa" and run["measured"]["eval_loss"] > 0
+    assert run.keys() == asdict(records.Record("run", "", "", "", {})).keys()
 
 
 @pytest.mark.parametrize("size", ["17m", "32m", "68m", "150m", "400m", "1b"])
@@ -308,7 +365,7 @@ def test_batches_are_a_seeded_shuffle_of_every_row() -> None:
         (["--data", "empty"], {}, "no training data"),
         (["--data", "nobody/nothing"], {}, "no training data"),
         (["--data", "columns"], {}, "no column label"),
-        (["--encoder", "nobody/nothing"], {}, "cannot load the encoder 'nobody/nothing'"),
+        ([], {"family": "nobody.toml"}, "cannot load the encoder 'nobody/nothing'"),
         (["--micro-batch", "3"], {}, "does not divide"),
     ],
     ids=lambda value: str(value)[:30],
@@ -318,6 +375,7 @@ def test_what_is_missing_is_said_in_one_line(
 ) -> None:
     (place / "empty").mkdir(exist_ok=True)
     (place / "broken.toml").write_text("[family\n")
+    (place / "nobody.toml").write_text(FAMILY.format(size="mini", encoder="nobody/nothing", nano=place / "nano"))
     (place / "columns/words").mkdir(parents=True, exist_ok=True)
     rows(8, 1).drop("label").write_parquet(place / "columns/words/train-0.parquet")
     with pytest.raises(SystemExit) as stopped:
