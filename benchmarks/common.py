@@ -13,11 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
-from sentence_transformers.base.modules import Dense, Transformer
-from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import ModernBertConfig, ModernBertModel, PreTrainedTokenizerFast
 
+from recipes.distill import build_model
 from recipes.docstrings import pairs
 
 MAX_LENGTH = 512
@@ -73,20 +72,9 @@ def write_encoder(folder: Path, texts: list[str]) -> None:
 
 
 def reranker(encoder: Path) -> CrossEncoder:
-    """The recipe's modular CrossEncoder with a random head (seed 12), as Sentence Transformers runs it by default."""
+    """The recipe's model with a random head (seed 12), as Sentence Transformers runs it by default."""
     torch.manual_seed(12)
-    transformer = Transformer(str(encoder), processor_kwargs={"model_max_length": MAX_LENGTH})
-    width = transformer.get_embedding_dimension()
-    modules = [
-        transformer,
-        Pooling(width, pooling_mode="cls"),
-        Dense(width, width, bias=False, activation_function=torch.nn.GELU()),
-        LayerNorm(width),
-        Dense(width, 1, activation_function=torch.nn.Identity(), module_output_name="scores"),
-    ]
-    return CrossEncoder(
-        modules=modules, activation_fn=torch.nn.Identity(), keep_in_fp32_modules=["4.linear"], device="cpu"
-    )
+    return build_model(str(encoder), MAX_LENGTH, device="cpu")
 
 
 def rounds(sides: dict[str, Callable[[], None]], count: int) -> dict[str, list[float]]:
