@@ -282,9 +282,9 @@ def read_family(place: str | Path, size: str) -> dict[str, Any]:
         text = stream.read()
     with needed("not a family file", place, "compare it with recipes/ettin.toml"):
         family = tomllib.loads(text)
-        sizes, *_ = (family[table] for table in ("sizes", "family", "teacher", "data", "training", "evaluation"))
-    if size not in sizes:
-        stop(f"unknown size {size!r}", place, f"--size is one of {', '.join(sizes)}")
+        [family[table] for table in ("family", "teacher", "data", "training", "evaluation", "sizes")]
+    if size not in family["sizes"]:
+        stop(f"unknown size {size!r}", place, f"--size is one of {', '.join(family['sizes'])}")
     return family
 
 
@@ -296,17 +296,17 @@ def load_mixture(data: str, validation: str, smoke: bool) -> tuple[Dataset, Data
     folder, columns = Path(data), ["query", "document", "label"]  # their order has a meaning
     with needed("no training data", data, "make data, or pass --data FOLDER_OR_HUB_ID"):
         if folder.is_dir():
-            configs = {file.parent.name: [str(file.parent)] for file in folder.glob("*/train-*.parquet")}
+            configs = {file.parent.name: {"path": str(file.parent)} for file in folder.glob("*/train-*.parquet")}
             manifest, files = folder / "manifest.json", sorted(folder.glob("*/*.parquet"))
             listed = "\n".join(f"{file} {file.stat().st_size}" for file in files).encode()
             revision = hashlib.sha256(manifest.read_bytes() if manifest.is_file() else listed).hexdigest()
         else:
             revision = HfApi().dataset_info(data).sha
-            configs = {name: [data, name] for name in get_dataset_config_names(data, revision=revision)}
-        if len(configs) > 1:
-            configs.pop("default", None)  # what a card calls so holds all the others once more
-        wanted, at = sorted(configs)[: 1 if smoke else None], None if folder.is_dir() else revision
-        tables: dict[str, Any] = {name: load_dataset(*configs[name], revision=at) for name in wanted}
+            names = get_dataset_config_names(data, revision=revision)
+            names = [name for name in names if name != "default"] or names  # that is what holds all others once more
+            configs = {name: {"path": data, "name": name, "revision": revision} for name in names}
+        wanted = sorted(configs)[: 1 if smoke else None]
+        tables: dict[str, Any] = {name: load_dataset(**configs[name]) for name in wanted}  # ty: ignore
         for name, splits in tables.items():
             if missing := set(columns) - set(splits["train"].column_names):
                 stop(f"no column {', '.join(sorted(missing))}", f"{data}, {name}", f"its columns must be {columns}")
