@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from release.errors import ReleaseError
 from release.localhub import fsck, running_hub
 from tests.hub_fixtures import ACCOUNTS, Http, client_environment, run_client
 
@@ -176,6 +177,12 @@ def test_after_all_that_every_hash_agrees(http: Http, root: Path) -> None:
     report = fsck(root)
     assert report.problems == []
     assert report.repos >= 1 and report.contents > 0 and report.commits > 0
+
+
+def test_a_folder_without_a_hub_is_an_error_for_people(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="no Hub is kept here"):
+        fsck(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_any_changed_byte_is_found(http: Http, root: Path, tmp_path: Path) -> None:

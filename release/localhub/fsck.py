@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from release.errors import ReleaseError
 from release.files import sha256_file
 from release.localhub.history import Commit, Repo
 from release.localhub.hub import load_repos
@@ -33,9 +34,16 @@ class Report:
 
 
 def fsck(root: Path) -> Report:
-    """Check content against its name, then that every commit that counts is whole."""
+    """Check content against its name, then that every commit that counts is whole.
+
+    Raises:
+        ReleaseError: No Hub is kept in this folder.
+    """
+    if not (root / "hub.sqlite").exists():
+        raise ReleaseError("no Hub is kept here", where=str(root), mend="name its folder with --root")
     report, store, database = Report(), Store(root), Database(root / "hub.sqlite", read_only=True)
     xet, good = Xet(store, database), set()
+    database("BEGIN")  # one view of all rows, from before the files are read: content comes before its row
     report.problems += [f"database: {row[0]}" for row in database("PRAGMA integrity_check") if row[0] != "ok"]
     for path in sorted(root.glob("blobs/??/*")):
         report.contents, report.bytes = report.contents + 1, report.bytes + path.stat().st_size

@@ -81,7 +81,8 @@ class Database:
                 yield
                 self("COMMIT")
             except BaseException:
-                self("ROLLBACK")
+                if self._connection.in_transaction:  # SQLite itself takes back what met a full disk
+                    self("ROLLBACK")
                 raise
 
 
