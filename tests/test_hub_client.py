@@ -16,7 +16,8 @@ import pytest
 
 from release.errors import ReleaseError
 from release.localhub import fsck, running_hub
-from tests.hub_fixtures import ACCOUNTS, Http, client_environment, run_client
+from release.localhub.hub import Hub
+from tests.hub_fixtures import ACCOUNTS, ALICE, Http, client_environment, run_client
 
 HERE = Path(__file__).parent
 
@@ -183,6 +184,18 @@ def test_a_folder_without_a_hub_is_an_error_for_people(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match="no Hub is kept here"):
         fsck(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_database_is_told(tmp_path: Path) -> None:
+    Hub(tmp_path, ACCOUNTS).create("model", "acme/m", ALICE, private=False)
+    for broken in (b"no database at all" * 100, b""):
+        (tmp_path / "hub.sqlite").write_bytes(broken)
+        for rest in tmp_path.glob("hub.sqlite-*"):
+            rest.unlink()
+        assert [problem.partition(":")[0] for problem in fsck(tmp_path).problems] == ["database"]
+    (tmp_path / "hub.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(ReleaseError, match="database"):
+        Hub(tmp_path, ACCOUNTS)
 
 
 def test_any_changed_byte_is_found(http: Http, root: Path, tmp_path: Path) -> None:

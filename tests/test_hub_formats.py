@@ -23,7 +23,18 @@ from release.localhub.metadata import BadMetadata, split_card, validate
 from release.localhub.render import card_html
 from release.localhub.store import Database, Store
 from release.localhub.web import HubError, parse_range
-from release.localhub.xet import Malformed, Xet, chunk_hash, file_hash, hash_text, scan, shard_files, unpack, xorb_hash
+from release.localhub.xet import (
+    MAX_CHUNKS,
+    Malformed,
+    Xet,
+    chunk_hash,
+    file_hash,
+    hash_text,
+    scan,
+    shard_files,
+    unpack,
+    xorb_hash,
+)
 from tests.hub_fixtures import ACCOUNTS, ALICE
 
 settings.register_profile("calm", deadline=None)  # a busy machine is no failure
@@ -91,6 +102,12 @@ def test_a_xorb_gives_its_chunks_back(chunks: list[bytes], scheme: int, footer: 
     found = list(scan(stream))
     assert [chunk.read(stream) for chunk in found] == chunks
     assert [(chunk.hash, chunk.size) for chunk in found] == table(chunks)
+
+
+def test_a_xorb_has_no_more_chunks_than_a_table_can_hold() -> None:
+    with pytest.raises(Malformed, match="more than"):
+        list(scan(io.BytesIO(pack([b"x"], 0) * (MAX_CHUNKS + 1))))
+    assert len(list(scan(io.BytesIO(pack([b"x"], 0) * MAX_CHUNKS)))) == MAX_CHUNKS
 
 
 @settings(max_examples=40)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -294,3 +295,58 @@ def test_a_merge_does_not_overwrite_what_others_changed(tmp_path: Path) -> None:
         repo.merge_pull(2, "alice")
     assert hub.read(repo.head("main").files["same.txt"]) == b"two"
     assert repo.pull(2)["status"] == "open"
+
+
+def test_a_merge_makes_no_path_a_file_and_a_folder(tmp_path: Path) -> None:
+    hub = Hub(tmp_path, ACCOUNTS)
+    repo = hub.create("model", "acme/m", ALICE, private=False)
+    repo.open_pull("p", "", "alice")
+    put(hub, repo, "refs/pr/1", "a/b.txt", b"theirs")
+    put(hub, repo, "main", "a", b"ours")
+    with pytest.raises(HubError, match="both a file and a folder"):
+        repo.merge_pull(1, "alice")
+    assert repo.pull(1)["status"] == "open"
+
+
+def test_a_pull_request_outlives_its_base(tmp_path: Path) -> None:
+    hub = Hub(tmp_path, ACCOUNTS)
+    repo = hub.create("model", "acme/m", ALICE, private=False)
+    repo.add_reference("heads", "dev", repo.head("main").id)
+    repo.open_pull("p", "", "alice", "dev")
+    put(hub, repo, "refs/pr/1", "a.txt", b"theirs")
+    repo.drop_reference("heads", "dev")
+    changed, clashes = repo.pull_changes(1)
+    assert list(changed) == ["a.txt"] and clashes == []
+    with pytest.raises(HubError, match="dev"):
+        repo.merge_pull(1, "alice")
+
+
+def test_an_upload_may_end_after_its_repo(tmp_path: Path) -> None:
+    hub = Hub(tmp_path, ACCOUNTS)
+    repo = hub.create("model", "acme/m", ALICE, private=False)
+    hub.delete(repo)
+    hub.grant(repo, hub.store.put(b"late"))
+    assert hub.size_in(repo, hub.store.put(b"late")) is None
+
+
+def test_clients_send_everything_again_where_the_database_is_new(tmp_path: Path) -> None:
+    first = Hub(tmp_path, ACCOUNTS).store_id()
+    assert Hub(tmp_path, ACCOUNTS).store_id() == first
+    for path in tmp_path.glob("hub.sqlite*"):
+        path.unlink()
+    assert Hub(tmp_path, ACCOUNTS).store_id() != first
+
+
+def test_an_upload_that_breaks_off_is_no_error_of_the_server(http: Http, root: Path) -> None:
+    http.create("acme/cut")
+    http.clear_log()
+    with socket.create_connection(("127.0.0.1", int(http.endpoint.rpartition(":")[2]))) as connection:
+        head = (
+            f"POST /api/models/acme/cut/commit/main HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {http.token}"
+        )
+        connection.sendall(f"{head}\r\nContent-Length: 1000\r\n\r\nhalf".encode())
+    rows = []
+    while not rows:  # the log has a request before it has its status
+        rows = [status for _, path, status in http.log() if path.endswith("/commit/main") and status]
+    assert rows == [400]
+    assert not list((root / "tmp").glob("*"))

@@ -13,6 +13,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from release.localhub import collections, pages, repos, transfer
@@ -24,6 +25,7 @@ from release.localhub.xet import MAX_SHARD, MAX_XORB
 
 THREADS = 12  # requests that are worked on at the same time; each may hold a few megabytes
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+EXPECTED = (HTTPException, ValidationError, UnicodeDecodeError, ClientDisconnect)
 
 
 class Kind(StringConvertor):
@@ -124,7 +126,7 @@ def create_app(
         routes=ROUTES,
         middleware=[*middleware, Middleware(RawPath)],
         lifespan=limited,
-        exception_handlers=dict.fromkeys((HTTPException, ValidationError, UnicodeDecodeError), error_response),
+        exception_handlers=dict.fromkeys(EXPECTED, error_response),
     )
     app.state.hub = Hub(root, accounts)
     return app

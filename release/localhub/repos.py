@@ -20,25 +20,27 @@ from release.localhub.web import Call, HubError, bad, no_entry
 MOST = 1000  # repos in a list
 
 
-class RepoName(BaseModel):
-    """A repo to be made or deleted; without an organisation it is the caller's own."""
-
-    name: str
-    organization: str | None = None
-    type: Literal["model", "dataset", "space"] | None = "model"
-    private: bool | None = False
-    visibility: str | None = None
-
-    def id(self, call: Call) -> str:
-        """`namespace/name`."""
-        return f"{self.organization or (call.account.name if call.account else '')}/{self.name}"
-
-
 class Settings(BaseModel):
     """What may change of a repo."""
 
     private: bool | None = None
     visibility: str | None = None
+
+    def hides(self) -> bool:
+        """Whether the repo is to be private: a visibility that this Hub does not know never makes it public."""
+        return self.private is True or self.visibility not in (None, "public")
+
+
+class RepoName(Settings):
+    """A repo to be made or deleted; without an organisation it is the caller's own."""
+
+    name: str
+    organization: str | None = None
+    type: Literal["model", "dataset", "space"] | None = "model"
+
+    def id(self, call: Call) -> str:
+        """`namespace/name`."""
+        return f"{self.organization or (call.account.name if call.account else '')}/{self.name}"
 
 
 class Card(BaseModel):
@@ -79,10 +81,10 @@ def create_repo(call: Call) -> dict[str, Any]:
     body = call.body(RepoName)
     repo_id = body.id(call)
     account = call.hub.check_writer(repo_id.partition("/")[0], call.account)
-    kind, private = body.type or "model", bool(body.private) or body.visibility == "private"
+    kind = body.type or "model"
     url = f"{call.base}/{'' if kind == 'model' else kind + 's/'}{repo_id}"
     try:
-        call.hub.create(kind, repo_id, account, private=private)
+        call.hub.create(kind, repo_id, account, private=body.hides())
     except HubError as error:
         error.extra["url"] = url  # what exist_ok of the client reads
         raise
@@ -103,7 +105,7 @@ def settings(call: Call) -> dict[str, Any]:
     (repo, _), body = call.repo_to_write(), call.body(Settings)
     private = repo.private
     if body.private is not None or body.visibility is not None:
-        private = body.private is True or body.visibility == "private"
+        private = body.hides()
         call.hub.db("UPDATE repo SET private = ? WHERE key = ?", private, repo.key)
     return {"private": private}
 

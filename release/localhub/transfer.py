@@ -68,7 +68,7 @@ class LfsBatch(BaseModel):
 class BucketPaths(BaseModel):
     """Paths in a bucket."""
 
-    paths: list[str]
+    paths: Annotated[list[str], Field(max_length=1000)]
 
 
 def preupload(call: Call) -> dict[str, Any]:

@@ -28,6 +28,7 @@ FILE_KEY = bytes(32)
 MAX_CHUNK = 1 << 20  # clients cut chunks of at most 128 KiB
 MAX_XORB = 80 << 20  # clients close a xorb at 64 MiB
 MAX_SHARD = 64 << 20
+MAX_CHUNKS = 1 << 14  # clients close a xorb at half of them; its table is held in memory
 _ROW = struct.Struct("<III32s")
 
 
@@ -221,12 +222,14 @@ def scan(xorb: BinaryIO) -> Iterator[Chunk]:
     """The chunks of a serialised xorb, each unpacked once for its hash.
 
     Raises:
-        Malformed: A chunk is cut short or does not unpack, or there is none.
+        Malformed: A chunk is cut short or does not unpack, or there is none, or there are too many.
     """
-    at = 0
+    at = count = 0
     while head := xorb.read(8):
         if at and head.startswith(b"XETBLOB"):
             return
+        if (count := count + 1) > MAX_CHUNKS:
+            raise Malformed(f"The xorb has more than {MAX_CHUNKS} chunks")
         packed = head + xorb.read(int.from_bytes(head[1:4], "little"))
         plain = unpack(packed)
         yield Chunk(at, at + len(packed), len(plain), chunk_hash(plain))
