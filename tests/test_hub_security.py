@@ -20,7 +20,9 @@ from release.errors import ReleaseError
 from release.localhub import Account, fsck, running_hub, serve
 from release.localhub.accounts import Gate, load_accounts, parse_account
 from release.localhub.web import HubError
+from release.localhub.xet import file_hash, xorb_hash
 from tests.hub_fixtures import ACCOUNTS, ALICE, BOB, READER, Http
+from tests.test_hub_formats import make_shard, pack, table
 
 SECRET = b"the secret of acme"
 
@@ -354,6 +356,25 @@ def test_a_hash_alone_opens_no_private_content(hub: Http) -> None:
     batch = {"operation": "upload", "objects": [{"oid": oid, "size": len(SECRET)}]}
     answer = hub("POST", "/other/mine.git/info/lfs/objects/batch", batch, token=BOB.token)
     assert "actions" in answer.json["objects"][0], "the answer betrays that the Hub has this content"
+
+
+def test_a_file_opens_no_other_chunk_of_its_xorb(hub: Http) -> None:
+    known, xorb = b"known to all", pack([b"known to all", SECRET], 0)
+    path, permit = xet(hub, repo="acme/closed")
+    name = xorb_hash(table([known, SECRET]))
+    assert hub("POST", f"{path}/v1/xorbs/default/{name}", xorb, token=permit).status == 200
+    shard = make_shard(file_hash(table([known])), [(name, len(known), 0, 1)])
+    assert hub("POST", f"{path}/v1/shards", shard, token=permit).status == 200
+    # Another account has one of the two files.
+    hub("POST", "/api/repos/create", {"organization": "other", "name": "known", "type": "model"}, token=BOB.token)
+    Http(hub.endpoint, BOB.token).lfs("other/known", known)
+    path, permit = xet(hub, "read", "other/known", BOB.token)
+    plan = hub("GET", f"{path}/v2/reconstructions/{file_hash(table([known]))}", token=permit).json
+    href = plan["xorbs"][name][0]["url"].removeprefix(hub.endpoint)
+    last = plan["xorbs"][name][0]["ranges"][0]["bytes"]["end"]
+    assert hub("GET", href, token=None, headers={"Range": f"bytes=0-{last}"}).body == pack([known], 0)
+    for headers in ({}, {"Range": "bytes=0-"}, {"Range": f"bytes=0-{last + 1}"}, {"Range": "bytes=-5"}):
+        assert hub("GET", href, token=None, headers=headers).status == 401
 
 
 PRIVATE = [

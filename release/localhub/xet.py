@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -161,10 +161,10 @@ class Xet:
                 for _, chunk, at in pieces:
                     yield chunk.read(xorb)[max(0, low - at) : high - at]
 
-    def reconstruction(self, file: File, low: int, high: int, urls: dict[str, str]) -> dict[str, Any]:
+    def reconstruction(self, file: File, low: int, high: int, url: Callable[[str, int, int], str]) -> dict[str, Any]:
         """What a client needs to build the bytes `low` to `high` (exclusive): terms, and byte ranges of xorbs.
 
-        `urls` gives the address of each of the file's xorbs.
+        `url` gives the address of a xorb's bytes, from the first to the last.
         """
         terms, xorbs, offset = [], {}, None
         for term, pieces in self._pieces(file, low, high):
@@ -173,7 +173,8 @@ class Xet:
             run = {"start": numbers[0], "end": numbers[-1] + 1}
             extent = {"start": chunks[0].start, "end": chunks[-1].end - 1}
             terms.append({"hash": term.xorb, "unpacked_length": sum(chunk.size for chunk in chunks), "range": run})
-            fetch = {"url": urls[term.xorb], "ranges": [{"chunks": run, "bytes": extent}]}
+            address = url(term.xorb, extent["start"], extent["end"])
+            fetch = {"url": address, "ranges": [{"chunks": run, "bytes": extent}]}
             xorbs.setdefault(term.xorb, []).append(fetch)
         return {"offset_into_first_range": offset or 0, "terms": terms, "xorbs": xorbs}
 
