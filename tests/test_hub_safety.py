@@ -13,14 +13,15 @@ import sys
 import threading
 import urllib.error
 from collections.abc import Callable, Generator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 
-from release.localhub import collections, fsck, running_hub
-from release.localhub.history import Entry, Repo
+from release.localhub import collections, fsck, repos, running_hub
+from release.localhub.history import Commit, Entry, Repo
 from release.localhub.hub import Hub
 from release.localhub.store import Database, git_oid
 from release.localhub.web import Call, HubError
@@ -28,7 +29,7 @@ from tests.hub_fixtures import ACCOUNTS, ALICE, Http, client_environment, run_cl
 
 HERE = Path(__file__).parent
 CRASHED = 77
-REFUSED = (ConnectionError, urllib.error.URLError, TimeoutError)
+REFUSED = (ConnectionError, urllib.error.URLError, TimeoutError, HTTPException)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def release(hub: Hub) -> None:
 
 def state(hub: Hub) -> str:
     """What people can see, without ids and times that differ between runs."""
-    repos = [
+    rows = [
         (
             repo.id,
             sorted(repo.head("main").files),
@@ -98,7 +99,7 @@ def state(hub: Hub) -> str:
     ]
     call = Call(hub, Request({"type": "http", "method": "GET"}), ALICE, {})
     shelves = [(value["title"], [item["id"] for item in value["items"]]) for value in collections.visible(call)]
-    return json.dumps([repos, shelves])
+    return json.dumps([rows, shelves])
 
 
 def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(tmp_path: Path) -> None:
@@ -327,6 +328,23 @@ def test_an_upload_may_end_after_its_repo(tmp_path: Path) -> None:
     hub.delete(repo)
     hub.grant(repo, hub.store.put(b"late"))
     assert hub.size_in(repo, hub.store.put(b"late")) is None
+
+
+def test_a_list_does_not_break_when_a_repo_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub(tmp_path, ACCOUNTS)
+    repo = hub.create("model", "acme/m", ALICE, private=False)
+    goes, head = threading.Thread(target=hub.delete, args=(repo,)), Repo.head
+
+    def head_at_the_end(self: Repo, revision: str) -> Commit:
+        goes.start()
+        goes.join(0.2)  # as long as a reader may dawdle
+        return head(self, revision)
+
+    monkeypatch.setattr(Repo, "head", head_at_the_end)
+    call = Call(hub, Request({"type": "http", "method": "GET", "query_string": b""}), ALICE, {"kind": "models"})
+    assert [row["id"] for row in repos.list_repos(call)] == ["acme/m"]
+    goes.join()
+    assert repos.list_repos(call) == []
 
 
 def test_clients_send_everything_again_where_the_database_is_new(tmp_path: Path) -> None:

@@ -121,9 +121,11 @@ def validate_yaml(call: Call) -> Response:
 def list_repos(call: Call) -> list[dict[str, Any]]:
     """The repos of a kind that the caller may see, by author and by words in the name."""
     author, search = call.query.get("author"), call.query.get("search", "").lower()
-    repos = [repo for repo in call.hub.repos(call.account) if repo.kind == call.kind and search in repo.id.lower()]
-    chosen = [repo for repo in repos if author in (None, repo.namespace)]
-    return [info(call.hub, repo, repo.head("main")) for repo in chosen[:MOST]]
+    with call.hub.db.change():  # nothing is deleted between the list and its heads
+        repos = [repo for repo in call.hub.repos(call.account) if repo.kind == call.kind and search in repo.id.lower()]
+        chosen = [repo for repo in repos if author in (None, repo.namespace)]
+        heads = [(repo, repo.head("main")) for repo in chosen[:MOST]]
+    return [info(call.hub, repo, head) for repo, head in heads]
 
 
 def repo_info(call: Call) -> dict[str, Any]:
