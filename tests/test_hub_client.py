@@ -102,6 +102,7 @@ def test_what_is_missing_is_named(facts: dict[str, Any]) -> None:
 def test_a_pull_request_changes_main_when_merged(facts: dict[str, Any]) -> None:
     assert (facts["before merge"], facts["after merge"]) == (False, True)
     assert facts["pull"] == "refs/pr/2"
+    assert facts["closed"][:2] == ["closed", "closed"] and "409" in facts["closed"][2]
     assert facts["pulls"] == [[2, "open"], [1, "merged"]]
 
 

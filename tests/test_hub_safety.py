@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from release.errors import ReleaseError
 from release.localhub import collections, fsck, repos, running_hub
 from release.localhub.history import Commit, Entry, Repo
 from release.localhub.hub import Hub
@@ -369,3 +370,10 @@ def test_an_upload_that_breaks_off_is_no_error_of_the_server(http: Http, root: P
             break
     assert rows == [400]
     assert not list((root / "tmp").glob("*"))
+
+
+def test_the_hub_of_an_older_version_is_not_mistaken_for_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "repos" / "models").mkdir(parents=True)
+    with pytest.raises(ReleaseError, match="older version"):
+        Hub(tmp_path, ACCOUNTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["repos"]

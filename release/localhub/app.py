@@ -59,6 +59,7 @@ ROUTES = [
     route(API + "/discussions", "POST", repos.open_pull),
     route(API + "/discussions/{number}", "GET", repos.one_pull),
     route(API + "/discussions/{number}/merge", "POST", repos.merge),
+    route(API + "/discussions/{number}/status", "POST", repos.change_status),
     route(API + "/preupload/{rev}", "POST", transfer.preupload),
     route(API + "/commit/{rev}", "POST", transfer.commit, limit=transfer.may_commit),
     route("/{kind}/{ns}/{name}.git/info/lfs/objects/batch", "POST", transfer.lfs_batch),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from release.errors import ReleaseError
 from release.localhub.accounts import Account, Gate, usable_name
 from release.localhub.history import Entry, Repo, now
 from release.localhub.store import Database, Store, git_oid, read_range
@@ -42,9 +43,16 @@ class Hub:
     Args:
         root: The folder; it is made if it is not there.
         accounts: Who has a token.
+
+    Raises:
+        ReleaseError: The folder holds the Hub of an older version.
     """
 
     def __init__(self, root: Path, accounts: Iterable[Account]) -> None:
+        if (root / "repos").is_dir():
+            raise ReleaseError(
+                "an older version kept its Hub here, in another form", where=str(root), mend="choose another --root"
+            )
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.store, self.gate = root, Store(root), Gate(accounts, root)
         self.store.clean()

@@ -66,6 +66,12 @@ class Pull(BaseModel):
     pullRequest: bool = False
 
 
+class Status(BaseModel):
+    """A pull request to be closed, or opened again."""
+
+    status: Literal["open", "closed"]
+
+
 def whoami(call: Call) -> dict[str, Any]:
     """Who the token belongs to."""
     if call.account is None:
@@ -317,6 +323,22 @@ def merge(call: Call) -> dict[str, Any]:
     repo, author = call.repo_to_write()
     repo.merge_pull(pull_number(call), author)
     return {}
+
+
+def change_status(call: Call) -> dict[str, Any]:
+    """Close a pull request, or open it again.
+
+    Raises:
+        HubError: 409 it is merged.
+    """
+    (repo, _), status = call.repo_to_write(), call.body(Status).status
+    number = repo.pull(pull_number(call))["number"]
+    open_ = "UPDATE pull SET status = ? WHERE repo = ? AND number = ? AND status <> 'merged' RETURNING 1"
+    if not repo.db(open_, status, repo.key, number):
+        raise HubError(409, f"Pull request {number} is merged")
+    change = {"id": "0", "type": "status-change", "data": {"status": status}}
+    pull = _pull(repo, repo.pull(number))
+    return {"newStatus": change | {"author": pull["author"], "createdAt": pull["createdAt"]}}
 
 
 def pull_number(call: Call) -> int:

@@ -129,11 +129,12 @@ class Store:
             os.fsync(stream.fileno())
         target.parent.mkdir(parents=True, exist_ok=True)
         upload.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the list of names, so that the rename survives a loss of power
-        finally:
-            os.close(folder)
+        for folder in (target.parent, target.parent.parent):  # the lists of names, for a loss of power
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def put(self, content: bytes, kind: str = "blobs", name: str | None = None) -> str:
         """Store bytes; their name is their sha256 unless `name` says otherwise."""
