@@ -110,6 +110,13 @@ def main(model: str, data: str) -> dict[str, Any]:
     (folder / "config.json").write_text('{"a": 2}')
     facts["pull"] = api.upload_folder(repo_id=model, folder_path=folder, create_pr=True).pr_revision
     facts["pulls"] = [(found.num, found.status) for found in api.get_repo_discussions(model)]
+    closed = api.change_discussion_status(model, 2, new_status="closed").new_status
+    facts["closed"] = [
+        closed,
+        api.get_discussion_details(model, 2).status,
+        attempt(lambda: api.merge_pull_request(model, 2)),
+    ]
+    api.change_discussion_status(model, 2, new_status="open")
     refs = api.list_repo_refs(model, include_pull_requests=True)
     facts["refs"] = [sorted(ref.name for ref in group) for group in (refs.branches, refs.tags, refs.pull_requests)]
 

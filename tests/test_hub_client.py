@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from release.errors import ReleaseError
 from release.localhub import fsck, running_hub
-from tests.hub_fixtures import ACCOUNTS, Http, client_environment, run_client
+from release.localhub.hub import Hub
+from tests.hub_fixtures import ACCOUNTS, ALICE, Http, client_environment, run_client
 
 HERE = Path(__file__).parent
 
@@ -100,6 +102,7 @@ def test_what_is_missing_is_named(facts: dict[str, Any]) -> None:
 def test_a_pull_request_changes_main_when_merged(facts: dict[str, Any]) -> None:
     assert (facts["before merge"], facts["after merge"]) == (False, True)
     assert facts["pull"] == "refs/pr/2"
+    assert facts["closed"][:2] == ["closed", "closed"] and "409" in facts["closed"][2]
     assert facts["pulls"] == [[2, "open"], [1, "merged"]]
 
 
@@ -176,6 +179,24 @@ def test_after_all_that_every_hash_agrees(http: Http, root: Path) -> None:
     report = fsck(root)
     assert report.problems == []
     assert report.repos >= 1 and report.contents > 0 and report.commits > 0
+
+
+def test_a_folder_without_a_hub_is_an_error_for_people(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="no Hub is kept here"):
+        fsck(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_database_is_told(tmp_path: Path) -> None:
+    Hub(tmp_path, ACCOUNTS).create("model", "acme/m", ALICE, private=False)
+    for broken in (b"no database at all" * 100, b""):
+        (tmp_path / "hub.sqlite").write_bytes(broken)
+        for rest in tmp_path.glob("hub.sqlite-*"):
+            rest.unlink()
+        assert [problem.partition(":")[0] for problem in fsck(tmp_path).problems] == ["database"]
+    (tmp_path / "hub.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(ReleaseError, match="database"):
+        Hub(tmp_path, ACCOUNTS)
 
 
 def test_any_changed_byte_is_found(http: Http, root: Path, tmp_path: Path) -> None:

@@ -23,7 +23,18 @@ from release.localhub.metadata import BadMetadata, split_card, validate
 from release.localhub.render import card_html
 from release.localhub.store import Database, Store
 from release.localhub.web import HubError, parse_range
-from release.localhub.xet import Malformed, Xet, chunk_hash, file_hash, hash_text, scan, shard_files, unpack, xorb_hash
+from release.localhub.xet import (
+    MAX_CHUNKS,
+    Malformed,
+    Xet,
+    chunk_hash,
+    file_hash,
+    hash_text,
+    scan,
+    shard_files,
+    unpack,
+    xorb_hash,
+)
 from tests.hub_fixtures import ACCOUNTS, ALICE
 
 settings.register_profile("calm", deadline=None)  # a busy machine is no failure
@@ -93,6 +104,12 @@ def test_a_xorb_gives_its_chunks_back(chunks: list[bytes], scheme: int, footer: 
     assert [(chunk.hash, chunk.size) for chunk in found] == table(chunks)
 
 
+def test_a_xorb_has_no_more_chunks_than_a_table_can_hold() -> None:
+    with pytest.raises(Malformed, match="more than"):
+        list(scan(io.BytesIO(pack([b"x"], 0) * (MAX_CHUNKS + 1))))
+    assert len(list(scan(io.BytesIO(pack([b"x"], 0) * MAX_CHUNKS)))) == MAX_CHUNKS
+
+
 @settings(max_examples=40)
 @given(chunk_lists, st.data())
 def test_a_file_and_each_range_of_it_come_back(
@@ -114,7 +131,7 @@ def test_a_file_and_each_range_of_it_come_back(
     assert b"".join(xet.read(file, low, high)) == content[low:high]
     assert xet.find(sha256=str(file.sha256)) == xet.find(hash=file.hash) == file
     # What a client would do with the plan: fetch the ranges, unpack, cut.
-    plan = xet.reconstruction(file, low, high, {name: "url"})
+    plan = xet.reconstruction(file, low, high, lambda *_: "url")
     stored, built = xet.store.place("xorbs", name).read_bytes(), b""
     for term in plan["terms"]:
         extent = next(f["ranges"][0] for f in plan["xorbs"][name] if f["ranges"][0]["chunks"] == term["range"])["bytes"]

@@ -7,19 +7,22 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import urllib.error
 from collections.abc import Callable, Generator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 
-from release.localhub import collections, fsck, running_hub
-from release.localhub.history import Entry, Repo
+from release.errors import ReleaseError
+from release.localhub import collections, fsck, repos, running_hub
+from release.localhub.history import Commit, Entry, Repo
 from release.localhub.hub import Hub
 from release.localhub.store import Database, git_oid
 from release.localhub.web import Call, HubError
@@ -27,7 +30,7 @@ from tests.hub_fixtures import ACCOUNTS, ALICE, Http, client_environment, run_cl
 
 HERE = Path(__file__).parent
 CRASHED = 77
-REFUSED = (ConnectionError, urllib.error.URLError, TimeoutError)
+REFUSED = (ConnectionError, urllib.error.URLError, TimeoutError, HTTPException)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,7 @@ def release(hub: Hub) -> None:
 
 def state(hub: Hub) -> str:
     """What people can see, without ids and times that differ between runs."""
-    repos = [
+    rows = [
         (
             repo.id,
             sorted(repo.head("main").files),
@@ -97,7 +100,7 @@ def state(hub: Hub) -> str:
     ]
     call = Call(hub, Request({"type": "http", "method": "GET"}), ALICE, {})
     shelves = [(value["title"], [item["id"] for item in value["items"]]) for value in collections.visible(call)]
-    return json.dumps([repos, shelves])
+    return json.dumps([rows, shelves])
 
 
 def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(tmp_path: Path) -> None:
@@ -294,3 +297,83 @@ def test_a_merge_does_not_overwrite_what_others_changed(tmp_path: Path) -> None:
         repo.merge_pull(2, "alice")
     assert hub.read(repo.head("main").files["same.txt"]) == b"two"
     assert repo.pull(2)["status"] == "open"
+
+
+def test_a_merge_makes_no_path_a_file_and_a_folder(tmp_path: Path) -> None:
+    hub = Hub(tmp_path, ACCOUNTS)
+    repo = hub.create("model", "acme/m", ALICE, private=False)
+    repo.open_pull("p", "", "alice")
+    put(hub, repo, "refs/pr/1", "a/b.txt", b"theirs")
+    put(hub, repo, "main", "a", b"ours")
+    with pytest.raises(HubError, match="both a file and a folder"):
+        repo.merge_pull(1, "alice")
+    assert repo.pull(1)["status"] == "open"
+
+
+def test_a_pull_request_outlives_its_base(tmp_path: Path) -> None:
+    hub = Hub(tmp_path, ACCOUNTS)
+    repo = hub.create("model", "acme/m", ALICE, private=False)
+    repo.add_reference("heads", "dev", repo.head("main").id)
+    repo.open_pull("p", "", "alice", "dev")
+    put(hub, repo, "refs/pr/1", "a.txt", b"theirs")
+    repo.drop_reference("heads", "dev")
+    changed, clashes = repo.pull_changes(1)
+    assert list(changed) == ["a.txt"] and clashes == []
+    with pytest.raises(HubError, match="dev"):
+        repo.merge_pull(1, "alice")
+
+
+def test_an_upload_may_end_after_its_repo(tmp_path: Path) -> None:
+    hub = Hub(tmp_path, ACCOUNTS)
+    repo = hub.create("model", "acme/m", ALICE, private=False)
+    hub.delete(repo)
+    hub.grant(repo, hub.store.put(b"late"))
+    assert hub.size_in(repo, hub.store.put(b"late")) is None
+
+
+def test_a_list_does_not_break_when_a_repo_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub(tmp_path, ACCOUNTS)
+    repo = hub.create("model", "acme/m", ALICE, private=False)
+    goes, head = threading.Thread(target=hub.delete, args=(repo,)), Repo.head
+
+    def head_at_the_end(self: Repo, revision: str) -> Commit:
+        goes.start()
+        goes.join(0.2)  # as long as a reader may dawdle
+        return head(self, revision)
+
+    monkeypatch.setattr(Repo, "head", head_at_the_end)
+    call = Call(hub, Request({"type": "http", "method": "GET", "query_string": b""}), ALICE, {"kind": "models"})
+    assert [row["id"] for row in repos.list_repos(call)] == ["acme/m"]
+    goes.join()
+    assert repos.list_repos(call) == []
+
+
+def test_clients_send_everything_again_where_the_database_is_new(tmp_path: Path) -> None:
+    first = Hub(tmp_path, ACCOUNTS).store_id()
+    assert Hub(tmp_path, ACCOUNTS).store_id() == first
+    for path in tmp_path.glob("hub.sqlite*"):
+        path.unlink()
+    assert Hub(tmp_path, ACCOUNTS).store_id() != first
+
+
+def test_an_upload_that_breaks_off_is_no_error_of_the_server(http: Http, root: Path) -> None:
+    http.create("acme/cut")
+    http.clear_log()
+    with socket.create_connection(("127.0.0.1", int(http.endpoint.rpartition(":")[2]))) as connection:
+        head = (
+            f"POST /api/models/acme/cut/commit/main HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {http.token}"
+        )
+        connection.sendall(f"{head}\r\nContent-Length: 1000\r\n\r\nhalf".encode())
+    for _ in range(1000):
+        rows = [status for _, path, status in http.log() if path.endswith("/commit/main")]
+        if rows and rows[0]:  # the log has a request before it has its status
+            break
+    assert rows == [400]
+    assert not list((root / "tmp").glob("*"))
+
+
+def test_the_hub_of_an_older_version_is_not_mistaken_for_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "repos" / "models").mkdir(parents=True)
+    with pytest.raises(ReleaseError, match="older version"):
+        Hub(tmp_path, ACCOUNTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["repos"]

@@ -20,7 +20,9 @@ from release.errors import ReleaseError
 from release.localhub import Account, fsck, running_hub, serve
 from release.localhub.accounts import Gate, load_accounts, parse_account
 from release.localhub.web import HubError
+from release.localhub.xet import file_hash, xorb_hash
 from tests.hub_fixtures import ACCOUNTS, ALICE, BOB, READER, Http
+from tests.test_hub_formats import make_shard, pack, table
 
 SECRET = b"the secret of acme"
 
@@ -68,11 +70,14 @@ def raw(hub: Http, method: str, path: str, headers: dict[str, str] | None = None
 
 
 @pytest.mark.parametrize(
-    "name", ["..", "../evil", "a/../../evil", ".hidden", "a..b", "x.git", "a b", "api", "é", "", "a" * 97]
+    "name", ["..", "../evil", "a/../../evil", ".hidden", "a..b", "x.git", "a b", "api", "é", "", "a" * 97, "a/b"]
 )
 def test_repo_names_cannot_leave_the_folder(hub: Http, name: str) -> None:
     body = {"organization": "acme", "name": name, "type": "model"}
     assert hub("POST", "/api/repos/create", body).status == 400
+    if name:
+        body = {"organization": f"acme/{name}", "name": "fine", "type": "model"}
+        assert hub("POST", "/api/repos/create", body).status in (400, 403)
 
 
 @pytest.mark.parametrize("kind", ["../models", "bucket", 3, ["model"]])
@@ -221,12 +226,65 @@ def test_a_commit_counts_only_whole(hub: Http) -> None:
         "---\nmodel-index:\n- name: m\n  results:\n  - task: {type: x}\n---\n",
         "---\nlanguage: English\n---\n",
         "---\ntags: a\n---\n",
+        "---\nscore: .nan\n---\n",
+        '---\na: !!int ""\n---\n',
+        "---\na: !!bool x\n---\n",
+        "---\na: !!timestamp x\n---\n",
     ],
 )
 def test_bad_metadata_is_refused(hub: Http, card: str) -> None:
     answer = hub("POST", "/api/validate-yaml", {"content": card, "repoType": "model"})
     assert answer.status == 400 and answer.json["errors"]
     assert hub.commit("acme/open", {"README.md": card.encode()}).status == 400
+    large = {"path": "README.md", "oid": hub.lfs("acme/open", card.encode())}
+    rows = [{"key": "header", "value": {"summary": "x"}}, {"key": "lfsFile", "value": large}]
+    body = "\n".join(map(json.dumps, rows)).encode()
+    assert hub("POST", "/api/models/acme/open/commit/main", body).status == 400
+
+
+def test_a_million_errors_are_told_in_short(hub: Http) -> None:
+    card = {"content": f"---\ntags: [{'1, ' * 1000}]\n---\n"}
+    for path, body in (("/api/validate-yaml", card), ("/api/buckets/a/b/paths-info", {"paths": [1] * 100_000})):
+        answer = hub("POST", path, body)
+        assert answer.status == 400 and len(answer.body) < 1000
+
+
+def test_a_visibility_that_is_not_known_makes_nothing_public(hub: Http) -> None:
+    body = {"organization": "acme", "name": "guarded", "type": "space", "visibility": "protected"}
+    assert hub("POST", "/api/repos/create", body).status == 200
+    for change in ({}, {"visibility": "protected"}, {"gated": "auto"}):
+        assert hub("PUT", "/api/spaces/acme/guarded/settings", change).json == {"private": True}
+    assert hub("GET", "/api/spaces/acme/guarded", token=None).status == 401
+
+
+def test_a_card_without_end_is_read_in_part(hub: Http) -> None:
+    hub.create("acme/long")
+    assert hub.commit("acme/long", {"README.md": b"line\n" * 250_000 + b"the end"}).status == 200
+    page = hub("GET", "/acme/long")
+    assert page.status == 200 and 1_000_000 < len(page.body) < 1_100_000 and b"the end" not in page.body
+
+
+def test_items_keep_their_order_without_gaps(hub: Http) -> None:
+    slug = hub("POST", "/api/collections", {"title": "order", "namespace": "acme"}).json["slug"]
+    for name in ("order-a", "order-b", "order-c"):
+        hub.create(f"acme/{name}")
+        assert hub("POST", f"/api/collections/{slug}/items", {"item": {"type": "model", "id": f"acme/{name}"}}).json
+
+    def items() -> list[dict[str, Any]]:
+        return hub("GET", f"/api/collections/{slug}").json["items"]
+
+    assert hub("PATCH", f"/api/collections/{slug}/items/{items()[0]['_id']}", {"position": 10**30}).status == 200
+    assert [item["id"][-1] for item in items()] == ["b", "c", "a"]
+    assert hub("PATCH", f"/api/collections/{slug}/items/{items()[1]['_id']}", {"note": "here"}).status == 200
+    assert hub("DELETE", f"/api/collections/{slug}/items/{items()[0]['_id']}").status == 200
+    assert [(item["id"][-1], item["position"]) for item in items()] == [("c", 0), ("a", 1)]
+
+
+def test_a_collection_says_the_same_to_everybody(hub: Http) -> None:
+    slug = hub("POST", "/api/collections", {"title": "mine", "namespace": "alice"}).json["slug"]
+    for token in (ALICE.token, BOB.token, None):
+        assert hub("HEAD", f"/api/collections/{slug}", token=token).status == 200
+        assert hub("GET", f"/api/collections/{slug}", token=token).json["owner"]["type"] == "user"
 
 
 @pytest.mark.parametrize(
@@ -298,6 +356,25 @@ def test_a_hash_alone_opens_no_private_content(hub: Http) -> None:
     batch = {"operation": "upload", "objects": [{"oid": oid, "size": len(SECRET)}]}
     answer = hub("POST", "/other/mine.git/info/lfs/objects/batch", batch, token=BOB.token)
     assert "actions" in answer.json["objects"][0], "the answer betrays that the Hub has this content"
+
+
+def test_a_file_opens_no_other_chunk_of_its_xorb(hub: Http) -> None:
+    known, xorb = b"known to all", pack([b"known to all", SECRET], 0)
+    path, permit = xet(hub, repo="acme/closed")
+    name = xorb_hash(table([known, SECRET]))
+    assert hub("POST", f"{path}/v1/xorbs/default/{name}", xorb, token=permit).status == 200
+    shard = make_shard(file_hash(table([known])), [(name, len(known), 0, 1)])
+    assert hub("POST", f"{path}/v1/shards", shard, token=permit).status == 200
+    # Another account has one of the two files.
+    hub("POST", "/api/repos/create", {"organization": "other", "name": "known", "type": "model"}, token=BOB.token)
+    Http(hub.endpoint, BOB.token).lfs("other/known", known)
+    path, permit = xet(hub, "read", "other/known", BOB.token)
+    plan = hub("GET", f"{path}/v2/reconstructions/{file_hash(table([known]))}", token=permit).json
+    href = plan["xorbs"][name][0]["url"].removeprefix(hub.endpoint)
+    last = plan["xorbs"][name][0]["ranges"][0]["bytes"]["end"]
+    assert hub("GET", href, token=None, headers={"Range": f"bytes=0-{last}"}).body == pack([known], 0)
+    for headers in ({}, {"Range": "bytes=0-"}, {"Range": f"bytes=0-{last + 1}"}, {"Range": "bytes=-5"}):
+        assert hub("GET", href, token=None, headers=headers).status == 401
 
 
 PRIVATE = [

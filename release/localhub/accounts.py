@@ -121,6 +121,10 @@ class Gate:
             raise HubError(401, "Invalid credentials in Authorization header")
         return found
 
+    def users(self) -> set[str]:
+        """Every user."""
+        return {account.name for account in self._accounts.values()}
+
     def namespaces(self) -> set[str]:
         """Every user and organisation."""
         return {name for account in self._accounts.values() for name in (account.name, *account.organizations)}

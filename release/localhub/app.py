@@ -13,6 +13,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from release.localhub import collections, pages, repos, transfer
@@ -24,6 +25,7 @@ from release.localhub.xet import MAX_SHARD, MAX_XORB
 
 THREADS = 12  # requests that are worked on at the same time; each may hold a few megabytes
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+EXPECTED = (HTTPException, ValidationError, UnicodeDecodeError, ClientDisconnect)
 
 
 class Kind(StringConvertor):
@@ -57,6 +59,7 @@ ROUTES = [
     route(API + "/discussions", "POST", repos.open_pull),
     route(API + "/discussions/{number}", "GET", repos.one_pull),
     route(API + "/discussions/{number}/merge", "POST", repos.merge),
+    route(API + "/discussions/{number}/status", "POST", repos.change_status),
     route(API + "/preupload/{rev}", "POST", transfer.preupload),
     route(API + "/commit/{rev}", "POST", transfer.commit, limit=transfer.may_commit),
     route("/{kind}/{ns}/{name}.git/info/lfs/objects/batch", "POST", transfer.lfs_batch),
@@ -124,7 +127,7 @@ def create_app(
         routes=ROUTES,
         middleware=[*middleware, Middleware(RawPath)],
         lifespan=limited,
-        exception_handlers=dict.fromkeys((HTTPException, ValidationError, UnicodeDecodeError), error_response),
+        exception_handlers=dict.fromkeys(EXPECTED, error_response),
     )
     app.state.hub = Hub(root, accounts)
     return app

@@ -61,7 +61,7 @@ def visible(call: Call, where: str = "1", *values: Any) -> list[dict[str, Any]]:
         owner = row["slug"].partition("/")[0]
         if row["private"] and not (call.account and call.account.owns(owner)):
             continue
-        kind = "user" if call.account and owner == call.account.name else "org"
+        kind = "user" if owner in call.hub.gate.users() else "org"
         value = {"slug": row["slug"], "title": row["title"], "description": row["description"], "theme": "indigo"}
         value |= {"private": bool(row["private"]), "lastUpdated": row["updated"], "position": 0, "upvotes": 0}
         value |= {"owner": {"name": owner, "type": kind, "fullname": owner, "avatarUrl": ""}}
@@ -114,7 +114,7 @@ def create(call: Call) -> dict[str, Any]:
 
 def one(call: Call) -> dict[str, Any]:
     """Read, change or delete a collection."""
-    if call.request.method == "GET":
+    if call.request.method in ("GET", "HEAD"):
         return _seen(call)
     key, db = _key_to_write(call), call.hub.db
     if call.request.method == "DELETE":
@@ -133,9 +133,9 @@ def add_item(call: Call) -> dict[str, Any]:
     Raises:
         HubError: 409 it is in it already.
     """
-    key, body, db = _key_to_write(call), call.body(NewItem), call.hub.db
-    repo = call.hub.find(body.item.type, body.item.id, call.account)
+    body, db = call.body(NewItem), call.hub.db
     with db.change():
+        key, repo = _key_to_write(call), call.hub.find(body.item.type, body.item.id, call.account)
         if db("SELECT 1 FROM item WHERE collection = ? AND repo = ?", key, repo.key):
             raise HubError(409, "This item is in the collection already")
         end = db("SELECT coalesce(max(position) + 1, 0) FROM item WHERE collection = ?", key)[0][0]
@@ -150,19 +150,20 @@ def item(call: Call) -> dict[str, Any]:
     Raises:
         HubError: 404 there is no such item.
     """
-    key, name, db = _key_to_write(call), call.args["item"], call.hub.db
+    name, db = call.args["item"], call.hub.db
     with db.change():
+        key = _key_to_write(call)
         order = [row["id"] for row in db("SELECT id FROM item WHERE collection = ? ORDER BY position", key)]
         if name not in order:
             raise HubError(404, "There is no such item in this collection")
+        at = order.index(name)
+        del order[at]
         if call.request.method == "DELETE":
             db("DELETE FROM item WHERE id = ?", name)
         else:
             body = call.body(ChangedItem)
             db("UPDATE item SET note = coalesce(?, note) WHERE id = ?", body.note, name)
-            if body.position is not None:
-                order.remove(name)
-                order.insert(body.position, name)
+            order.insert(at if body.position is None else min(body.position, len(order)), name)
         for position, each in enumerate(order):
             db("UPDATE item SET position = ? WHERE id = ?", position, each)
         db("UPDATE collection SET updated = ? WHERE key = ?", now(), key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
@@ -16,7 +16,7 @@ from release.localhub.metadata import validate
 from release.localhub.store import git_oid
 from release.localhub.web import HubError, bad, no_entry
 
-MAX_LINE = 64 << 20  # one regular file in base64; preupload sends everything above 10 MB to LFS
+MAX_LINE = 16 << 20  # one regular file in base64; preupload sends everything above 10 MB to LFS
 
 
 def check_path(path: str) -> str:
@@ -106,7 +106,7 @@ def read_lines(path: Path) -> Iterator[BaseModel]:
 
     Raises:
         ValidationError: A line is malformed.
-        HubError: 413 one line is longer than 64 MB; 400 the header is missing or not alone.
+        HubError: 413 one line is longer than 16 MB; 400 the header is missing or not alone.
     """
     first = True
     with path.open("rb") as stream:
@@ -130,27 +130,30 @@ def prepare(line: BaseModel, hub: Hub, repo: Repo) -> Operation:
     Raises:
         HubError: 400, the content is no base64, was not uploaded, or is a card with invalid metadata.
     """
-    if isinstance(line, RegularFile):
-        return Operation(line.path, _regular(line, hub, repo))
-    if isinstance(line, LfsFile):
-        size = hub.size_in(repo, line.oid)
-        if size is None or line.size not in (None, size):
-            raise bad(f"The LFS file {line.oid} has not been uploaded to this repo with this size")
-        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{line.oid}\nsize {size}\n"
-        return Operation(line.path, Entry(size, git_oid(pointer.encode()), line.oid, lfs=True))
-    assert isinstance(line, DeletedFile | DeletedFolder)
-    return Operation(line.path, folder=isinstance(line, DeletedFolder))
+    if not isinstance(line, RegularFile | LfsFile):
+        assert isinstance(line, DeletedFile | DeletedFolder)
+        return Operation(line.path, folder=isinstance(line, DeletedFolder))
+    entry = _regular(line, hub) if isinstance(line, RegularFile) else _large(line, hub, repo)
+    errors = validate(hub.read(entry).decode("utf-8", "replace"), repo.kind)[0] if line.path == "README.md" else []
+    if errors:
+        raise bad("Invalid metadata in README.md. " + " ".join(errors))
+    return Operation(line.path, entry)
 
 
-def _regular(file: RegularFile, hub: Hub, repo: Repo) -> Entry:
+def _large(file: LfsFile, hub: Hub, repo: Repo) -> Entry:
+    size = hub.size_in(repo, file.oid)
+    if size is None or file.size not in (None, size):
+        raise bad(f"The LFS file {file.oid} has not been uploaded to this repo with this size")
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{file.oid}\nsize {size}\n"
+    return Entry(size, git_oid(pointer.encode()), file.oid, lfs=True)
+
+
+def _regular(file: RegularFile, hub: Hub) -> Entry:
     try:
         content = file.content.encode()
         content = base64.b64decode(content, validate=True) if file.encoding == "base64" else content
     except ValueError as error:
         raise bad(f"The content of {file.path} is no base64") from error
-    errors = validate(content.decode("utf-8", "replace"), repo.kind)[0] if file.path == "README.md" else []
-    if errors:
-        raise bad("Invalid metadata in README.md. " + " ".join(errors))
     return Entry(len(content), git_oid(content), hub.store.put(content))
 
 
@@ -158,7 +161,7 @@ def apply(files: Files, operations: Iterable[Operation]) -> Files:
     """The files after the operations.
 
     Raises:
-        HubError: 404 something is deleted that is not there, 400 one path becomes both a file and a folder.
+        HubError: 404, something is deleted that is not there.
     """
     after = dict(files)
     for operation in operations:
@@ -171,7 +174,4 @@ def apply(files: Files, operations: Iterable[Operation]) -> Files:
             raise no_entry("A file with this name doesn't exist")
         for path in gone:
             del after[path]
-    folders = {str(parent) for path in after for parent in PurePosixPath(path).parents}
-    if clash := folders & after.keys():
-        raise bad(f"{min(clash)} cannot be both a file and a folder")
     return after

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from release.errors import ReleaseError
 from release.files import sha256_file
 from release.localhub.history import Commit, Repo
 from release.localhub.hub import load_repos
@@ -33,9 +35,25 @@ class Report:
 
 
 def fsck(root: Path) -> Report:
-    """Check content against its name, then that every commit that counts is whole."""
-    report, store, database = Report(), Store(root), Database(root / "hub.sqlite", read_only=True)
+    """Check content against its name, then that every commit that counts is whole.
+
+    Raises:
+        ReleaseError: No Hub is kept in this folder.
+    """
+    if not (root / "hub.sqlite").exists():
+        raise ReleaseError("no Hub is kept here", where=str(root), mend="name its folder with --root")
+    report = Report()
+    try:
+        _check(root, report)
+    except sqlite3.DatabaseError as error:
+        report.problems.append(f"database: {error}; what follows was not checked")
+    return report
+
+
+def _check(root: Path, report: Report) -> None:
+    store, database = Store(root), Database(root / "hub.sqlite", read_only=True)
     xet, good = Xet(store, database), set()
+    database("BEGIN")  # one view of all rows, from before the files are read: content comes before its row
     report.problems += [f"database: {row[0]}" for row in database("PRAGMA integrity_check") if row[0] != "ok"]
     for path in sorted(root.glob("blobs/??/*")):
         report.contents, report.bytes = report.contents + 1, report.bytes + path.stat().st_size
@@ -59,7 +77,6 @@ def fsck(root: Path) -> Report:
             report.commits += 1
             problems += _files(commit, store, good) if commit else []
             report.problems += [f"{repo.kind} {repo.id} {problem}" for problem in problems]
-    return report
 
 
 def _xorb(xet: Xet, name: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from release.localhub.store import Database
@@ -107,7 +108,14 @@ class Repo:
     def add_commit(
         self, reference: str, parents: tuple[str, ...], title: str, message: str, author: str, files: Files
     ) -> Commit:
-        """Put a commit onto a reference of the form refs/...; the caller read the parent in the same change."""
+        """Put a commit onto a reference of the form refs/...; the caller read the parent in the same change.
+
+        Raises:
+            HubError: 400, one path is both a file and a folder.
+        """
+        folders = {str(parent) for path in files for parent in PurePosixPath(path).parents}
+        if clash := folders & files.keys():
+            raise bad(f"{min(clash)} cannot be both a file and a folder")
         value = {"parents": parents, "title": title, "message": message, "author": author, "date": now()}
         content = json.dumps(value | {"files": dict(sorted(files.items()))}, sort_keys=True)
         commit_id = hashlib.sha1(content.encode()).hexdigest()
@@ -185,7 +193,10 @@ class Repo:
         """What a pull request changes (None: it deletes the path), and the paths that its base changed otherwise."""
         pull = self.pull(number)
         start, theirs = self.commit(pull["start"]).files, self.head(f"refs/pr/{number}").files
-        ours = self.head(pull["base"]).files
+        try:
+            ours = self.head(pull["base"]).files
+        except HubError:  # a pull request outlives its base, but cannot be merged
+            ours = start
         changed = {path: theirs.get(path) for path in changed_paths(start, theirs)}
         return changed, [path for path, new in changed.items() if ours.get(path) not in (start.get(path), new)]
 
@@ -193,7 +204,8 @@ class Repo:
         """Bring what a pull request changed onto its base, as one commit.
 
         Raises:
-            HubError: 409 it is merged, or both sides changed one file (the message names it).
+            HubError: 409 it is merged, or both sides changed one file (the message names it); 404 its base has been
+                deleted; 400 as `add_commit`.
         """
         with self.db.change():
             pull, (changed, clashes) = self.pull(number), self.pull_changes(number)

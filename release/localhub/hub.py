@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from release.errors import ReleaseError
 from release.localhub.accounts import Account, Gate, usable_name
 from release.localhub.history import Entry, Repo, now
 from release.localhub.store import Database, Store, git_oid, read_range
@@ -25,6 +25,7 @@ LARGE_SUFFIXES = frozenset(
 GITATTRIBUTES = "".join(
     f"*.{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in sorted(LARGE_SUFFIXES)
 ).encode()
+MAX_CARD = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,16 @@ class Hub:
     Args:
         root: The folder; it is made if it is not there.
         accounts: Who has a token.
+
+    Raises:
+        ReleaseError: The folder holds the Hub of an older version.
     """
 
     def __init__(self, root: Path, accounts: Iterable[Account]) -> None:
+        if (root / "repos").is_dir():
+            raise ReleaseError(
+                "an older version kept its Hub here, in another form", where=str(root), mend="choose another --root"
+            )
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.store, self.gate = root, Store(root), Gate(accounts, root)
         self.store.clean()
@@ -53,10 +61,7 @@ class Hub:
 
     def store_id(self) -> str:
         """A name for this store that changes when it is wiped: clients remember per address what they have sent."""
-        kept = self.root / "store-id"
-        if not kept.exists():
-            kept.write_text(uuid.uuid4().hex)
-        return kept.read_text()
+        return self.db("SELECT store_id FROM about")[0]["store_id"]
 
     def repos(self, account: Account | None) -> list[Repo]:
         """The repos that `account` may see, newest first."""
@@ -110,7 +115,8 @@ class Hub:
         Raises:
             HubError: 400 the name cannot be used, 409 the repo exists.
         """
-        if kind not in KINDS.values() or not all(usable_name(part) for part in repo_id.split("/")):
+        names = repo_id.split("/")
+        if kind not in KINDS.values() or len(names) != 2 or not all(map(usable_name, names)):
             raise bad(f"Invalid repo name: {repo_id[:200]!r}")
         entry = Entry(len(GITATTRIBUTES), git_oid(GITATTRIBUTES), self.store.put(GITATTRIBUTES))
         with self.db.change():
@@ -135,7 +141,7 @@ class Hub:
         return Content(file.size, file, partial(self.xet.read, file)) if file else None
 
     def read(self, entry: Entry) -> bytes:
-        """The bytes of a file that is small enough to hold, as cards are.
+        """The bytes of a card, or its first megabyte: every list of repos reads all cards.
 
         Raises:
             HubError: 404, the content is missing.
@@ -143,11 +149,11 @@ class Hub:
         content = self.content(entry.sha256)
         if content is None:
             raise no_entry(entry.sha256)
-        return b"".join(content.read(0, content.size))
+        return b"".join(content.read(0, min(content.size, MAX_CARD)))
 
     def grant(self, repo: Repo, sha256: str) -> None:
-        """Note that a client has uploaded this content to this repo."""
-        self.db("INSERT OR IGNORE INTO upload VALUES (?, ?)", repo.key, sha256)
+        """Note that a client has uploaded this content to this repo, if the repo has not been deleted meanwhile."""
+        self.db("INSERT OR IGNORE INTO upload SELECT key, ? FROM repo WHERE key = ?", sha256, repo.key)
 
     def size_in(self, repo: Repo, sha256: str) -> int | None:
         """The size of content that was uploaded to this repo, else None.

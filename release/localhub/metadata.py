@@ -148,10 +148,14 @@ def _load(text: str) -> dict[str, Any]:
         value = yaml.load(text, LOADER)
         if not isinstance(value, dict | None):
             raise BadMetadata("the metadata is not a mapping")
-        return json.loads(json.dumps({str(key): item for key, item in (value or {}).items()}, default=str))
+        plain = {str(key): item for key, item in (value or {}).items()}
+        return json.loads(
+            json.dumps(plain, default=str, allow_nan=False)
+        )  # JSON has no .nan, and no answer could hold it
     except BadMetadata:
         raise
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    # The last two are what the parser makes of `!!int ""` and the like.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, LookupError, AttributeError) as error:
         raise BadMetadata(f"the metadata cannot be read: {[*str(error).splitlines(), ''][0]}") from error
 
 

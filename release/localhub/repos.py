@@ -20,25 +20,27 @@ from release.localhub.web import Call, HubError, bad, no_entry
 MOST = 1000  # repos in a list
 
 
-class RepoName(BaseModel):
-    """A repo to be made or deleted; without an organisation it is the caller's own."""
-
-    name: str
-    organization: str | None = None
-    type: Literal["model", "dataset", "space"] | None = "model"
-    private: bool | None = False
-    visibility: str | None = None
-
-    def id(self, call: Call) -> str:
-        """`namespace/name`."""
-        return f"{self.organization or (call.account.name if call.account else '')}/{self.name}"
-
-
 class Settings(BaseModel):
     """What may change of a repo."""
 
     private: bool | None = None
     visibility: str | None = None
+
+    def hides(self) -> bool:
+        """Whether the repo is to be private: a visibility that this Hub does not know never makes it public."""
+        return self.private is True or self.visibility not in (None, "public")
+
+
+class RepoName(Settings):
+    """A repo to be made or deleted; without an organisation it is the caller's own."""
+
+    name: str
+    organization: str | None = None
+    type: Literal["model", "dataset", "space"] | None = "model"
+
+    def id(self, call: Call) -> str:
+        """`namespace/name`."""
+        return f"{self.organization or (call.account.name if call.account else '')}/{self.name}"
 
 
 class Card(BaseModel):
@@ -64,6 +66,12 @@ class Pull(BaseModel):
     pullRequest: bool = False
 
 
+class Status(BaseModel):
+    """A pull request to be closed, or opened again."""
+
+    status: Literal["open", "closed"]
+
+
 def whoami(call: Call) -> dict[str, Any]:
     """Who the token belongs to."""
     if call.account is None:
@@ -79,10 +87,10 @@ def create_repo(call: Call) -> dict[str, Any]:
     body = call.body(RepoName)
     repo_id = body.id(call)
     account = call.hub.check_writer(repo_id.partition("/")[0], call.account)
-    kind, private = body.type or "model", bool(body.private) or body.visibility == "private"
+    kind = body.type or "model"
     url = f"{call.base}/{'' if kind == 'model' else kind + 's/'}{repo_id}"
     try:
-        call.hub.create(kind, repo_id, account, private=private)
+        call.hub.create(kind, repo_id, account, private=body.hides())
     except HubError as error:
         error.extra["url"] = url  # what exist_ok of the client reads
         raise
@@ -103,7 +111,7 @@ def settings(call: Call) -> dict[str, Any]:
     (repo, _), body = call.repo_to_write(), call.body(Settings)
     private = repo.private
     if body.private is not None or body.visibility is not None:
-        private = body.private is True or body.visibility == "private"
+        private = body.hides()
         call.hub.db("UPDATE repo SET private = ? WHERE key = ?", private, repo.key)
     return {"private": private}
 
@@ -119,9 +127,11 @@ def validate_yaml(call: Call) -> Response:
 def list_repos(call: Call) -> list[dict[str, Any]]:
     """The repos of a kind that the caller may see, by author and by words in the name."""
     author, search = call.query.get("author"), call.query.get("search", "").lower()
-    repos = [repo for repo in call.hub.repos(call.account) if repo.kind == call.kind and search in repo.id.lower()]
-    chosen = [repo for repo in repos if author in (None, repo.namespace)]
-    return [info(call.hub, repo, repo.head("main")) for repo in chosen[:MOST]]
+    with call.hub.db.change():  # nothing is deleted between the list and its heads
+        repos = [repo for repo in call.hub.repos(call.account) if repo.kind == call.kind and search in repo.id.lower()]
+        chosen = [repo for repo in repos if author in (None, repo.namespace)]
+        heads = [(repo, repo.head("main")) for repo in chosen[:MOST]]
+    return [info(call.hub, repo, head) for repo, head in heads]
 
 
 def repo_info(call: Call) -> dict[str, Any]:
@@ -313,6 +323,22 @@ def merge(call: Call) -> dict[str, Any]:
     repo, author = call.repo_to_write()
     repo.merge_pull(pull_number(call), author)
     return {}
+
+
+def change_status(call: Call) -> dict[str, Any]:
+    """Close a pull request, or open it again.
+
+    Raises:
+        HubError: 409 it is merged.
+    """
+    (repo, _), status = call.repo_to_write(), call.body(Status).status
+    number = repo.pull(pull_number(call))["number"]
+    open_ = "UPDATE pull SET status = ? WHERE repo = ? AND number = ? AND status <> 'merged' RETURNING 1"
+    if not repo.db(open_, status, repo.key, number):
+        raise HubError(409, f"Pull request {number} is merged")
+    change = {"id": "0", "type": "status-change", "data": {"status": status}}
+    pull = _pull(repo, repo.pull(number))
+    return {"newStatus": change | {"author": pull["author"], "createdAt": pull["createdAt"]}}
 
 
 def pull_number(call: Call) -> int:

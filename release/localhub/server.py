@@ -53,7 +53,7 @@ def serve(
         who = load_accounts(root, accounts, token_file)
         hosts = LOOPBACK if _is_loopback(host) else ("*",)
         app = create_app(root, who, testing=testing, hosts=hosts)
-        endpoint = f"http://{host}:{listener.getsockname()[1]}"
+        endpoint = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         write_atomic(root / "endpoint", endpoint)
         print(_greeting(endpoint, root, who, token_file, bool(accounts)), flush=True)
         # uvicorn repeats the signal that ended it, and by default that would not be exit status 0.

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from release.errors import ReleaseError
 from release.localhub.web import bad
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -44,6 +45,8 @@ CREATE TABLE IF NOT EXISTS file (hash TEXT PRIMARY KEY, sha256 TEXT NOT NULL, si
   terms TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS file_by_content ON file (sha256);
 CREATE TABLE IF NOT EXISTS in_bucket (sha256 TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS about (row INTEGER PRIMARY KEY CHECK (row = 1), store_id TEXT NOT NULL);
+INSERT OR IGNORE INTO about VALUES (1, lower(hex(randomblob(16))));
 """
 
 
@@ -53,6 +56,9 @@ class Database:
     Args:
         path: The file; it is made if it is not there, unless `read_only`.
         read_only: For a look beside a running server.
+
+    Raises:
+        ReleaseError: The file is no database, or a broken one.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -62,7 +68,11 @@ class Database:
         self._connection.row_factory = sqlite3.Row
         if not read_only:
             setting = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
-            self._connection.executescript(setting + SCHEMA)
+            try:
+                self._connection.executescript(setting + SCHEMA)
+            except sqlite3.DatabaseError as error:
+                mend = "see what hub-fsck says, or give another --root"
+                raise ReleaseError(f"the database cannot be used ({error})", where=str(path), mend=mend) from error
 
     def __call__(self, statement: str, *values: Any) -> list[sqlite3.Row]:
         """Execute one statement; gives its rows."""
@@ -81,7 +91,8 @@ class Database:
                 yield
                 self("COMMIT")
             except BaseException:
-                self("ROLLBACK")
+                if self._connection.in_transaction:  # SQLite itself takes back what met a full disk
+                    self("ROLLBACK")
                 raise
 
 
@@ -118,11 +129,12 @@ class Store:
             os.fsync(stream.fileno())
         target.parent.mkdir(parents=True, exist_ok=True)
         upload.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the list of names, so that the rename survives a loss of power
-        finally:
-            os.close(folder)
+        for folder in (target.parent, target.parent.parent):  # the lists of names, for a loss of power
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def put(self, content: bytes, kind: str = "blobs", name: str | None = None) -> str:
         """Store bytes; their name is their sha256 unless `name` says otherwise."""

@@ -68,7 +68,7 @@ class LfsBatch(BaseModel):
 class BucketPaths(BaseModel):
     """Paths in a bucket."""
 
-    paths: list[str]
+    paths: Annotated[list[str], Field(max_length=1000)]
 
 
 def preupload(call: Call) -> dict[str, Any]:
@@ -216,8 +216,12 @@ def reconstruction(call: Call) -> dict[str, Any]:
         raise HubError(404, "There is no such file")
     low, high = parse_range(call.request.headers.get("range", ""), file.size) or (0, file.size)
     prefix = f"{call.base}/xet/{call.hub.store_id()}/xorbs"
-    urls = {x: f"{prefix}/{x}?permit={call.hub.gate.permit(get=x)}" for x in {term.xorb for term in file.terms}}
-    return call.hub.xet.reconstruction(file, low, high, urls)
+
+    def url(xorb: str, first: int, last: int) -> str:
+        # Only for the bytes of this file: the xorb may hold chunks of others, of a private repo's.
+        return f"{prefix}/{xorb}?permit={call.hub.gate.permit(get=xorb, first=first, last=last)}"
+
+    return call.hub.xet.reconstruction(file, low, high, url)
 
 
 def _may_fetch(call: Call, claims: dict[str, Any], sha256: str) -> bool:
@@ -227,13 +231,21 @@ def _may_fetch(call: Call, claims: dict[str, Any], sha256: str) -> bool:
 
 
 def fetch(call: Call) -> Response:
-    """Bytes of a xorb; the permit in the address stands for a token."""
+    """Bytes of a xorb; the permit in the address stands for a token.
+
+    Raises:
+        HubError: 401 the permit is not good, or not for these bytes.
+    """
     name = call.args["hash"]
-    call.hub.gate.check(call.query.get("permit", ""), get=name)
+    said = call.hub.gate.check(call.query.get("permit", ""), get=name)
     path = call.hub.store.place("xorbs", name)
     if not path.exists():
         raise HubError(404, "There is no such xorb")
-    return send(call, Content(path.stat().st_size, None, partial(read_range, path)), name, {})
+    size = path.stat().st_size
+    low, high = parse_range(call.request.headers.get("range", ""), size) or (0, size)
+    if low < said["first"] or high > said["last"] + 1:
+        raise HubError(401, "The permit is for other bytes of the xorb")
+    return send(call, Content(size, None, partial(read_range, path)), name, {})
 
 
 def unknown(_: Call) -> Response:

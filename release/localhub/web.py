@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from release.localhub.hub import Hub
 
 MAX_BODY = 8 << 20
+MAX_ERRORS = 100  # of one body, that are told one by one
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -68,15 +69,19 @@ def no_entry(path: str, commit: str | None = None) -> HubError:
 
 def error_response(_: Request, error: Exception) -> Response:
     """The answer to an error: of ours, of the router, or of a body or path that cannot be read."""
-    if isinstance(error, HTTPException):
-        body = {"error": error.detail, **getattr(error, "extra", {})}
-        return JSONResponse(body, error.status_code, error.headers)
-    return error_response(_, bad("; ".join(validation_messages(error)) or "The path is no UTF-8"))
+    if not isinstance(error, HTTPException):
+        error = bad("; ".join(validation_messages(error)) or "The path is no UTF-8, or the body ended early")
+    body = {"error": error.detail, **getattr(error, "extra", {})}
+    return JSONResponse(body, error.status_code, error.headers)
 
 
 def validation_messages(error: Exception) -> list[str]:
     """What pydantic found wrong, one line per place, without the values, which may be long or secret."""
-    found = error.errors(include_url=False, include_input=False) if isinstance(error, ValidationError) else []
+    if not isinstance(error, ValidationError):
+        return []
+    if error.error_count() > MAX_ERRORS:  # a small body can hold millions
+        return [f"more than {MAX_ERRORS} errors"]
+    found = error.errors(include_url=False, include_input=False)
     return [f'"{_place(row["loc"])}": {row["msg"].removeprefix("Value error, ")}' for row in found]
 
 

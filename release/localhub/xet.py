@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -28,6 +28,7 @@ FILE_KEY = bytes(32)
 MAX_CHUNK = 1 << 20  # clients cut chunks of at most 128 KiB
 MAX_XORB = 80 << 20  # clients close a xorb at 64 MiB
 MAX_SHARD = 64 << 20
+MAX_CHUNKS = 1 << 14  # clients close a xorb at half of them; its table is held in memory
 _ROW = struct.Struct("<III32s")
 
 
@@ -160,10 +161,10 @@ class Xet:
                 for _, chunk, at in pieces:
                     yield chunk.read(xorb)[max(0, low - at) : high - at]
 
-    def reconstruction(self, file: File, low: int, high: int, urls: dict[str, str]) -> dict[str, Any]:
+    def reconstruction(self, file: File, low: int, high: int, url: Callable[[str, int, int], str]) -> dict[str, Any]:
         """What a client needs to build the bytes `low` to `high` (exclusive): terms, and byte ranges of xorbs.
 
-        `urls` gives the address of each of the file's xorbs.
+        `url` gives the address of a xorb's bytes, from the first to the last.
         """
         terms, xorbs, offset = [], {}, None
         for term, pieces in self._pieces(file, low, high):
@@ -172,7 +173,8 @@ class Xet:
             run = {"start": numbers[0], "end": numbers[-1] + 1}
             extent = {"start": chunks[0].start, "end": chunks[-1].end - 1}
             terms.append({"hash": term.xorb, "unpacked_length": sum(chunk.size for chunk in chunks), "range": run})
-            fetch = {"url": urls[term.xorb], "ranges": [{"chunks": run, "bytes": extent}]}
+            address = url(term.xorb, extent["start"], extent["end"])
+            fetch = {"url": address, "ranges": [{"chunks": run, "bytes": extent}]}
             xorbs.setdefault(term.xorb, []).append(fetch)
         return {"offset_into_first_range": offset or 0, "terms": terms, "xorbs": xorbs}
 
@@ -221,12 +223,14 @@ def scan(xorb: BinaryIO) -> Iterator[Chunk]:
     """The chunks of a serialised xorb, each unpacked once for its hash.
 
     Raises:
-        Malformed: A chunk is cut short or does not unpack, or there is none.
+        Malformed: A chunk is cut short or does not unpack, or there is none, or there are too many.
     """
-    at = 0
+    at = count = 0
     while head := xorb.read(8):
         if at and head.startswith(b"XETBLOB"):
             return
+        if (count := count + 1) > MAX_CHUNKS:
+            raise Malformed(f"The xorb has more than {MAX_CHUNKS} chunks")
         packed = head + xorb.read(int.from_bytes(head[1:4], "little"))
         plain = unpack(packed)
         yield Chunk(at, at + len(packed), len(plain), chunk_hash(plain))
