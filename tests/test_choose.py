@@ -13,6 +13,8 @@ from sentence_transformers import CrossEncoder
 from release import records
 from release.choose import choose
 from release.errors import ReleaseError
+from release.evaluation import evaluate, rerankers, twostage
+from release.evaluation.rerankers import Pairs
 from release.family import Family
 from tests import built
 
@@ -54,6 +56,17 @@ def test_the_better_one_on_the_benchmark_becomes_the_model(family: Family) -> No
     assert records.model_hash(folder / other) == hashes[other]
     run = records.read(folder / "records", "run", model_sha256=hashes[winner])
     assert (run.measured["released"], run.measured["score"]) == (winner, run.measured[winner]["score"])
+
+
+def test_the_evaluation_that_follows_scores_no_pair_again(family: Family) -> None:
+    record, folder = choose(family, built.SIZE), family.folder(built.SIZE)
+    limit = family.training.max_length  # as the evaluation loads it
+    loaded = rerankers.load(str(folder / "model"), name=family.model_id(built.SIZE), max_length=limit)
+    asked: list[Pairs] = []
+    watched = replace(loaded, predict=lambda pairs: asked.append(pairs) or loaded.predict(pairs))
+    found = twostage.means(evaluate.all_rows(watched, family, kept=folder / "evaluation"))
+    assert not asked and found is not None
+    assert found["reranked"] == record.measured["candidates"][record.measured["released"]]["ndcg@10"]
 
 
 @pytest.mark.parametrize("first", ["best", "last"])
