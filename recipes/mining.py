@@ -136,8 +136,7 @@ def nano_files(objects: list[Pair], plan: Nano) -> dict[str, str]:
     """A NanoBEIR set as a local dataset folder: file name -> text, with README.md naming the configs and the split."""
     corpus, asked = _by_name(objects), _by_name(objects[: plan.queries])
     found = bm25([pair.summary for pair in asked], [pair.body for pair in corpus], depth=plan.candidates)
-    return {
-        "README.md": _nano_readme(plan.name),
+    files = {
         f"corpus/{plan.name}.jsonl": _lines({"_id": pair.name, "text": pair.body} for pair in corpus),
         f"queries/{plan.name}.jsonl": _lines({"_id": f"q:{pair.name}", "text": pair.summary} for pair in asked),
         f"qrels/{plan.name}.jsonl": _lines({"query-id": f"q:{p.name}", "corpus-id": p.name} for p in asked),
@@ -146,6 +145,7 @@ def nano_files(objects: list[Pair], plan: Nano) -> dict[str, str]:
             for pair, ranked in zip(asked, found, strict=True)
         ),
     }
+    return {"README.md": _nano_readme(plan.name, files), **files}
 
 
 def write_files(folder: Path, files: dict[str, str], under: str) -> dict[str, str]:
@@ -162,9 +162,12 @@ def present(folder: Path, files: dict[str, str]) -> bool:
     return all((folder / name).is_file() and sha256_file(folder / name) == digest for name, digest in files.items())
 
 
-def _nano_readme(split: str) -> str:
+def _nano_readme(split: str, files: dict[str, str]) -> str:
+    """Names configs and split, and describes each config by a hash of all files: `datasets` caches a folder by this page alone."""
+    contents = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     blocks = [
-        f"- config_name: {config}\n  data_files:\n  - split: {split}\n    path: {config}/{split}.jsonl"
+        f"- config_name: {config}\n  description: {contents}\n"
+        f"  data_files:\n  - split: {split}\n    path: {config}/{split}.jsonl"
         for config in ("corpus", "queries", "qrels", "bm25")
     ]
     return "---\nconfigs:\n" + "\n".join(blocks) + "\n---\n"

@@ -345,6 +345,17 @@ def test_the_evaluation_sets_load_in_the_forms_they_claim(tmp_path: Path) -> Non
     assert len(files["qrels.tsv"].splitlines()) == 21
 
 
+def test_a_nano_set_that_changed_is_read_anew(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    found = mining.divide(objects(), CANDIDATES, EVALUATION, 12).nano
+    for candidates in (15, 5):  # datasets caches what it reads of a folder
+        plan = dataclasses.replace(EVALUATION.nano, candidates=candidates)
+        mining.write_files(tmp_path, mining.nano_files(found, plan), "nano")
+        loaded = load_dataset(str(tmp_path / "nano"), "bm25", split="NanoC")
+        assert {len(row["corpus-ids"]) for row in loaded} == {candidates}
+
+
 # --- Overlap ----------------------------------------------------------------------------------------------------------
 
 
