@@ -188,7 +188,9 @@ def test_a_folder_without_a_hub_is_an_error_for_people(tmp_path: Path) -> None:
 
 
 def test_a_broken_database_is_told(tmp_path: Path) -> None:
-    Hub(tmp_path, ACCOUNTS).create("model", "acme/m", ALICE, private=False)
+    hub = Hub(tmp_path, ACCOUNTS)
+    hub.create("model", "acme/m", ALICE, private=False)
+    hub.db.close()
     for broken in (b"no database at all" * 100, b""):
         (tmp_path / "hub.sqlite").write_bytes(broken)
         for rest in tmp_path.glob("hub.sqlite-*"):

@@ -122,7 +122,7 @@ FAMILY = {
     "tasks = []": f"tasks = {json.dumps(TASKS)}",
     'collections = ["docstrings"]': "collections = []",
     'embedders = ["bm25", "sentence-transformers/all-MiniLM-L6-v2"]': f"embedders = {json.dumps(EMBEDDERS)}",
-    "top_k = 50": f"top_k = {TOP}",
+    "top_k = 20": f"top_k = {TOP}",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,18 +45,18 @@ def fsck(root: Path) -> Report:
         raise ReleaseError("no Hub is kept here", where=str(root), mend="name its folder with --root")
     report = Report()
     try:
-        _check(root, report)
+        with closing(Database(root / "hub.sqlite", read_only=True)) as database:
+            _check(Store(root), database, report)
     except sqlite3.DatabaseError as error:
         report.problems.append(f"database: {error}; what follows was not checked")
     return report
 
 
-def _check(root: Path, report: Report) -> None:
-    store, database = Store(root), Database(root / "hub.sqlite", read_only=True)
+def _check(store: Store, database: Database, report: Report) -> None:
     xet, good = Xet(store, database), set()
     database("BEGIN")  # one view of all rows, from before the files are read: content comes before its row
     report.problems += [f"database: {row[0]}" for row in database("PRAGMA integrity_check") if row[0] != "ok"]
-    for path in sorted(root.glob("blobs/??/*")):
+    for path in sorted(store.root.glob("blobs/??/*")):
         report.contents, report.bytes = report.contents + 1, report.bytes + path.stat().st_size
         if sha256_file(path) == path.name:
             good.add(path.name)

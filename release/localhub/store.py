@@ -74,6 +74,10 @@ class Database:
                 mend = "see what hub-fsck says, or give another --root"
                 raise ReleaseError(f"the database cannot be used ({error})", where=str(path), mend=mend) from error
 
+    def close(self) -> None:
+        """Let go of the file at once, and not when Python gets to it: SQLite then writes what the log still holds."""
+        self._connection.close()
+
     def __call__(self, statement: str, *values: Any) -> list[sqlite3.Row]:
         """Execute one statement; gives its rows."""
         with self._lock:
