@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from release.localhub.history import now
+from release.localhub.history import Repo, now
 from release.localhub.web import Call, HubError
 
 Title = Annotated[str, Field(min_length=1, max_length=60)]
@@ -56,7 +56,7 @@ class ChangedItem(BaseModel):
 
 def visible(call: Call, where: str = "1", *values: Any) -> list[dict[str, Any]]:
     """The collections that the caller may see and the SQL condition selects, the one that changed last first."""
-    found = []
+    found, seen = [], {repo.key: repo for repo in call.hub.repos(call.account)}
     for row in call.hub.db(f"SELECT * FROM collection WHERE {where} ORDER BY updated DESC, key DESC", *values):
         owner = row["slug"].partition("/")[0]
         if row["private"] and not (call.account and call.account.owns(owner)):
@@ -65,12 +65,11 @@ def visible(call: Call, where: str = "1", *values: Any) -> list[dict[str, Any]]:
         value = {"slug": row["slug"], "title": row["title"], "description": row["description"], "theme": "indigo"}
         value |= {"private": bool(row["private"]), "lastUpdated": row["updated"], "position": 0, "upvotes": 0}
         value |= {"owner": {"name": owner, "type": kind, "fullname": owner, "avatarUrl": ""}}
-        found.append(value | {"items": _items(call, row["key"])})
+        found.append(value | {"items": _items(call, row["key"], seen)})
     return found
 
 
-def _items(call: Call, key: int) -> list[dict[str, Any]]:
-    seen = {repo.key: repo for repo in call.hub.repos(call.account)}
+def _items(call: Call, key: int, seen: dict[int, Repo]) -> list[dict[str, Any]]:
     found = []
     for row in call.hub.db("SELECT * FROM item WHERE collection = ? ORDER BY position", key):
         if repo := seen.get(row["repo"]):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from release.errors import ReleaseError
 from release.files import sha256_file
-from release.localhub.history import Commit, Repo
+from release.localhub.history import Commit, Repo, parse_commit
 from release.localhub.hub import load_repos
 from release.localhub.store import Database, Store, git_oid
 from release.localhub.web import HubError
@@ -96,7 +96,7 @@ def _history(repo: Repo) -> Iterator[tuple[Commit | None, list[str]]]:
         if hashlib.sha1(content.encode()).hexdigest() != commit_id:
             yield None, [f"commit {commit_id}: it hashes to another id"]
             continue
-        commit = repo.commit(commit_id)
+        commit = parse_commit(commit_id, content)
         named.update(commit.parents)
         yield commit, []
     yield from ((None, [f"commit {commit_id}: it is missing"]) for commit_id in named - known.keys())

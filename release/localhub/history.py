@@ -64,7 +64,7 @@ class Repo:
     @property
     def url_path(self) -> str:
         """The path of the repo's page."""
-        return f"/{'' if self.kind == 'model' else self.kind + 's/'}{self.id}"
+        return url_path(self.kind, self.id)
 
     def refs(self, group: str) -> dict[str, str]:
         """The commits of the references under refs/`group`/ ("heads", "tags" or "pr"), by short name."""
@@ -93,9 +93,7 @@ class Repo:
         rows = self.db("SELECT content FROM history WHERE repo = ? AND id = ?", self.key, commit_id)
         if not rows:
             raise no_revision(commit_id)
-        value = json.loads(rows[0]["content"])
-        value["files"] = {path: Entry(*entry) for path, entry in value["files"].items()}
-        return Commit(commit_id, tuple(value.pop("parents")), **value)
+        return parse_commit(commit_id, rows[0]["content"])
 
     def log(self, revision: str) -> Iterator[Commit]:
         """The commits from `revision` back to the first."""
@@ -122,7 +120,7 @@ class Repo:
         with self.db.change():
             self.db("INSERT OR IGNORE INTO history VALUES (?, ?, ?)", self.key, commit_id, content)
             self.db("INSERT OR REPLACE INTO ref VALUES (?, ?, ?)", self.key, reference, commit_id)
-        return self.commit(commit_id)
+        return parse_commit(commit_id, content)
 
     def writable(self, revision: str) -> str:
         """The full name of a branch or pull request, onto which a commit can be put.
@@ -227,11 +225,28 @@ class Repo:
             self.add_commit(self.writable(branch), (), title, "", author, self.head(branch).files)
 
 
+def url_path(kind: str, repo_id: str) -> str:
+    """The path of a repo's page, whether there is such a repo or not."""
+    return f"/{'' if kind == 'model' else kind + 's/'}{repo_id}"
+
+
+def parse_commit(commit_id: str, content: str) -> Commit:
+    """A commit from what the database holds of it."""
+    value = json.loads(content)
+    value["files"] = {path: Entry(*entry) for path, entry in value["files"].items()}
+    return Commit(commit_id, tuple(value.pop("parents")), **value)
+
+
 def changed_paths(old: Files, new: Files) -> list[str]:
     """The paths that were added, removed or changed."""
     return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
 
 
+def hub_time(moment: datetime) -> str:
+    """A moment in UTC as the Hub writes it."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def now() -> str:
-    """The time as the Hub writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """The present moment as the Hub writes it."""
+    return hub_time(datetime.now(UTC))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from release.errors import ReleaseError
 from release.localhub.accounts import Account, Gate, usable_name
-from release.localhub.history import Entry, Repo, now
+from release.localhub.history import Commit, Entry, Repo, now
 from release.localhub.store import Database, Store, git_oid, read_range
 from release.localhub.web import KINDS, HubError, bad, no_entry
 from release.localhub.xet import File, Xet
@@ -67,6 +67,11 @@ class Hub:
         """The repos that `account` may see, newest first."""
         found = load_repos(self.db, "ORDER BY created DESC, key DESC")
         return [repo for repo in found if self.may_read(repo, account)]
+
+    def heads(self, account: Account | None, wanted: Callable[[Repo], bool]) -> list[tuple[Repo, Commit]]:
+        """The `wanted` of the repos that `account` may see, newest first, each with what its main branch is at."""
+        with self.db.change():  # nothing is deleted between the list and its heads
+            return [(repo, repo.head("main")) for repo in self.repos(account) if wanted(repo)]
 
     def may_read(self, repo: Repo, account: Account | None) -> bool:
         """Whether `account` may know that the repo exists."""

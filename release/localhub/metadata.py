@@ -149,9 +149,8 @@ def _load(text: str) -> dict[str, Any]:
         if not isinstance(value, dict | None):
             raise BadMetadata("the metadata is not a mapping")
         plain = {str(key): item for key, item in (value or {}).items()}
-        return json.loads(
-            json.dumps(plain, default=str, allow_nan=False)
-        )  # JSON has no .nan, and no answer could hold it
+        # JSON has no .nan, and no answer could hold it.
+        return json.loads(json.dumps(plain, default=str, allow_nan=False))
     except BadMetadata:
         raise
     # The last two are what the parser makes of `!!int ""` and the like.

@@ -47,9 +47,7 @@ def home(call: Call) -> Response:
     namespace = call.args.get("ns")
     if namespace and namespace not in call.hub.gate.namespaces():
         raise HubError(404, f"There is nobody called {namespace}")
-    with call.hub.db.change():  # nothing is deleted between the list and its heads
-        repos = [repo for repo in call.hub.repos(call.account) if namespace in (None, repo.namespace)]
-        heads = [(repo, repo.head("main")) for repo in repos]
+    heads = call.hub.heads(call.account, lambda repo: namespace in (None, repo.namespace))
     rows = [(repo, head, card_data(call.hub, head)) for repo, head in heads]
     shelf = [value for value in visible(call) if namespace in (None, value["owner"]["name"])]
     return _page("home", rows=rows, collections=shelf, namespace=namespace)

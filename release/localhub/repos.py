@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from release.localhub.history import Commit, Entry, Repo, changed_paths
+from release.localhub.history import Commit, Entry, Repo, changed_paths, url_path
 from release.localhub.hub import Hub
 from release.localhub.metadata import BadMetadata, as_list, split_card, validate
 from release.localhub.web import Call, HubError, bad, no_entry
@@ -88,7 +88,7 @@ def create_repo(call: Call) -> dict[str, Any]:
     repo_id = body.id(call)
     account = call.hub.check_writer(repo_id.partition("/")[0], call.account)
     kind = body.type or "model"
-    url = f"{call.base}/{'' if kind == 'model' else kind + 's/'}{repo_id}"
+    url = call.base + url_path(kind, repo_id)
     try:
         call.hub.create(kind, repo_id, account, private=body.hides())
     except HubError as error:
@@ -127,11 +127,11 @@ def validate_yaml(call: Call) -> Response:
 def list_repos(call: Call) -> list[dict[str, Any]]:
     """The repos of a kind that the caller may see, by author and by words in the name."""
     author, search = call.query.get("author"), call.query.get("search", "").lower()
-    with call.hub.db.change():  # nothing is deleted between the list and its heads
-        repos = [repo for repo in call.hub.repos(call.account) if repo.kind == call.kind and search in repo.id.lower()]
-        chosen = [repo for repo in repos if author in (None, repo.namespace)]
-        heads = [(repo, repo.head("main")) for repo in chosen[:MOST]]
-    return [info(call.hub, repo, head) for repo, head in heads]
+
+    def wanted(repo: Repo) -> bool:
+        return repo.kind == call.kind and search in repo.id.lower() and author in (None, repo.namespace)
+
+    return [info(call.hub, repo, head) for repo, head in call.hub.heads(call.account, wanted)[:MOST]]
 
 
 def repo_info(call: Call) -> dict[str, Any]:

@@ -140,13 +140,13 @@ class Store:
             finally:
                 os.close(descriptor)
 
-    def put(self, content: bytes, kind: str = "blobs", name: str | None = None) -> str:
-        """Store bytes; their name is their sha256 unless `name` says otherwise."""
-        name = name or hashlib.sha256(content).hexdigest()
-        if not self.place(kind, name).exists():
+    def put(self, content: bytes) -> str:
+        """Store bytes as a blob; gives its name, their sha256."""
+        name = hashlib.sha256(content).hexdigest()
+        if not self.place("blobs", name).exists():
             with self.scratch() as upload:
                 upload.write_bytes(content)
-                self.adopt(upload, kind, name)
+                self.adopt(upload, "blobs", name)
         return name
 
 

@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 
 from release.localhub.accounts import PERMIT_SECONDS, usable_name
 from release.localhub.commits import Header, RepoPath, Sha256, apply, prepare, read_lines
+from release.localhub.history import hub_time
 from release.localhub.hub import LARGE_SUFFIXES, Content
 from release.localhub.store import read_range
 from release.localhub.web import Call, HubError, bad, no_entry, parse_range
@@ -338,8 +339,7 @@ def _bucket(call: Call) -> dict[str, Path]:
 
 
 def _bucket_row(call: Call, path: str, place: Path) -> dict[str, Any]:
-    file, changed = _take_in(call, place), datetime.fromtimestamp(place.stat().st_mtime, UTC)
-    when = changed.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    file, when = _take_in(call, place), hub_time(datetime.fromtimestamp(place.stat().st_mtime, UTC))
     row = {"type": "file", "path": path, "size": file.size, "xetHash": file.hash}
     return row | {"mtime": when, "uploadedAt": when}
 

@@ -100,7 +100,7 @@ class Xet:
         files = [self.verify(file) for file in shard_files(upload.read_bytes())]
         with self._db.change():
             for file in files:
-                self._db("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", *file[:3], json.dumps(file.terms))
+                self._keep(file)
         return files
 
     def add_file(self, path: Path) -> File:
@@ -110,14 +110,15 @@ class Xet:
             while parts := [part for _ in range(32) if (part := stream.read(1 << 16))]:
                 packed = b"".join(pack(part) for part in parts)
                 run = [(chunk_hash(part), len(part)) for part in parts]
+                name = xorb_hash(run)
                 with self.store.scratch() as upload:
                     upload.write_bytes(packed)
-                    self.add_xorb(xorb_hash(run), upload)
-                terms.append(Term(xorb_hash(run), 0, len(run), sum(size for _, size in run)))
+                    self.add_xorb(name, upload)
+                terms.append(Term(name, 0, len(run), sum(size for _, size in run)))
                 chunks += run
                 digest.update(b"".join(parts))
         file = File(file_hash(chunks), digest.hexdigest(), sum(size for _, size in chunks), tuple(terms))
-        self._db("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", *file[:3], json.dumps(file.terms))
+        self._keep(file)
         return file
 
     def find(self, *, hash: str = "", sha256: str = "") -> File | None:
@@ -194,6 +195,9 @@ class Xet:
 
         for index, pieces in groupby(overlapping(), key=lambda piece: piece[0]):
             yield file.terms[index], (piece[1:] for piece in pieces)
+
+    def _keep(self, file: File) -> None:
+        self._db("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", *file[:3], json.dumps(file.terms))
 
     def _chunks(self, xorb: str) -> tuple[Chunk, ...]:
         rows = self._db("SELECT chunks FROM xorb WHERE hash = ?", xorb)
