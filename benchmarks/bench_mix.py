@@ -8,6 +8,9 @@ The sources have the columns of the published ones (query, document, similarity,
 rows. How many rows upstream marks is not known: here 3 % are marked, and 10 % repeat an earlier row. Queries have 8 words on
 average and documents 60, log-normally spread, of a vocabulary in which few words are frequent: questions with short answers, where
 titles with abstracts are longer. 16 million rows are about 4 GB, and 2.2 GB of shards.
+
+A third side is ours with the comparison with evaluation sets, which the other two leave out: 6,000 documents, half of them rows
+of the source, and as many queries.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,6 +40,7 @@ from release.console import last_line, table
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE_ROWS, GROUP_ROWS = 1_000_000, 100_000
+HELD = 6_000  # queries and documents each of the evaluation set
 CAP = 0.6  # of the rows of a source, as the largest published configs are capped
 SEED = 12
 GOAL_RATIO, GOAL_GROWTH, GOAL_MB = 10, 1.3, 2000
@@ -94,8 +99,8 @@ def texts(draw: np.random.Generator, vocabulary: pa.Array, rows: int, mean: int)
 # --- The two sides, each in a process of its own ----------------------------------------------------------------------
 
 
-def ours(millions: int) -> None:
-    """The real code, from the declaration to the manifest; only the comparison with evaluation sets is left out."""
+def ours(millions: int, overlap: str = "ignore") -> None:
+    """The real code, from the declaration to the manifest."""
     from recipes import declare, mix, sources
     from release import family
 
@@ -106,14 +111,35 @@ def ours(millions: int) -> None:
     Path("bench.yaml").write_text(json.dumps(declared), encoding="utf-8")
     link(millions)
     facts = family.load(ROOT / "recipes/demo.toml")
+    facts = replace(facts, evaluation=replace(facts.evaluation, collections=("held",), nano_sets=(), tasks=()))
+    if overlap != "ignore":
+        write_collection(facts.build / "data/collections/held")
     declaration = declare.load(Path("bench.yaml"))
 
     def work() -> list[dict[str, Any]]:
-        path = mix.run(facts, declaration, overlap="ignore")
+        path = mix.run(facts, declaration, overlap=overlap)
         return json.loads(path.read_text(encoding="utf-8"))["configs"]["bench"]["shards"]
 
     assert sources  # imported before the clock starts
     measured(work)
+
+
+def compared(millions: int) -> None:
+    """Ours, and every row compared with an evaluation set."""
+    ours(millions, overlap="report")
+
+
+def write_collection(folder: Path) -> None:
+    """A collection in BEIR's form: half of its texts stand in the source, the other half do not."""
+    write_source(Path("held.parquet"), 999, HELD // 2)
+    seen = next(pq.ParquetFile("source/000.parquet").iter_batches(HELD // 2, columns=["query", "document"]))
+    folder.mkdir(parents=True)
+    for name, column in (("queries", "query"), ("corpus", "document")):
+        rows = [*seen[column].to_pylist(), *pq.read_table("held.parquet")[column].to_pylist()]
+        lines = [json.dumps({"_id": str(place), "text": text}) for place, text in enumerate(rows)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "qrels.tsv").write_text("0\t0\t1\n", encoding="utf-8")
+    Path("held.parquet").unlink()
 
 
 def plain(millions: int) -> None:
@@ -151,7 +177,7 @@ def plain(millions: int) -> None:
     measured(work)
 
 
-SIDES = {"ours": ours, "plain": plain}
+SIDES = {"ours": ours, "plain": plain, "compared": compared}
 
 
 def cap(millions: int) -> dict[str, Any]:
@@ -186,6 +212,7 @@ def compare(sizes: list[int], rounds: int) -> dict[str, list[dict[str, Any]]]:
     for _ in range(rounds):
         for side in found:
             found[side].append(elsewhere(side, sizes[0]))
+    found["compared"] = [elsewhere("compared", sizes[0])]
     for size in sizes[1:]:
         found["ours"].append(elsewhere("ours", size))
     return found
@@ -233,6 +260,7 @@ def report(found: dict[str, list[dict[str, Any]]]) -> None:
     line = {"ratio": round(ratio, 2), "rows_per_second": list(rates.values())[-1], "peak_mb_by_rows": peaks}
     line |= {
         "rows_per_second_by_rows": rates,
+        "rows_per_second_compared": round(found["compared"][-1]["rows_per_second"]),
         "growth": round(growth, 3),
         "plain_peak_mb": found["plain"][-1]["peak_mb"],
     }

@@ -268,7 +268,22 @@ def agreement(model: CrossEncoder, pool: Pool) -> dict[str, float]:
     }
 
 
-def judge(model: CrossEncoder, data: Path, folder: Path, top_k: int) -> dict[str, dict[str, float]]:
+def some(task: tasks.Task, count: int | None) -> tasks.Task:
+    """The task with its first `count` queries only, or as it is."""
+    if not count:
+        return task
+    loaded = task.fresh()
+    first = dict(list(task.judgements.items())[:count])
+    for splits in loaded.dataset.values():
+        for split in splits.values():
+            split["queries"] = split["queries"].filter(lambda row: row["id"] in first)
+            split["relevant_docs"] = first
+    return tasks.Task(task.name, f"{task.revision}-{count}", loaded)
+
+
+def judge(
+    model: CrossEncoder, data: Path, folder: Path, top_k: int, queries: int | None
+) -> dict[str, dict[str, float]]:
     """NDCG@10 behind each first stage of each collection, through the same code as a release's evaluation."""
     model.save_pretrained(str(folder / "model"))
     dtype = "bfloat16" if distill.half_precision_is_fast() else "float32"
@@ -276,7 +291,7 @@ def judge(model: CrossEncoder, data: Path, folder: Path, top_k: int) -> dict[str
     stages = [firststage.first_stage(name) for name in ("bm25", "sentence-transformers/all-MiniLM-L6-v2")]
     found = {}
     for collection in ("scifact", "cranfield"):
-        task = tasks.from_folder(data / "collections" / collection)
+        task = some(tasks.from_folder(data / "collections" / collection), queries)
         for row in twostage.evaluate_task(
             reranker, task, stages, top_k=top_k, runs=folder.parent / "runs", kept=folder / "kept"
         ):
@@ -297,7 +312,10 @@ def run(name: str, options: argparse.Namespace, pool: Pool, folder: Path) -> dic
     model.eval()
     parameters = sum(weight.numel() for weight in model.parameters())
     result = {"encoder": options.encoder, "variant": name, "parameters": parameters, "learning_rate": rate, **about}
-    result |= {"agreement": agreement(model, pool), "ndcg": judge(model, options.data, place, options.top_k)}
+    result |= {
+        "agreement": agreement(model, pool),
+        "ndcg": judge(model, options.data, place, options.top_k, options.queries),
+    }
     write_json(kept, result)
     return result
 
@@ -311,6 +329,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10, help="CPU minutes of training per variant")
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--top-k", type=int, default=100)
+    parser.add_argument("--queries", type=int, help="of each collection, the first ones; all if left out")
     parser.add_argument("--output", type=Path, default=Path("build/quality"))
     options = parser.parse_args()
     if not (options.data / "collections" / "scifact").is_dir():

@@ -134,7 +134,7 @@ class Index:
     def __init__(self, sets: Mapping[str, Iterable[str]]) -> None:
         self.names = tuple(sets)
         self._file = tempfile.TemporaryFile(prefix="overlap-")  # noqa: SIM115 - it lives as long as the map
-        bands, owners, lengths, digest = [], [], [], hashlib.sha256(repr(self.names).encode())
+        bands, owners, lengths, sums, digest = [], [], [], [], hashlib.sha256(repr(self.names).encode())
         for owner, name in enumerate(self.names):
             for texts in _batches(sets[name]):
                 for _, hashes, starts in shingles(texts):
@@ -143,15 +143,22 @@ class Index:
                         bands.append(_bands(hashes, starts))
                         lengths.append(np.diff(starts))
                         owners.append(np.full(len(starts) - 1, owner, np.int16))
+                        sums.append(np.add.reduceat(hashes, starts[:-1]))
                         self._file.write(hashes)
                         digest.update(hashes)
         self._file.flush()
         self.sha256 = digest.hexdigest()
-        self._owner = np.concatenate(owners) if owners else np.zeros(0, np.int16)
-        self._starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if lengths else np.zeros(1, np.int64)
-        total = int(self._starts[-1])
+        if not bands:
+            bands, owners, lengths, sums = [np.zeros((PERMUTATIONS // BAND, 0), np.uint64)], *3 * [[np.zeros(0, int)]]
+        owner, length = np.concatenate(owners), np.concatenate(lengths)
+        ends = np.cumsum(length)
+        # What a set says a thousand times is compared once.
+        same = np.stack([owner.astype(np.uint64), np.concatenate(sums).astype(np.uint64)])
+        fresh = np.unique(same, axis=1, return_index=True)[1]
+        self._owner, self._starts, self._ends = owner[fresh], (ends - length)[fresh], ends[fresh]
+        total = int(ends[-1]) if len(ends) else 0
         self._hashes = np.memmap(self._file, np.uint64, "r", shape=(total,)) if total else np.zeros(0, np.uint64)
-        keys = np.concatenate(bands, axis=1) if bands else np.zeros((PERMUTATIONS // BAND, 0), np.uint64)
+        keys = np.concatenate(bands, axis=1)[:, fresh]
         self._order = np.argsort(keys, axis=1).astype(np.int32)
         self._keys = np.take_along_axis(keys, self._order, axis=1)
         self._bits = max(int(total * 8).bit_length(), 10)
@@ -166,33 +173,41 @@ class Index:
         if not len(self._owner):
             return found
         for first, hashes, starts in shingles(texts):
-            byte, bit = self._slot(hashes)
-            known = np.concatenate([[0], np.cumsum((self._seen[byte] & bit) != 0)])
-            shared, lengths = known[starts[1:]] - known[starts[:-1]], np.diff(starts)
             # Half the threshold, because a text that repeats itself counts its shingles more than once here.
-            for place in np.flatnonzero((lengths > 0) & (shared >= lengths * (THRESHOLD / 2))):
-                own = np.unique(hashes[starts[place] : starts[place + 1]])
-                found[self._repeated(own), first + place] = True
+            places, hashes, starts = self._familiar(np.arange(len(starts) - 1) + first, hashes, starts, THRESHOLD / 2)
+            # What is shared with one text is no more than what is shared with all of them.
+            places, hashes, starts = self._familiar(places, *_distinct(hashes, starts), THRESHOLD)
+            if len(places):
+                for text, others in self._candidates(hashes, starts):
+                    own = hashes[starts[text] : starts[text + 1]]
+                    for other in others:
+                        if not found[self._owner[other], places[text]]:
+                            theirs = self._hashes[self._starts[other] : self._ends[other]]
+                            found[self._owner[other], places[text]] = jaccard(own, theirs) >= THRESHOLD
         return found
+
+    def _familiar(
+        self, places: np.ndarray, hashes: np.ndarray, starts: np.ndarray, share: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the texts at `places` with these shingles those of which at least this share occurs in the sets, and theirs."""
+        byte, bit = self._slot(hashes)
+        known = np.concatenate([[0], np.cumsum((self._seen[byte] & bit) != 0)])
+        shared, lengths = known[starts[1:]] - known[starts[:-1]], np.diff(starts)
+        keep = (lengths > 0) & (shared >= lengths * share)
+        return places[keep], hashes[np.repeat(keep, lengths)], np.concatenate([[0], np.cumsum(lengths[keep])])
+
+    def _candidates(self, hashes: np.ndarray, starts: np.ndarray) -> Iterator[tuple[int, list[int]]]:
+        """Whom MinHash takes for alike: a text with these distinct shingles, and the held ones that share a key with it."""
+        bands = list(zip(self._keys, _bands(hashes, starts), strict=True))
+        begins, ends = (np.stack([np.searchsorted(*band, side) for band in bands]) for side in ("left", "right"))
+        for text in np.flatnonzero((ends > begins).any(axis=0)).tolist():
+            same = zip(self._order, begins[:, text], ends[:, text], strict=True)
+            yield text, np.unique(np.concatenate([order[begin:end] for order, begin, end in same])).tolist()
 
     def _slot(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where a shingle is marked as seen: the byte and the bit."""
         slot = hashes >> np.uint64(64 - self._bits)
         return (slot >> np.uint64(3)).astype(np.int64), np.left_shift(1, slot & np.uint64(7)).astype(np.uint8)
-
-    def _repeated(self, own: np.ndarray) -> list[int]:
-        """The sets that hold a near-duplicate of the text with these distinct shingles."""
-        others: set[int] = set()
-        for keys, order, key in zip(self._keys, self._order, _bands(own, np.array([0, len(own)])), strict=True):
-            begin, end = np.searchsorted(keys, key[0], "left"), np.searchsorted(keys, key[0], "right")
-            others.update(order[begin:end].tolist())
-        sets: set[int] = set()
-        for other in others:
-            if self._owner[other] not in sets:
-                theirs = self._hashes[self._starts[other] : self._starts[other + 1]]
-                if jaccard(own, theirs) >= THRESHOLD:
-                    sets.add(int(self._owner[other]))
-        return sorted(sets)
 
 
 def _batches(texts: Iterable[str], size: int = 2048) -> Iterator[list[str]]:

@@ -374,6 +374,9 @@ def test_equal_and_nearly_equal_texts_are_found_and_others_are_not() -> None:
         ["Two, words!", "two words more", "ünï x", "A b"]
     )
     assert found.tolist() == [[True, False, True, False], [False, False, False, True]]
+    often = Index({"t": [*[texts[3]] * 500, texts[4]], "u": texts[3:5], "v": texts[5:9]})
+    found = often.repeats([texts[4], "none of these", texts[3], " ".join(near)])
+    assert found.tolist() == [[True, False, True, False], [True, False, True, False], [False, False, False, True]]
 
 
 @settings(deadline=None)
