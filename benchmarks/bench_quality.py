@@ -63,6 +63,11 @@ def margin_mse(scores: Tensor, logits: Tensor) -> Tensor:
     return functional.mse_loss(scores[:, :, None] - scores[:, None], logits[:, :, None] - logits[:, None])
 
 
+def margin_and_level(scores: Tensor, logits: Tensor) -> Tensor:
+    """The same, and a little of the squared error, so that the level is learnt too."""
+    return margin_mse(scores, logits) + mse(scores, logits) / 2
+
+
 def listwise(scores: Tensor, logits: Tensor) -> Tensor:
     """Cross-entropy of the distributions over a query's documents: Kullback-Leibler but for a constant."""
     return functional.cross_entropy(scores, logits.softmax(1))
@@ -96,6 +101,7 @@ VARIANTS = {
     "mse": Variant(mse, grouped=False),
     "mse-grouped": Variant(mse),
     "margin-mse": Variant(margin_mse),
+    "margin-mse-level": Variant(margin_and_level),
     "listwise": Variant(listwise),
     "mixed": Variant(mixed),
     "mse-standardised": Variant(mse, grouped=False, standardised=True),

@@ -7,7 +7,7 @@ import tomllib
 import types
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from release.errors import ReleaseError
 
@@ -50,10 +50,10 @@ class Data:
 class Training:
     """Table `[training]`: what all sizes share. `warmup` is a share of the steps, `evaluations` a count per run."""
 
-    loss: str
+    loss: Literal["mse", "margin-mse"]
     epochs: int
     warmup: float
-    precision: str
+    precision: Literal["bf16", "fp32"]
     max_length: int
     evaluations: int
     checkpoints: int
@@ -210,6 +210,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         item = get_args(hint)[0]
         if isinstance(value, list):
             return tuple(_value(item, entry, f"{where}[{index}]") for index, entry in enumerate(value))
+    elif get_origin(hint) is Literal:
+        if value in get_args(hint):
+            return value
+        raise ReleaseError(f"unknown value {value!r}", where=where, mend=f"one of {', '.join(get_args(hint))}")
     elif hint is Path and isinstance(value, str):
         return Path(value)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):

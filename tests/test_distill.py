@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 
@@ -356,6 +358,50 @@ def test_batches_are_a_seeded_shuffle_of_every_row() -> None:
     assert order(1, drop=True) == order(1)[:-1]
 
 
+def test_margin_mse_keeps_the_rows_of_a_query_together() -> None:
+    queries = [f"query {row % 13}" for row in range(60)]
+    data = Dataset.from_dict({"query": queries, "document": queries, "label": [0.0] * 60})
+
+    def order(seed: int, epoch: int = 0) -> list[int]:
+        batches = distill.QueriesTogether(data, batch_size=8, drop_last=False, seed=seed)
+        batches.set_epoch(epoch)
+        return [row for batch in batches for row in batch]
+
+    assert sorted(order(1)) == list(range(60))
+    assert len(list(itertools.groupby(order(1), key=lambda row: queries[row]))) == 13
+    assert order(1) == order(1) != order(2)
+    assert order(1, epoch=1) != order(1)
+
+
+def test_margin_mse_is_the_error_of_the_differences_within_a_query(encoder: Path) -> None:
+    model = distill.build_model(str(encoder), 64, device="cpu").eval()
+    queries, documents = ["fox", "egg", "fox", "fox", "dog"], ["fox dog", "egg", "river", "mars egg", "dog"]
+    labels = torch.tensor([4.0, 1.0, -2.0, 0.5, 3.0])
+    errors = torch.from_numpy(model.predict(list(zip(queries, documents, strict=True)))) - labels
+    wanted = [  # of a row: the mean over its query's rows
+        sum((errors[row] - errors[other]) ** 2 for other in same) / len(same)
+        for row, query in enumerate(queries)
+        for same in [[other for other in range(5) if queries[other] == query]]
+    ]
+    loss = distill.MarginMSE(model)([queries, documents], labels)
+    assert loss.item() == pytest.approx(float(sum(wanted)) / 5, rel=1e-4)
+
+
+def test_a_family_can_ask_for_margin_mse_which_leaves_the_level_of_a_query_free(
+    place: Path, recipe: Callable[..., None]
+) -> None:
+    (place / "margin.toml").write_text((place / "family.toml").read_text().replace('"mse"', '"margin-mse"'))
+    pairs = rows(32, 3).with_columns(pl.Series("query", [WORDS[row % 8] for row in range(32)]))
+    levels = pl.Series("label", [float(row % 8) for row in range(32)], dtype=pl.Float32)
+    for name, labels in (("asked", pairs["label"]), ("moved", pairs["label"] + levels)):
+        (place / name / "words").mkdir(parents=True)
+        pairs.with_columns(labels).write_parquet(place / name / "words/train-0.parquet")
+        recipe("--data", name, "--output", str(place / f"margin-{name}"), family="margin.toml")
+    assert record(place / "margin-asked")["subject"]["loss"] == "margin-mse"
+    assert min(step_losses(place / "margin-asked")) > 0
+    assert step_losses(place / "margin-moved") == pytest.approx(step_losses(place / "margin-asked"), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("words", "keywords", "message"),
     [
@@ -367,6 +413,7 @@ def test_batches_are_a_seeded_shuffle_of_every_row() -> None:
         (["--data", "columns"], {}, "no column label"),
         ([], {"family": "nobody.toml"}, "cannot load the encoder 'nobody/nothing'"),
         (["--micro-batch", "3"], {}, "does not divide"),
+        ([], {"family": "loss.toml"}, "unknown loss 'mae'"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -375,6 +422,7 @@ def test_what_is_missing_is_said_in_one_line(
 ) -> None:
     (place / "empty").mkdir(exist_ok=True)
     (place / "broken.toml").write_text("[family\n")
+    (place / "loss.toml").write_text((place / "family.toml").read_text().replace('"mse"', '"mae"'))
     (place / "nobody.toml").write_text(FAMILY.format(size="mini", encoder="nobody/nothing", nano=place / "nano"))
     (place / "columns/words").mkdir(parents=True, exist_ok=True)
     rows(8, 1).drop("label").write_parquet(place / "columns/words/train-0.parquet")

@@ -42,6 +42,7 @@ def test_names_follow_from_the_family() -> None:
         ('license = "apache-2.0"', "", "missing key 'license'"),
         ("epochs = 1", "epoch = 1", "unknown key 'epoch'.*did you mean 'epochs'"),
         ("epochs = 1", 'epochs = "1"', "expected int, found str '1'.*\\[training\\] epochs"),
+        ('loss = "mse"', 'loss = "mae"', "unknown value 'mae'.*\\[training\\] loss.*one of mse, margin-mse"),
         ("epochs = 1", "epochs = true", "expected int, found bool"),
         ("learning_rate = 3e-5", 'learning_rate = "small"', "\\[sizes.68m\\] learning_rate"),
         ("embedders = [", "embedders = [3,", "embedders\\[0\\]"),
