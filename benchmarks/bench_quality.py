@@ -35,7 +35,7 @@ from recipes.mining import bm25
 from recipes.standin import HybridStandIn, Statistics, minilm_folder
 from release import unpadded
 from release.console import Bar
-from release.evaluation import beir, firststage, rerankers, tasks, twostage
+from release.evaluation import beir, firststage, metrics, rerankers, tasks, twostage
 from release.files import write_json
 
 QUERIES = 4_000  # per source of pairs
@@ -307,9 +307,27 @@ def judge(
     return found
 
 
+def against(base: Path, place: Path) -> dict[str, tuple[float, float, float]]:
+    """Behind each first stage the mean difference of NDCG@10 to `base`, query by query, with its 95 % interval."""
+    found: list[dict[str, np.ndarray]] = []
+    for folder in (base, place):
+        rows = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "kept/rows").glob("*.json"))]
+        names = [f"{row['table']['task']}, {row['table']['first_stage'].split('/')[-1]}" for row in rows]
+        found.append({name: np.array(row["gains"]) for name, row in zip(names, rows, strict=True)})
+    differences = {name: gains - found[0][name] for name, gains in found[1].items()}
+    return {
+        name: (float(gain.mean()), *metrics.interval(metrics.bootstrap(gain))) for name, gain in differences.items()
+    }
+
+
+def folder_of(name: str, options: argparse.Namespace) -> Path:
+    """Where a row of the table is kept."""
+    return options.output / f"{options.encoder}-{name}-{options.minutes:g}min"
+
+
 def run(name: str, options: argparse.Namespace, pool: Pool, folder: Path) -> dict[str, Any]:
     """One row of the table: trained and judged now, or kept from before."""
-    place = folder / f"{options.encoder}-{name}-{options.minutes:g}min"
+    place = folder_of(name, options)
     kept = place / "result.json"
     if kept.is_file():
         return json.loads(kept.read_text(encoding="utf-8"))
@@ -355,7 +373,15 @@ def main() -> None:
         ndcg = [f"{row['ndcg'][place]['reranked']:.3f}" for place in places]
         table.add_row(row["variant"], f"{row['pairs']:,}", *agrees, *ndcg)
     Console(width=160).print(table)
-    print(json.dumps({"minutes": options.minutes, "results": results}), flush=True)
+    base, *others = (folder_of(name, options) for name in options.variants)
+    differences = {place.name: against(base, place) for place in others}
+    table = Table(title=f"NDCG@10 beyond {base.name}, query by query, with the 95 % interval")
+    for column in ("variant", *places):
+        table.add_column(column, justify="left" if column == "variant" else "right")
+    for name, row in differences.items():
+        table.add_row(name, *("{:+.3f} ({:+.3f} to {:+.3f})".format(*row[place]) for place in places))
+    Console(width=160).print(table)
+    print(json.dumps({"minutes": options.minutes, "results": results, "beyond_the_first": differences}), flush=True)
 
 
 if __name__ == "__main__":
