@@ -41,10 +41,13 @@ def describe(path: Path) -> Shard:
 
 
 def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """A writer with the settings that every shard has."""
-    return pq.ParquetWriter(
-        path, schema, compression="zstd", write_page_index=True, use_content_defined_chunking=True, store_schema=True
-    )
+    """A writer with the settings that every shard has.
+
+    No dictionaries: with them one row less renumbers the others, and less of the file stays as it was (76 instead of 90 % of
+    20,000 random texts), while zstd makes up for their size within 2 %.
+    """
+    options: dict[str, Any] = {"use_content_defined_chunking": True, "use_dictionary": False, "write_page_index": True}
+    return pq.ParquetWriter(path, schema, compression="zstd", store_schema=True, **options)
 
 
 def write_table(path: Path, table: pa.Table) -> Path:

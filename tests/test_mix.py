@@ -356,6 +356,19 @@ def test_a_nano_set_that_changed_is_read_anew(tmp_path: Path) -> None:
         assert {len(row["corpus-ids"]) for row in loaded} == {candidates}
 
 
+def test_a_row_less_leaves_most_of_a_shard_as_it_was(tmp_path: Path) -> None:
+    """What Xet then uploads again is little: that is what content-defined chunks are for."""
+    rng = np.random.default_rng(1)
+    documents = [" ".join(map(str, rng.integers(0, 10**6, 60))) for _ in range(20_000)]
+    columns = {"query": documents[::-1], "document": documents, "label": rng.normal(size=20_000)}
+    table = pa.table(columns, schema=shards.ROWS)
+    whole = shards.write_table(tmp_path / "whole.parquet", table).read_bytes()
+    less = pa.concat_tables([table.slice(0, 100), table.slice(101)]).combine_chunks()
+    changed = shards.write_table(tmp_path / "less.parquet", less).read_bytes()
+    blocks = [changed[place : place + 4096] for place in range(0, len(changed) - 4096, 4096)]
+    assert sum(block in whole for block in blocks) / len(blocks) > 0.8
+
+
 # --- Overlap ----------------------------------------------------------------------------------------------------------
 
 
