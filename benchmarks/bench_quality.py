@@ -284,7 +284,7 @@ def some(task: tasks.Task, count: int | None) -> tasks.Task:
         for split in splits.values():
             split["queries"] = split["queries"].filter(lambda row: row["id"] in first)
             split["relevant_docs"] = first
-    return tasks.Task(task.name, f"{task.revision}-{count}", loaded)
+    return tasks.Task(task.name, task.revision, loaded)
 
 
 def judge(
@@ -297,7 +297,10 @@ def judge(
     stages = [firststage.first_stage(name) for name in ("bm25", "sentence-transformers/all-MiniLM-L6-v2")]
     found = {}
     for collection in ("scifact", "cranfield"):
-        task = some(tasks.from_folder(data / "collections" / collection), queries)
+        whole = tasks.from_folder(data / "collections" / collection)
+        for stage in stages:  # of all queries, because runs are shared
+            firststage.run(stage, whole, folder.parent / "runs")
+        task = some(whole, queries)
         for row in twostage.evaluate_task(
             reranker, task, stages, top_k=top_k, runs=folder.parent / "runs", kept=folder / "kept"
         ):
@@ -322,7 +325,8 @@ def against(base: Path, place: Path) -> dict[str, tuple[float, float, float]]:
 
 def folder_of(name: str, options: argparse.Namespace) -> Path:
     """Where a row of the table is kept."""
-    return options.output / f"{options.encoder}-{name}-{options.minutes:g}min"
+    part = f"-{options.queries}-queries" if options.queries else ""
+    return options.output / f"{options.encoder}-{name}-{options.minutes:g}min{part}"
 
 
 def run(name: str, options: argparse.Namespace, pool: Pool, folder: Path) -> dict[str, Any]:
