@@ -117,11 +117,8 @@ def main() -> None:
     resume = last_whole_checkpoint(checkpoints)
     args = training_arguments(training, size, world, micro, steps, precision, checkpoints)
     args.eval_on_start = resume is None
-    kwargs: dict[str, Any] = {
-        "loss": LOSSES[training["loss"]][0](model),
-        "evaluator": evaluator,
-        "callbacks": [LogFile()],
-    }
+    loss = LOSSES[training["loss"]][0](model)
+    kwargs: dict[str, Any] = {"loss": loss, "evaluator": evaluator, "callbacks": [LogFile()]}
     trainer = CrossEncoderTrainer(model, args, train, held_out, **kwargs)
     log.info("%d steps of %d pairs on %d process(es), %s, %s", steps, batch, world, precision, attention)
     log.info("going on from %s", resume or "the baseline")
@@ -251,8 +248,8 @@ class QueriesTogether(ShuffledBatches):
 class MarginMSE(MSELoss):
     """Squared error of the differences between the scores of a query: what all of them share, their level, is free."""
 
-    def forward(self, inputs: list[list[str]], labels: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        pairs = self.model.preprocess(list(zip(*inputs, strict=True)))
+    def forward(self, inputs: list[list[str]], labels: torch.Tensor, **prompts: Any) -> torch.Tensor:
+        pairs = self.model.preprocess(list(zip(*inputs, strict=True)), **prompts)
         scores = self.model(batch_to_device(pairs, labels.device))["scores"]
         errors = scores.view(-1).float() - labels.view(-1).float()
         number = torch.from_numpy(np.unique(inputs[0], return_inverse=True)[1]).to(labels.device)
@@ -389,13 +386,9 @@ def write_record(folder: Path, family: str, size: str, measured: dict[str, Any],
         record = records.new("run", **about, model_sha256=records.model_hash(folder / "model"), device=device)
         records.write(record, folder / "records")
         return
-    about |= {
-        "kind": "run",
-        "model_sha256": "",
-        "machine": {"device": device},
-        "versions": {"torch": torch.__version__},
-    }
-    about |= {"commit": "", "command": " ".join(sys.argv), "created": time.strftime("%FT%TZ", time.gmtime())}
+    about |= {"kind": "run", "model_sha256": "", "commit": "", "command": " ".join(sys.argv)}
+    about |= {"machine": {"device": device}, "versions": {"torch": torch.__version__}}
+    about |= {"created": time.strftime("%FT%TZ", time.gmtime())}
     (folder / "records").mkdir(exist_ok=True)
     (folder / "records/run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
