@@ -73,7 +73,9 @@ def main() -> None:
             {name: float(quality.ndcg(score(quality.pairs)).mean()) for name, score in sides.items()} if quality else {}
         )
         flops = flops_per_pair(folder / "export", pairs)
-        gemm = {dtype: gemm_rate(dtype) for dtype in sorted({name.rsplit(" ", 1)[-1] for name in sides})}
+        dtypes = {name: name.rsplit(" ", 1)[-1] for name in sides}
+        gemm = {dtype: gemm_rate(dtype) for dtype in sorted(set(dtypes.values()))}
+    fastest = gemm | {"int8": max(gemm.values())}  # 8-bit weights may well be multiplied in a wider type
     default = next(iter(sides))
     rows = {}
     for name, seconds in taken.items():
@@ -84,10 +86,7 @@ def main() -> None:
             "ndcg@10": ndcg.get(name),
             "ndcg_delta": ndcg[name] - ndcg[default] if ndcg else None,
             "max_score_difference": float(np.abs(scores[name] - scores[default]).max()),
-            # An engine with 8-bit weights may well multiply in a wider type, where that is faster.
-            "share_of_matrix_rate": rate
-            * flops
-            / (max(gemm.values()) if "int8" in name else gemm[name.rsplit(" ", 1)[-1]]),
+            "share_of_matrix_rate": rate * flops / fastest[dtypes[name]],
         }
     about = {
         "model": f"{options.shape} shape, random weights" if options.shape else str(options.model),

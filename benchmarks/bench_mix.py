@@ -96,7 +96,7 @@ def texts(draw: np.random.Generator, vocabulary: pa.Array, rows: int, mean: int)
     return pa.StringArray.from_buffers(rows, pa.py_buffer(cuts), letters)
 
 
-# --- The two sides, each in a process of its own ----------------------------------------------------------------------
+# --- The sides, each in a process of its own ----------------------------------------------------------------------
 
 
 def ours(millions: int, overlap: str = "ignore") -> None:

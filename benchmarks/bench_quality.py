@@ -274,10 +274,8 @@ def agreement(model: CrossEncoder, pool: Pool) -> dict[str, float]:
     }
 
 
-def some(task: tasks.Task, count: int | None) -> tasks.Task:
-    """The task with its first `count` queries only, or as it is."""
-    if not count:
-        return task
+def some(task: tasks.Task, count: int) -> tasks.Task:
+    """The task with its first `count` queries only."""
     loaded = task.fresh()
     first = dict(list(task.judgements.items())[:count])
     for splits in loaded.dataset.values():
@@ -297,10 +295,11 @@ def judge(
     stages = [firststage.first_stage(name) for name in ("bm25", "sentence-transformers/all-MiniLM-L6-v2")]
     found = {}
     for collection in ("scifact", "cranfield"):
-        whole = tasks.from_folder(data / "collections" / collection)
-        for stage in stages:  # of all queries, because runs are shared
-            firststage.run(stage, whole, folder.parent / "runs")
-        task = some(whole, queries)
+        task = tasks.from_folder(data / "collections" / collection)
+        if queries:
+            for stage in stages:  # of all queries, because runs are shared
+                firststage.run(stage, task, folder.parent / "runs")
+            task = some(task, queries)
         for row in twostage.evaluate_task(
             reranker, task, stages, top_k=top_k, runs=folder.parent / "runs", kept=folder / "kept"
         ):

@@ -134,7 +134,9 @@ class Index:
     def __init__(self, sets: Mapping[str, Iterable[str]]) -> None:
         self.names = tuple(sets)
         self._file = tempfile.TemporaryFile(prefix="overlap-")  # noqa: SIM115 - it lives as long as the map
-        bands, owners, lengths, sums, digest = [], [], [], [], hashlib.sha256(repr(self.names).encode())
+        bands, owners = [np.zeros((PERMUTATIONS // BAND, 0), np.uint64)], [np.zeros(0, np.int16)]
+        lengths, sums = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+        digest = hashlib.sha256(repr(self.names).encode())
         for owner, name in enumerate(self.names):
             for texts in _batches(sets[name]):
                 for _, hashes, starts in shingles(texts):
@@ -148,12 +150,10 @@ class Index:
                         digest.update(hashes)
         self._file.flush()
         self.sha256 = digest.hexdigest()
-        if not bands:
-            bands, owners, lengths, sums = [np.zeros((PERMUTATIONS // BAND, 0), np.uint64)], *3 * [[np.zeros(0, int)]]
         owner, length = np.concatenate(owners), np.concatenate(lengths)
         ends = np.cumsum(length)
         # What a set says a thousand times is compared once.
-        same = np.stack([owner.astype(np.uint64), np.concatenate(sums).astype(np.uint64)])
+        same = np.stack([owner.astype(np.uint64), np.concatenate(sums)])
         fresh = np.unique(same, axis=1, return_index=True)[1]
         self._owner, self._starts, self._ends = owner[fresh], (ends - length)[fresh], ends[fresh]
         total = int(ends[-1]) if len(ends) else 0
@@ -177,13 +177,11 @@ class Index:
             places, hashes, starts = self._familiar(np.arange(len(starts) - 1) + first, hashes, starts, THRESHOLD / 2)
             # What is shared with one text is no more than what is shared with all of them.
             places, hashes, starts = self._familiar(places, *_distinct(hashes, starts), THRESHOLD)
-            if len(places):
-                for text, others in self._candidates(hashes, starts):
-                    own = hashes[starts[text] : starts[text + 1]]
-                    for other in others:
-                        if not found[self._owner[other], places[text]]:
-                            theirs = self._hashes[self._starts[other] : self._ends[other]]
-                            found[self._owner[other], places[text]] = jaccard(own, theirs) >= THRESHOLD
+            for text, other in self._candidates(hashes, starts):
+                owner, place = self._owner[other], places[text]
+                if not found[owner, place]:
+                    theirs = self._hashes[self._starts[other] : self._ends[other]]
+                    found[owner, place] = jaccard(hashes[starts[text] : starts[text + 1]], theirs) >= THRESHOLD
         return found
 
     def _familiar(
@@ -196,13 +194,16 @@ class Index:
         keep = (lengths > 0) & (shared >= lengths * share)
         return places[keep], hashes[np.repeat(keep, lengths)], np.concatenate([[0], np.cumsum(lengths[keep])])
 
-    def _candidates(self, hashes: np.ndarray, starts: np.ndarray) -> Iterator[tuple[int, list[int]]]:
-        """Whom MinHash takes for alike: a text with these distinct shingles, and the held ones that share a key with it."""
+    def _candidates(self, hashes: np.ndarray, starts: np.ndarray) -> Iterator[tuple[int, int]]:
+        """Whom MinHash takes for alike: a text with these distinct shingles, and a held one that shares a key with it."""
+        if len(starts) == 1:
+            return
         bands = list(zip(self._keys, _bands(hashes, starts), strict=True))
         begins, ends = (np.stack([np.searchsorted(*band, side) for band in bands]) for side in ("left", "right"))
         for text in np.flatnonzero((ends > begins).any(axis=0)).tolist():
             same = zip(self._order, begins[:, text], ends[:, text], strict=True)
-            yield text, np.unique(np.concatenate([order[begin:end] for order, begin, end in same])).tolist()
+            others = np.unique(np.concatenate([order[begin:end] for order, begin, end in same]))
+            yield from ((text, other) for other in others.tolist())
 
     def _slot(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where a shingle is marked as seen: the byte and the bit."""
