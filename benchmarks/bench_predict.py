@@ -20,7 +20,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 from sentence_transformers import CrossEncoder
 
-from benchmarks.common import natural_pairs, ratio, reranker, rounds, write_encoder
+from benchmarks.common import MAX_LENGTH, natural_pairs, ratio, reranker, rounds, write_encoder
 from recipes.distill import half_precision_is_fast
 from release.unpadded import predict, unpad
 
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=256)
     parser.add_argument("--budget", type=int, default=2048, help="tokens per unpadded batch")
+    parser.add_argument("--tokens", type=int, help="long documents of so many tokens, joined from the same text")
     parser.add_argument("--model", help="a trained CrossEncoder instead of random weights in the 17m shape")
     options = parser.parse_args()
     scores: dict[str, np.ndarray] = {}
@@ -42,9 +43,16 @@ def main() -> None:
         pairs = natural_pairs(options.pairs)
         if not options.model:
             write_encoder(Path(folder), [" ".join(pair) for pair in pairs])
+        if options.tokens:
+            text = " ".join(" ".join(pair) for pair in natural_pairs(4096))  # cut by the tokenizer
+            size = 8 * options.tokens  # characters, more than so many tokens have
+            places = [size * (place % (len(text) // size)) for place in range(len(pairs))]
+            pairs = [(query, text[place:][:size]) for place, (query, _) in zip(places, pairs, strict=True)]
 
         def load() -> CrossEncoder:
-            return CrossEncoder(options.model, device="cpu") if options.model else reranker(Path(folder))
+            if options.model:
+                return CrossEncoder(options.model, device="cpu", max_length=options.tokens)
+            return reranker(Path(folder), options.tokens or MAX_LENGTH)
 
         padded, single = load(), unpad(load())
         side("published: padded, fp32", lambda: padded.predict(pairs, batch_size=32))

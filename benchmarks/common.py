@@ -71,10 +71,10 @@ def write_encoder(folder: Path, texts: list[str]) -> None:
     ModernBertModel(ModernBertConfig(**SHAPE_17M, **ids, initializer_range=0.04)).save_pretrained(folder)
 
 
-def reranker(encoder: Path) -> CrossEncoder:
+def reranker(encoder: Path, max_length: int = MAX_LENGTH) -> CrossEncoder:
     """The recipe's model with a random head (seed 12), as Sentence Transformers runs it by default."""
     torch.manual_seed(12)
-    return build_model(str(encoder), MAX_LENGTH, device="cpu")
+    return build_model(str(encoder), max_length, device="cpu")
 
 
 def rounds(sides: dict[str, Callable[[], None]], count: int) -> dict[str, list[float]]:

@@ -36,6 +36,7 @@ import time
 import tomllib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -242,7 +243,10 @@ class QueriesTogether(ShuffledBatches):
         texts = self.sampler.select_columns("query").with_format("numpy")  # ty: ignore[unresolved-attribute]
         hashes = [pd.util.hash_array(part["query"].astype(object)) for part in texts.iter(100_000)]
         odd = draw.integers(2**63, dtype=np.uint64) * np.uint64(2) + np.uint64(1)  # times it, hashes sort anew
-        return np.argsort(np.concatenate(hashes) * odd, kind="stable").astype(np.uint32)
+        order = np.argsort(queries := np.concatenate(hashes) * odd, kind="stable").astype(np.uint32)
+        if not (np.diff(queries[order]) == 0).any():
+            stop("no query has two documents, so margin-mse has nothing to learn", "the data", 'take loss = "mse"')
+        return order
 
 
 class MarginMSE(MSELoss):
@@ -346,7 +350,9 @@ def load_mixture(data: str, validation: str, smoke: bool) -> tuple[Dataset, Data
             if missing := set(columns) - set(splits["train"].column_names):
                 stop(f"no column {', '.join(sorted(missing))}", f"{data}, {name}", f"its columns must be {columns}")
         train = concatenate_datasets([splits["train"].select_columns(columns) for splits in tables.values()])
-    train = train.select(range(min(len(train), 64))) if smoke else train
+    if smoke:  # 64 rows of as few queries as can be, for what is learnt within a query
+        train = train.select(range(min(len(train), 10_000)))
+        train = train.select(np.unique(train["query"], return_inverse=True)[1].argsort(kind="stable")[:64])
     held_out = None if smoke else tables.get(validation, {}).get("validation")
     rows = {name: len(splits["train"]) for name, splits in tables.items()}
     facts = {"data": data, "data_revision": revision, "data_rows": len(train), "configs": rows}
@@ -387,7 +393,8 @@ def write_record(folder: Path, family: str, size: str, measured: dict[str, Any],
         records.write(record, folder / "records")
         return
     about |= {"kind": "run", "model_sha256": "", "commit": "", "command": " ".join(sys.argv)}
-    about |= {"machine": {"device": device}, "versions": {"torch": torch.__version__}}
+    versions = {name: metadata.version(name) for name in ("sentence-transformers", "transformers", "datasets", "torch")}
+    about |= {"machine": {"device": device}, "versions": versions}
     about |= {"created": time.strftime("%FT%TZ", time.gmtime())}
     (folder / "records").mkdir(exist_ok=True)
     (folder / "records/run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

@@ -39,6 +39,8 @@ NAME = "unpadded"
 _LOW = -1e30  # as good as minus infinity, but a row that sees nothing (padding) stays finite
 _TILE = 32
 _LONG = 512  # from here on the fused kernel wins, and the matrix of probabilities would cost too much memory
+_FAR = 384  # from here on a sliding window is worth attending to in blocks of
+_BLOCK = 64  # queries, each block with the keys around it
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class _Plan:
     scatter: (tokens,) the row of each token.
     firsts: (sequences,) the first token of each sequence, in the order of the buckets.
     padding: (rows,) true on padding.
-    masks: what `_mask` made, by number of the bucket, window and dtype; the layers share them.
+    masks: what `_mask` or `_block_mask` made, by number of the bucket, window and dtype; the layers share them.
     """
 
     gather: Tensor
@@ -66,7 +68,7 @@ class _Plan:
     firsts: Tensor
     padding: Tensor
     buckets: list[_Bucket]
-    masks: dict[tuple[int, int | None, torch.dtype], Tensor | None] = field(default_factory=dict)
+    masks: dict[tuple[Any, ...], Tensor | None] = field(default_factory=dict)
 
 
 def register() -> None:
@@ -159,8 +161,31 @@ def _mask(plan: _Plan, number: int, window: int | None, dtype: torch.dtype) -> T
     return plan.masks[number, window, dtype]
 
 
+def _blocks(rows: Tensor, side: int) -> Tensor:
+    """Each block of `_BLOCK` rows with `side` rows to both sides of it, (rows, ...) -> (blocks, ..., rows of a block).
+
+    The blocks overlap in memory; beyond the ends are zeros.
+    """
+    ends = (0, 0) * (rows.dim() - 1) + (side, side + -len(rows) % _BLOCK)
+    return functional.pad(rows, ends).unfold(0, _BLOCK + 2 * side, _BLOCK)
+
+
+def _block_mask(plan: _Plan, number: int, window: int, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores of a bucket in blocks, (blocks, 1, `_BLOCK`, keys of a block)."""
+    bucket, side = plan.buckets[number], window - 1
+    if (number, window, dtype, "blocks") not in plan.masks:
+        owner = torch.arange(bucket.count * bucket.length, device=plan.gather.device) // bucket.length + 1
+        tokens = owner if bucket.keys is None else owner.masked_fill(bucket.keys.flatten() < 0, 0)
+        place = torch.arange(_BLOCK + 2 * side, device=owner.device) - side
+        near = (place - torch.arange(_BLOCK, device=owner.device)[:, None]).abs() <= side
+        seen = near & (_blocks(owner, 0)[:, :, None] == _blocks(tokens, side)[:, None])
+        mask = torch.zeros(seen.shape, dtype=dtype, device=owner.device).masked_fill_(~seen, _LOW)
+        plan.masks[number, window, dtype, "blocks"] = mask[:, None]
+    return cast(Tensor, plan.masks[number, window, dtype, "blocks"])
+
+
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float) -> Tensor:
-    """Attention within one bucket, (count, heads, length, head) each.
+    """Attention within one bucket, (count, heads, length, head) each; in blocks there are more keys than queries.
 
     Training multiplies the matrices out, for on CPUs the backward pass of the fused kernel is slow at these lengths.
     """
@@ -226,11 +251,17 @@ def _attend_rows(
     # One split and not a slice per bucket: the gradient of every slice is a whole tensor of zeros.
     for number, part in enumerate(rows.split([bucket.count * bucket.length for bucket in plan.buckets])):
         bucket = plan.buckets[number]
-        query, key, value = part.unflatten(0, (bucket.count, bucket.length)).permute(2, 0, 3, 1, 4)
-        mask = _mask(plan, number, window, rows.dtype)
-        if queries is not None:
-            query, mask = query[:, :, :queries], mask if mask is None else mask[:, :, :queries]
-        parts.append(_attend(query, key, value, mask, scaling, dropout).transpose(1, 2).flatten(2).flatten(0, 1))
+        if window is not None and queries is None and bucket.length >= max(_FAR, 2 * window):
+            mask = _block_mask(plan, number, window, rows.dtype)
+            sides = zip(part.unbind(1), (0, window - 1, window - 1), strict=True)
+            query, key, value = (_blocks(each, side).transpose(2, 3) for each, side in sides)
+        else:
+            mask = _mask(plan, number, window, rows.dtype)
+            query, key, value = part.unflatten(0, (bucket.count, bucket.length)).permute(2, 0, 3, 1, 4)
+            if queries is not None:
+                query, mask = query[:, :, :queries], mask if mask is None else mask[:, :, :queries]
+        attended = _attend(query, key, value, mask, scaling, dropout).transpose(1, 2).flatten(2).flatten(0, 1)
+        parts.append(attended if queries else attended[: len(part)])
     return torch.cat(parts)
 
 

@@ -388,7 +388,7 @@ def test_margin_mse_is_the_error_of_the_differences_within_a_query(encoder: Path
 
 
 def test_a_family_can_ask_for_margin_mse_which_leaves_the_level_of_a_query_free(
-    place: Path, recipe: Callable[..., None]
+    place: Path, recipe: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (place / "margin.toml").write_text((place / "family.toml").read_text().replace('"mse"', '"margin-mse"'))
     pairs = rows(32, 3).with_columns(pl.Series("query", [WORDS[row % 8] for row in range(32)]))
@@ -400,6 +400,13 @@ def test_a_family_can_ask_for_margin_mse_which_leaves_the_level_of_a_query_free(
     assert record(place / "margin-asked")["subject"]["loss"] == "margin-mse"
     assert min(step_losses(place / "margin-asked")) > 0
     assert step_losses(place / "margin-moved") == pytest.approx(step_losses(place / "margin-asked"), rel=1e-3)
+    monkeypatch.setenv("SMOKE_TEST", "1")
+    (place / "many/words").mkdir(parents=True)  # no two documents of a query among the first rows
+    many = pl.concat([pairs.with_columns(pl.col("query") + f" {turn}") for turn in range(40)]).sort("document")
+    many.write_parquet(place / "many/words/train-0.parquet")
+    recipe("--data", "many", "--output", str(place / "margin-smoke"), family="margin.toml")
+    assert record(place / "margin-smoke")["subject"]["data_rows"] == 64
+    assert min(step_losses(place / "margin-smoke")) > 0
 
 
 @pytest.mark.parametrize(
@@ -414,6 +421,7 @@ def test_a_family_can_ask_for_margin_mse_which_leaves_the_level_of_a_query_free(
         ([], {"family": "nobody.toml"}, "cannot load the encoder 'nobody/nothing'"),
         (["--micro-batch", "3"], {}, "does not divide"),
         ([], {"family": "loss.toml"}, "unknown loss 'mae'"),
+        (["--data", "single"], {"family": "margin.toml"}, "no query has two documents"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -424,7 +432,10 @@ def test_what_is_missing_is_said_in_one_line(
     (place / "broken.toml").write_text("[family\n")
     (place / "loss.toml").write_text((place / "family.toml").read_text().replace('"mse"', '"mae"'))
     (place / "nobody.toml").write_text(FAMILY.format(size="mini", encoder="nobody/nothing", nano=place / "nano"))
-    (place / "columns/words").mkdir(parents=True, exist_ok=True)
+    (place / "margin.toml").write_text((place / "family.toml").read_text().replace('"mse"', '"margin-mse"'))
+    for name in ("columns", "single"):
+        (place / name / "words").mkdir(parents=True, exist_ok=True)
+    rows(8, 1).with_columns(pl.Series("query", WORDS[:8])).write_parquet(place / "single/words/train-0.parquet")
     rows(8, 1).drop("label").write_parquet(place / "columns/words/train-0.parquet")
     with pytest.raises(SystemExit) as stopped:
         recipe("--output", str(place / "bad"), *words, **keywords)
