@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,33 @@ from release.files import write_json
 QUERIES = 4_000  # per source of pairs
 HARD, RANDOM = 4, 3  # documents beside a query's own one: from BM25's best 50, and from anywhere in its source
 HELD_OUT = 400  # queries whose pairs nobody trains on: agreement with the teacher
-BATCH = 8  # queries; 64 pairs
 FIELDS = {
     "boolq": ("question", "passage"),
     "medquad": ("question", "answer"),
     "debian_descriptions": ("synopsis", "description"),
 }
-ENCODERS = {"demo": 4e-4, "minilm": 1e-4, "minilm-3-layers": 1e-4}  # and the peak learning rate of each
+
+
+@dataclass(frozen=True)
+class Start:
+    """How an encoder is trained.
+
+    Attributes:
+        rate: Peak learning rate.
+        queries: A batch has so many queries with 8 documents each.
+        tokens: A pair is cut there.
+    """
+
+    rate: float
+    queries: int = 8
+    tokens: int = 256
+
+
+ENCODERS = {  # MiniLM is slow on a CPU and learnt nothing from the few steps that batches of 64 pairs leave it
+    "demo": Start(4e-4),
+    "minilm": Start(3e-4, queries=2, tokens=128),
+    "minilm-3-layers": Start(3e-4, queries=2, tokens=128),
+}
 
 
 # --- What a batch is, and what it is worth ----------------------------------------------------------------------------
@@ -84,7 +104,7 @@ class Variant:
 
     Attributes:
         loss: Of scores and logits, both (queries, documents).
-        grouped: A batch is 8 queries with their 8 documents, else 64 pairs drawn from everything.
+        grouped: A batch is some queries with all their documents, else as many pairs drawn from everything.
         warmup: Share of the budget in which the learning rate rises.
         documents: Columns of a query's candidates to learn from: 0 is its own, 1-4 hard, 5-7 random.
         standardised: Whether the logits are brought to mean 0 and deviation 1 first.
@@ -201,36 +221,36 @@ def starting_encoder(name: str, folder: Path) -> str:
     return str(target)
 
 
-def batches(pool: Pool, variant: Variant, rng: np.random.Generator) -> Any:
-    """Endless epochs of (rows, columns) into the pool, each of shape (8, 8) or, hard or random ones only, as near as can be."""
+def batches(pool: Pool, variant: Variant, size: int, rng: np.random.Generator) -> Any:
+    """Endless epochs of (rows, columns) into the pool, (size, documents) each; (size, 8) where they are not grouped."""
     rows = len(pool.queries) - HELD_OUT
     columns = np.array(variant.documents)
     while True:
         if variant.grouped:
             order = rng.permutation(rows)
-            for first in range(0, rows - BATCH + 1, BATCH):
-                part = order[first : first + BATCH]
-                yield np.repeat(part[:, None], len(columns), 1), np.repeat(columns[None], BATCH, 0)
+            for first in range(0, rows - size + 1, size):
+                part = order[first : first + size]
+                yield np.repeat(part[:, None], len(columns), 1), np.repeat(columns[None], size, 0)
         else:
             order = rng.permutation(rows * len(columns))
-            for first in range(0, len(order) - 63, 64):
-                part = order[first : first + 64].reshape(BATCH, 8)
+            for first in range(0, len(order) - 8 * size + 1, 8 * size):
+                part = order[first : first + 8 * size].reshape(size, 8)
                 yield part // len(columns), columns[part % len(columns)]
 
 
-def train(pool: Pool, variant: Variant, encoder: str, rate: float, minutes: float, length: int) -> tuple[Any, dict]:
+def train(pool: Pool, variant: Variant, encoder: str, start: Start, minutes: float) -> tuple[Any, dict]:
     """Train for `minutes` CPU minutes of this process; returns the model and what the table says of the run."""
     torch.manual_seed(12)
-    model = unpadded.unpad(distill.build_model(encoder, length))
+    model = unpadded.unpad(distill.build_model(encoder, start.tokens))
     model.train()
     half = distill.half_precision_is_fast()
     logits = torch.from_numpy(pool.logits)
     if variant.standardised:
         logits = (logits - logits.mean()) / logits.std()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=start.rate, weight_decay=0.0, fused=True)
     losses, pairs, budget = [], 0, 60 * minutes
     begin = time.process_time()
-    supply = batches(pool, variant, np.random.default_rng(12))
+    supply = batches(pool, variant, start.queries, np.random.default_rng(12))
     with Bar("train: CPU seconds", int(budget)) as bar:
         told = 0
         while (spent := time.process_time() - begin) < budget:
@@ -246,7 +266,7 @@ def train(pool: Pool, variant: Variant, encoder: str, rate: float, minutes: floa
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             progress = spent / budget
             for group in optimizer.param_groups:
-                group["lr"] = rate * min(progress / variant.warmup, 1.0, (1 - progress) / (1 - variant.warmup))
+                group["lr"] = start.rate * min(progress / variant.warmup, 1.0, (1 - progress) / (1 - variant.warmup))
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.item())
@@ -324,21 +344,25 @@ def against(base: Path, place: Path) -> dict[str, tuple[float, float, float]]:
 
 def folder_of(name: str, options: argparse.Namespace) -> Path:
     """Where a row of the table is kept."""
-    part = f"-{options.queries}-queries" if options.queries else ""
-    return options.output / f"{options.encoder}-{name}-{options.minutes:g}min{part}"
+    parts = [options.encoder, name, f"{options.minutes:g}min"]
+    parts += [f"{options.queries}-queries"] if options.queries else []
+    parts += [f"rate-{options.rate:g}"] if options.rate else []
+    parts += [f"top-{options.top_k}"] if options.top_k != 100 else []
+    return options.output / "-".join(parts)
 
 
-def run(name: str, options: argparse.Namespace, pool: Pool, folder: Path) -> dict[str, Any]:
+def run(name: str, options: argparse.Namespace, pool: Pool) -> dict[str, Any]:
     """One row of the table: trained and judged now, or kept from before."""
     place = folder_of(name, options)
     kept = place / "result.json"
     if kept.is_file():
         return json.loads(kept.read_text(encoding="utf-8"))
-    encoder, rate = starting_encoder(options.encoder, folder), options.rate or ENCODERS[options.encoder]
-    model, about = train(pool, VARIANTS[name], encoder, rate, options.minutes, options.max_length)
+    encoder, start = starting_encoder(options.encoder, options.output), ENCODERS[options.encoder]
+    start = replace(start, rate=options.rate or start.rate)
+    model, about = train(pool, VARIANTS[name], encoder, start, options.minutes)
     model.eval()
     parameters = sum(weight.numel() for weight in model.parameters())
-    result = {"encoder": options.encoder, "variant": name, "parameters": parameters, "learning_rate": rate, **about}
+    result = {"encoder": options.encoder, "variant": name, "parameters": parameters, "start": asdict(start), **about}
     result |= {
         "agreement": agreement(model, pool),
         "ndcg": judge(model, options.data, place, options.top_k, options.queries),
@@ -354,7 +378,6 @@ def main() -> None:
     parser.add_argument("--encoder", choices=list(ENCODERS), default="demo")
     parser.add_argument("--rate", type=float, help="peak learning rate; by the encoder if left out")
     parser.add_argument("--minutes", type=float, default=10, help="CPU minutes of training per variant")
-    parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--top-k", type=int, default=100)
     parser.add_argument("--queries", type=int, help="of each collection, the first ones; all if left out")
     parser.add_argument("--output", type=Path, default=Path("build/quality"))
@@ -363,7 +386,7 @@ def main() -> None:
         sys.exit(f"skipped: no text and collections in {options.data}; to mend it: --data FOLDER (see --help)")
     torch.set_num_threads(1)  # CPU seconds of one thread are the budget
     pool = make_pool(options.data, options.output)
-    results = [run(name, options, pool, options.output) for name in options.variants]
+    results = [run(name, options, pool) for name in options.variants]
 
     places = list(results[0]["ndcg"])
     table = Table(title=f"{options.encoder}: {options.minutes:g} CPU minutes each, NDCG@10 of the top {options.top_k}")

@@ -251,14 +251,21 @@ def command(
     return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True)
 
 
-def test_two_processes_give_the_losses_of_one(place: Path, recipe: Callable[..., None]) -> None:
+def test_two_processes_give_the_losses_of_one_and_go_on_where_they_stopped(
+    place: Path, recipe: Callable[..., None]
+) -> None:
     recipe("--output", str(place / "alone"))
-    script = str(ROOT / "recipes/distill.py")
-    done = command(place, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(ROOT / "recipes/distill.py")]
+    done = command(place, *launch)
     assert done.returncode == 0, done.stderr[-3000:]
     run = record(place / "out")
     assert (run["subject"]["processes"], run["subject"]["micro_batch"]) == (2, 4)
-    assert step_losses(place / "out") == pytest.approx(step_losses(place / "alone"), rel=1e-3)
+    losses = step_losses(place / "out")
+    assert losses == pytest.approx(step_losses(place / "alone"), rel=1e-3)
+    shutil.rmtree(next((place / "out/checkpoints").glob("*/checkpoint-12")))
+    assert command(place, *launch).returncode == 0
+    assert record(place / "out")["measured"]["resumed_at"] == 8
+    assert step_losses(place / "out") == pytest.approx(losses, rel=1e-5)  # the same rows in the same order
 
 
 def test_copied_out_of_the_project_it_runs_with_its_family_file(place: Path, tmp_path: Path) -> None:
