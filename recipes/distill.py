@@ -15,6 +15,7 @@
     torchrun --nproc_per_node=8 recipes/distill.py --size 17m
     SMOKE_TEST=1 python recipes/distill.py --family recipes/demo.toml --size mini
 
+`main`, `build_model` and `training_arguments` are the recipe, 150 lines; what follows them finds data, resumes, records.
 Only encoder, learning rate and batch differ between the sizes of a family; the family file holds them all. `loss = "mse"`
 is the published recipe, "margin-mse" learns the differences between a query's documents instead of each score. Run again
 after a stop, and training goes on from the last checkpoint. Copied elsewhere it needs its family file, nothing else;

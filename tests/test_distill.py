@@ -333,6 +333,18 @@ def test_sent_away_alone_it_finds_everything_on_the_hub(place: Path, encoder: Pa
     assert run.keys() == asdict(records.Record("run", "", "", "", {})).keys()
 
 
+def test_as_a_job_it_asks_for_what_its_header_says(tmp_path: Path) -> None:
+    words = [str(Path(sys.executable).with_name("hf")), "jobs", "uv", "run", "--dry-run"]
+    environment = client_environment("http://127.0.0.1:9", tmp_path) | {"HF_TOKEN": "hf_secret"}
+    done = subprocess.run(
+        [*words, str(ROOT / "recipes/distill.py"), "--size", "17m"], env=environment, capture_output=True, text=True
+    )
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 0 and "Job not submitted" in said, done.stderr
+    assert "--size 17m" in said and "flavor h200" in said and "timeout 3d" in said and "HF_TOKEN=***" in said
+    assert "hf_secret" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("size", ["17m", "32m", "68m", "150m", "400m", "1b"])
 def test_every_ettin_size_is_trained_as_published(size: str, tmp_path: Path) -> None:
     encoder, rate, batch = PUBLISHED[size]
