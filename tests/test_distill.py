@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -331,6 +332,13 @@ def test_sent_away_alone_it_finds_everything_on_the_hub(place: Path, encoder: Pa
     assert re.fullmatch("[0-9a-f]{40} [0-9a-f]{40}", f"{subject['data_revision']} {subject['encoder_revision']}")
     assert subject["attention"] == "sdpa" and run["measured"]["eval_loss"] > 0
     assert run.keys() == asdict(records.Record("run", "", "", "", {})).keys()
+
+
+def test_its_header_pins_the_versions_that_the_project_is_tested_with() -> None:
+    header = re.search(r"# /// script\n(.*?)# ///", (ROOT / "recipes/distill.py").read_text(), re.DOTALL)
+    wanted = tomllib.loads(re.sub("^# ?", "", header[1], flags=re.MULTILINE))["dependencies"]
+    pins = {re.sub(r"\[.*\]", "", name) for name in wanted if "==" in name}
+    assert len(pins) == 4 and pins <= set((ROOT / "constraints.txt").read_text().splitlines())
 
 
 def test_as_a_job_it_asks_for_what_its_header_says(tmp_path: Path) -> None:
