@@ -63,7 +63,7 @@ class Start:
     tokens: int = 256
 
 
-ENCODERS = {  # MiniLM is slow on a CPU and learnt nothing from the few steps that batches of 64 pairs leave it
+ENCODERS = {  # MiniLM is slow on a CPU: small batches of short pairs, or few steps fit the minutes
     "demo": Start(4e-4),
     "minilm": Start(3e-4, queries=2, tokens=128),
     "minilm-3-layers": Start(3e-4, queries=2, tokens=128),
