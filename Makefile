@@ -19,10 +19,10 @@ DECLARATION := $(shell sed -n 's/^declaration *= *"\([^"]*\)".*/\1/p' $(FAMILY) 
 MODEL_VERBS := release data mix score train distill choose evaluate speed export card stage plan publish verify preflight plan-data plan-train
 ifneq ($(filter $(MODEL_VERBS),$(MAKECMDGOALS)),)
   ifeq ($(wildcard $(FAMILY)),)
-    $(error no family file '$(FAMILY)'; to mend it: FAMILY is one of $(wildcard recipes/*.toml))
+    $(error no family file '$(FAMILY)'; hint: FAMILY is one of $(wildcard recipes/*.toml))
   endif
   ifeq ($(filter $(SIZE),$(SIZES)),)
-    $(error unknown size '$(SIZE)'; in $(FAMILY); to mend it: SIZE is one of $(SIZES))
+    $(error unknown size '$(SIZE)'; in $(FAMILY); hint: SIZE is one of $(SIZES))
   endif
 endif
 
@@ -36,7 +36,7 @@ help: ## this list
 	@echo "  FAMILY=$(FAMILY)  SIZE=$(SIZE)  (sizes: $(SIZES))"
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; to mend it: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; hint: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,engines,export,dev]'
 	@touch $@
@@ -65,10 +65,10 @@ card: $(RUN)/README.md ## family + records -> the model card
 stage: $(RUN)/repo/README.md ## the folder exactly as the Hub will hold it, checked
 
 $(DATA)/pairs/manifest.json: $(FAMILY) $(DECLARATION) | $(READY)
-	@$(PY) -m recipes.mix --family $(FAMILY)
+	@$(PY) -m release.data.mix --family $(FAMILY)
 
 $(DATA)/mixture/manifest.json: $(DATA)/pairs/manifest.json | $(READY)
-	@$(PY) -m recipes.score --family $(FAMILY)
+	@$(PY) -m release.data.score --family $(FAMILY)
 
 $(RUN)/records/run.json: $(DATA)/mixture/manifest.json | $(READY)
 	@$(PY) recipes/distill.py $(WHAT)
@@ -108,10 +108,10 @@ hub: setup ## the embedded Hub on loopback, over build/hub
 	@$(PY) -m release hub
 
 plan-data: setup ## rows, bytes, licences and overlaps of the declared data
-	@$(PY) -m recipes.mix --family $(FAMILY) --plan
+	@$(PY) -m release.data.mix --family $(FAMILY) --plan
 
 plan-train: setup ## parameters, steps, memory and hours of training SIZE on WORLD devices, without any weights
-	@$(PY) -m recipes.plan $(WHAT) --world $(or $(WORLD),1) $(if $(RATE),--pairs-per-second $(RATE))
+	@$(PY) -m release.training.budget $(WHAT) --world $(or $(WORLD),1) $(if $(RATE),--pairs-per-second $(RATE))
 
 test: setup ## the promises of the README
 	@$(PY) -m pytest
@@ -121,7 +121,7 @@ check: setup ## style and types
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ty check
 
-style: setup ## mend what can be mended
+style: setup ## fix what can be fixed
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 

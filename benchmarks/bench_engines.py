@@ -1,8 +1,8 @@
 """CPU engines side by side on the same pairs and the same number of threads: `make bench-engines`.
 
 Sentence Transformers' default is `CrossEncoder.predict` as it comes: padded batches of 32 sorted by length, fp32. Beside it
-`release/unpadded.py` and, through `release/engines.py`, ONNX Runtime and OpenVINO. Every engine reranks BM25's best for the
-same queries of a BEIR folder, so that what a narrower type costs in NDCG@10 stands beside what it gains in speed.
+`release/runtime/unpadded.py` and, through `release/runtime/cpu_engines.py`, ONNX Runtime and OpenVINO. Every engine reranks
+BM25's best for the same queries of a BEIR folder, so that what a narrower type costs in NDCG@10 stands beside its speed.
 
 With `--shape 17m` the weights are random: rates, but no NDCG.
 """
@@ -27,9 +27,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer
 
 from benchmarks.common import natural_pairs, ratio, reranker, rounds, write_encoder
-from release import engines, export, forms, unpadded
-from release.console import last_line, table
-from release.quantize import ALLOWED, TOP_K, Judged, int8_onnx
+from release.console import print_json, table
+from release.export import checkpoint, parity
+from release.export.quantize import ALLOWED, TOP_K, Judged, int8_onnx
+from release.runtime import cpu_engines, unpadded
 
 DEMO = Path("build/docstring-reranker")
 GOAL = 5.0  # times Sentence Transformers' default
@@ -53,8 +54,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     os.environ["RAYON_NUM_THREADS"] = str(options.threads)  # the tokenizers'
     if not options.shape and not (options.model / "modules.json").is_file():
-        parser.exit(1, f"error: no model; in {options.model}; to mend it: make demo, or --shape 17m\n")
-    with tempfile.TemporaryDirectory() as temporary, forms.quiet():
+        parser.exit(1, f"error: no model; in {options.model}; hint: make demo, or --shape 17m\n")
+    with tempfile.TemporaryDirectory() as temporary, parity.quiet():
         folder = Path(temporary)
         if options.shape:
             pairs, quality = natural_pairs(options.pairs), None
@@ -114,15 +115,15 @@ def prepare(model: Path, folder: Path, threads: int) -> tuple[dict[str, Score], 
         return lambda pairs: unpadded.predict(found, pairs)
 
     def ort(dtype: str) -> Score:
-        return engines.onnxruntime(folder, dtype, threads).predict
+        return cpu_engines.onnxruntime(folder, dtype, threads).predict
 
     def vino(dtype: str) -> Score:
-        return engines.openvino(folder, dtype, threads).predict
+        return cpu_engines.openvino(folder, dtype, threads).predict
 
     padded = loaded()
-    export.dual_root(model, folder)
-    export.make_portable(folder)
-    export.whole_onnx(folder)
+    checkpoint.dual_root(model, folder)
+    checkpoint.make_portable(folder)
+    checkpoint.whole_onnx(folder)
     int8_onnx(folder)
     makers: dict[str, Callable[[], Score]] = {
         "Sentence Transformers, fp32": lambda: lambda pairs: padded.predict(pairs, show_progress_bar=False),
@@ -153,7 +154,7 @@ def flops_per_pair(folder: Path, pairs: Pairs) -> float:
     That is without padding, and in the last layer for the first token alone; attention is counted in full, also where a
     layer looks at a window only.
     """
-    model, tokenizer = export.classifier(folder), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = checkpoint.classifier(folder), AutoTokenizer.from_pretrained(folder)
     queries, documents = (list(texts) for texts in zip(*pairs, strict=True))
     lengths = [len(ids) for ids in tokenizer(queries, documents, truncation=True)["input_ids"]]
     counted = {}
@@ -221,7 +222,7 @@ def show(rows: dict[str, dict[str, Any]], about: dict[str, Any], skipped: dict[s
     reached = about["ndcg_on"] is not None and rows[best]["ratio"] >= GOAL
     line = {"engines": rows, "best": best, "ratio": rows[best]["ratio"], "goal": GOAL, "reached": reached}
     line |= {"share_of_matrix_rate": rows[best]["share_of_matrix_rate"], "skipped": skipped}
-    last_line(line | about)
+    print_json(line | about)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from release.console import last_line, table
+from release.console import print_json, table
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE_ROWS, GROUP_ROWS = 1_000_000, 100_000
@@ -57,7 +57,7 @@ def main() -> None:
         return
     Path("build").mkdir(exist_ok=True)
     if shutil.disk_usage("build").free < (needed := max(words.millions) * 6e8 + 2e9):
-        sys.exit(f"error: {needed / 1e9:.0f} GB of free space are needed under build/; to mend it: smaller --millions")
+        sys.exit(f"error: {needed / 1e9:.0f} GB of free space are needed under build/; hint: smaller --millions")
     with TemporaryDirectory(dir="build", prefix="bench-mix-") as folder, contextlib.chdir(folder):
         began = time.monotonic()
         for number in range(max(words.millions)):
@@ -101,8 +101,9 @@ def texts(draw: np.random.Generator, vocabulary: pa.Array, rows: int, mean: int)
 
 def ours(millions: int, overlap: str = "ignore") -> None:
     """The real code, from the declaration to the manifest."""
-    from recipes import declare, mix, sources
     from release import family
+    from release.data import mix, spec
+    from release.data.sources import base
 
     config = {"source": {"kind": "files", "path": f"source-{millions}"}, "labels": "source", "rows": None}
     config |= {"license": "unknown", "license_link": None, "overlaps": None, "columns": {"label": "similarity"}}
@@ -114,13 +115,13 @@ def ours(millions: int, overlap: str = "ignore") -> None:
     facts = replace(facts, evaluation=replace(facts.evaluation, collections=("held",), nano_sets=(), tasks=()))
     if overlap != "ignore":
         write_collection(facts.build / "data/collections/held")
-    declaration = declare.load(Path("bench.yaml"))
+    declaration = spec.load(Path("bench.yaml"))
 
     def work() -> list[dict[str, Any]]:
         path = mix.run(facts, declaration, overlap=overlap)
         return json.loads(path.read_text(encoding="utf-8"))["configs"]["bench"]["shards"]
 
-    assert sources  # imported before the clock starts
+    assert base  # imported before the clock starts
     measured(work)
 
 
@@ -200,7 +201,7 @@ def measured(work: Callable[[], list[dict[str, Any]]]) -> None:
     shards = work()
     seconds = time.perf_counter() - began
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
-    last_line({"seconds": seconds, "peak_mb": round(peak), "written": sum(shard["rows"] for shard in shards)})
+    print_json({"seconds": seconds, "peak_mb": round(peak), "written": sum(shard["rows"] for shard in shards)})
 
 
 # --- The comparison ---------------------------------------------------------------------------------------------------
@@ -264,7 +265,7 @@ def report(found: dict[str, list[dict[str, Any]]]) -> None:
         "growth": round(growth, 3),
         "plain_peak_mb": found["plain"][-1]["peak_mb"],
     }
-    last_line(line | {"goal": [GOAL_RATIO, GOAL_GROWTH, GOAL_MB], "reached": reached})
+    print_json(line | {"goal": [GOAL_RATIO, GOAL_GROWTH, GOAL_MB], "reached": reached})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Prediction, unpadded against the published path on the same pairs: `python benchmarks/bench_predict.py`.
 
 Theirs is `CrossEncoder.predict` as it comes: padded batches of 32 sorted by length, single precision. Ours is
-`release.unpadded.predict`, in single precision and in bfloat16 where the CPU has it.
+`release.runtime.unpadded.predict`, in single precision and in bfloat16 where the CPU has it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from scipy.stats import spearmanr
 from sentence_transformers import CrossEncoder
 
 from benchmarks.common import MAX_LENGTH, natural_pairs, ratio, reranker, rounds, write_encoder
-from recipes.distill import half_precision_is_fast
-from release.unpadded import predict, unpad
+from recipes.distill import has_fast_bf16
+from release.runtime.unpadded import predict, unpad
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
         padded, single = load(), unpad(load())
         side("published: padded, fp32", lambda: padded.predict(pairs, batch_size=32))
         side("unpadded, fp32", lambda: predict(single, pairs, options.budget))
-        if half_precision_is_fast():
+        if has_fast_bf16():
             half = unpad(load(), torch.bfloat16)
             side("unpadded, bf16", lambda: predict(half, pairs, options.budget))
         for warm_up in sides.values():

@@ -31,12 +31,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from recipes import distill
-from recipes.mining import bm25
-from recipes.standin import HybridStandIn, Statistics, minilm_folder
-from release import unpadded
 from release.console import Bar
-from release.evaluation import beir, firststage, metrics, rerankers, tasks, twostage
+from release.data.demo_sets import bm25
+from release.evaluation import beir, first_stage, metrics, rerankers, tasks, two_stage
 from release.files import write_json
+from release.runtime import unpadded
+from release.teachers.hybrid import HybridStandIn, Statistics, minilm_folder
 
 QUERIES = 4_000  # per source of pairs
 HARD, RANDOM = 4, 3  # documents beside a query's own one: from BM25's best 50, and from anywhere in its source
@@ -243,7 +243,7 @@ def train(pool: Pool, variant: Variant, encoder: str, start: Start, minutes: flo
     torch.manual_seed(12)
     model = unpadded.unpad(distill.build_model(encoder, start.tokens))
     model.train()
-    half = distill.half_precision_is_fast()
+    half = distill.has_fast_bf16()
     logits = torch.from_numpy(pool.logits)
     if variant.standardised:
         logits = (logits - logits.mean()) / logits.std()
@@ -310,17 +310,17 @@ def judge(
 ) -> dict[str, dict[str, float]]:
     """NDCG@10 behind each first stage of each collection, through the same code as a release's evaluation."""
     model.save_pretrained(str(folder / "model"))
-    dtype = "bfloat16" if distill.half_precision_is_fast() else "float32"
+    dtype = "bfloat16" if distill.has_fast_bf16() else "float32"
     reranker = rerankers.load(str(folder / "model"), name=folder.name, dtype=dtype)
-    stages = [firststage.first_stage(name) for name in ("bm25", "sentence-transformers/all-MiniLM-L6-v2")]
+    stages = [first_stage.first_stage(name) for name in ("bm25", "sentence-transformers/all-MiniLM-L6-v2")]
     found = {}
     for collection in ("scifact", "cranfield"):
         task = tasks.from_folder(data / "collections" / collection)
         if queries:
             for stage in stages:  # of all queries, because runs are shared
-                firststage.run(stage, task, folder.parent / "runs")
+                first_stage.run(stage, task, folder.parent / "runs")
             task = some(task, queries)
-        for row in twostage.evaluate_task(
+        for row in two_stage.evaluate_task(
             reranker, task, stages, top_k=top_k, runs=folder.parent / "runs", kept=folder / "kept"
         ):
             measured = row.table["ndcg@10"]
@@ -383,7 +383,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/quality"))
     options = parser.parse_args()
     if not (options.data / "collections" / "scifact").is_dir():
-        sys.exit(f"skipped: no text and collections in {options.data}; to mend it: --data FOLDER (see --help)")
+        sys.exit(f"skipped: no text and collections in {options.data}; hint: --data FOLDER (see --help)")
     torch.set_num_threads(1)  # CPU seconds of one thread are the budget
     pool = make_pool(options.data, options.output)
     results = [run(name, options, pool) for name in options.variants]

@@ -14,9 +14,9 @@ import time
 
 import numpy as np
 
-from recipes import sampling
-from recipes.declare import Sampling
-from release.console import last_line, table
+from release.console import print_json, table
+from release.data import sampling
+from release.data.spec import Sampling
 
 CANDIDATES, GOAL = 2048, 30
 PLAN = Sampling(candidates=256, hardest=16, keep=64, head=32, band=(32, 256))
@@ -66,7 +66,7 @@ def main() -> None:
     shown = [[side, f"{value:,.0f}", f"{value / rate['plain']:.1f}"] for side, value in rate.items()]
     table(f"Sampling {PLAN.keep} of {CANDIDATES} candidates", ["", "queries/s", "times as fast"], shown)
     line = {"ratio": round(ratio, 2), "goal": GOAL, "reached": ratio >= GOAL, "unit": "queries/s"}
-    last_line(line | {side: round(value, 1) for side, value in rate.items()})
+    print_json(line | {side: round(value, 1) for side, value in rate.items()})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Training, unpadded against the published path on the same pairs: `python benchmarks/bench_train.py`.
 
 Theirs is what Sentence Transformers does on a machine without flash-attn: padded batches, single precision. Ours is
-`release.unpadded` under bfloat16 autocast where the CPU has it. Both start from the same weights and take the same
+`release.runtime.unpadded` under bfloat16 autocast where the CPU has it. Both start from the same weights and take the same
 steps (forward, backward, clipping, AdamW); in single precision the losses must be equal, and that is checked first.
 """
 
@@ -22,8 +22,8 @@ from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.losses import MSELoss
 
 from benchmarks.common import natural_pairs, ratio, reranker, rounds, write_encoder
-from recipes.distill import half_precision_is_fast
-from release.unpadded import unpad
+from recipes.distill import has_fast_bf16
+from release.runtime.unpadded import unpad
 
 
 class Side:
@@ -58,7 +58,7 @@ def main() -> None:
         pairs = natural_pairs(size * (options.rounds + 1))
         write_encoder(Path(folder), [" ".join(pair) for pair in pairs])
         batches = [pairs[first : first + size] for first in range(0, len(pairs), size)]
-        half = half_precision_is_fast()
+        half = has_fast_bf16()
         sides: dict[str, Callable[[], None]] = {
             "published: padded, fp32": Side(reranker(Path(folder)), batches, half=False),
             "unpadded, fp32": Side(unpad(reranker(Path(folder))), batches, half=False),

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import ModernBertConfig, ModernBertModel, PreTrainedTokenizerFast
 
 from recipes.distill import build_model
-from recipes.docstrings import pairs
+from release.data.docstrings import pairs
 
 MAX_LENGTH = 512
 SHAPE_17M = {

@@ -99,7 +99,7 @@ def main() -> None:
     flash = torch.cuda.is_available() and is_flash_attn_2_available()
     with needed(f"cannot load the encoder {size['encoder']!r}", options.family, "connect to the Hub, or name a folder"):
         model = build_model(size["encoder"], training["max_length"], "flash_attention_2" if flash else "sdpa")
-    attention, precision = without_padding(model), training["precision"] if half_precision_is_fast() else "fp32"
+    attention, precision = without_padding(model), training["precision"] if has_fast_bf16() else "fp32"
     with needed("cannot load the evaluation sets", evaluation["nano"], "make data, or connect to the Hub"):
         evaluator = NanoBEIR(evaluation["nano"], evaluation["nano_sets"], precision)
 
@@ -287,7 +287,7 @@ class LogFile(TrainerCallback):
         log.debug("step %d %s", state.global_step, logs)
 
 
-def half_precision_is_fast() -> bool:
+def has_fast_bf16() -> bool:
     """Whether this machine multiplies bfloat16 matrices in hardware."""
     found = torch.cpu.get_capabilities()
     return torch.cuda.is_available() or bool(found.get("amx_bf16") or found.get("avx512_bf16"))
@@ -296,7 +296,7 @@ def half_precision_is_fast() -> bool:
 def without_padding(model: CrossEncoder) -> str:
     """Switch padding off where flash-attn does not do so already; the name of the attention that is used."""
     transformer: Any = model[0]
-    if not transformer.can_flatten_inputs and (module := optional("release.unpadded") or optional("unpadded")):
+    if not transformer.can_flatten_inputs and (module := optional("release.runtime.unpadded") or optional("unpadded")):
         module.unpad(model)
     return transformer.model.config._attn_implementation
 
@@ -410,17 +410,17 @@ def optional(name: str) -> Any:
 
 
 @contextmanager
-def needed(what: str, where: str | Path, mend: str) -> Generator[None]:
+def needed(what: str, where: str | Path, hint: str) -> Generator[None]:
     """Whatever goes wrong in this block ends the run as `stop` does, with the first line of the reason."""
     try:
         yield
     except Exception as error:  # every way in which a disk, a network or a Hub can fail
-        stop(f"{what} ({type(error).__name__}: {' '.join(str(error).split())[:200]})", where, mend)
+        stop(f"{what} ({type(error).__name__}: {' '.join(str(error).split())[:200]})", where, hint)
 
 
-def stop(what: str, where: str | Path, mend: str) -> NoReturn:
+def stop(what: str, where: str | Path, hint: str) -> NoReturn:
     """End with one line for people and exit status 1."""
-    raise SystemExit(f"{what}; in {where}; to mend it: {mend}")
+    raise SystemExit(f"{what}; in {where}; hint: {hint}")
 
 
 if __name__ == "__main__":

@@ -17,26 +17,29 @@ VERBS = {  # verb -> the function that is called, and what it does
         "release.evaluation.evaluate:command",
         "Two-stage NDCG@10 of a family's size, or of any CrossEncoder.",
     ),
-    "choose": ("release.choose:command", "The best or the last checkpoint, by the family's benchmark."),
-    "speed": ("release.speed.protocol:command", "Pairs per second by the family's protocol."),
-    "compare": ("release.compare:command", "The family beside its teacher and other rerankers: table and plots."),
-    "export": ("release.export:command", "Dual-root checkpoint and ONNX, compared with the trained model."),
-    "card": ("release.card:command", "Family and records -> the model's and the dataset's card."),
-    "stage": ("release.stage:command", "Assemble and check the folders exactly as the Hub will hold them."),
-    "check": ("release.checks:command", "Every reason why a staged folder must not be published."),
+    "choose": (
+        "release.evaluation.select_checkpoint:command",
+        "The best or the last checkpoint, by the family's benchmark.",
+    ),
+    "speed": ("release.speed.benchmark:command", "Pairs per second by the family's protocol."),
+    "compare": ("release.card.compare:command", "The family beside its teacher and other rerankers: table and plots."),
+    "export": ("release.export.checkpoint:command", "Dual-root checkpoint and ONNX, compared with the trained model."),
+    "card": ("release.card.render:command", "Family and records -> the model's and the dataset's card."),
+    "stage": ("release.hub.stage:command", "Assemble and check the folders exactly as the Hub will hold them."),
+    "check": ("release.hub.checks:command", "Every reason why a staged folder must not be published."),
     "plan": ("release.preflight:plan", "What would run and what would be published, without doing it."),
     "publish": (
-        "release.publish:command",
+        "release.hub.publish:command",
         "Upload to the endpoint in HF_ENDPOINT, private until verified; needs --push.",
     ),
-    "verify": ("release.verify:command", "Pull everything back, compare, then make it public and tag it."),
+    "verify": ("release.hub.verify:command", "Pull everything back, compare, then make it public and tag it."),
     "hub": ("release.localhub.cli:hub", "Serve the embedded Hub on loopback."),
     "hub-fsck": ("release.localhub.cli:hub_fsck", "Check every hash that the embedded Hub keeps."),
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; return 0, 1 for an error that people can mend, 2 for wrong usage, or 130 for Ctrl-C."""
+    """Run one verb; return 0, 1 for an error that people can fix, 2 for wrong usage, or 130 for Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_about)
@@ -47,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     except typer.TyperException as error:  # wrong usage
         if arguments:  # without any, the help was shown
             words = ["python -m release", *(verb for verb in arguments[:1] if verb in VERBS), "--help"]
-            print(f"error: {error.format_message()}; to mend it: {' '.join(words)}", file=sys.stderr)
+            print(f"error: {error.format_message()}; hint: {' '.join(words)}", file=sys.stderr)
         return error.exit_code
     except ReleaseError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -56,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not disk_is_full(error):
             raise
         where = getattr(error, "filename", None) or "build"
-        print(f"error: the disk is full; in {where}; to mend it: free some space", file=sys.stderr)
+        print(f"error: the disk is full; in {where}; hint: free some space", file=sys.stderr)
         return 1
     except (typer.Abort, KeyboardInterrupt):
         print("stopped; nothing half written was kept: run the same command again to continue", file=sys.stderr)

@@ -49,6 +49,6 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     Console().print(found)
 
 
-def last_line(value: dict[str, Any]) -> None:
+def print_json(value: dict[str, Any]) -> None:
     """Print `value` as the one JSON line that programs read: nothing may be printed after it."""
     print(json.dumps(value, allow_nan=False), flush=True)

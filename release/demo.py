@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.rule import Rule
 
 from release import records
-from release.console import last_line, table
+from release.console import print_json, table
 from release.errors import ReleaseError
 from release.family import Family, load
-from release.files import only_one
+from release.files import exclusive_lock
 from release.localhub import running_hub
 
 FAMILY, SIZE = Path("recipes/demo.toml"), "mini"  # the embedded default is this one family and size
@@ -41,7 +41,7 @@ def command() -> None:
     """Run what is not done yet, publish to the embedded Hub over build/hub, and show the result."""
     family = load(FAMILY)
     seconds: dict[str, float] = {}
-    with only_one(Path("build/demo")):
+    with exclusive_lock(Path("build/demo")):
         for stage in STAGES:
             _make(stage, seconds)
         with running_hub(ROOT) as (endpoint, token):
@@ -65,7 +65,7 @@ def _make(stage: str, seconds: dict[str, float], **environment: str) -> None:
     status = subprocess.run(words, env=inherited | environment).returncode
     if status:
         again = "see the line above; what is done stays done: make demo continues"
-        raise ReleaseError(f"the stage {stage!r} stopped with status {status}", mend=again)
+        raise ReleaseError(f"the stage {stage!r} stopped with status {status}", hint=again)
     seconds[stage] = round(time.monotonic() - started, 1)
 
 
@@ -84,7 +84,7 @@ def _rerank(family: Family, client: dict[str, str]) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "HF_TOKEN"} | client | CALM
     program = [sys.executable, "-c", RERANK, family.model_id(SIZE)]
     if subprocess.run(program, input=json.dumps(asked), text=True, env=environment).returncode:
-        raise ReleaseError("the published model cannot be used", where=family.model_id(SIZE), mend="make demo")
+        raise ReleaseError("the published model cannot be used", where=family.model_id(SIZE), hint="make demo")
 
 
 def _show(family: Family, seconds: dict[str, float]) -> None:
@@ -105,7 +105,7 @@ def _show(family: Family, seconds: dict[str, float]) -> None:
     print(f"the card: {family.folder(SIZE) / 'repo/README.md'}, or as people will see it: make hub")
     print("for real: make plan SIZE=68m, then make release SIZE=68m PUSH=1 with HF_TOKEN and HF_ENDPOINT set")
     quality = _quality(rows[0])
-    last_line(
+    print_json(
         {
             "seconds": seconds,
             "published": published,

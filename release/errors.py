@@ -1,4 +1,4 @@
-"""The one kind of error that people see: what was wrong, where, and how to mend it."""
+"""The one kind of error that people see: what was wrong, where, and how hint."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class ReleaseError(Exception):
     Args:
         what: What is wrong, without a final full stop ("unknown size '69m'").
         where: The file, key, row or endpoint it was found at.
-        mend: What to do or type next.
+        hint: What to do or type next.
     """
 
-    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
-        self.what, self.where, self.mend = what, where, mend
-        parts = [what, f"in {where}" if where else None, f"to mend it: {mend}" if mend else None]
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        self.what, self.where, self.hint = what, where, hint
+        parts = [what, f"in {where}" if where else None, f"hint: {hint}" if hint else None]
         super().__init__("; ".join(part for part in parts if part))
 
 

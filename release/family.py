@@ -124,7 +124,7 @@ class Family:
         """
         if name not in self.sizes:
             raise ReleaseError(
-                f"unknown size {name!r}", where=str(self.path), mend=f"SIZE is one of {', '.join(self.sizes)}"
+                f"unknown size {name!r}", where=str(self.path), hint=f"SIZE is one of {', '.join(self.sizes)}"
             )
         return self.sizes[name]
 
@@ -163,15 +163,15 @@ def load(path: Path) -> Family:
     """
     if not path.is_file():
         known = ", ".join(sorted(str(file) for file in Path("recipes").glob("*.toml")))
-        raise ReleaseError(f"no family file {path}", mend=f"FAMILY is a TOML file such as {known or 'family.toml'}")
+        raise ReleaseError(f"no family file {path}", hint=f"FAMILY is a TOML file such as {known or 'family.toml'}")
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ReleaseError(f"not a TOML file: {error}", where=str(path), mend="correct that line") from error
+        raise ReleaseError(f"not a TOML file: {error}", where=str(path), hint="correct that line") from error
     _check_keys(raw, {*_TABLES, "sizes"}, f"{path}", "table")
     tables = {name: _table(kind, raw[name], f"{path} [{name}]") for name, kind in _TABLES.items()}
     if not isinstance(raw["sizes"], dict) or not raw["sizes"]:
-        raise ReleaseError("a family needs at least one size", where=str(path), mend="add a table [sizes.<name>]")
+        raise ReleaseError("a family needs at least one size", where=str(path), hint="add a table [sizes.<name>]")
     sizes = {
         name: _table(Size, {"name": name, **_mapping(table, f"{path} [sizes.{name}]")}, f"{path} [sizes.{name}]")
         for name, table in raw["sizes"].items()
@@ -182,7 +182,7 @@ def load(path: Path) -> Family:
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ReleaseError("expected a table", where=where, mend=f"write it as {where.split()[-1]}")
+        raise ReleaseError("expected a table", where=where, hint=f"write it as {where.split()[-1]}")
     return value
 
 
@@ -191,9 +191,9 @@ def _check_keys(raw: dict[str, Any], known: set[str], where: str, noun: str) -> 
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
-            raise ReleaseError(f"unknown {noun} {key!r}", where=where, mend=hint)
+            raise ReleaseError(f"unknown {noun} {key!r}", where=where, hint=hint)
     for key in sorted(known - raw.keys()):
-        raise ReleaseError(f"missing {noun} {key!r}", where=where, mend="add it; recipes/ettin.toml shows its form")
+        raise ReleaseError(f"missing {noun} {key!r}", where=where, hint="add it; recipes/ettin.toml shows its form")
 
 
 def _table(kind: Any, raw: Any, where: str) -> Any:
@@ -213,7 +213,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     elif get_origin(hint) is Literal:
         if value in get_args(hint):
             return value
-        raise ReleaseError(f"unknown value {value!r}", where=where, mend=f"one of {', '.join(get_args(hint))}")
+        raise ReleaseError(f"unknown value {value!r}", where=where, hint=f"one of {', '.join(get_args(hint))}")
     elif hint is Path and isinstance(value, str):
         return Path(value)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -221,4 +221,4 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     elif isinstance(hint, type | types.UnionType) and isinstance(value, hint) and not isinstance(value, bool):
         return value
     wanted = "a list" if get_origin(hint) is tuple else getattr(hint, "__name__", str(hint))
-    raise ReleaseError(f"expected {wanted}, found {type(value).__name__} {value!r}", where=where, mend="correct it")
+    raise ReleaseError(f"expected {wanted}, found {type(value).__name__} {value!r}", where=where, hint="correct it")

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, content hashes, and one lock per build folder."""
+"""Files and folders that are whole or absent: atomic writes, hard links, content hashes, one lock per build folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ def write_atomic(path: Path, data: bytes | str) -> Path:
         temporary.replace(path)
     except OSError as error:
         raise ReleaseError(
-            f"cannot write ({error.strerror})", where=str(path), mend="free some space or choose another folder"
+            f"cannot write ({error.strerror})", where=str(path), hint="free some space or choose another folder"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -58,7 +59,7 @@ def sha256_folder(folder: Path, pattern: str = "**/*") -> str:
 
 
 @contextmanager
-def only_one(folder: Path) -> Generator[None]:
+def exclusive_lock(folder: Path) -> Generator[None]:
     """Hold `folder`'s lock: a second run over the same folder stops at once instead of mixing its files in.
 
     The lock belongs to the process, so it cannot outlive a crash.
@@ -75,9 +76,48 @@ def only_one(folder: Path) -> Generator[None]:
             raise ReleaseError(
                 f"another run (process {stream.read().strip() or 'unknown'}) is working there",
                 where=str(folder),
-                mend="wait for it to end, or stop it, and run again",
+                hint="wait for it to end, or stop it, and run again",
             ) from None
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
         yield
+
+
+@contextmanager
+def atomic_directory(folder: Path) -> Generator[Path]:
+    """A temporary sibling that becomes `folder` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        ReleaseError: The disk is full or the folder cannot be written; an earlier `folder` stays as it was.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    except OSError as error:
+        hint = "free some space if the disk is full, and run again"
+        raise ReleaseError(f"stopped: {error}", where=str(folder), hint=hint) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Let `target` be the file `source`: a hard link where the disk allows it, for gigabytes of weights and shards.
+
+    Safe because generated files are never changed in place, only replaced.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def list_files(folder: Path) -> list[str]:
+    """The relative POSIX paths of all files in `folder`, sorted."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

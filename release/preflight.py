@@ -34,7 +34,7 @@ def command(size: options.Size, family: options.Family = options.ETTIN, push: op
     facts.size(size)
     found = list(missing(facts, size, push=push))
     if found:
-        lines = "\n".join(f"  - {what}; to mend it: {mend}" for what, mend in found)
+        lines = "\n".join(f"  - {what}; hint: {hint}" for what, hint in found)
         raise ReleaseError(f"a release of {facts.model_id(size)} cannot start here, {len(found)} missing:\n{lines}")
     print(f"nothing is missing for a release of {facts.model_id(size)}")
 
@@ -100,10 +100,10 @@ def plan(size: options.Size, family: options.Family = options.ETTIN) -> None:
         table.add_row(target, makes, "done" if done else "to run")
     Console().print(table)
     found = list(missing(facts, size))
-    for what, mend in found:
-        print(f"missing here: {what}; to mend it: {mend}")
+    for what, hint in found:
+        print(f"missing here: {what}; hint: {hint}")
     if (facts.folder(size) / "repo/README.md").is_file():
-        from release import publish
+        from release.hub import publish
 
         publish.show_plan(facts, size)
         return

@@ -69,7 +69,7 @@ def model_hash(folder: Path) -> str:
     files = [*folder.glob("**/*.safetensors"), *folder.glob("**/*config*.json")]
     files += [folder / name for name in ("modules.json", "tokenizer.json") if (folder / name).is_file()]
     if not any(file.suffix == ".safetensors" for file in files):
-        raise ReleaseError("no model (no safetensors file)", where=str(folder), mend="make train")
+        raise ReleaseError("no model (no safetensors file)", where=str(folder), hint="make train")
     lines = sorted({f"{file.relative_to(folder).as_posix()} {sha256_file(file)}" for file in files})
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -115,18 +115,18 @@ def read(folder: Path, kind: str, *, model_sha256: str | None = None) -> Record:
         ReleaseError: Missing, damaged or foreign; the message names the command that makes it again.
     """
     path = folder / f"{kind}.json"
-    mend = f"make {STAGES[kind]}"
+    hint = f"make {STAGES[kind]}"
     if not path.is_file():
-        raise ReleaseError(f"no record of {kind!r}", where=str(path), mend=mend)
+        raise ReleaseError(f"no record of {kind!r}", where=str(path), hint=hint)
     try:
         record = Record(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ReleaseError(f"damaged record ({error})", where=str(path), mend=f"remove it, then {mend}") from error
+        raise ReleaseError(f"damaged record ({error})", where=str(path), hint=f"remove it, then {hint}") from error
     if model_sha256 is not None and record.model_sha256 != model_sha256:
         raise ReleaseError(
             f"the record of {kind!r} was measured on another model ({record.model_sha256[:12] or 'none'})",
             where=f"{path}, model {model_sha256[:12]}",
-            mend=f"remove it, then {mend}",
+            hint=f"remove it, then {hint}",
         )
     return record
 

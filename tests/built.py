@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from release import export, records
+from release import records
+from release.export import checkpoint
 from release.family import Family, load
 
 DEMO = Path(__file__).resolve().parent.parent / "recipes/demo.toml"
@@ -292,7 +293,7 @@ def template(reranker: Path) -> Path:
         found = family()
         write_mixture(found.build / "data")
         write_records(found, write_model(found.folder(SIZE), reranker))
-        export.export(found, SIZE)
+        checkpoint.export(found, SIZE)
     return root
 
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from release import family, preflight
 from release.errors import ReleaseError, disk_is_full
-from release.files import only_one, write_atomic
+from release.files import exclusive_lock, write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,15 +53,15 @@ def test_help_names_every_verb() -> None:
 def test_a_wrong_dial_is_one_line(words: tuple[str, ...], says: str) -> None:
     done = run("make", *words)
     assert done.returncode != 0
-    assert says in done.stderr and "to mend it" in done.stderr
+    assert says in done.stderr and "hint" in done.stderr
 
 
 def test_make_n_release_shows_every_stage() -> None:
     shown = run("make", "-n", "release", "SIZE=68m", "PUSH=1").stdout
     wanted = (
         "preflight",
-        "recipes.mix",
-        "recipes.score",
+        "release.data.mix",
+        "release.data.score",
         "distill.py",
         "release choose",
         "release evaluate",
@@ -76,7 +76,7 @@ def test_a_release_that_cannot_run_here_says_everything_that_is_missing() -> Non
     assert done.returncode == 1
     assert "no encoder 'jhu-clsp/ettin-encoder-68m'" in done.stderr
     assert "no token" in done.stderr
-    assert done.stderr.count("to mend it") >= 3
+    assert done.stderr.count("hint") >= 3
 
 
 def test_plan_says_what_would_be_published() -> None:
@@ -93,8 +93,10 @@ def test_nothing_is_missing_for_the_demo_but_a_token(monkeypatch: pytest.MonkeyP
 
 
 def test_a_second_run_over_the_same_folder_stops_at_once(tmp_path: Path) -> None:
-    program = "from pathlib import Path; from release.files import only_one\nwith only_one(Path({!r})): pass"
-    with only_one(tmp_path):
+    program = (
+        "from pathlib import Path; from release.files import exclusive_lock\nwith exclusive_lock(Path({!r})): pass"
+    )
+    with exclusive_lock(tmp_path):
         done = run(sys.executable, "-c", program.format(str(tmp_path)))
     assert f"process {os.getpid()}" in done.stderr
     assert run(sys.executable, "-c", program.format(str(tmp_path))).returncode == 0

@@ -22,7 +22,7 @@ def files(folder: Path) -> tuple[Path, Path, Path]:
         ReleaseError: One of them is missing.
     """
     if not folder.is_dir():
-        raise ReleaseError(f"no collection {folder}", mend=FORM)
+        raise ReleaseError(f"no collection {folder}", hint=FORM)
     found = []
     for wanted in (
         ("corpus.jsonl", "corpus.jsonl.gz"),
@@ -31,7 +31,7 @@ def files(folder: Path) -> tuple[Path, Path, Path]:
     ):
         files = [folder / name for name in wanted if (folder / name).is_file()]
         if not files:
-            raise ReleaseError(f"no {' or '.join(wanted)}", where=str(folder), mend=FORM)
+            raise ReleaseError(f"no {' or '.join(wanted)}", where=str(folder), hint=FORM)
         found.append(files[0])
     return found[0], found[1], found[2]
 
@@ -51,7 +51,7 @@ def _open(path: Path) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line
     except (OSError, UnicodeDecodeError) as error:
-        raise ReleaseError(f"cannot be read ({error})", where=str(path), mend=FORM) from error
+        raise ReleaseError(f"cannot be read ({error})", where=str(path), hint=FORM) from error
 
 
 def texts(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -68,7 +68,7 @@ def texts(path: Path) -> Iterator[tuple[str, str, str]]:
             raise ReleaseError(
                 f"damaged row ({type(error).__name__}: {error})",
                 where=f"{path} row {number}",
-                mend='one JSON object per line, {"_id": ..., "text": ...}',
+                hint='one JSON object per line, {"_id": ..., "text": ...}',
             ) from error
         if key in seen:
             repeated += 1
@@ -95,6 +95,6 @@ def judgements(path: Path) -> dict[str, dict[str, int]]:
             raise ReleaseError(
                 "damaged judgement",
                 where=f"{path} row {number}",
-                mend="three columns between tabs: query, document, whole-number relevance",
+                hint="three columns between tabs: query, document, whole-number relevance",
             ) from error
     return found

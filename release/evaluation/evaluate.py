@@ -13,16 +13,16 @@ import typer
 
 from release import family as families
 from release import records
-from release.console import last_line, table
+from release.console import print_json, table
 from release.errors import ReleaseError
-from release.evaluation import firststage, rerankers, tasks, teachers
+from release.evaluation import first_stage, rerankers, tasks, teachers
 from release.evaluation.calibration import calibrate
 from release.evaluation.nano import nano
 from release.evaluation.rerankers import Reranker
 from release.evaluation.tasks import Task
-from release.evaluation.twostage import Row, evaluate_task, summary
+from release.evaluation.two_stage import Row, evaluate_task, summary
 from release.family import Family
-from release.files import only_one, write_json
+from release.files import exclusive_lock, write_json
 
 STANDALONE = Path("build") / "evaluations"  # first-stage runs and rows of models that belong to no family
 
@@ -34,7 +34,7 @@ def command(
     model: Annotated[str | None, typer.Option(help="Without --family: any CrossEncoder, a folder or Hub id.")] = None,
     collection: Annotated[Path | None, typer.Option(help="A folder in BEIR's form.")] = None,
     first_stage: Annotated[str, typer.Option(help="bm25, or an embedder's folder or Hub id.")] = "bm25",
-    top_k: Annotated[int, typer.Option(min=1, max=firststage.DEPTH, help="Candidates that are reranked.")] = 100,
+    top_k: Annotated[int, typer.Option(min=1, max=first_stage.DEPTH, help="Candidates that are reranked.")] = 100,
     output: Annotated[Path | None, typer.Option(help="Write the record to this file.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default by device.")] = None,
 ) -> None:
@@ -47,11 +47,11 @@ def command(
             record = evaluate_size(facts, size, dtype=dtype)
             _show(record, facts.folder(size) / "records" / "evaluate.json")
         else:
-            raise ReleaseError("which size?", mend=f"--size {' | '.join(facts.sizes)}")
+            raise ReleaseError("which size?", hint=f"--size {' | '.join(facts.sizes)}")
         return
     if model is None or collection is None:
         raise ReleaseError(
-            "nothing to evaluate", mend="--family FILE --size SIZE, or --model DIR_OR_ID --collection FOLDER"
+            "nothing to evaluate", hint="--family FILE --size SIZE, or --model DIR_OR_ID --collection FOLDER"
         )
     record = evaluate_collection(model, collection, first_stage, top_k=top_k, dtype=dtype)
     if output is not None:
@@ -68,7 +68,7 @@ def evaluate_size(family: Family, size: str, *, dtype: str | None = None) -> rec
     folder = family.folder(size)
     model_folder = folder / "model"
     sha256 = records.model_hash(model_folder)
-    with only_one(folder / "evaluation"):
+    with exclusive_lock(folder / "evaluation"):
         reranker = rerankers.load(
             str(model_folder), name=family.model_id(size), dtype=dtype, max_length=family.training.max_length
         )
@@ -85,10 +85,10 @@ def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) ->
     """
     if name not in family.evaluation.compared:
         raise ReleaseError(
-            f"{name!r} is not compared with", where=f"{family.path} [evaluation] compared", mend="add it"
+            f"{name!r} is not compared with", where=f"{family.path} [evaluation] compared", hint="add it"
         )
     folder = family.compared_folder(name)
-    with only_one(folder):
+    with exclusive_lock(folder):
         reranker = rerankers.load(name, dtype=dtype)
         record = _family_record(family, "", reranker, reranker.revision, folder)
         records.write(record, folder / "records")
@@ -96,7 +96,7 @@ def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) ->
 
 
 def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, kept: Path) -> records.Record:
-    stages = [firststage.first_stage(name) for name in family.evaluation.embedders]
+    stages = [first_stage.first_stage(name) for name in family.evaluation.embedders]
     rows = all_rows(reranker, family, stages, kept=kept)
     measured: dict[str, Any] = {"tasks": [row.table for row in rows], "mean": summary(rows)}
     measured["parameters"] = reranker.parameters
@@ -140,7 +140,7 @@ def task_loaders(family: Family) -> list[Callable[[], Task]]:
 
 
 def all_rows(
-    reranker: Reranker, family: Family, stages: list[firststage.FirstStage] | None = None, *, kept: Path
+    reranker: Reranker, family: Family, stages: list[first_stage.FirstStage] | None = None, *, kept: Path
 ) -> list[Row]:
     """Every task of a family behind every first stage, measured now or kept from before.
 
@@ -148,7 +148,7 @@ def all_rows(
         stages: The family's first stages, where they are loaded already.
         kept: Where this reranker's finished rows are kept.
     """
-    stages = stages or [firststage.first_stage(name) for name in family.evaluation.embedders]
+    stages = stages or [first_stage.first_stage(name) for name in family.evaluation.embedders]
     marks = in_domain_tasks(family)
     rows: list[Row] = []
     for load in task_loaders(family):
@@ -176,7 +176,7 @@ def in_domain_tasks(family: Family) -> set[str] | None:
     return set(marks) if isinstance(marks, list) else None
 
 
-def subject_of(reranker: Reranker, stages: list[firststage.FirstStage], rows: list[Row], top_k: int) -> dict[str, Any]:
+def subject_of(reranker: Reranker, stages: list[first_stage.FirstStage], rows: list[Row], top_k: int) -> dict[str, Any]:
     """What makes the numbers comparable with others."""
     return {
         "dtype": reranker.dtype,
@@ -198,10 +198,10 @@ def evaluate_collection(
         ReleaseError: The folder is no collection, or the model or embedder cannot be loaded here.
     """
     task = tasks.from_folder(collection)
-    stage = firststage.first_stage(first_stage)
+    stage = first_stage.first_stage(first_stage)
     reranker = rerankers.load(model, dtype=dtype)
     kept = STANDALONE / f"{reranker.name.replace('/', '--')}-{reranker.revision[:12]}"
-    with only_one(kept):
+    with exclusive_lock(kept):
         rows = evaluate_task(reranker, task, [stage], top_k=top_k, runs=STANDALONE / "runs", kept=kept)
     return records.new(
         "evaluate",
@@ -222,7 +222,7 @@ def _show(record: records.Record, path: Path | None) -> None:
     table("NDCG@10", columns, [[f"{head}{cells[0]}", *cells[1:]] for head, *cells in rows])
     mean = measured["mean"]["all"]
     line = {key: mean[key] for key in ("first_stage", "reranked", "gain", "ci_low", "ci_high", "oracle", "queries")}
-    last_line(line | {"model_sha256": record.model_sha256, "record": str(path) if path else None})
+    print_json(line | {"model_sha256": record.model_sha256, "record": str(path) if path else None})
 
 
 def _cells(found: dict[str, Any]) -> list[Any]:

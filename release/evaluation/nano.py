@@ -93,7 +93,7 @@ def _evaluator(family: Family) -> Any:
         raise ReleaseError(
             f"the nano sets are not here and cannot be fetched ({type(error).__name__})",
             where=source,
-            mend=f"make data, or where the Hub can be reached `hf download --repo-type dataset {source}`",
+            hint=f"make data, or where the Hub can be reached `hf download --repo-type dataset {source}`",
         ) from error
 
 

@@ -79,13 +79,13 @@ def load(source: str, *, name: str | None = None, dtype: str | None = None, max_
         raise ReleaseError(  # the library only warns, and its scores look plausible
             f"a {' '.join(kinds) or 'model'} has no head that scores: it would be a random one",
             where=source,
-            mend="give a trained CrossEncoder",
+            hint="give a trained CrossEncoder",
         )
     if model.num_labels != 1:
         raise ReleaseError(
             f"a reranker gives one score per pair, this model {model.num_labels}",
             where=source,
-            mend="choose a CrossEncoder with one label",
+            hint="choose a CrossEncoder with one label",
         )
     model.activation_fn = torch.nn.Identity()  # a sigmoid saturates, and saturated scores tie
     predict, attention = _fastest(model, device)
@@ -107,15 +107,15 @@ def _cross_encoder(source: str, device: str, dtype: str, max_length: int | None)
     from sentence_transformers import CrossEncoder
 
     if dtype not in ("float32", "bfloat16", "float16"):
-        raise ReleaseError(f"unknown dtype {dtype!r}", mend="one of float32, bfloat16, float16")
+        raise ReleaseError(f"unknown dtype {dtype!r}", hint="one of float32, bfloat16, float16")
     limit = {"max_length": max_length} if max_length else {}
     try:
         return CrossEncoder(source, device=device, model_kwargs={"dtype": dtype}, **limit)
     except (OSError, ValueError) as error:
-        mend = (
+        hint = (
             "give a saved model's folder" if Path(source).exists() else "make train, or a machine that reaches the Hub"
         )
-        raise ReleaseError(f"no CrossEncoder there ({_first_line(error)})", where=source, mend=mend) from error
+        raise ReleaseError(f"no CrossEncoder there ({_first_line(error)})", where=source, hint=hint) from error
 
 
 def parameters(model: Any) -> int:
@@ -129,7 +129,7 @@ def _first_line(error: Exception) -> str:
 
 def _fastest(model: Any, device: str) -> tuple[Callable[[Pairs], np.ndarray], str]:
     """The fastest exact way to score with this model on this device: unpadded where it can be."""
-    from release import unpadded
+    from release.runtime import unpadded
 
     try:
         unpadded.unpad(model)
@@ -150,7 +150,7 @@ def check_dtype(model: Any, dtype: str) -> None:
     if found != {dtype}:
         raise ReleaseError(
             f"the weights are {', '.join(sorted(found))}, not {dtype}",
-            mend="load the model in the dtype to be measured",
+            hint="load the model in the dtype to be measured",
         )
 
 
@@ -180,7 +180,7 @@ def predict_sorted(reranker: Reranker, pairs: Pairs) -> np.ndarray:
             scores[block] = reranker.predict([pairs[place] for place in block])
             bar.advance(len(block))
     if not np.isfinite(scores).all():
-        raise ReleaseError("the model gives scores that are not numbers", where=reranker.name, mend="train it again")
+        raise ReleaseError("the model gives scores that are not numbers", where=reranker.name, hint="train it again")
     return scores
 
 

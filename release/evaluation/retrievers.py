@@ -82,13 +82,13 @@ def missing(name: str) -> ReleaseError:
     """What to raise where an embedder cannot be had."""
     return ReleaseError(
         f"the embedder {name} is not here and cannot be fetched",
-        mend=f"run where the Hub can be reached, or first `hf download {name}`",
+        hint=f"run where the Hub can be reached, or first `hf download {name}`",
     )
 
 
 def packaged_revision() -> str | None:
     """What scores by the package's MiniLM depend on; None where the extra `demo` is not installed."""
-    from recipes.standin import MINILM_PACKAGE, MINILM_SHA256
+    from release.teachers.hybrid import MINILM_PACKAGE, MINILM_SHA256
 
     if find_spec(MINILM_PACKAGE) is None:
         return None
@@ -104,13 +104,13 @@ def _minilm_dtype() -> str:
 @lru_cache(maxsize=1)
 def shared_minilm() -> Any:
     """One MiniLM per process: the first stage and the stand-in teacher then encode each text once between them."""
-    from recipes.standin import MiniLM
+    from release.teachers.hybrid import MiniLM
 
     return MiniLM(max_length=256, dtype=_minilm_dtype())
 
 
 class PackagedMiniLM:
-    """recipes.standin's MiniLM as an mteb search model: exact cosine search over the whole corpus.
+    """release.teachers.hybrid's MiniLM as an mteb search model: exact cosine search over the whole corpus.
 
     Its vectors are kept in `folder`, since the stand-in teacher encodes the same texts, often in another process.
     """

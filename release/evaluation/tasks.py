@@ -97,12 +97,12 @@ class Collection(AbsTaskRetrieval):
                 raise ReleaseError(
                     f"query {query!r} is judged but has no text",
                     where=str(qrels_file),
-                    mend=f"add it to {queries_file}",
+                    hint=f"add it to {queries_file}",
                 )
         judged = {query: found for query, found in judgements.items() if any(level > 0 for level in found.values())}
         if not corpus or not judged:
             raise ReleaseError(
-                "no documents, or no query with a positive judgement", where=str(self.folder), mend=beir.FORM
+                "no documents, or no query with a positive judgement", where=str(self.folder), hint=beir.FORM
             )
         data = RetrievalSplitData(
             corpus=Dataset.from_list(corpus),
@@ -138,13 +138,13 @@ def from_mteb(task: AbsTaskRetrieval) -> Task:
         raise ReleaseError(
             f"the data of task {task.metadata.name} is not here and cannot be fetched ({type(error).__name__})",
             where=f"{source}@{revision}",
-            mend=f"run where the Hub can be reached, or first `hf download --repo-type dataset {source}`",
+            hint=f"run where the Hub can be reached, or first `hf download --repo-type dataset {source}`",
         ) from error
     task.convert_v1_dataset_format_to_v2(None)
     if len(task.dataset) != 1 or any(len(splits) != 1 for splits in task.dataset.values()):
-        raise ReleaseError(f"task {task.metadata.name} has several subsets", mend="choose a task with a single one")
+        raise ReleaseError(f"task {task.metadata.name} has several subsets", hint="choose a task with a single one")
     if task.skip_first_result:
-        raise ReleaseError(f"task {task.metadata.name} drops each first result", mend="choose a text retrieval task")
+        raise ReleaseError(f"task {task.metadata.name} drops each first result", hint="choose a text retrieval task")
     return Task(task.metadata.name, revision, task)
 
 
@@ -160,8 +160,8 @@ def mteb_task(name: str) -> Task:
         task = mteb.get_task(name)
     except KeyError as error:
         raise ReleaseError(
-            f"mteb has no task {name!r}", mend="correct [evaluation] tasks in the family file"
+            f"mteb has no task {name!r}", hint="correct [evaluation] tasks in the family file"
         ) from error
     if not isinstance(task, AbsTaskRetrieval):
-        raise ReleaseError(f"task {name!r} is no retrieval task", mend="correct [evaluation] tasks in the family file")
+        raise ReleaseError(f"task {name!r} is no retrieval task", hint="correct [evaluation] tasks in the family file")
     return from_mteb(task)

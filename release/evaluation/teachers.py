@@ -18,12 +18,12 @@ def load(family: Family) -> Reranker:
         ReleaseError: It cannot be loaded here, the training pairs that the stand-in counts words in are missing, or it
             is no longer the teacher that labelled the mixture.
     """
-    from recipes.teacher import load_teacher
+    from release.teachers.cross_encoder import load_teacher
 
     pairs = family.build / "data" / "pairs"
     if family.teacher.kind == "stand-in" and not any(pairs.glob("*/train-*.parquet")):
         what = "the stand-in teacher needs the training documents to count words in"
-        raise ReleaseError(what, where=str(pairs), mend="make data")
+        raise ReleaseError(what, where=str(pairs), hint="make data")
     teacher: Any = load_teacher(family, pairs)
     _check_labelled(family, teacher.identity)
     if family.teacher.kind == "stand-in":
@@ -51,13 +51,13 @@ def _check_labelled(family: Family, identity: dict[str, Any]) -> None:
         raise ReleaseError(
             f"this teacher is not the one that labelled the mixture (other {', '.join(differs)})",
             where=str(path),
-            mend="make data, then make train",
+            hint="make data, then make train",
         )
 
 
 def _share_encoder(teacher: Any, family: Family) -> None:
     """Let the stand-in use the first stage's MiniLM and what it knows: each text is then encoded once between them."""
-    from release.evaluation.firststage import first_stage
+    from release.evaluation.first_stage import first_stage
     from release.evaluation.retrievers import MINILM, VECTORS, shared_minilm
 
     shared = shared_minilm()

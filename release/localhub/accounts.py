@@ -50,7 +50,7 @@ def parse_account(text: str) -> Account:
     name, token, organizations, role = [*text.strip().split(":"), "", "", "", ""][:4]
     names = [name, *filter(None, organizations.split(","))]
     if not token or role not in ("", "read", "write") or not all(map(usable_name, names)) or text.count(":") > 3:
-        raise ReleaseError("an account is malformed", where=repr(name), mend="write NAME:TOKEN:ORG[,ORG...][:read]")
+        raise ReleaseError("an account is malformed", where=repr(name), hint="write NAME:TOKEN:ORG[,ORG...][:read]")
     return Account(name, token, tuple(names[1:]), role or "write")
 
 
@@ -79,7 +79,7 @@ def load_accounts(root: Path, given: Iterable[str] = (), token_file: Path | None
         texts = kept.read_text().split()
     accounts = [parse_account(text) for text in texts]
     if len({account.token for account in accounts}) < len(accounts):
-        raise ReleaseError("two accounts share one token", mend="give each account a token of its own")
+        raise ReleaseError("two accounts share one token", hint="give each account a token of its own")
     return accounts
 
 

@@ -42,7 +42,7 @@ def fsck(root: Path) -> Report:
         ReleaseError: No Hub is kept in this folder.
     """
     if not (root / "hub.sqlite").exists():
-        raise ReleaseError("no Hub is kept here", where=str(root), mend="name its folder with --root")
+        raise ReleaseError("no Hub is kept here", where=str(root), hint="name its folder with --root")
     report = Report()
     try:
         with closing(Database(root / "hub.sqlite", read_only=True)) as database:

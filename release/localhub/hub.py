@@ -51,7 +51,7 @@ class Hub:
     def __init__(self, root: Path, accounts: Iterable[Account]) -> None:
         if (root / "repos").is_dir():
             raise ReleaseError(
-                "an older version kept its Hub here, in another form", where=str(root), mend="choose another --root"
+                "an older version kept its Hub here, in another form", where=str(root), hint="choose another --root"
             )
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.store, self.gate = root, Store(root), Gate(accounts, root)

@@ -19,7 +19,7 @@ from pathlib import Path
 import uvicorn
 
 from release.errors import ReleaseError
-from release.files import only_one, write_atomic
+from release.files import exclusive_lock, write_atomic
 from release.localhub.accounts import ENVIRONMENT, Account, load_accounts
 from release.localhub.app import LOOPBACK, create_app
 
@@ -47,9 +47,9 @@ def serve(
     if not _is_loopback(host) and token_file is None:
         raise ReleaseError(
             f"the Hub does not listen on {host} for everybody",
-            mend="leave --host at 127.0.0.1, or say with --token-file who may come in",
+            hint="leave --host at 127.0.0.1, or say with --token-file who may come in",
         )
-    with only_one(root), _bound(host, port) as listener:
+    with exclusive_lock(root), _bound(host, port) as listener:
         who = load_accounts(root, accounts, token_file)
         hosts = LOOPBACK if _is_loopback(host) else ("*",)
         app = create_app(root, who, testing=testing, hosts=hosts)
@@ -110,7 +110,7 @@ def _wait(root: Path, process: subprocess.Popen[bytes]) -> str:
             return endpoint
         except (OSError, urllib.error.URLError):
             time.sleep(0.05)
-    raise ReleaseError("the Hub did not start", where=str(root / "hub.log"), mend="read that file")
+    raise ReleaseError("the Hub did not start", where=str(root / "hub.log"), hint="read that file")
 
 
 def _greeting(endpoint: str, root: Path, who: list[Account], token_file: Path | None, given: bool) -> str:
@@ -131,7 +131,7 @@ def _bound(host: str, port: int) -> Generator[socket.socket]:
     except OSError as error:
         listener.close()
         raise ReleaseError(
-            f"cannot listen on {host}:{port} ({error.strerror})", mend="choose another --port"
+            f"cannot listen on {host}:{port} ({error.strerror})", hint="choose another --port"
         ) from error
     with listener:
         yield listener

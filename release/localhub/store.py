@@ -71,8 +71,8 @@ class Database:
             try:
                 self._connection.executescript(setting + SCHEMA)
             except sqlite3.DatabaseError as error:
-                mend = "see what hub-fsck says, or give another --root"
-                raise ReleaseError(f"the database cannot be used ({error})", where=str(path), mend=mend) from error
+                hint = "see what hub-fsck says, or give another --root"
+                raise ReleaseError(f"the database cannot be used ({error})", where=str(path), hint=hint) from error
 
     def close(self) -> None:
         """Let go of the file at once, and not when Python gets to it: SQLite then writes what the log still holds."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from release.speed.ways import CannotRun
+from release.speed.configurations import CannotRun
 
 CLEARLY = 0.9  # below this share of the best rate, larger batches are not tried
 LEAST, MOST = 128, 65_536  # pairs
@@ -51,7 +51,7 @@ def batches(predict: Predict, pairs: Pairs, first: int, passes: int) -> list[dic
             if not memory_is_out(error):
                 raise
             if not tried:
-                raise CannotRun(f"memory is out at {batch} pairs", mend="a smaller first_batch") from error
+                raise CannotRun(f"memory is out at {batch} pairs", hint="a smaller first_batch") from error
             break
         rate = statistics.median(found)
         tried.append({"batch": batch, "pairs_per_second": rate, "passes": found})

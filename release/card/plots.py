@@ -1,0 +1,242 @@
+"""The comparison as plots, each for light and dark pages, as PNG and SVG; the same records give the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+from release.card.compare import COMPARED, OURS, TEACHER, Comparison, Model
+
+MARKS = {OURS: "o", TEACHER: "D", COMPARED: "s"}
+SIZES = {OURS: 42, TEACHER: 40, COMPARED: 24}
+PANELS = 3  # first stages beside each other
+Point = tuple[float, float, Model]
+
+
+@dataclass(frozen=True)
+class Look:
+    """The colours of one variant: they stand on a transparent ground."""
+
+    text: str
+    grid: str
+    colours: dict[str, str]
+
+
+LOOKS = {
+    "light": Look("#1f2328", "#e1e6eb", {OURS: "#0a58ca", TEACHER: "#b54708", COMPARED: "#6e7781"}),
+    "dark": Look("#e6edf3", "#30363d", {OURS: "#58a6ff", TEACHER: "#f0883e", COMPARED: "#9198a1"}),
+}
+
+
+def draw(found: Comparison, title: str, folder: Path) -> list[tuple[str, str]]:
+    """Write every plot that the records allow to `folder`.
+
+    Args:
+        title: What the family is called in the legends.
+
+    Returns:
+        (file name without variant and ending, what it shows) of each plot: `<name>-light.svg` is one of its four files.
+    """
+    against_speed = [model for model in found.models if model.quality is not None and model.pairs_per_second]
+    against_parameters = [model for model in found.models if model.quality is not None and model.parameters]
+    plots: list[tuple[str, str, Callable[[Look], Figure]]] = []
+    if found.alone:
+        caption = "NDCG@10 behind every first stage, with the gain's 95 % interval; dashed: the first stage alone"
+        plots.append(("first-stages", caption, lambda look: _first_stages(found, title, look)))
+    if against_speed:
+        caption = "Mean NDCG@10 against pairs per second; the line is the Pareto front"
+        plots.append(("speed", caption, lambda look: _speed(found, against_speed, title, look)))
+    if against_parameters:
+        caption = "Mean NDCG@10 against parameters"
+        plots.append(("parameters", caption, lambda look: _parameters(found, against_parameters, title, look)))
+    for name, _, make in plots:
+        for variant, look in LOOKS.items():
+            with matplotlib.rc_context(_settings(look)):
+                _save(make(look), folder / f"{name}-{variant}")
+    return [(name, caption) for name, caption, _ in plots]
+
+
+def _settings(look: Look) -> Any:  # the keys are matplotlib's: its own type lists them all
+    lines = ("axes.edgecolor", "grid.color", "xtick.color", "ytick.color", "legend.edgecolor")
+    words = ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor", "axes.titlecolor")
+    return {
+        **dict.fromkeys(lines, look.grid),
+        **dict.fromkeys(words, look.text),
+        "font.size": 9,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+        "svg.fonttype": "none",  # labels stay text: searchable, and small
+        "svg.hashsalt": "compare",  # otherwise ids, and with them the bytes, differ from run to run
+    }
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path.with_suffix(".svg"), transparent=True, metadata={"Date": None})
+    figure.savefig(path.with_suffix(".png"), transparent=True, dpi=160, metadata={"Software": None})
+
+
+def _first_stages(found: Comparison, title: str, look: Look) -> Figure:
+    """A panel per first stage, a row per model: points with intervals, and the first stage alone as a dashed line."""
+    models = [model for model in reversed(found.models) if model.stages]
+    across = min(PANELS, len(found.alone))
+    down = -(-len(found.alone) // across)
+    # Some room, so that a panel's title is not taken for the name of the axis above it.
+    layout = ConstrainedLayoutEngine(hspace=0.04)
+    figure = Figure(figsize=(2.2 + 2.7 * across, down * (0.9 + 0.22 * len(models))), layout=layout)
+    panels = figure.subplots(down, across, sharey=True, squeeze=False).flatten()
+    for panel, (stage, alone) in zip(panels, found.alone.items(), strict=False):
+        for place, model in enumerate(models):
+            _interval(panel, place, model, stage, look)
+        panel.axvline(alone, color=look.text, linestyle="--", linewidth=1)
+        panel.set_title(stage.split("/")[-1], fontsize=9, loc="left")
+        panel.set_yticks(range(len(models)), [model.label for model in models])
+        panel.set_ylim(-0.6, len(models) - 0.4)
+        panel.margins(x=0.08)
+    for panel in panels[len(found.alone) :]:
+        panel.set_visible(False)
+    figure.supxlabel("NDCG@10", fontsize=9)
+    _legend(figure, panels[0], models, title, look, "first stage alone")
+    return figure
+
+
+def _interval(panel: Axes, place: int, model: Model, stage: str, look: Look) -> None:
+    measured, colour = model.stages[stage], look.colours[model.role]
+    ends = [measured["first_stage"] + measured[end] for end in ("ci_low", "ci_high")]
+    panel.plot(ends, [place, place], color=colour, linewidth=1.4, alpha=0.6, solid_capstyle="round")
+    panel.scatter(
+        measured["reranked"], place, marker=MARKS[model.role], s=0.7 * SIZES[model.role], color=colour, zorder=3
+    )
+
+
+def _speed(found: Comparison, models: list[Model], title: str, look: Look) -> Figure:
+    points = [(model.pairs_per_second or 0.0, model.quality or 0.0, model) for model in models]
+    figure, panel = _points(found, points, "pairs per second", look)
+    best = front([(x, y) for x, y, _ in points])
+    panel.plot(*zip(*best, strict=True), color=look.text, linewidth=1, alpha=0.5, zorder=1, label="Pareto front")
+    _legend(figure, panel, models, title, look, "first stages alone")
+    _labels(figure, panel, points, best, look)
+    return figure
+
+
+def _parameters(found: Comparison, models: list[Model], title: str, look: Look) -> Figure:
+    points = [(float(model.parameters or 0), model.quality or 0.0, model) for model in models]
+    figure, panel = _points(found, points, "parameters", look)
+    ours = sorted((x, y) for x, y, model in points if model.role == OURS)
+    if len(ours) > 1:
+        panel.plot(*zip(*ours, strict=True), color=look.colours[OURS], linewidth=1, alpha=0.5, zorder=1)
+    _legend(figure, panel, models, title, look, "first stages alone")
+    _labels(figure, panel, points, ours, look)
+    return figure
+
+
+def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The Pareto front: points that no other beats in one coordinate without losing in the other, by the first."""
+    kept: list[tuple[float, float]] = []
+    for point in sorted(set(points), reverse=True):
+        if not kept or point[1] > kept[-1][1]:
+            kept.append(point)
+    return kept[::-1]
+
+
+def _points(found: Comparison, points: list[Point], along: str, look: Look) -> tuple[Figure, Axes]:
+    """Quality against something on a logarithmic scale."""
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    panel = figure.add_subplot()
+    panel.set_xscale("log")
+    for x, y, model in points:
+        panel.scatter(x, y, marker=MARKS[model.role], s=SIZES[model.role], color=look.colours[model.role], zorder=3)
+    if found.alone_mean is not None:
+        panel.axhline(found.alone_mean, color=look.text, linestyle="--", linewidth=1)
+    panel.margins(x=0.16, y=0.12)
+    panel.set_xlabel(along)
+    panel.set_ylabel("mean NDCG@10")
+    _name_ticks(panel, [x for x, _, _ in points])
+    return figure, panel
+
+
+def _name_ticks(panel: Axes, values: list[float]) -> None:
+    """Ticks at 1, 2 and 5 of every decade (all of them where the values lie close), in words that people read."""
+    near = max(values) < 8 * min(values)
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if near else (1, 2, 5)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+
+
+def short(value: float) -> str:
+    """A large number for an axis: 17M, 1.5B, 300."""
+    for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def _labels(figure: Figure, panel: Axes, points: list[Point], line: list[tuple[float, float]], look: Look) -> None:
+    """A label at each point, ours first, each at the first place around its point that is free and inside the panel.
+
+    Args:
+        line: Where a line runs from point to point; no label is written across it.
+    """
+    figure.draw_without_rendering()  # now it is known where the panel lies
+    place = panel.transData.transform
+    taken = [_around(spot, 5) for spot in place([(x, y) for x, y, _ in points])]
+    for start, end in pairwise(place(line) if len(line) > 1 else []):
+        steps = max(2, int(np.hypot(*(end - start)) / 3))
+        taken += [_around(spot, 1.5) for spot in np.linspace(start, end, steps)]
+    for x, y, model in sorted(points, key=lambda point: list(MARKS).index(point[2].role)):
+        weight = "bold" if model.role == OURS else "normal"
+        words: dict[str, Any] = {"fontsize": 8, "color": look.colours[model.role], "fontweight": weight}
+        for (right, up), (horizontal, vertical) in _AROUND:
+            label = panel.annotate(
+                model.label, (x, y), (right, up), textcoords="offset points", ha=horizontal, va=vertical, **words
+            )
+            box = label.get_window_extent()
+            inside = panel.bbox.x0 <= box.x0 and box.x1 <= panel.bbox.x1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            label.remove()  # in a crowd without a free place the table names the point
+
+
+def _around(spot: np.ndarray, half: float) -> Bbox:
+    return Bbox([spot - half, spot + half])
+
+
+_AROUND = [  # offsets in points, with the corner of the label that lies there
+    ((6, 0), ("left", "center")),
+    ((0, 6), ("center", "bottom")),
+    ((0, -6), ("center", "top")),
+    ((-6, 0), ("right", "center")),
+    ((5, 5), ("left", "bottom")),
+    ((5, -5), ("left", "top")),
+    ((-5, 5), ("right", "bottom")),
+    ((-5, -5), ("right", "top")),
+    ((0, 16), ("center", "bottom")),
+    ((0, -16), ("center", "top")),
+    ((12, 12), ("left", "bottom")),
+    ((12, -12), ("left", "top")),
+]
+
+
+def _legend(figure: Figure, panel: Axes, models: list[Model], title: str, look: Look, dashed: str) -> None:
+    """Only what the plot shows, above it."""
+    words, shown = {OURS: title, TEACHER: "teacher", COMPARED: "other rerankers"}, {model.role for model in models}
+    for role in (role for role in MARKS if role in shown):
+        panel.scatter([], [], marker=MARKS[role], s=SIZES[role], color=look.colours[role], label=words[role])
+    panel.plot([], [], color=look.text, linestyle="--", linewidth=1, label=dashed)
+    handles, names = panel.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper left", ncols=5, fontsize=8)

@@ -1,0 +1,234 @@
+"""What a card shows, drawn from records: rows of tables and sentences, still as numbers where a filter formats them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from release.card import formatting
+from release.family import Family
+from release.records import Record
+
+_LOCAL = ("build/", "recipes/", "datasets/", "./", "../", "/", "~")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` is `owner/name` on a Hub; the project's own folders look alike and are known by their roots."""
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not name.startswith(_LOCAL)
+
+
+def link(name: str) -> str:
+    """A model's name for a sentence, linked where it is a Hub id."""
+    return f"[{name}](https://huggingface.co/{name})" if is_hub_id(name) else f"`{name}`"
+
+
+def teacher(family: Family, *, linked: bool) -> str:
+    """The teacher's name; one that is no trained reranker is called a stand-in wherever it is named."""
+    name = link(family.teacher.model) if linked else family.teacher.model
+    return f"the stand-in {name}" if is_stand_in(family) else name
+
+
+def is_stand_in(family: Family) -> bool:
+    """Whether the teacher is no trained reranker."""
+    return family.teacher.kind != "cross-encoder"
+
+
+def encoder(run: Record) -> str:
+    """What the model was trained from."""
+    name = str(run.subject["encoder"])
+    return link(name) if is_hub_id(name) else f"the project's own small ModernBERT, `{name}`"
+
+
+def results(evaluate: Record) -> list[dict[str, Any]]:
+    """One row per task and first stage, in the record's order."""
+    teachers = {(row["task"], row["first_stage"]): row for row in evaluate.measured["teacher"] or []}
+    rows = []
+    for row in evaluate.measured["tasks"]:
+        measured, found = row["ndcg@10"], teachers.get((row["task"], row["first_stage"]))
+        low, high = measured["ci_low"], measured["ci_high"]
+        rows.append(
+            {
+                **{key: row[key] for key in ("task", "top_k", "queries", "in_domain", "helped", "hurt")},
+                **{key: measured[key] for key in ("reranked", "gain", "oracle")},
+                "stage": row["first_stage"],
+                "alone": measured["first_stage"],
+                "interval": formatting.interval(low, high),
+                "verdict": formatting.verdict(low, high),
+                "words": formatting.verdict_in_words(low, high),
+                "recall": row[f"recall@{row['top_k']}"],
+                "teacher": formatting.score(found["ndcg@10"]["reranked"]) if found else formatting.MISSING,
+                "dataset": row.get("dataset") or "",
+            }
+        )
+    return rows
+
+
+def means(evaluate: Record) -> list[dict[str, Any]]:
+    """One row per first stage: the mean over the tasks."""
+    stages = evaluate.measured["mean"]["first_stages"]
+    return [
+        {**row, "name": name, "interval": formatting.interval(row["ci_low"], row["ci_high"])}
+        for name, row in stages.items()
+    ]
+
+
+def tally(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """How many rows show a gain, a loss, or neither."""
+    return {"gain": 0, "loss": 0, "undecided": 0} | Counter(row["verdict"] for row in rows)
+
+
+def headline(evaluate: Record) -> dict[str, str]:
+    """The result in one line and its meaning in another, from the mean over all rows."""
+    rows, mean = evaluate.measured["tasks"], evaluate.measured["mean"]["all"]
+    tasks, stages = (list(dict.fromkeys(row[key] for row in rows)) for key in ("task", "first_stage"))
+    over = tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"
+    behind = formatting.listing(stages) if len(stages) <= 2 else f"{len(stages)} first stages"
+    queries = rows[0]["queries"] if len(tasks) == 1 else mean["queries"]
+    depth = formatting.listing(sorted({f"top {row['top_k']}" for row in rows}))
+    line = (
+        f"NDCG@10 {formatting.score(mean['first_stage'])} → {formatting.score(mean['reranked'])} "
+        f"({formatting.signed(mean['gain'])}, 95 % interval {formatting.interval(mean['ci_low'], mean['ci_high'])}) "
+        f"on {over}, {depth} of {behind}, {formatting.count(queries)} queries."
+    )
+    return {"line": line, "words": formatting.verdict_in_words(mean["ci_low"], mean["ci_high"])}
+
+
+def device(record: Record) -> str:
+    """The hardware of a measurement, for a sentence."""
+    machine = record.machine
+    if machine["device"] == "CPU":
+        return f"a CPU ({machine['cpu']}, {machine['cores']} core{'s' if machine['cores'] != 1 else ''})"
+    return f"one {machine['device']}"
+
+
+LEFT_OUT = {  # the manifest's reasons, for people
+    "drop": "marked by the source",
+    "duplicate": "duplicates",
+    "no text": "without text",
+    "not sampled": "thinned out",
+    "overlap": "repeated an evaluation text",
+    "cap": "over the cap",
+    "quarantined": "unreadable for the teacher",
+}
+
+
+def data(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The training data, largest config first: rows, files, sources, licences, label ranges and overlaps."""
+    configs = [_config(name, entry) for name, entry in manifest["configs"].items()]
+    configs.sort(key=lambda row: (-row["rows"], row["name"]))
+    measured = [entry["overlap"] for entry in manifest["configs"].values()]
+    return {
+        "configs": configs,
+        "rows": sum(row["rows"] for row in configs),
+        "bytes": sum(row["bytes"] for row in configs),
+        "splits": list(dict.fromkeys(split for row in configs for split in row["splits"])),
+        "teacher": {key.replace("_", " "): value for key, value in manifest["teacher"].items()},
+        "overlap": manifest["overlap"],
+        "overlaps": [row for name, entry in manifest["configs"].items() for row in _overlaps(name, entry)],
+        "compared_with": sorted({task for found in measured for task in found or {}}),
+    }
+
+
+def _config(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    shards = entry["shards"]
+    splits = {
+        split: sum(s["rows"] for s in shards if s["split"] == split)
+        for split in dict.fromkeys(s["split"] for s in shards)
+    }
+    dropped = entry["dropped"] | {"quarantined": entry["quarantined"]}
+    revision = str(entry["revision"])
+    return {
+        "name": name,
+        "rows": sum(shard["rows"] for shard in shards),
+        "bytes": sum(shard["bytes"] for shard in shards),
+        "splits": splits,
+        "source": _source(entry["source"]),
+        "revision": revision[:12] if re.fullmatch(r"[0-9a-f]{40,64}", revision) else "",
+        "packages": entry.get("packages", {}),
+        "license": _license(entry),
+        "cap": entry["cap"],
+        "label": entry["label"],
+        "labels": entry.get("labels", "teacher"),
+        "rows_in": entry["rows_in"],
+        "left_out": "; ".join(f"{count:,} {LEFT_OUT[reason]}" for reason, count in dropped.items() if count) or "none",
+    }
+
+
+def configs(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """`configs` of the front matter: `default`, which is all of them together, and each under its own name."""
+    named = {name: entry["shards"] for name, entry in manifest["configs"].items()}
+    every = {"*": [shard for found in named.values() for shard in found]}
+    return [
+        {
+            "config_name": "default" if folder == "*" else folder,
+            "data_files": [
+                {"split": split, "path": f"{folder}/{split}-*.parquet"}
+                for split in dict.fromkeys(shard["split"] for shard in found)
+            ],
+        }
+        for folder, found in (every | named).items()
+    ]
+
+
+def dataset_info(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """`dataset_info` of the front matter, summed over the shards that the manifest names."""
+    named = {name: entry["shards"] for name, entry in manifest["configs"].items()}
+    every = {"default": [shard for found in named.values() for shard in found]}
+    columns = {"query": "string", "document": "string", "label": "float32"}
+    info = []
+    for name, found in (every | named).items():
+        splits = [
+            {
+                "name": split,
+                "num_bytes": sum(shard["bytes_in_memory"] for shard in found if shard["split"] == split),
+                "num_examples": sum(shard["rows"] for shard in found if shard["split"] == split),
+            }
+            for split in dict.fromkeys(shard["split"] for shard in found)
+        ]
+        info.append(
+            {
+                "config_name": name,
+                "features": [{"name": column, "dtype": kind} for column, kind in columns.items()],
+                "splits": splits,
+                "download_size": sum(shard["bytes"] for shard in found),
+                "dataset_size": sum(split["num_bytes"] for split in splits),
+            }
+        )
+    return info
+
+
+def _source(source: dict[str, Any]) -> str:
+    """Where a config's rows come from, linked where it is a dataset on the Hub."""
+    if repository := source.get("repository"):
+        part = source.get("config") or source.get("domain") or ""
+        return f"[{repository}](https://huggingface.co/datasets/{repository}) {part}".strip()
+    return "docstrings of installed packages" if source["kind"] == "docstrings" else "local files"
+
+
+def _license(entry: dict[str, Any]) -> str:
+    text = {"unknown": "unknown", "other": "each its own"}.get(entry["license"], entry["license"])
+    if entry.get("license_link"):
+        text = f"[{text}]({entry['license_link']})"
+    return f"{text}: {entry['license_note']}" if entry.get("license_note") else text
+
+
+def _overlaps(name: str, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per evaluation set that a config shares its origin or any text with."""
+    declared, measured = entry["overlaps_declared"] or [], entry["overlap"] or {}
+    repeated = [task for task, found in measured.items() if found["queries"] or found["documents"]]
+    rows = []
+    for task in dict.fromkeys([*declared, *repeated]):
+        shares = {
+            key: formatting.share(measured[task][f"{key}_share"]) if task in measured else formatting.MISSING
+            for key in ("query", "document")
+        }
+        rows.append({"config": name, "task": task, "declared": task in declared, **shares})
+    return rows
+
+
+def size_category(rows: int) -> str:
+    """The Hub's word for a number of rows."""
+    limits = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+    limits += ((10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"))
+    return next((word for limit, word in limits if rows < limit), "1B<n<10B")

@@ -1,0 +1,268 @@
+"""From pairs to a labelled mixture: `python -m release.data.score --family recipes/demo.toml`.
+
+Every shard of build/<family>/data/pairs gets the teacher's raw logits as `label` and is written whole. Finished shards are
+the checkpoint: after a kill the same command goes on with the next one. Shards of another teacher, revision, template,
+dtype or length are refused, never mixed in; shards whose pairs have changed are made again. A row that no teacher can read is set
+aside with its reason. With --workers several processes share the shards, here or on a cluster (release/data/workers.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from release.data import shards
+from release.data.score_shard import Job, score_shard
+from release.data.spec import refuse
+from release.teachers.cross_encoder import Teacher, already, load_teacher
+
+if TYPE_CHECKING:
+    from release.family import Family
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the command line, run, and print errors for people as one line."""
+    import yaml
+
+    from release.errors import ReleaseError
+    from release.family import load
+
+    parser = argparse.ArgumentParser(prog="python -m release.data.score", description=__doc__.splitlines()[0])
+    parser.add_argument("--family", type=Path, required=True, help="a family file, such as recipes/demo.toml")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the shards (default: 1)")
+    parser.add_argument("--executor", choices=("local", "slurm", "ray"), default="local", help="where they run")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="for the executor")
+    words = parser.parse_args(argv)
+    try:
+        for option in words.option:
+            if "=" not in option:
+                refuse(f"--option {option!r} has no value", hint="write NAME=VALUE, such as partition=gpu")
+        if words.workers < 1:
+            refuse(f"{words.workers} workers", hint="--workers 1 or more")
+        options = {name: yaml.safe_load(value) for name, _, value in (option.partition("=") for option in words.option)}
+        run(load(words.family), workers=words.workers, executor=words.executor, options=options)
+    except ReleaseError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("error: stopped by hand; hint: run the same command again, finished shards are kept")
+
+
+def run(
+    family: Family,
+    teacher: Teacher | None = None,
+    *,
+    workers: int = 1,
+    executor: str = "local",
+    options: dict[str, Any] | None = None,
+) -> Path | None:
+    """Label all pairs of the family and write the mixture, its manifest and the record `data`.
+
+    Args:
+        teacher: Instead of the family's own; with several workers it is copied to each of them.
+        workers, executor, options: Who works (see release/data/workers.py).
+
+    Returns:
+        The manifest, or None where a cluster has taken the work and is still at it.
+
+    Raises:
+        ReleaseError: No pairs, no teacher, labels that are no numbers, or a mixture that another teacher began.
+    """
+    from release.files import exclusive_lock
+
+    pairs, mixture = family.build / "data/pairs", family.build / "data/mixture"
+    manifest = _read(pairs / "manifest.json")
+    with exclusive_lock(family.build / "data"):
+        make = partial(load_teacher, family, pairs.resolve()) if teacher is None else partial(already, teacher)
+        teacher = teacher or make()
+        _claim(mixture, teacher.identity)
+        jobs = jobs_of(manifest, pairs, mixture, teacher.identity)
+        waiting = [job for job in jobs if not job.finished]
+        _clear(mixture, jobs, waiting)
+        started = time.monotonic()
+        _label(
+            waiting, teacher, make, workers=workers, executor=executor, folder=family.build / "data", options=options
+        )
+        seconds = time.monotonic() - started
+        if left := [job for job in waiting if not job.finished]:
+            print(f"score: {len(left)} shards are with {executor}; run the same command again when it has ended")
+            return None
+        made = sum(job.rows for job in waiting)
+        path = _finish(family, manifest, jobs, teacher.identity, made, seconds)
+    print(f"score: {sum(job.rows for job in jobs):,} labelled pairs ({made:,} now) -> {mixture}")
+    return path
+
+
+def jobs_of(manifest: dict[str, Any], pairs: Path, mixture: Path, identity: dict[str, Any]) -> list[Job]:
+    """Every shard of the pairs' manifest as a job."""
+    who = json.dumps(identity, sort_keys=True)
+    return [
+        Job(
+            source=(pairs / name / shard["name"]).resolve(),
+            target=(mixture / name / shard["name"]).resolve(),
+            rows=shard["rows"],
+            stamp=hashlib.sha256(f"{who} {shard['sha256']}".encode()).hexdigest(),
+        )
+        for name, entry in manifest["configs"].items()
+        for shard in entry["shards"]
+    ]
+
+
+def _label(
+    jobs: list[Job],
+    teacher: Teacher,
+    make: Callable[[], Teacher],
+    *,
+    workers: int,
+    executor: str,
+    folder: Path,
+    options: dict[str, Any] | None,
+) -> None:
+    """Score the jobs that wait, in this process or by several workers, under a progress bar."""
+    from release.console import Bar
+
+    if not jobs:
+        return
+    with Bar("score: pairs", sum(job.rows for job in jobs)) as bar:
+        if workers == 1 and executor == "local":
+            for job in jobs:
+                score_shard(teacher, job, bar.advance)
+            return
+        from release.data.workers import ScoreShards, score_with_workers
+
+        threads = max(len(os.sched_getaffinity(0)) // workers, 1) if executor == "local" else 0
+        score_with_workers(
+            ScoreShards(jobs, teacher.identity, make, threads),
+            executor=executor,
+            workers=min(workers, len(jobs)),
+            folder=folder / "logs",
+            options=options or {},
+            finished=lambda: sum(job.rows for job in jobs if job.finished),
+            advance=bar.advance,
+        )
+
+
+def _claim(mixture: Path, identity: dict[str, Any]) -> None:
+    """Say whose labels the folder holds; what another teacher began is not continued.
+
+    The stand-in's document frequencies follow from the pairs: when only they differ, the pairs have changed, not the teacher.
+    """
+    from release.files import write_json
+
+    path = mixture / "teacher.json"
+    if path.is_file() and any(mixture.glob("*/*.parquet")):
+        found = _read(path)
+        both = sorted({*found, *identity} - {"statistics_sha256"})
+        if differs := [key for key in both if found.get(key) != identity.get(key)]:
+            what = f"the mixture was begun with another {', '.join(differs)}"
+            refuse(what, where=str(mixture), hint=f"remove {mixture} and run again, or name that teacher in [teacher]")
+    write_json(path, identity)
+
+
+def _clear(mixture: Path, jobs: list[Job], waiting: list[Job]) -> None:
+    """Take away what is of no use any more, so that nobody reads a half-made mixture: old shards and the old manifest."""
+    if waiting:
+        (mixture / "manifest.json").unlink(missing_ok=True)
+    current = {path for job in jobs for path in (job.target, job.quarantine)}
+    stale = {path for job in waiting for path in (job.target, job.quarantine)}
+    for path in [*mixture.glob("*/*.parquet"), *mixture.glob("*/*.quarantine.jsonl"), *mixture.glob("*/.*.tmp")]:
+        if path.resolve() not in current or path.resolve() in stale:
+            path.unlink()
+
+
+def _finish(
+    family: Family, manifest: dict[str, Any], jobs: list[Job], identity: dict[str, Any], made: int, seconds: float
+) -> Path:
+    """Write the mixture's manifest and the record `data`; the manifest holds no time, so equal data has an equal manifest."""
+    from release import records
+    from release.files import write_json
+
+    mixture = family.build / "data/mixture"
+    for name, entry in manifest["configs"].items():
+        names = [job.target.name for job in jobs if job.target.parent.name == name]
+        manifest["configs"][name] = entry | labelled(mixture / name, names)
+    manifest |= {"teacher": identity, "in_domain": _in_domain(manifest, family)}
+    measured = {
+        "rows": sum(shard["rows"] for entry in manifest["configs"].values() for shard in entry["shards"]),
+        "rows_scored_now": made,
+        "seconds": round(seconds, 1),
+        "pairs_per_second": round(made / seconds, 1) if made else None,
+        "configs": {
+            name: {
+                "rows": sum(shard["rows"] for shard in entry["shards"]),
+                "label": entry["label"],
+                "quarantined": entry["quarantined"],
+            }
+            for name, entry in manifest["configs"].items()
+        },
+    }
+    subject = {"teacher": identity, "declaration_sha256": manifest.get("declaration_sha256")}
+    path = write_json(mixture / "manifest.json", manifest)
+    folder = family.build / "records"
+    if made or not _recorded(folder, subject):  # a run that scored nothing keeps the record of the one that did
+        records.write(records.new("data", family=family.about.name, measured=measured, subject=subject), folder)
+    return path
+
+
+def _recorded(folder: Path, subject: dict[str, Any]) -> bool:
+    from release import records
+    from release.errors import ReleaseError
+
+    try:
+        return records.read(folder, "data").subject == subject
+    except ReleaseError:
+        return False
+
+
+def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
+    """What the manifest says of one config's labelled shards: files, range of the labels, rows set aside."""
+    found = []
+    rows, total, least, most = 0, 0.0, float("inf"), float("-inf")
+    for name in names:
+        memory = 0
+        with pq.ParquetFile(folder / name) as file:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                memory += table.nbytes
+                if table.num_rows:
+                    label = table["label"].to_numpy()
+                    rows, total = rows + len(label), total + float(label.sum(dtype=np.float64))
+                    least, most = min(least, float(label.min())), max(most, float(label.max()))
+        found.append(shards.describe(folder / name).as_dict() | {"bytes_in_memory": memory})
+    if not rows:
+        refuse("every row was set aside", where=str(folder), hint="look into its quarantine files")
+    quarantined = sum(len((folder / f"{Path(name).stem}.quarantine.jsonl").read_text().splitlines()) for name in names)
+    label = {"min": least, "mean": total / rows, "max": most}
+    return {
+        "shards": found,
+        "label": {key: round(value, 4) for key, value in label.items()},
+        "quarantined": quarantined,
+    }
+
+
+def _in_domain(manifest: dict[str, Any], family: Family) -> list[str]:
+    """The family's tasks that a config declares to be of the same origin."""
+    tasks = {*family.evaluation.tasks, *family.evaluation.collections}
+    declared = {task for entry in manifest["configs"].values() for task in entry.get("overlaps_declared") or []}
+    return sorted(tasks & declared)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        refuse("no readable manifest of pairs", where=str(path), hint="make mix")
+
+
+if __name__ == "__main__":
+    main()

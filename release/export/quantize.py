@@ -1,0 +1,107 @@
+"""The ONNX file once more with 8-bit weights, a fourth of the size, where that costs no more than a trifle of quality.
+
+`onnx/model_quantized.onnx` (the name under which transformers.js looks for it) holds 8-bit weights per channel; activations
+are quantized as they come. It is kept only if NDCG@10, measured on the family's own collection, falls by at most
+`ALLOWED`; whether and why is in the record "export".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from release.family import Family
+
+FILE = "onnx/model_quantized.onnx"
+ALLOWED = 0.001  # of NDCG@10
+TOP_K = 20  # candidates of each query: what is compared are two rerankers on the same ones
+
+
+class Judged:
+    """A collection's queries with BM25's best: NDCG@10 of anything that scores pairs.
+
+    Attributes:
+        pairs: All (query, document) that are scored.
+        about: What they are, for people.
+    """
+
+    def __init__(self, collection: Path, runs: Path, *, top_k: int = TOP_K, queries: int | None = None) -> None:
+        """Read a BEIR folder; the run of BM25 is kept in `runs`, or found there. The first `queries` or all count."""
+        from release.evaluation.first_stage import first_stage, run
+        from release.evaluation.rerankers import document_text
+        from release.evaluation.tasks import from_folder
+        from release.evaluation.two_stage import candidates
+
+        task = from_folder(collection)
+        first = candidates(task, run(first_stage("bm25"), task, runs).found, top_k)
+        self.first = {query: first[query] for query in list(first)[:queries]}
+        self.judgements = {query: task.judgements[query] for query in self.first}
+        documents = {row["id"]: document_text(row) for row in task.split["corpus"]}
+        texts = dict(zip(task.split["queries"]["id"], task.split["queries"]["text"], strict=True))
+        self.pairs = [(texts[query], documents[name]) for query, names in self.first.items() for name in names]
+        self.about = f"{task.name}, BM25's top {top_k} of {len(self.first)} queries"
+
+    def ndcg(self, scores: np.ndarray) -> np.ndarray:
+        """NDCG@10 of every query, shape (queries,), from the scores of `pairs`."""
+        from release.evaluation import metrics
+
+        found = iter(scores.tolist())
+        named = {query: {name: next(found) for name in names} for query, names in self.first.items()}
+        return metrics.ndcg(metrics.rerank(self.first, named), self.judgements)
+
+
+def int8_onnx(folder: Path) -> Path:
+    """Write `FILE` beside the `onnx/model.onnx` of `folder`.
+
+    Weights are unsigned: signed ones are faster where a CPU multiplies 8-bit numbers (VNNI), but on others their sums
+    overflow 16 bits, and scores would depend on the machine.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(folder / "onnx/model.onnx", folder / FILE, per_channel=True, weight_type=QuantType.QUInt8)
+    return folder / FILE
+
+
+def add_int8(family: Family, folder: Path) -> dict[str, Any]:
+    """Add `FILE` to an export if it may be released.
+
+    Returns:
+        `released`, and `reason` where it is not; if it was measured also `file`, `bytes`, `max_score_difference`, and
+        under `ndcg@10` the collection (`on`), `queries`, `float32`, `int8`, and `change` with its 95 % interval.
+    """
+    if not (names := family.evaluation.collections):
+        return {"released": False, "reason": "the family has no collection of its own to measure NDCG@10 on"}
+    collection = family.build / "data/collections" / names[0]
+    if not collection.is_dir():
+        return {"released": False, "reason": f"the collection {names[0]!r} is not here to measure NDCG@10 on"}
+    path = int8_onnx(folder)
+    found: dict[str, Any] = {"file": FILE, "bytes": path.stat().st_size}
+    found |= _measure(Judged(collection, family.build / "runs"), folder)
+    change = found["ndcg@10"]["change"]
+    if change >= -ALLOWED:
+        return {"released": True, **found}
+    path.unlink()
+    return {"released": False, "reason": f"NDCG@10 changes by {change:+.4f}, {-ALLOWED} is allowed", **found}
+
+
+def _measure(judged: Judged, folder: Path) -> dict[str, Any]:
+    from release.evaluation.metrics import bootstrap, interval
+    from release.runtime.cpu_engines import onnxruntime
+
+    exact, narrow = (onnxruntime(folder, dtype).predict(judged.pairs) for dtype in ("fp32", "int8"))
+    before, after = judged.ndcg(exact), judged.ndcg(narrow)
+    low, high = interval(bootstrap(after - before))
+    return {
+        "max_score_difference": float(np.abs(narrow - exact).max()),
+        "ndcg@10": {
+            "on": judged.about,
+            "queries": len(before),
+            "float32": float(before.mean()),
+            "int8": float(after.mean()),
+            "change": float((after - before).mean()),
+            "ci_low": low,
+            "ci_high": high,
+        },
+    }

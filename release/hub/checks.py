@@ -1,0 +1,221 @@
+"""What must not be published: every problem of a staged folder at once, one line each."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from release import options, records
+from release.card import render
+from release.errors import ReleaseError
+from release.export import quantize
+from release.family import Family, load
+from release.files import list_files, sha256_file
+from release.hub import stage
+
+REQUIRED = {
+    "model": (
+        *("README.md", "config.json", "model.safetensors", "modules.json", "tokenizer.json", "tokenizer_config.json"),
+        *("config_sentence_transformers.json", "1_Pooling/config.json", "onnx/model.onnx"),
+        *(
+            f"{module}/{name}"
+            for module in ("2_Dense", "3_LayerNorm", "4_Dense")
+            for name in ("config.json", "model.safetensors")
+        ),
+        *(f"records/{kind}.json" for kind in stage.EVIDENCE),
+    ),
+    "dataset": ("README.md", "manifest.json", "records/data.json"),
+}
+ALLOWED = {  # anything else, pickles above all, is refused
+    "model": ("*.md", "*.json", "*.safetensors", "onnx/model.onnx", "onnx/model.onnx_data", quantize.FILE),
+    "dataset": ("*.md", "*.json", "*/*.parquet"),
+}
+# The licence ids that the Hub knows and this project has use for; `other` needs a name and a link.
+LICENSES = {
+    *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0"),
+    *("odc-by", "pddl", "other"),
+}
+SECRETS = re.compile(
+    rb"hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16}|sk-[A-Za-z0-9_-]{40,}"
+    rb"|-----BEGIN [A-Z ]*PRIVATE KEY"
+)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HUB_CALL = re.compile(r"(?:CrossEncoder|from_pretrained|snapshot_download|load_dataset)\(\s*\"([^\"]+)\"")
+
+
+def command(size: options.Size, family: options.Family = options.ETTIN) -> None:
+    """Refuse staged folders that must not be published; every problem is a line."""
+    facts = load(family)
+    found = problems(facts, size)
+    for line in found:
+        print(line)
+    if found:
+        raise ReleaseError(f"{len(found)} problem(s) in what would be published", hint="fix them, then make stage")
+    print("nothing wrong with the staged folders")
+
+
+def problems(family: Family, size: str) -> list[str]:
+    """Every problem of the staged model, dataset and collection of one size."""
+    model, dataset = stage.model_repo(family, size), stage.dataset_repo(family)
+    found = []
+    for kind, folder in (("dataset", dataset), ("model", model)):
+        if not folder.is_dir():
+            found.append(f"{folder}: not staged, make stage")
+            continue
+        found += [f"{folder}/{line}" for line in _folder(kind, folder)]
+        found += [f"{folder}/{line}" for line in _card(kind, folder, family, size)]
+    if model.is_dir():
+        found += [f"{model}/{line}" for line in _records(model, family, size)]
+    if dataset.is_dir():
+        found += [f"{dataset}/{line}" for line in _shards(dataset)]
+    return found + list(_collection(family.folder(size) / "collection.yaml"))
+
+
+def _folder(kind: str, folder: Path) -> Iterator[str]:
+    """Files that are missing, not allowed, empty, or that hold a secret or a path of this machine."""
+    names = list_files(folder)
+    for name in REQUIRED[kind]:
+        if name not in names:
+            yield f"{name}: required, and missing"
+    marks = _machine_marks()
+    for name in names:
+        file = folder / name
+        if not any(fnmatch(name, pattern) for pattern in ALLOWED[kind]):
+            yield f"{name}: not a kind of file that is published"
+        elif file.stat().st_size == 0:
+            yield f"{name}: empty"
+        elif not name.endswith(".parquet"):  # compressed, and other people's text
+            yield from (f"{name}: {line}" for line in _leaks(file, marks))
+
+
+def _machine_marks() -> re.Pattern[bytes]:
+    """Paths that only this machine knows: the home and working folder of whoever runs this, and any user's home."""
+    folders = {Path.home().as_posix(), Path.cwd().as_posix()} - {"/"}
+    own = b"|".join(re.escape(folder.encode()) + rb"(?=/[\w.]|[\"'\s]|$)" for folder in sorted(folders))
+    return re.compile(own + rb"|/(?:home|Users)/[\w.-]+/|/site-packages/")
+
+
+def _leaks(file: Path, marks: re.Pattern[bytes]) -> Iterator[str]:
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if SECRETS.search(content):
+            yield "holds what looks like a token or a private key"
+        if found := marks.search(content):
+            yield f"holds a path of the build machine ({found.group().decode(errors='replace')})"
+
+
+def _card(kind: str, folder: Path, family: Family, size: str) -> Iterator[str]:
+    """Front matter that the Hub would refuse, and links or ids that lead nowhere."""
+    readme = folder / "README.md"
+    if not readme.is_file():
+        return
+    text = readme.read_text(encoding="utf-8")
+    try:
+        front, body = split_card(text)
+    except ReleaseError as error:
+        yield f"README.md: {error.what}"
+        return
+    yield from (f"README.md: {line}" for line in _front(kind, front, folder, family))
+    yield from (f"README.md: {line}" for line in _links(body, folder, family, size))
+    wanted = family.model_id(size) if kind == "model" else family.data_id
+    for called in HUB_CALL.findall(body):
+        if called != wanted:
+            yield f"README.md: the usage loads {called}, this is {wanted}"
+
+
+def split_card(text: str) -> tuple[dict[str, Any], str]:
+    """The front matter, as a mapping, and the body of a card.
+
+    Raises:
+        ReleaseError: There is none, or it is no YAML mapping.
+    """
+    found = re.match(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL)
+    try:
+        front = yaml.safe_load(found.group(1)) if found else None
+    except yaml.YAMLError as error:
+        raise ReleaseError(f"front matter is no YAML ({' '.join(str(error).split())})") from error
+    if not found or not isinstance(front, dict):
+        raise ReleaseError("no front matter between two lines of ---")
+    return front, found.group(2)
+
+
+def _front(kind: str, front: dict[str, Any], folder: Path, family: Family) -> Iterator[str]:
+    if front.get("license") not in LICENSES:
+        yield f"licence {front.get('license')!r} is not one that the Hub knows"
+    if front.get("license") == "other" and not (front.get("license_name") and front.get("license_link")):
+        yield "licence `other` needs license_name and license_link"
+    if not front.get("language"):
+        yield "no language"
+    if kind == "model":
+        for key, value in {"pipeline_tag": "text-ranking", "library_name": "sentence-transformers"}.items():
+            if front.get(key) != value:
+                yield f"{key} is {front.get(key)!r}, it must be {value!r}"
+        if front.get("datasets") != [family.data_id]:
+            yield f"datasets is {front.get('datasets')!r}, it must name {family.data_id}"
+        if not front.get("model-index"):
+            yield "no model-index"
+    for config in front.get("configs", []):
+        for entry in config["data_files"]:
+            if not any(fnmatch(name, entry["path"]) for name in list_files(folder)):
+                yield f"config {config['config_name']}: no file matches {entry['path']}"
+
+
+def _links(body: str, folder: Path, family: Family, size: str) -> Iterator[str]:
+    """Links to files of the folder, and to repositories of the family (`/org/name`, `/datasets/org/name`)."""
+    own = {f"/{family.model_id(size)}", f"/datasets/{family.data_id}", f"/{family.about.organization}"}
+    for target in LINK.findall(re.sub(r"```.*?```", "", body, flags=re.DOTALL)):
+        if target.startswith("/") and target not in own:
+            yield f"a link to {target}, which is not of this family"
+        elif not re.match(r"https?://|/|#", target) and not (folder / target).exists():
+            yield f"a link to {target}, which is not in the folder"
+
+
+def _records(folder: Path, family: Family, size: str) -> Iterator[str]:
+    """Records that belong to another model, size or family than the one in `model/`."""
+    sha256 = records.model_hash(family.folder(size) / "model")
+    for kind in stage.EVIDENCE:
+        try:
+            record = records.read(folder / "records", kind, model_sha256=sha256)
+        except ReleaseError as error:
+            yield f"records/{kind}.json: {error.what}"
+            continue
+        if (record.family, record.size) != (family.about.name, size):
+            yield f"records/{kind}.json: measured on {record.family} {record.size}"
+
+
+def _shards(folder: Path) -> Iterator[str]:
+    """Shards that are not what the manifest names."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        yield f"manifest.json: not readable ({error})"
+        return
+    known = {
+        f"{config}/{shard['name']}": shard["sha256"]
+        for config, entry in manifest["configs"].items()
+        for shard in entry["shards"]
+    }
+    names = {name for name in list_files(folder) if name.endswith(".parquet")}
+    for name in sorted(names | known.keys()):
+        if name not in names or known.get(name) != sha256_file(folder / name):
+            yield f"{name}: not the shard that the manifest names, make data"
+
+
+def _collection(path: Path) -> Iterator[str]:
+    """Texts that are longer than the Hub takes."""
+    if not path.is_file():
+        yield f"{path}: not staged, make stage"
+        return
+    content = render.collection(path.read_text(encoding="utf-8"))
+    texts = {"title": content["title"], "description": content["description"]}
+    texts |= {f"note of {item['id']}": item["note"] for item in content["items"]}
+    for name, text in texts.items():
+        limit = {"title": 60, "description": 150}.get(name, 500)
+        if len(text) > limit:
+            yield f"{path}: the {name} has {len(text)} characters, the Hub takes {limit}"

@@ -1,0 +1,153 @@
+"""A Hub as it is: the client of a named endpoint, and what its repositories and collections hold. Reads only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from release.errors import ReleaseError
+from release.family import Family
+from release.files import list_files, sha256_file
+from release.hub import stage
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+Endpoint = Annotated[str | None, typer.Option(help="The Hub to talk to; HF_ENDPOINT if left out; no default.")]
+RepoType = Literal["model", "dataset"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A repository as it should be: its staged folder, and the tag that finishes it."""
+
+    id: str
+    type: RepoType
+    folder: Path
+    tag: str
+
+    @property
+    def files(self) -> list[str]:
+        return list_files(self.folder)
+
+
+@dataclass(frozen=True)
+class Actual:
+    """A repository as it is: `files` are those of the tag where there is one, else of the main branch."""
+
+    private: bool = True
+    commit: str | None = None
+    tagged: bool = False
+    files: dict[str, RepoFile] = field(default_factory=dict)
+
+    @property
+    def exists(self) -> bool:
+        return self.commit is not None
+
+
+def named(endpoint: str | None) -> str | None:
+    """The endpoint that was named, by option or by HF_ENDPOINT; never a default, least of all the public Hub."""
+    found = endpoint or os.environ.get("HF_ENDPOINT") or None
+    if found and not found.startswith(("https://", "http://")):
+        raise ReleaseError(
+            f"not an endpoint: {found!r}", hint="write it like https://huggingface.co or http://127.0.0.1:8080"
+        )
+    return found.rstrip("/") if found else None
+
+
+def connect(endpoint: str | None, *, write: bool = True) -> HfApi:
+    """The client of the named endpoint; its token comes from HF_TOKEN or the client's own login.
+
+    Raises:
+        ReleaseError: No endpoint was named, or a token is needed and there is none.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    url = named(endpoint)
+    if url is None:
+        raise ReleaseError("no Hub is named, and there is no default", hint="set HF_ENDPOINT, or pass --endpoint URL")
+    if write and get_token() is None:
+        raise ReleaseError("no token for publishing", where=url, hint="set HF_TOKEN, or run `hf auth login`")
+    return HfApi(endpoint=url)
+
+
+@contextmanager
+def hub_errors(api: HfApi, doing: str) -> Generator[None]:
+    """Turn whatever the client raises into one line; nothing is lost, because every step looks before it acts."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        yield
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError, ConnectionError, RuntimeError) as error:
+        if (
+            isinstance(error, HfHubHTTPError)
+            and error.response is not None
+            and error.response.status_code in (401, 403)
+        ):
+            hint = "use a token that may write to that organisation"
+        else:
+            hint = "run it again, it continues where it stopped"
+        what = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ReleaseError(f"cannot {doing} ({what})", where=str(api.endpoint), hint=hint) from error
+
+
+def wanted(family: Family, size: str) -> list[Wanted]:
+    """The repositories of a release, in the order in which they are published."""
+    tag = family.about.version
+    return [
+        Wanted(family.data_id, "dataset", stage.dataset_repo(family), tag),
+        Wanted(family.model_id(size), "model", stage.model_repo(family, size), tag),
+    ]
+
+
+def actual(api: HfApi, repo: Wanted) -> Actual:
+    """Look at a repository on the Hub; one that this token cannot see does not exist for it."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.hf_api import RepoFile
+
+    with hub_errors(api, f"look at {repo.id}"):
+        try:
+            info = api.repo_info(repo.id, repo_type=repo.type)
+        except RepositoryNotFoundError:
+            return Actual()
+        refs = api.list_repo_refs(repo.id, repo_type=repo.type)
+        tagged = {ref.name: ref.target_commit for ref in refs.tags}.get(repo.tag)
+        commit = tagged or info.sha
+        tree = api.list_repo_tree(repo.id, repo_type=repo.type, revision=commit, recursive=True)
+        files = {file.path: file for file in tree if isinstance(file, RepoFile) and file.path != ".gitattributes"}
+    return Actual(bool(info.private), commit, tagged is not None, files)
+
+
+def same(file: Path, remote: RepoFile) -> bool:
+    """Whether a file on the Hub has this content: by sha256 where the Hub has one, else by git's hash of the blob."""
+    if file.stat().st_size != remote.size:
+        return False
+    if remote.lfs is not None:
+        return sha256_file(file) == remote.lfs.sha256
+    content = file.read_bytes()
+    return hashlib.sha1(b"blob %d\0%s" % (len(content), content), usedforsecurity=False).hexdigest() == remote.blob_id
+
+
+def changed(repo: Wanted, found: Actual) -> tuple[list[str], list[str]]:
+    """Names of files to upload, and of files on the Hub that the staged folder does not hold."""
+    files = repo.files
+    upload = [name for name in files if name not in found.files or not same(repo.folder / name, found.files[name])]
+    return upload, sorted(found.files.keys() - set(files))
+
+
+def find_collection(api: HfApi, family: Family) -> Any:
+    """The collection of the family's title in its organisation, with all its items, or None."""
+    with hub_errors(api, "look at the collections"):
+        for found in api.list_collections(owner=family.about.organization):
+            if found.title == family.about.collection:
+                return api.get_collection(found.slug)  # lists show four items at most
+    return None

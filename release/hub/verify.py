@@ -1,0 +1,178 @@
+"""Pull a release back as its users will, and compare: the hash of every file, the scores of every form, the snippets.
+
+What is loaded runs in a process of its own with an empty cache, so nothing that this machine remembers can help it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from release import console, options, records
+from release.errors import ReleaseError
+from release.export import parity
+from release.family import Family, load
+from release.files import list_files, sha256_file
+from release.hub import publish, state
+
+SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def command(
+    size: options.Size,
+    family: options.Family = options.ETTIN,
+    push: options.Push = False,
+    endpoint: state.Endpoint = None,
+) -> None:
+    """Pull the published release back and compare it; with `--push`, make it public, collect it and tag it."""
+    facts = load(family)
+    api = state.connect(endpoint)
+    record = verified(facts, size, api) or verify(facts, size, api)
+    rows = [
+        [row["form"], f"{row['max_score_difference']:.1e}", f"{row['tolerance']:.1e}"]
+        for row in record.measured["forms"]
+    ]
+    console.table(
+        f"{record.measured['pairs']} pairs scored from {api.endpoint}", ["form", "difference", "allowed"], rows
+    )
+    commits = {name: repo["commit"] for name, repo in record.measured["repositories"].items()}
+    if push:
+        publish.finish(facts, size, api, commits)
+    else:
+        print("verified; --push makes it public and tags it")
+    console.print_json({"endpoint": api.endpoint, "public": push, "commits": commits})
+
+
+def verified(family: Family, size: str, api: Any) -> records.Record | None:
+    """The record of a verification that still holds: same model, same commits, nothing left to upload."""
+    try:
+        sha256 = records.model_hash(family.folder(size) / "model")
+        record = records.read(family.folder(size) / "records", "verify", model_sha256=sha256)
+    except ReleaseError:
+        return None
+    for repo in state.wanted(family, size):
+        found = state.actual(api, repo)
+        commit = record.measured["repositories"].get(repo.id, {}).get("commit")
+        if found.commit != commit or any(state.changed(repo, found)):
+            return None
+    return record
+
+
+def verify(family: Family, size: str, api: Any) -> records.Record:
+    """Pull back, compare, run the cards' snippets, and write the record "verify".
+
+    Returns:
+        The record. `measured` holds `endpoint`, `repositories` (id -> `commit`, `files`, `bytes`), `pairs`, `forms`
+        (`form`, `max_score_difference`, `tolerance`) and `snippets`, how many were run.
+
+    Raises:
+        ReleaseError: Not published, or a file, a score or a snippet that differs; it stays private and untagged.
+    """
+    folder = family.folder(size)
+    sha256 = records.model_hash(folder / "model")
+    repos, commits = state.wanted(family, size), {}
+    for repo in repos:
+        found = state.actual(api, repo)
+        if found.commit is None or not repo.folder.is_dir() or any(state.changed(repo, found)):
+            raise ReleaseError(
+                f"{repo.id} is not there as it is staged", where=str(api.endpoint), hint="make publish PUSH=1"
+            )
+        commits[repo.id] = found.commit
+    pairs = parity.sample_pairs(family)
+    task = {
+        "repositories": [{"id": repo.id, "type": repo.type, "commit": commits[repo.id]} for repo in repos],
+        "model": family.model_id(size),
+        "export": str((folder / "export").resolve()),
+        "pairs": pairs,
+        "snippets": [code for repo in repos for code in _snippets(repo.folder / "README.md")],
+    }
+    found = _elsewhere(task, api)
+    shown = {repo.id: _same_files(repo, commits[repo.id], found["files"][repo.id], api) for repo in repos}
+    measured = {"endpoint": api.endpoint, "repositories": shown, "pairs": len(pairs), "forms": found["forms"]}
+    measured["snippets"] = len(task["snippets"])
+    about: dict[str, Any] = {"family": family.about.name, "size": size, "model_sha256": sha256}
+    record = records.new("verify", measured=measured, **about)
+    records.write(record, folder / "records")
+    return record
+
+
+def _snippets(card: Path) -> list[str]:
+    return SNIPPET.findall(card.read_text(encoding="utf-8"))
+
+
+def _same_files(repo: state.Wanted, commit: str, pulled: dict[str, str], api: Any) -> dict[str, Any]:
+    """Compare the hashes of what came back with the staged files."""
+    staged = {name: sha256_file(repo.folder / name) for name in repo.files}
+    differ = sorted(name for name in staged.keys() | pulled.keys() if staged.get(name) != pulled.get(name))
+    if differ:
+        what = f"{repo.id}: {', '.join(differ[:3])} came back different"
+        raise ReleaseError(what, where=f"{api.endpoint} at {commit[:12]}", hint="make publish PUSH=1, then make verify")
+    size = sum((repo.folder / name).stat().st_size for name in staged)
+    return {"commit": commit, "files": len(staged), "bytes": size}
+
+
+def _elsewhere(task: dict[str, Any], api: Any) -> dict[str, Any]:
+    """Run `pull_back` on `task` in a fresh process with an empty cache; the token travels in the environment."""
+    from huggingface_hub import get_token
+
+    with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
+        (Path(scratch) / "task.json").write_text(json.dumps(task), encoding="utf-8")
+        root = Path(__file__).resolve().parents[2]
+        own = {"HF_ENDPOINT": str(api.endpoint), "HF_HOME": f"{scratch}/home", "HF_TOKEN": get_token() or ""}
+        own |= {
+            "PYTHONPATH": str(root),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }
+        removed = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_XET_CACHE")
+        environment = {key: value for key, value in os.environ.items() if key not in removed} | own
+        code = "from release.hub.verify import pull_back; pull_back()"
+        process = subprocess.run(
+            [sys.executable, "-c", code], cwd=scratch, env=environment, capture_output=True, text=True
+        )
+        result = Path(scratch) / "result.json"
+        if process.returncode == 0 and result.is_file():
+            return json.loads(result.read_text(encoding="utf-8"))
+    lines = process.stderr.strip().splitlines() or ["no message"]
+    what = lines[-1].removeprefix("release.errors.ReleaseError: ")
+    raise ReleaseError(
+        f"the release does not work when it is pulled back ({what})", where=str(api.endpoint), hint="make verify"
+    )
+
+
+def pull_back() -> None:
+    """In the fresh process: download, hash, score every form, run the snippets; `task.json` in, `result.json` out."""
+    from huggingface_hub import snapshot_download
+
+    task = json.loads(Path("task.json").read_text(encoding="utf-8"))
+    folders = {
+        repo["id"]: Path(snapshot_download(repo["id"], repo_type=repo["type"], revision=repo["commit"]))
+        for repo in task["repositories"]
+    }
+    files = {
+        name: {file: sha256_file(folder / file) for file in list_files(folder) if file != ".gitattributes"}
+        for name, folder in folders.items()
+    }
+    pairs = [(query, document) for query, document in task["pairs"]]
+    with parity.quiet():
+        reference = parity.cross_encoder(task["export"], pairs)
+        found = parity.differences(reference, str(folders[task["model"]]), pairs)
+        for snippet in task["snippets"]:
+            with contextlib.redirect_stdout(io.StringIO()) as output:
+                exec(compile(snippet, "README.md", "exec"), {})
+            if not output.getvalue().strip():
+                raise ReleaseError("a snippet of the card prints nothing")
+    rows = [
+        {"form": form, "max_score_difference": difference, "tolerance": tolerance}
+        for form, (difference, tolerance) in found.items()
+    ]
+    Path("result.json").write_text(json.dumps({"files": files, "forms": rows}), encoding="utf-8")

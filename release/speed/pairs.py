@@ -1,0 +1,77 @@
+"""The text that speed is measured on: natural (query, document) pairs, drawn the same way every time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from release.errors import ReleaseError
+from release.family import Family
+
+SEED = 12
+BIN = 64  # tokens
+
+
+def draw(family: Family, count: int) -> list[tuple[str, str]]:
+    """At most `count` pairs of a query with its relevant document; a smaller draw is the beginning of a larger one.
+
+    `[speed] pairs` names a collection of the family, or a Hub dataset whose first two columns are the pair.
+
+    Raises:
+        ReleaseError: Neither is here.
+    """
+    source = family.speed.pairs
+    folder = family.build / "data" / "collections" / source
+    pairs = _from_collection(family) if folder.is_dir() or "/" not in source else _from_hub(source)
+    order = np.random.default_rng(SEED).permutation(len(pairs))
+    return [pairs[place] for place in order[:count]]
+
+
+def _from_collection(family: Family) -> list[tuple[str, str]]:
+    from release.evaluation.rerankers import document_text
+    from release.evaluation.tasks import from_folder
+
+    task = from_folder(family.build / "data" / "collections" / family.speed.pairs)
+    documents = {row["id"]: document_text(row) for row in task.split["corpus"]}
+    queries = dict(zip(task.split["queries"]["id"], task.split["queries"]["text"], strict=True))
+    return [
+        (queries[query], documents[name])
+        for query, judged in task.judgements.items()
+        for name, level in judged.items()
+        if level > 0 and name in documents
+    ]
+
+
+def _from_hub(source: str) -> list[tuple[str, str]]:
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(source, split="train[:200000]")
+    except Exception as error:  # datasets, the Hub and the network each raise their own
+        raise ReleaseError(
+            f"the pairs to time are not here and cannot be fetched ({type(error).__name__})",
+            where=source,
+            hint=f"run where the Hub can be reached, or first `hf download --repo-type dataset {source}`",
+        ) from error
+    first, second = rows.column_names[:2]
+    return list(zip(rows[first], rows[second], strict=True))
+
+
+def lengths(model: Any, pairs: list[tuple[str, str]], max_length: int) -> dict[str, Any]:
+    """Tokens per pair before anything is cut: mean, median, 95th percentile, longest, share cut, and a histogram."""
+    found = model.tokenizer([query for query, _ in pairs], [document for _, document in pairs], truncation=False)
+    counts = np.array([len(ids) for ids in found["input_ids"]])
+    bins = np.bincount(counts // BIN)
+    return {
+        "mean": float(counts.mean()),
+        "median": float(np.median(counts)),
+        "p95": float(np.quantile(counts, 0.95)),
+        "max": int(counts.max()),
+        "truncated": float((counts > max_length).mean()),
+        "histogram": [
+            {"from": place * BIN, "to": (place + 1) * BIN - 1, "pairs": int(inside)}
+            for place, inside in enumerate(bins)
+            if inside
+        ],
+    }

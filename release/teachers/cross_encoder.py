@@ -1,0 +1,158 @@
+"""What labels pairs: any CrossEncoder as a teacher, or the embedded default's stand-in, behind one interface."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from release.data.spec import refuse
+
+if TYPE_CHECKING:
+    from release.family import Family
+
+BLOCK = 4096  # pairs between two steps of the progress; sorted by length over a whole shard beforehand
+TOKENS = ["1", "0"]  # what a causal teacher says for relevant and irrelevant
+
+
+class Teacher(Protocol):
+    """`identity` is all that decides a score; two teachers with the same identity give the same scores."""
+
+    identity: dict[str, Any]
+
+    def predict(self, pairs: list[tuple[str, str]], progress: Callable[[int], None] | None = None) -> np.ndarray:
+        """Raw logits, float32 of shape (len(pairs),); `progress` hears how many more pairs are done."""
+        ...
+
+
+class CrossEncoderTeacher:
+    """Any CrossEncoder as a teacher: raw logits, bfloat16 on CUDA and float32 on a CPU.
+
+    A causal one is asserted to compare the tokens "1" and "0" (without its modules.json it would silently compare others), and
+    its logits are computed in float32, since bfloat16 knows only about a hundred values in their range. With
+    flash attention it runs without padding, as the equal model that `headless` makes of it.
+    """
+
+    def __init__(self, model: str, max_length: int) -> None:
+        import torch
+        from sentence_transformers import CrossEncoder
+
+        cuda = torch.cuda.is_available()
+        flash = cuda and find_spec("flash_attn") is not None
+        dtype = "bfloat16" if cuda else "float32"
+        kwargs = {"dtype": dtype} | ({"attn_implementation": "flash_attention_2"} if flash else {})
+        try:
+            loaded = CrossEncoder(
+                model,
+                max_length=max_length,
+                activation_fn=torch.nn.Identity(),
+                model_kwargs=kwargs,
+                trust_remote_code=False,
+            )
+        except (OSError, ValueError) as error:
+            what = f"cannot load the teacher ({str(error).strip().splitlines()[0][:200]})"
+            refuse(what, where=model, hint="connect to the Hub once, or name a local folder in [teacher]")
+        template = str(getattr(loaded.tokenizer, "chat_template", None))
+        self.model = loaded
+        form = "as saved"
+        if hasattr(loaded[-1], "true_token_id"):
+            check_tokens(loaded, model)
+            loaded.set_keep_in_fp32_modules(["0.model.lm_head"])
+            if flash:
+                self.model, form = headless(loaded), "headless"
+        self.identity = {
+            "model": model,
+            "kind": "cross-encoder",
+            "revision": revision(model, loaded),
+            "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
+            "dtype": dtype,
+            "max_length": max_length,
+            "form": form,
+        }
+
+    def predict(self, pairs: Sequence[tuple[str, str]], progress: Callable[[int], None] | None = None) -> np.ndarray:
+        """Raw logits, float32 of shape (len(pairs),): the longest pairs first, so that memory fails early."""
+        order = sorted(range(len(pairs)), key=lambda row: -sum(map(len, pairs[row])))
+        scores = np.empty(len(pairs), np.float32)
+        for start in range(0, len(order), BLOCK):
+            rows = order[start : start + BLOCK]
+            scores[rows] = self.model.predict([pairs[row] for row in rows], show_progress_bar=False)
+            if progress:
+                progress(len(rows))
+        return scores
+
+
+def check_tokens(model: Any, name: str) -> None:
+    """Refuse a causal teacher that compares other tokens than "1" and "0"."""
+    ids = [model[-1].true_token_id, model[-1].false_token_id]
+    found = model.tokenizer.convert_ids_to_tokens(ids)
+    if found != TOKENS:
+        refuse(
+            f"the teacher compares the tokens {found}, not {TOKENS}",
+            where=name,
+            hint="load it with its modules.json, or choose a teacher that was trained to say 1 or 0",
+        )
+
+
+def headless(model: Any) -> Any:
+    """The same scores from the last state and the difference of two rows of the head, in a form that can be unpadded.
+
+    score = logit("1") - logit("0") = (W["1"] - W["0"]) @ state, so the other 150,000 rows of the head need not be computed.
+    """
+    import torch
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    old, score = model[0], model[-1]
+    body = Transformer(
+        old.model.config._name_or_path,
+        transformer_task="feature-extraction",
+        max_seq_length=old.max_seq_length,
+        model_kwargs={"dtype": old.model.dtype, "attn_implementation": old.model.config._attn_implementation},
+    )
+    body.tokenizer.padding_side = "left"
+    weight = old.model.lm_head.weight.detach().float()
+    row = (weight[score.true_token_id] - weight[score.false_token_id]).unsqueeze(0).cpu()
+    width = body.get_embedding_dimension()
+    head = Dense(width, 1, bias=False, activation_function=None, init_weight=row, module_output_name="scores")
+    return CrossEncoder(
+        modules=[body, Pooling(width, "lasttoken"), head],
+        activation_fn=torch.nn.Identity(),
+        keep_in_fp32_modules=["2.linear"],
+        device=str(model.device),
+    )
+
+
+def revision(name: str, model: Any) -> str:
+    """The commit on the Hub, or a hash of a local model's files."""
+    if Path(name).is_dir():
+        from release.records import model_hash
+
+        return model_hash(Path(name))
+    return str(getattr(model[0].model.config, "_commit_hash", None) or "unknown")
+
+
+def load_teacher(family: Family, pairs: Path) -> Teacher:
+    """The family's teacher; the stand-in counts its document frequencies in the training documents under `pairs`."""
+    if family.teacher.kind != "stand-in":
+        return CrossEncoderTeacher(family.teacher.model, family.teacher.max_length)
+    from release.teachers.hybrid import HybridStandIn, Statistics
+
+    return HybridStandIn(Statistics.of(training_documents(pairs)), max_length=family.teacher.max_length)
+
+
+def already(teacher: Teacher) -> Teacher:
+    """A loaded teacher where one is to be loaded."""
+    return teacher
+
+
+def training_documents(folder: Path) -> Iterable[str]:
+    """Every document of the training split, config by config, in the order of the rows."""
+    for file in sorted(folder.glob("*/train-*.parquet")):
+        yield from pq.read_table(file, columns=["document"])["document"].to_pylist()

@@ -1,0 +1,220 @@
+"""`make compare`: a table and plots that rest on records alone, each record comparable with the others or left out and named."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from release import family
+from release.__main__ import main
+from release.card import compare, plots
+from release.errors import ReleaseError
+from release.family import Family
+from tests import built
+from tests.card.test_render import numbers
+
+ETTIN = built.DEMO.parent / "ettin.toml"
+TEACHER = "mixedbread-ai/mxbai-rerank-large-v2"
+FILES = {
+    f"{name}-{look}.{kind}"
+    for name in ("first-stages", "speed", "parameters")
+    for look in plots.LOOKS
+    for kind in ("png", "svg")
+}
+
+
+@pytest.fixture
+def ettin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    """The Ettin family with hand-made records of all sizes, the teacher and three public rerankers."""
+    monkeypatch.chdir(tmp_path)
+    found = family.load(ETTIN)
+    built.write_comparison(found)
+    return found
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the first table, without its heading."""
+    lines = [line for line in text.split("\n\n## ")[0].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def everything(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.rglob("records/*.json"))]
+
+
+def test_sizes_teacher_and_public_rerankers_stand_in_one_table(ettin: Family) -> None:
+    found = compare.gather(ettin)
+    table = rows(compare.text(ettin, found, []))
+    names = [re.sub(r"[*\[\]]|\(http\S+\)", "", row[0]) for row in table]
+    assert names[:7] == [*(f"ettin-reranker-{size}-v1" for size in ettin.sizes), f"{TEACHER} (teacher)"]
+    assert set(names[7:]) == set(ettin.evaluation.compared[:3])
+    quality = [float(row[2]) for row in table]
+    assert quality[7:] == sorted(quality[7:], reverse=True)
+    assert found.unmeasured == list(ettin.evaluation.compared[3:]) and not found.left_out
+    assert table[0][1] == f"{17_000_001 + 66_305:,}"  # counted, encoder and head
+    assert [row[-1] for row in (table[0], table[6])] == ["8,001", "387"]
+
+
+def test_every_number_comes_from_a_record_or_the_family(ettin: Family) -> None:
+    text = compare.text(ettin, compare.gather(ettin), [])
+    known = numbers(everything(ettin.build)) | numbers([vars(ettin.evaluation), vars(ettin.speed)])
+    known |= {
+        f"{sum(record['measured']['parameters'].values()):,}"
+        for record in everything(ettin.build)
+        if record["kind"] == "run"
+    }
+    known |= {"95", "10", "6"}  # the interval's, the measure's, and the first stages counted
+    prose = re.sub(r"`[^`]*`|https?://\S+|\*\*.*?\*\*|\[[^\]]*\]|\| Model .*|- Not measured.*", " ", text)
+    assert not set(re.findall(r"\d[\d.,]*\d|\d", prose)) - known
+
+
+def change(path: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[Family], None]:
+    return lambda found: built.edit(found.build / path, edit)
+
+
+ANOTHER = {
+    "another device": (
+        change("32m/records/speed.json", lambda record: record["machine"].update(device="CPU")),
+        "32m/records/speed.json; hint: make speed on a machine with H100",
+    ),
+    "another GPU": (
+        change("32m/records/speed.json", lambda record: record["machine"].update(device="NVIDIA H100 PCIe")),
+        "speed was measured on NVIDIA H100 PCIe, not on NVIDIA H100 80GB HBM3",
+    ),
+    "another protocol": (
+        change("32m/records/speed.json", lambda record: record["subject"].update(max_length=8192)),
+        "max_length 8192, but the family's protocol says 512",
+    ),
+    "another depth": (
+        change(
+            "32m/records/evaluate.json", lambda record: [row.update(top_k=10) for row in record["measured"]["tasks"]]
+        ),
+        "no evaluation of ArguAna behind BAAI/bge-small-en-v1.5 with top_k 100",
+    ),
+    "another type": (
+        change("32m/records/evaluate.json", lambda record: record["subject"].update(dtype="float32")),
+        "made in float32, not bfloat16",
+    ),
+    "a task that moved": (
+        change("32m/records/evaluate.json", lambda record: record["subject"]["tasks"].update(SCIDOCS="2" * 40)),
+        "another revision of SCIDOCS than 17m",
+    ),
+    "a first stage that moved": (
+        change("32m/records/evaluate.json", lambda record: record["subject"]["first_stages"].update(bm25="2")),
+        "another revision of bm25 than 17m",
+    ),
+    "nano sets that moved": (
+        change("32m/records/evaluate.json", lambda record: record["subject"].update(nano={"nano": "2"})),
+        "another revision of nano than 17m",
+    ),
+    "another model": (
+        change("32m/records/speed.json", lambda record: record.update(model_sha256="3" * 64)),
+        "'speed' was measured on another model (333333333333)",
+    ),
+    "another family": (
+        change("32m/records/evaluate.json", lambda record: record.update(family="other")),
+        "a record of other 32m, not of 32m",
+    ),
+    "damaged": (
+        lambda found: (found.build / "32m/records/evaluate.json").write_text("{"),
+        "damaged record",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ANOTHER)
+def test_what_may_not_stand_beside_the_others_is_left_out_with_its_reason(case: str, ettin: Family) -> None:
+    alter, says = ANOTHER[case]
+    alter(ettin)
+    found = compare.gather(ettin)
+    (line,) = found.left_out
+    assert says in line and "32m/records" in line
+    text = compare.text(ettin, found, [])
+    assert line in text
+    row = next(row for row in rows(text) if "32m" in row[0])
+    kind = "evaluate" if "evaluate" in line else "speed"
+    missing = [2, 3, 4, 5, 6] if kind == "evaluate" else [7]
+    assert [place for place, cell in enumerate(row) if cell == "not measured"] == missing
+
+
+def test_records_of_a_model_that_was_trained_again_are_left_out(ettin: Family, reranker: Path) -> None:
+    built.write_model(ettin.folder("68m"), reranker)
+    found = compare.gather(ettin)
+    assert len(found.left_out) == 3 and all("on another model" in line for line in found.left_out)
+    assert "ettin-reranker-68m-v1" in found.unmeasured
+
+
+def test_nothing_to_compare_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "--family", str(ETTIN)]) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "nothing to compare" in line and "make evaluate" in line
+    built.write_comparison(family.load(ETTIN), device="CPU")
+    with pytest.raises(
+        ReleaseError, match=r"nothing to compare \(speed was measured on CPU, but a card of this family shows H100"
+    ):
+        for path in Path("build").rglob("evaluate.json"):
+            path.unlink()
+        compare.gather(family.load(ETTIN))
+    assert not Path("build/ettin-reranker/compare").exists()
+
+
+def test_without_speeds_there_is_no_plot_of_them_and_no_number(ettin: Family) -> None:
+    for path in Path("build").rglob("speed.json"):
+        path.unlink()
+    found = compare.gather(ettin)
+    assert {row[-1] for row in rows(compare.text(ettin, found, []))} == {"not measured"}
+    assert all(model.pairs_per_second is None for model in found.models)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command writes for the Ettin family's hand-made records."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("drawn"))
+        built.write_comparison(family.load(ETTIN), compared=1)
+        assert main(["compare", "--family", str(ETTIN)]) == 0
+        return Path("build/ettin-reranker/compare").resolve()
+
+
+def test_plots_are_there_in_both_forms_for_light_and_dark(drawn: Path) -> None:
+    assert {path.name for path in drawn.iterdir()} == FILES | {"README.md"}
+    shown = (drawn / "README.md").read_text()
+    assert all(
+        f"{name}-{look}.png" in shown for name in ("first-stages", "speed", "parameters") for look in plots.LOOKS
+    )
+    for name in FILES:
+        if name.endswith("png"):
+            with Image.open(drawn / name) as image:
+                assert image.width > 1000 and image.getpixel((0, 0))[3] == 0  # the page's own ground shows through
+        else:
+            text, look = (drawn / name).read_text(), plots.LOOKS[name.split("-")[-1].removesuffix(".svg")]
+            others = [other for other in plots.LOOKS.values() if other != look]
+            assert look.text in text and not any(other.text in text for other in others)
+            labels = set(re.findall(r">([^<>\n]+)</text>", text))
+            assert {*family.load(ETTIN).sizes, "mxbai-rerank-large-v2", "Qwen3-Reranker-4B", "teacher"} <= labels
+
+
+def test_the_same_records_give_the_same_bytes(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(drawn.parent.parent.parent)
+    found = family.load(ETTIN)
+    again = replace(compare.gather(found), alone={})  # two of the three plots: the first one takes seconds
+    plots.draw(again, found.about.title, tmp_path)
+    drawn_again = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(drawn_again) == 8
+    assert drawn_again == {name: (drawn / name).read_bytes() for name in drawn_again}
+
+
+def test_the_front_holds_what_nothing_else_beats() -> None:
+    points = [(1.0, 9.0), (2.0, 5.0), (3.0, 7.0), (4.0, 7.0), (5.0, 1.0), (2.0, 5.0)]
+    assert plots.front(points) == [(1.0, 9.0), (4.0, 7.0), (5.0, 1.0)]
+    assert [plots.short(value) for value in (17e6, 1.5e9, 300, 2000)] == ["17M", "1.5B", "300", "2k"]

@@ -1,0 +1,230 @@
+"""A card says what was measured and nothing else, and refuses missing or foreign records, and other devices."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from jinja2 import UndefinedError
+
+from release import records
+from release.card import formatting, render, tables
+from release.errors import ReleaseError
+from release.family import Family
+from release.hub import checks, stage
+from tests import built
+
+
+@pytest.fixture
+def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    return built.workspace(tmp_path, reranker, monkeypatch)
+
+
+def numbers(value: object) -> set[str]:
+    """Every number in a JSON value or a family, as each filter of a card would print it."""
+    if isinstance(value, dict):
+        return {text for item in value.values() for text in numbers(item)}
+    if isinstance(value, list | tuple):
+        return {text for item in value for text in numbers(item)}
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return set(re.findall(r"\d[\d.,]*\d|\d", str(value)))
+    filters = (
+        formatting.score,
+        formatting.signed,
+        formatting.rate,
+        formatting.megabytes,
+        formatting.share,
+        formatting.plain,
+    )
+    shown = [
+        *(function(value) for function in (*filters, formatting.difference, formatting.duration)),
+        f"{round(value):,}",
+    ]
+    return {number for text in shown for number in re.findall(r"\d[\d.,e-]*\d|\d", text)}
+
+
+def test_every_number_in_the_body_is_in_a_record_or_the_family(family: Family) -> None:
+    found = render.evidence(family, built.SIZE)
+    _, body = checks.split_card(render.model_card(family, built.SIZE, found))
+    kinds = [*(getattr(found, kind) for kind in ("run", "choice", "evaluate", "speed", "export")), found.manifest]
+    known = numbers([kind if isinstance(kind, dict) else [kind.measured, kind.subject, kind.machine] for kind in kinds])
+    parameters = found.run.measured["parameters"]
+    known |= {
+        f"{sum(parameters.values()):,}",
+        "95",
+        "10",
+        "0",
+        "1",
+        "5.4",
+        "16",
+        "2.0",
+        "0001",
+        "8",
+    }  # names, not figures
+    known |= numbers([vars(part) for part in (family.about, family.training, family.evaluation, family.speed)])
+    known |= numbers(tables.data(found.manifest))
+    prose = re.sub(r"```.*?```|`[^`]*`|https?://\S+|all-MiniLM-L6-v2|\(R\).*?Processor", " ", body, flags=re.DOTALL)
+    unknown = {number for number in re.findall(r"\d[\d.,e-]*\d|\d", prose)} - known
+    assert not unknown
+
+
+def test_the_card_says_in_words_what_the_interval_says(family: Family) -> None:
+    found = render.evidence(family, built.SIZE)
+    text = render.model_card(family, built.SIZE, found)
+    assert "| 0.579 | 0.601 | +0.022 (+0.008 to +0.036) | 0.914 | 0.875 | 0.643 |" in text
+    assert "behind bm25: the whole interval lies above zero" in text
+    assert "all-MiniLM-L6-v2: the interval spans zero" in text
+    found.evaluate.measured["mean"]["all"] |= {"ci_low": -0.03, "ci_high": -0.01}
+    assert "In words: the whole interval lies below zero" in render.model_card(family, built.SIZE, found)
+    assert "stand-in" in text and "not a trained reranker" in text
+
+
+def test_many_rows_are_shown_as_means_with_the_rest_folded(family: Family) -> None:
+    found = render.evidence(family, built.SIZE)
+    (first, second) = found.evaluate.measured["tasks"]
+    found.evaluate.measured["tasks"] += [first | {"task": f"Task{n}", "in_domain": True} for n in range(5)] + [
+        second | {"task": "ArguAna", "dataset": "mteb/arguana", "in_domain": None}
+    ]
+    front, body = checks.split_card(render.model_card(family, built.SIZE, found))
+    assert "Means over the 7 tasks" in body and "Of the 8 rows below, 6 show a gain" in body
+    assert "Task4 †" in body and "† The training data holds" in body and "Nobody has recorded" in body
+    types = [result["dataset"]["type"] for result in front["model-index"][0]["results"]]
+    assert {"local-docstrings", "mteb-task0", "mteb/arguana"} <= set(types)
+
+
+def test_a_measurement_that_changes_changes_the_card(family: Family) -> None:
+    found = render.evidence(family, built.SIZE)
+    before = render.model_card(family, built.SIZE, found)
+    found.speed.measured["settings"][0]["pairs_per_second"] = 1234.4
+    after = render.model_card(family, built.SIZE, found)
+    assert "| 1,234 |" in after and "| 1,234 |" not in before
+
+
+def test_front_matter_names_only_what_exists(family: Family) -> None:
+    found = render.evidence(family, built.SIZE)
+    front, _ = checks.split_card(render.model_card(family, built.SIZE, found))
+    assert front["datasets"] == ["local/docstring-reranker-data"]
+    assert "base_model" not in front  # the encoder is a folder of this project, not a model on the Hub
+    (result,) = front["model-index"][0]["results"]
+    assert result["dataset"] == {"name": "docstrings (a local collection)", "type": "local-docstrings"}
+    assert [metric["value"] for metric in result["metrics"]] == [0.6013, 0.6091]
+    found.run.subject["encoder"] = "jhu-clsp/ettin-encoder-17m"
+    front, _ = checks.split_card(render.model_card(family, built.SIZE, found))
+    assert front["base_model"] == "jhu-clsp/ettin-encoder-17m"
+
+
+def test_the_same_evidence_gives_the_same_bytes(family: Family) -> None:
+    texts = {render.model_card(family, built.SIZE, render.evidence(family, built.SIZE)) for _ in range(2)}
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"), [("run", "train"), ("choice", "choose"), ("evaluate", "evaluate"), ("speed", "speed")]
+)
+def test_a_missing_or_foreign_record_stops_with_its_command(family: Family, kind: str, target: str) -> None:
+    path = family.folder(built.SIZE) / "records" / f"{kind}.json"
+    built.edit(path, lambda record: record.update(model_sha256="0" * 64))
+    with pytest.raises(ReleaseError, match=rf"another model.*make {target}"):
+        render.evidence(family, built.SIZE)
+    sha256 = records.model_hash(family.folder(built.SIZE) / "model")
+    built.edit(path, lambda record: record.update(model_sha256=sha256, size="huge"))
+    with pytest.raises(ReleaseError, match=rf"huge, not of mini.*make {target}"):
+        render.evidence(family, built.SIZE)
+    path.unlink()
+    with pytest.raises(ReleaseError, match=rf"no record of '{kind}'.*make {target}"):
+        render.evidence(family, built.SIZE)
+
+
+def test_another_device_protocol_or_mixture_is_refused(family: Family) -> None:
+    official = replace(family, speed=replace(family.speed, device="H100"))
+    with pytest.raises(ReleaseError, match=r"measured on CPU.*shows H100.*make speed on a machine with H100"):
+        render.evidence(official, built.SIZE)
+    deeper = replace(family, evaluation=replace(family.evaluation, top_k=100))
+    with pytest.raises(ReleaseError, match=r"no evaluation of docstrings behind bm25 with top_k 100.*make evaluate"):
+        render.evidence(deeper, built.SIZE)
+    built.edit(family.build / "data/mixture/manifest.json", lambda manifest: manifest.update(title="Other"))
+    with pytest.raises(ReleaseError, match=r"trained on other data.*make train"):
+        render.evidence(family, built.SIZE)
+
+
+def test_a_name_that_no_record_holds_is_an_error(family: Family) -> None:
+    with pytest.raises(UndefinedError):
+        render.environment().from_string("{{ record.speeed }}").render(record={"speed": 1})
+    found = render.evidence(family, built.SIZE)
+    del found.run.measured["parameters"]["head"]
+    with pytest.raises(ReleaseError, match=r"no record holds.*'head'.*model\.md\.j2.*make again"):
+        render.model_card(family, built.SIZE, found)
+
+
+def test_the_dataset_card_lists_every_config_with_its_licence(family: Family) -> None:
+    data, manifest = render.data_evidence(family)
+    front, body = checks.split_card(render.dataset_card(family, data, manifest))
+    files = [
+        [{"split": split, "path": f"{folder}/{split}-*.parquet"} for split in ("train", "validation")]
+        for folder in ("*", "docstrings")
+    ]
+    assert front["configs"] == [
+        {"config_name": name, "data_files": found} for name, found in zip(("default", "docstrings"), files, strict=True)
+    ]
+    assert (front["license"], front["size_categories"]) == ("other", ["n<1K"])
+    assert "docstrings keep the licences of their packages" in body and "numpy 2.0.0" in body
+    shards = manifest["configs"]["docstrings"]["shards"]
+    assert f"{shards[0]['rows']} / {shards[1]['rows']}" in body
+
+
+def test_the_dataset_card_says_how_it_was_made_and_what_repeats_a_benchmark(family: Family) -> None:
+    data, manifest = render.data_evidence(family)
+    entry = manifest["configs"]["docstrings"]
+    body = render.dataset_card(family, data, manifest)
+    assert f"| docstrings | {entry['rows_in']} | 2 duplicates; 1 unreadable for the teacher |" in body
+    assert f"`{data.command}`" in body and "e" * 64 in body  # the teacher's template
+    assert "| docstrings | docstrings | none declared | 1 % | 2 % |" in body and "still in the files" in body
+    manifest["overlap"] = "drop"
+    assert "--drop-overlap" in render.dataset_card(family, data, manifest)
+    manifest["overlap"], entry["overlap"], entry["overlaps_declared"] = "ignore", None, ["nq"]
+    assert "| docstrings | nq | yes | not measured | not measured |" in render.dataset_card(family, data, manifest)
+    licensed = replace(family, data=replace(family.data, license="apache-2.0"))
+    body = render.dataset_card(licensed, data, manifest)
+    assert "covers what was made here" in body and "cannot\ncover the texts" in body
+    del entry["rows_in"]
+    with pytest.raises(ReleaseError, match=r"lacks 'rows_in'.*make data"):
+        render.dataset_card(family, data, manifest)
+
+
+def test_dataset_info_is_what_the_library_finds_in_the_files(family: Family, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    stage.stage_dataset(family)
+    front, _ = checks.split_card((stage.dataset_repo(family) / "README.md").read_text())
+    default, named = front["dataset_info"]
+    assert [default | {"config_name": ""}, default["config_name"]] == [named | {"config_name": ""}, "default"]
+    for name in (None, "docstrings"):
+        found = load_dataset(str(stage.dataset_repo(family)), name, cache_dir=str(tmp_path / "cache"))
+        assert {split: len(rows) for split, rows in found.items()} == {
+            split["name"]: split["num_examples"] for split in default["splits"]
+        }
+    plain = load_dataset(
+        "parquet", data_files={"train": str(stage.dataset_repo(family) / "docstrings/train-*.parquet")}, split="train"
+    )
+    assert plain.data.nbytes == default["splits"][0]["num_bytes"]
+    assert [{"name": name, "dtype": kind.dtype} for name, kind in plain.features.items()] == default["features"]
+
+
+def test_the_collection_fits_the_hub(family: Family) -> None:
+    content = render.collection(render.collection_text(family, built.SIZE, render.evidence(family, built.SIZE)))
+    assert content["title"] == family.about.collection and len(content["description"]) <= 150
+    assert [item["id"] for item in content["items"]] == [family.model_id(built.SIZE), family.data_id]
+    assert all(0 < len(item["note"]) <= 500 for item in content["items"])
+    assert "4,189,761 parameters" in content["items"][0]["note"]
+
+
+def test_rendering_imports_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, release.hub.checks; print([name for name in ('torch', 'mteb') if name in sys.modules])"
+    root = Path(render.__file__).resolve().parents[2]
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

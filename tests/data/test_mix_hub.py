@@ -1,0 +1,97 @@
+"""Mixing from a Hub: only the declared config at the pinned commit is read, and what is gone there is one clear line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from release.localhub import running_hub
+from tests.localhub.hub_fixtures import ACCOUNTS, Http, client_environment, run_client
+
+
+@pytest.fixture(scope="module")
+def http(tmp_path_factory: pytest.TempPathFactory) -> Generator[Http]:
+    with running_hub(tmp_path_factory.mktemp("hub"), ACCOUNTS, testing=True) as (endpoint, _):
+        yield Http(endpoint)
+
+
+@pytest.fixture(scope="module")
+def facts(http: Http, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What tests/localhub/hub_mixing.py saw."""
+    environment = client_environment(http.endpoint, tmp_path_factory.mktemp("home"))
+    root = Path(__file__).resolve().parents[2]
+    environment |= {"PYTHONPATH": str(root)}
+    return run_client(root / "tests/localhub/hub_mixing.py", "acme", environment=environment)
+
+
+def test_a_pinned_commit_is_read_and_the_newest_one_is_recorded(facts: dict[str, Any]) -> None:
+    old, new = facts["commits"]
+    assert (facts["revisions"]["pinned"], facts["revisions"]["newest"]) == (old, new)
+    assert facts["rows"]["pinned"] == [2000, 2 * 772]
+    assert facts["rows"]["newest"][0] == 1500
+    assert facts["dropped"] == {"drop": 200, "duplicate": 2 * 128}
+    assert facts["first and last"] == ["one 1", "two 999"]  # the files in the order of their names
+
+
+def test_a_retrieval_source_gives_the_same_rows_as_its_local_copy(facts: dict[str, Any]) -> None:
+    assert facts["rows"]["rerank_nq"] == [250, 40]
+    assert facts["same as local"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("revision", r"revision 0{40} of acme/pretraining is gone.*config agnews.*pin a commit that exists"),
+        ("repository", r"no dataset acme/none, or it is private.*config agnews.*correct source.repository"),
+        ("config", r"'agnew'.*agnews.*quora.*correct source.config"),
+        ("split", r"no split 'test' \(there are: train\).*correct source.split"),
+        ("domain", r"no split 'fever' \(there are: nq\).*correct source.domain"),
+        ("column", r"no column 'score' \(there are: query.*correct columns.label"),
+        ("format", r"notes.csv is no parquet file.*source of kind files"),
+    ],
+)
+def test_what_is_not_on_the_hub_is_one_clear_line(facts: dict[str, Any], wrong: str, says: str) -> None:
+    found = facts["refused"][wrong]
+    assert re.search(says, found), found
+    assert "\n" not in found
+
+
+def test_only_the_declared_configs_are_read(facts: dict[str, Any], http: Http) -> None:
+    read = {path for method, path, status in http.log() if method == "GET" and path.endswith(".parquet")}
+    assert any("/agnews/part-0.parquet" in path for path in read)
+    assert not any("/quora/" in path for path in read)
+
+
+@pytest.fixture(scope="module")
+def published(facts: dict[str, Any], http: Http, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What tests/localhub/hub_data.py saw, and the parquet files that were read meanwhile."""
+    http.clear_log()
+    root = Path(__file__).resolve().parents[2]
+    environment = client_environment(http.endpoint, tmp_path_factory.mktemp("home")) | {"PYTHONPATH": str(root)}
+    found = run_client(root / "tests/localhub/hub_data.py", "acme", environment=environment)
+    read = {path for method, path, _ in http.log() if method == "GET" and path.endswith(".parquet")}
+    return found | {"read": {path.partition("/resolve/")[2].partition("/")[2] for path in read}}
+
+
+def test_one_config_comes_back_as_it_was_sent_and_no_other_is_fetched(published: dict[str, Any]) -> None:
+    assert published["streamed"] == published["sent"]
+    train = {f"quora/{name}" for name in published["files"] if name.startswith("train-")}
+    assert train
+    assert published["read"] == train
+
+
+def test_the_card_declares_every_config_with_the_rows_it_has(published: dict[str, Any]) -> None:
+    assert published["configs"] == ["default", "agnews", "quora"]
+    quora = {"train": 722, "validation": 50}
+    assert published["splits"]["quora"] == quora
+    assert published["splits"]["default"] == {"train": 722 + 772, "validation": 50}
+    assert "The labels of agnews came with the source" in published["card"]
+    assert published["features"] == {"query": "string", "document": "string", "label": "float32"}
+
+
+def test_shards_have_a_page_index(published: dict[str, Any]) -> None:
+    assert published["page index"] == [True, True]

@@ -1,0 +1,382 @@
+"""Scoring survives a kill, refuses to mix teachers, sets poisoned rows aside, and never writes a label that is no number."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from release import family, records
+from release.data import score, score_shard, shards
+from release.errors import ReleaseError
+from release.files import sha256_folder, write_json
+from release.teachers import cross_encoder
+from tests.tiny import PAIRS
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARDS, ROWS = 6, 40
+
+
+class Lengths:
+    """A real teacher's interface with a score that is easy to check: the document's length minus the query's."""
+
+    def __init__(self, revision: str = "1", scores: Any = None) -> None:
+        self.identity: dict[str, Any] = {"model": "lengths", "revision": revision}
+        self.scores, self.asked = scores, 0
+
+    def predict(self, pairs: list[tuple[str, str]], progress: Any = None) -> np.ndarray:
+        self.asked += len(pairs)
+        found = np.array([len(document) - len(query) for query, document in pairs], np.float32)
+        return found if self.scores is None else self.scores(found)
+
+
+@pytest.fixture
+def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> family.Family:
+    monkeypatch.chdir(tmp_path)
+    loaded = family.load(ROOT / "recipes/demo.toml")
+    make_pairs(loaded)
+    return loaded
+
+
+def make_pairs(facts: family.Family, changed: int | None = None, count: int = SHARDS) -> None:
+    folder = facts.build / "data/pairs/docstrings"
+    found = []
+    for number in range(count):
+        word = "changed" if number == changed else "query"
+        rows = [(f"{word} {number} {row}", "word " * (row + 1)) for row in range(ROWS)]
+        name = f"train-{number:05d}-of-{count:05d}.parquet"
+        shards.write_table(folder / name, shards.tables(rows))
+        found.append(shards.describe(folder / name).as_dict())
+    entry = {"key": "k", "shards": found, "overlaps_declared": ["docstrings", "elsewhere"]}
+    write_json(facts.build / "data/pairs/manifest.json", {"name": "n", "configs": {"docstrings": entry}})
+
+
+def mixture(facts: family.Family) -> Path:
+    return facts.build / "data/mixture"
+
+
+def test_every_pair_gets_the_teachers_logit_and_a_record(facts: family.Family) -> None:
+    score.run(facts, Lengths())
+    table = pq.read_table(mixture(facts) / "docstrings/train-00002-of-00006.parquet")
+    assert table.schema.field("label").type == "float"
+    labels = [len(d) - len(q) for q, d in zip(table["query"].to_pylist(), table["document"].to_pylist(), strict=True)]
+    assert table["label"].to_pylist() == labels
+    manifest = json.loads((mixture(facts) / "manifest.json").read_text())
+    assert manifest["teacher"] == {"model": "lengths", "revision": "1"}
+    assert manifest["in_domain"] == ["docstrings"]  # declared of the same origin, and one of the family's collections
+    assert records.read(facts.build / "records", "data").measured["rows"] == SHARDS * ROWS
+
+
+def test_a_second_run_asks_the_teacher_nothing(facts: family.Family) -> None:
+    score.run(facts, Lengths())
+    before, again = sha256_folder(mixture(facts)), Lengths()
+    score.run(facts, again)
+    assert again.asked == 0
+    assert sha256_folder(mixture(facts)) == before
+
+
+def test_another_teacher_is_refused_and_changes_nothing(facts: family.Family) -> None:
+    score.run(facts, Lengths())
+    before = sha256_folder(mixture(facts))
+    with pytest.raises(ReleaseError, match="begun with another revision"):
+        score.run(facts, Lengths(revision="2"))
+    assert sha256_folder(mixture(facts)) == before
+
+
+@pytest.mark.parametrize(
+    ("scores", "says"),
+    [
+        (lambda found: np.where(found > 0, np.nan, found), "not a number.*row"),
+        (lambda found: found * np.float32(np.inf), "not a number"),
+        (lambda found: found[1:], "39 scores for 40 pairs"),
+    ],
+)
+def test_a_label_that_is_no_number_stops_the_shard(facts: family.Family, scores: Any, says: str) -> None:
+    with pytest.raises(ReleaseError, match=says):
+        score.run(facts, Lengths(scores=scores))
+    assert not list(mixture(facts).glob("**/*.parquet"))
+    score.run(facts, Lengths())  # with the teacher mended, the same command goes on
+    assert len(list(mixture(facts).glob("**/*.parquet"))) == SHARDS
+
+
+def test_poisoned_rows_are_set_aside_with_their_reason(facts: family.Family) -> None:
+    folder = facts.build / "data/pairs/docstrings"
+    rows = [("good", "document"), ("", "document"), ("query", " "), ("query", "x" * (score_shard.LONGEST + 1))]
+    shards.write_table(folder / "train-00000-of-00006.parquet", shards.tables(rows))
+    score.run(facts, Lengths())
+    kept = pq.read_table(mixture(facts) / "docstrings/train-00000-of-00006.parquet")
+    assert kept["query"].to_pylist() == ["good"]
+    lines = (mixture(facts) / "docstrings/train-00000-of-00006.quarantine.jsonl").read_text().splitlines()
+    reasons = {line["row"]: line["reason"] for line in map(json.loads, lines)}
+    assert reasons == {1: "empty query", 2: "empty document", 3: f"document of {score_shard.LONGEST + 1} characters"}
+    assert score_shard.poison("a\ud800", "b") == "invalid unicode in the query"
+
+
+class Slow(Lengths):
+    """Slow enough to be killed at work; it lives in a module, so that workers can load it."""
+
+    def predict(self, pairs: list[tuple[str, str]], progress: Any = None) -> np.ndarray:
+        time.sleep(0.1)
+        return super().predict(pairs)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from release.data import score
+from release import family
+from tests.data.test_score import Slow
+from release.errors import ReleaseError
+try:
+    score.run(family.load(Path(sys.argv[1])), Slow(), workers=int(sys.argv[2]))
+except ReleaseError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+def kill_and_continue(facts: family.Family, workers: int, kills: int, seed: int = 12) -> int:
+    """Start scoring and kill -9 it while it works, `kills` times at random moments; returns the shards made by then."""
+    command = [sys.executable, "-c", PROGRAM, str(ROOT / "recipes/demo.toml"), str(workers)]
+    draw = random.Random(seed)
+
+    def made() -> int:
+        return len(list(mixture(facts).glob("*/train-*.parquet")))
+
+    for _ in range(kills):
+        moment = made() + draw.randint(0, 2)  # shards to wait for before the blow
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+        while process.poll() is None and made() <= moment:
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.1))
+        process.kill()
+        _, errors = process.communicate()
+        assert process.returncode == -signal.SIGKILL, errors.decode()
+    return made()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_anywhere_it_ends_with_the_same_shards(facts: family.Family, tmp_path: Path, workers: int) -> None:
+    make_pairs(facts, count=20)
+    made = kill_and_continue(facts, workers, kills=3)
+    assert 3 <= made < 20
+    rest = Lengths()
+    score.run(facts, rest)
+    assert rest.asked <= (20 - made) * ROWS  # what was finished is not asked again
+    disturbed = sha256_folder(mixture(facts))
+    other = tmp_path / "undisturbed"
+    other.mkdir()
+    os.chdir(other)
+    make_pairs(facts, count=20)
+    score.run(facts, Lengths())
+    assert sha256_folder(mixture(facts)) == disturbed
+
+
+def test_two_workers_make_the_shards_that_one_makes(facts: family.Family, tmp_path: Path) -> None:
+    score.run(facts, Lengths(), workers=2)
+    together = sha256_folder(mixture(facts))
+    other = tmp_path / "alone"
+    other.mkdir()
+    os.chdir(other)
+    make_pairs(facts)
+    score.run(facts, Lengths())
+    assert sha256_folder(mixture(facts)) == together
+
+
+def test_a_workers_error_is_the_same_clear_line(facts: family.Family) -> None:
+    with pytest.raises(ReleaseError, match=r"39 scores for 40 pairs.*docstrings/train-0000"):
+        score.run(facts, Lengths(scores=Short()), workers=2)
+    assert not (mixture(facts) / "manifest.json").exists()
+
+
+def test_a_worker_that_is_killed_is_missed_at_once_and_the_same_command_continues(facts: family.Family) -> None:
+    make_pairs(facts, count=20)
+    command = [sys.executable, "-c", PROGRAM, str(ROOT / "recipes/demo.toml"), "2"]
+    boss = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    assert boss.stderr
+    victim = 0
+    while boss.poll() is None and not victim:
+        time.sleep(0.01)
+        if any(mixture(facts).glob("*/train-*.parquet")):
+            victim = next((pid for pid in children(boss.pid) if b"spawn_main" in command_line(pid)), 0)
+    os.kill(victim, signal.SIGKILL)
+    _, errors = boss.communicate(timeout=60)
+    assert boss.returncode == 1
+    assert "was killed (SIGKILL)" in errors.splitlines()[-1] and "run the same command again" in errors
+    assert not (mixture(facts) / "manifest.json").exists()
+    made = len(list(mixture(facts).glob("*/train-*.parquet")))
+    rest = Lengths()
+    score.run(facts, rest, workers=1)
+    assert 0 < rest.asked <= (20 - made) * ROWS
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+class Short:
+    def __call__(self, found: np.ndarray) -> np.ndarray:
+        return found[1:]
+
+
+def test_only_shards_whose_pairs_changed_are_made_again_and_old_ones_go(facts: family.Family) -> None:
+    score.run(facts, Lengths())
+    (mixture(facts) / "docstrings/train-00009-of-00010.parquet").write_bytes(b"of an older mixture")
+    make_pairs(facts, changed=2)
+    again = Lengths()
+    score.run(facts, again)
+    assert again.asked == ROWS
+    assert len(list(mixture(facts).glob("*/*.parquet"))) == SHARDS
+    table = pq.read_table(mixture(facts) / "docstrings/train-00002-of-00006.parquet")
+    assert table["query"][0].as_py().startswith("changed")
+
+
+def test_a_damaged_shard_is_made_again(facts: family.Family) -> None:
+    score.run(facts, Lengths())
+    before = sha256_folder(mixture(facts))
+    path = mixture(facts) / "docstrings/train-00001-of-00006.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    score.run(facts, Lengths())
+    assert sha256_folder(mixture(facts)) == before
+
+
+def test_labels_that_come_with_the_source_are_kept(facts: family.Family) -> None:
+    path = facts.build / "data/pairs/docstrings/train-00000-of-00006.parquet"
+    rows = {"query": ["a", "b"], "document": ["c", "d"], "label": [1.5, -2.5]}
+    shards.write_table(path, pa.table(rows, schema=shards.ROWS))
+    again = Lengths()
+    score.run(facts, again)
+    assert again.asked == (SHARDS - 1) * ROWS
+    table = pq.read_table(mixture(facts) / "docstrings" / path.name)
+    assert table.to_pydict() == rows
+
+
+def test_a_run_that_scores_nothing_keeps_the_measured_speed(facts: family.Family) -> None:
+    score.run(facts, Lengths())
+    first = records.read(facts.build / "records", "data")
+    score.run(facts, Lengths())
+    assert records.read(facts.build / "records", "data") == first
+
+
+def test_a_teacher_that_is_not_here_is_one_clear_line(facts: family.Family) -> None:
+    absent = dataclasses.replace(facts.teacher, model="nobody/nothing", kind="cross-encoder")
+    with pytest.raises(ReleaseError, match=r"cannot load the teacher.*nobody/nothing"):
+        score.run(dataclasses.replace(facts, teacher=absent))
+    assert not mixture(facts).exists()
+
+
+# --- Real teachers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_cross_encoder_gives_its_raw_logits(reranker: Path) -> None:
+    from sentence_transformers import CrossEncoder
+    from torch import nn
+
+    found = cross_encoder.CrossEncoderTeacher(str(reranker), max_length=64)
+    told: list[int] = []
+    scores = found.predict(PAIRS, told.append)
+    raw = CrossEncoder(str(reranker), device="cpu", max_length=64, activation_fn=nn.Identity()).predict(PAIRS)
+    assert scores == pytest.approx(raw, abs=1e-5)
+    assert sum(told) == len(PAIRS)
+    assert found.identity["revision"] == records.model_hash(reranker)
+    assert found.identity["dtype"] == "float32"
+
+
+TEMPLATE = (
+    "<|im_start|>user\nquery: {{ messages | selectattr('role','eq','query') | map(attribute='content') | first }}\n"
+    "document: {{ messages | selectattr('role','eq','document') | map(attribute='content') | first }}\n"
+    "Relevance:<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny causal reranker in the published teacher's form, once comparing "1" with "0" and once the wrong way round."""
+    import torch
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.cross_encoder.modules import LogitScore
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    folder = tmp_path_factory.mktemp("causal")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(["query: document: relevance 0 1"] * 3, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=special[0],
+        eos_token=special[2],
+        model_max_length=256,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder / "body")
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(fast),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        initializer_range=0.5,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder / "body")
+    one, zero = fast.convert_tokens_to_ids("1"), fast.convert_tokens_to_ids("0")
+    for name, ids in {"good": (one, zero), "wrong": (zero, one)}.items():
+        body = Transformer(str(folder / "body"), transformer_task="text-generation")
+        CrossEncoder(modules=[body, LogitScore(*ids)], activation_fn=torch.nn.Sigmoid()).save_pretrained(
+            str(folder / name)
+        )
+    return {name: folder / name for name in ("good", "wrong")}
+
+
+def test_a_causal_teacher_must_compare_1_with_0(causal: dict[str, Path]) -> None:
+    found = cross_encoder.CrossEncoderTeacher(str(causal["good"]), max_length=200)
+    scores = found.predict(PAIRS)
+    assert (scores.min() < 0) or (scores.max() > 1)  # logits, although it was saved with a sigmoid
+    assert found.model.keep_in_fp32_modules == ["0.model.lm_head"]
+    with pytest.raises(ReleaseError, match=r"compares the tokens \['0', '1'\]"):
+        cross_encoder.CrossEncoderTeacher(str(causal["wrong"]), max_length=200)
+
+
+def test_the_headless_form_gives_the_same_scores(causal: dict[str, Path]) -> None:
+    found = cross_encoder.CrossEncoderTeacher(str(causal["good"]), max_length=200)
+    assert cross_encoder.headless(found.model).predict(PAIRS) == pytest.approx(found.predict(PAIRS), abs=1e-4)
+
+
+def test_another_template_is_another_teacher(causal: dict[str, Path], tmp_path: Path) -> None:
+    import shutil
+
+    other = Path(shutil.copytree(causal["good"], tmp_path / "other"))
+    template = other / "chat_template.jinja"
+    template.write_text(template.read_text().replace("Relevance", "Match"))
+    first, second = (cross_encoder.CrossEncoderTeacher(str(path), max_length=200) for path in (causal["good"], other))
+    assert first.identity["template_sha256"] != second.identity["template_sha256"]

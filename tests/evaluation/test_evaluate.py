@@ -1,0 +1,333 @@
+"""Evaluation: a reranker that does nothing gains nothing, an oracle reaches the ceiling, and no number is measured twice."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytrec_eval
+
+from release import family, records
+from release.__main__ import main
+from release.card import acceptance, render
+from release.errors import ReleaseError
+from release.evaluation import calibration, evaluate, first_stage, tasks
+from release.evaluation.first_stage import FirstStage
+from release.evaluation.rerankers import Reranker
+from release.evaluation.two_stage import Row, evaluate_task, summary
+from release.hub import verify
+from tests import built
+from tests.tiny import tiny_encoder, tiny_reranker
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = [
+    "red",
+    "green",
+    "blue",
+    "gold",
+    "iron",
+    "salt",
+    "wind",
+    "rain",
+    "snow",
+    "leaf",
+    "root",
+    "seed",
+    "bird",
+    "fish",
+    "wolf",
+    "bear",
+]
+QUERIES, DOCUMENTS, TOP = 12, 60, 8
+
+
+def make_collection(folder: Path) -> Path:
+    """Documents of random words; a query's graded answers share its words, and one answer shares none: BM25 misses it."""
+    draw = random.Random(3)
+    corpus = [" ".join(draw.choices(WORDS, k=6)) + f" d{i}" for i in range(DOCUMENTS)] + [
+        f"hidden h{i}" for i in range(QUERIES)
+    ]
+    names = [f"d{i}" for i in range(DOCUMENTS)] + [f"h{i}" for i in range(QUERIES)]
+    queries = [" ".join(draw.sample(WORDS, 2)) for _ in range(QUERIES)]
+    lines = ["query-id\tcorpus-id\tscore"]
+    for number, query in enumerate(queries):
+        near = [i for i in range(DOCUMENTS) if any(word in corpus[i].split() for word in query.split())]
+        lines += [f"q{number}\t{names[i]}\t{1 + i % 2}" for i in draw.sample(near, 3)] + [f"q{number}\th{number}\t1"]
+    folder.mkdir(parents=True)
+    rows = [{"_id": name, "title": "", "text": text} for name, text in zip(names, corpus, strict=True)]
+    (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "queries.jsonl").write_text(
+        "\n".join(json.dumps({"_id": f"q{i}", "text": text}) for i, text in enumerate(queries))
+    )
+    (folder / "qrels.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return make_collection(tmp_path / "weather")
+
+
+def judged(collection: Path) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for line in (collection / "qrels.tsv").read_text().splitlines()[1:]:
+        query, document, score = line.split("\t")
+        found.setdefault(query, {})[document] = int(score)
+    return found
+
+
+def texts(collection: Path, name: str) -> dict[str, str]:
+    rows = map(json.loads, (collection / f"{name}.jsonl").read_text().splitlines())
+    return {row["text"]: row["_id"] for row in rows}
+
+
+class Counting:
+    """A reranker by a function of (query text, document text) that counts the pairs it was asked for."""
+
+    def __init__(self, score: Callable[[str, str], float]) -> None:
+        self.score, self.asked = score, 0
+
+    def __call__(self, pairs: Any) -> np.ndarray:
+        self.asked += len(pairs)
+        return np.array([self.score(query, document) for query, document in pairs], np.float32)
+
+
+def oracle(collection: Path) -> Counting:
+    qrels, queries, corpus = judged(collection), texts(collection, "queries"), texts(collection, "corpus")
+    return Counting(lambda query, document: float(qrels[queries[query]].get(corpus[document], 0)))
+
+
+def measure(collection: Path, predict: Counting, kept: str = "kept", top_k: int = TOP, **facts: Any) -> Row:
+    reranker = Reranker(**({"name": "r", "revision": "1"} | facts), predict=predict)
+    stage = first_stage.first_stage("bm25")
+    (row,) = evaluate_task(
+        reranker, tasks.from_folder(collection), [stage], top_k=top_k, runs=Path("runs"), kept=Path(kept)
+    )
+    return row
+
+
+def ndcg(run: dict[str, dict[str, float]], qrels: dict[str, dict[str, int]]) -> float:
+    """Mean NDCG@10 over all judged queries by trec_eval itself."""
+    found = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut_10"}).evaluate(run)
+    return float(np.mean([found[query]["ndcg_cut_10"] if query in found else 0.0 for query in qrels]))
+
+
+def first_run(top_k: int = TOP) -> dict[str, dict[str, float]]:
+    (path,) = Path().rglob("*_predictions.json")
+    (subset,) = (value for key, value in json.loads(path.read_text()).items() if key != "mteb_model_meta")
+    (found,) = subset.values()
+    return {query: dict(list(scores.items())[:top_k]) for query, scores in found.items()}
+
+
+def test_a_reranker_that_does_nothing_gains_exactly_nothing(collection: Path) -> None:
+    row = measure(collection, Counting(lambda query, document: 1.5))
+    assert row.table["ndcg@10"]["gain"] == 0 and not row.gains.any()
+    assert (row.table["helped"], row.table["hurt"], row.table["equal"]) == (0, 0, QUERIES)
+    assert row.table["ndcg@10"]["first_stage"] == pytest.approx(ndcg(first_run(), judged(collection)), abs=1e-9)
+
+
+def test_an_oracle_reaches_the_ceiling_and_no_more(collection: Path) -> None:
+    row = measure(collection, oracle(collection))
+    qrels = judged(collection)
+    best = {query: {name: float(qrels[query].get(name, 0)) for name in found} for query, found in first_run().items()}
+    value = row.table["ndcg@10"]
+    assert value["reranked"] == value["oracle"] == pytest.approx(ndcg(best, qrels), abs=1e-9)
+    assert value["first_stage"] < value["oracle"] < 1  # BM25 cannot find the hidden answers
+    assert value["ci_low"] <= value["gain"] <= value["ci_high"]
+    found = sum(name in first_run()[query] for query, answers in qrels.items() for name in answers)
+    assert row.table[f"recall@{TOP}"] == pytest.approx(found / sum(map(len, qrels.values())))
+
+
+def test_the_worst_order_hurts(collection: Path) -> None:
+    best = oracle(collection)
+    row = measure(collection, Counting(lambda query, document: -best.score(query, document)))
+    assert row.table["ndcg@10"]["gain"] < 0 and row.table["hurt"] > row.table["helped"] == 0
+
+
+def test_nothing_is_measured_twice_and_nothing_stale_is_reused(collection: Path) -> None:
+    predict = Counting(lambda query, document: len(document) + 0.01 * len(query))
+    once = measure(collection, predict)
+    asked = predict.asked
+    again = measure(collection, predict)
+    assert predict.asked == asked and again.table == once.table and (again.gains == once.gains).all()
+    for change in ({"revision": "2"}, {"dtype": "bfloat16"}, {"max_length": 7}, {"attention": "sdpa"}, {"top_k": 5}):
+        before = predict.asked
+        measure(collection, predict, **change)
+        assert predict.asked > before, change
+    before = predict.asked
+    path = collection / "corpus.jsonl"
+    path.write_text(path.read_text().replace("hidden h0", "found h0"))
+    moved = measure(collection, predict)
+    assert predict.asked > before and moved.table["task_revision"] != once.table["task_revision"]
+
+
+def test_a_first_stage_runs_once_for_all_rerankers(collection: Path) -> None:
+    loads = []
+    plain = first_stage.first_stage("bm25")
+
+    def load(folder: Path) -> Any:
+        loads.append(1)
+        return plain.load(folder)
+
+    stage: FirstStage = dataclasses.replace(plain, load=load)
+    for name in ("a", "b"):
+        reranker = Reranker(name, "1", Counting(lambda query, document: 0.0))
+        evaluate_task(reranker, tasks.from_folder(collection), [stage], top_k=TOP, runs=Path("runs"), kept=Path(name))
+    assert loads == [1]
+
+
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from release.evaluation import firststage, tasks
+from release.evaluation.rerankers import Reranker
+from release.evaluation.two_stage import evaluate_task
+from tests.evaluation.test_evaluate import Counting, make_collection, texts, TOP
+folders = [Path("weather"), Path("climate")]
+queries = texts(folders[1], "queries")
+stop = sys.argv[1] == "stop"
+predict = Counting(lambda query, document: float(len(document)))
+stage = firststage.first_stage("bm25")
+for folder in folders:
+    def call(pairs, second=folder == folders[1]):
+        if stop and second:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return predict(pairs)
+    reranker = Reranker("r", "1", call)
+    evaluate_task(reranker, tasks.from_folder(folder), [stage], top_k=TOP, runs=Path("runs"), kept=Path("kept"))
+print(predict.asked)
+"""
+
+
+def test_killed_it_continues_behind_the_last_finished_row(collection: Path) -> None:
+    make_collection(Path("climate"))
+    path = Path("climate/corpus.jsonl")
+    path.write_text(path.read_text().replace(" d1", " e1"))
+
+    def go(word: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.run([sys.executable, "-c", PROGRAM, word], env=environment, capture_output=True, text=True)
+
+    assert go("stop").returncode == -signal.SIGKILL
+    kept = {path: path.read_bytes() for path in Path("kept/rows").iterdir()}
+    assert len(kept) == 1
+    done = go("on")
+    assert done.returncode == 0, done.stderr
+    assert 0 < int(done.stdout.split()[-1]) <= QUERIES * TOP  # the second collection only
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    assert len(list(Path("kept/rows").iterdir())) == 2
+
+
+def test_tasks_inside_and_outside_the_training_data_are_averaged_apart(collection: Path) -> None:
+    row = measure(collection, oracle(collection))
+    other = Row(row.table | {"in_domain": False}, -row.gains)
+    found = summary([Row(row.table | {"in_domain": True}, row.gains), other])
+    assert found["in_domain"]["gain"] == pytest.approx(row.gains.mean())
+    assert found["out_of_domain"]["gain"] == pytest.approx(-row.gains.mean())
+    assert found["all"]["gain"] == pytest.approx(0)
+
+
+def test_any_cross_encoder_on_any_folder(collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tiny_reranker(tmp_path / "model", tiny_encoder(tmp_path / "encoder"))
+    evaluate.command(model=str(folder), collection=collection, top_k=TOP, output=Path("result.json"))
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"first_stage", "reranked", "gain", "ci_low", "ci_high", "queries"} <= line.keys()
+    assert line["queries"] == QUERIES and line["first_stage"] == pytest.approx(ndcg(first_run(), judged(collection)))
+    record = json.loads(Path("result.json").read_text())
+    assert record["model_sha256"] == records.model_hash(folder)
+    assert record["subject"]["dtype"] in ("float32", "bfloat16") and record["subject"]["top_k"] == TOP
+
+
+def test_what_is_no_collection_or_no_model_is_said_in_one_line(collection: Path, tmp_path: Path, encoder: Path) -> None:
+    with pytest.raises(ReleaseError, match="ModernBertModel has no head that scores"):
+        evaluate.command(model=str(encoder), collection=collection)
+    with pytest.raises(ReleaseError, match="no collection"):
+        evaluate.command(model="m", collection=tmp_path / "absent")
+    (collection / "qrels.tsv").unlink()
+    with pytest.raises(ReleaseError, match=r"no qrels\.tsv"):
+        evaluate.command(model="m", collection=collection)
+    with pytest.raises(ReleaseError, match="nothing to evaluate"):
+        evaluate.command()
+
+
+def test_wrong_usage_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--top-k", "0"], ["--top", "5"], ["--output"]):
+        assert main(["evaluate", *words]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("error: ") and line.endswith("hint: python -m release evaluate --help\n")
+        assert line.count("\n") == 1
+    assert main(["evaluat"]) == 2
+    assert "No such command 'evaluat'" in capsys.readouterr().err
+
+
+def test_only_the_familys_protocol_comes_onto_a_card(collection: Path) -> None:
+    demo = family.load(ROOT / "recipes/demo.toml")
+    folder = demo.build / "data/collections/docstrings"
+    folder.parent.mkdir(parents=True)
+    collection.rename(folder)
+    rows = [
+        {"task": "docstrings", "first_stage": stage, "top_k": demo.evaluation.top_k}
+        for stage in demo.evaluation.embedders
+    ]
+    subject = {"dtype": "float32", "tasks": {"docstrings": tasks.from_folder(folder).revision}}
+    good = records.new("evaluate", family=demo.about.name, size="mini", measured={"tasks": rows}, subject=subject)
+    where = Path("records/evaluate.json")
+    acceptance.evaluation(good, demo, where)
+    gpu, other = good.machine | {"device": "NVIDIA H100"}, [row | {"top_k": 100} for row in rows]
+    for change, says in (
+        ({"measured": {"tasks": rows[:1]}}, "no evaluation of docstrings behind sentence-transformers"),
+        ({"measured": {"tasks": other}}, f"with top_k {demo.evaluation.top_k}"),
+        ({"machine": gpu}, "made in float32, not bfloat16"),
+        ({"subject": subject | {"tasks": {"docstrings": "0" * 40}}}, "which moved"),
+    ):
+        with pytest.raises(ReleaseError, match=says):
+            acceptance.evaluation(dataclasses.replace(good, **change), demo, where)
+    ettin = family.load(ROOT / "recipes/ettin.toml")
+    with pytest.raises(ReleaseError, match="speed was measured on CPU, but a card of this family shows"):
+        acceptance.speed(records.new("speed", family="ettin", measured={}), ettin, where)
+
+
+def test_calibration_finds_the_map_keeps_the_order_and_says_how_good_it_is() -> None:
+    draw = np.random.default_rng(5)
+    labels = draw.normal(0, 3, 4000)  # the teacher's logits
+    scores = (4 * labels + 7).astype(np.float32)  # a model that says the same on another scale
+    found = calibration.measure(scores, labels.astype(np.float32))
+    assert found["temperature"] == pytest.approx(4, rel=1e-3) and found["offset"] == pytest.approx(7, rel=1e-2)
+    assert found["brier"] < 1e-6 < found["brier_sigmoid"]
+    assert sum(row["pairs"] for row in found["reliability"]) == found["pairs_measured"] == 2000
+    mapped = calibration.sigmoid((np.sort(scores.astype(np.float64)) - found["offset"]) / found["temperature"])
+    assert (np.diff(mapped) >= 0).all() and mapped.min() >= 0 and mapped.max() <= 1
+    upside_down = calibration.measure(-scores, labels.astype(np.float32))
+    assert upside_down["temperature"] is None and upside_down["brier"] is None  # no falling map is offered
+
+
+def test_the_cards_map_to_0_1_is_the_one_that_was_fitted(
+    tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = built.workspace(tmp_path, reranker, monkeypatch)
+    text = render.model_card(demo, built.SIZE, render.evidence(demo, built.SIZE))
+    (snippet,) = (code for code in verify.SNIPPET.findall(text) if "zero_to_one" in code)
+    names: dict[str, Any] = {}
+    folder = demo.folder(built.SIZE) / "model"
+    exec(snippet.replace(demo.model_id(built.SIZE), str(folder)), names)
+    ranked = ast.literal_eval(
+        re.sub(r"np\.float32\(([^)]*)\)", r"\1", capsys.readouterr().out.strip().splitlines()[-1])
+    )
+    model, fitted = names["model"], built.measurements()["evaluate"]["calibration"]
+    raw = model.rank("how do I read a file line by line", names["documents"])
+    assert [row["corpus_id"] for row in ranked] == [row["corpus_id"] for row in raw]
+    expected = [(row["score"] - fitted["offset"]) / fitted["temperature"] for row in raw]
+    assert [row["score"] for row in ranked] == pytest.approx(calibration.sigmoid(np.array(expected)), abs=1e-5)

@@ -1,0 +1,322 @@
+"""The benchmarks of a release through the real evaluators, on small local stand-ins: every figure as trec_eval has it."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import mteb
+import numpy as np
+import pytest
+import pytrec_eval
+
+from release import family, records
+from release.errors import ReleaseError
+from release.evaluation import evaluate, tasks
+from release.family import Family
+from tests import built
+from tests.evaluation.test_evaluate import WORDS, ndcg
+from tests.tiny import tiny_encoder, tiny_reranker
+
+TASKS = ("ArguAna", "SCIDOCS")  # the first one leaves out the query's own text, the second does not
+EMBEDDERS = ("embedders/wide", "embedders/narrow")
+SETS = ("NanoWords", "NanoMore")
+TOP, QUERIES, DOCUMENTS = 6, 8, 30
+Texts = dict[str, str]
+Judged = dict[str, dict[str, int]]
+
+
+def lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def texts(seed: int) -> tuple[Texts, Texts, Judged]:
+    """Documents and queries of random words; the first query has the id and the text of a document."""
+    draw = random.Random(seed)
+    corpus = {f"d{i}": " ".join(draw.choices(WORDS, k=3 + i % 7)) for i in range(DOCUMENTS)}
+    queries = {"d0": corpus["d0"]} | {f"q{i}": " ".join(draw.sample(WORDS, 3)) for i in range(1, QUERIES)}
+    judged = {query: {name: 1 for name in draw.sample(sorted(corpus), 4) if name != query} for query in queries}
+    return corpus, queries, judged
+
+
+def write_dataset(folder: Path, configs: dict[str, tuple[str, list[dict[str, Any]]]]) -> None:
+    """A local dataset: config -> (split, rows)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head = (folder / "README.md").read_text().removesuffix("---\n") if (folder / "README.md").exists() else ""
+    known = head or "---\nconfigs:\n"
+    for config, (split, rows) in configs.items():
+        (folder / f"{config}-{split}.jsonl").write_text(lines(rows))
+        known += f"- config_name: {config}\n  data_files:\n  - {{split: {split}, path: {config}-{split}.jsonl}}\n"
+    (folder / "README.md").write_text(known + "---\n")
+
+
+def write_task(folder: Path, seed: int) -> None:
+    corpus, queries, judged = texts(seed)
+    write_dataset(
+        folder,
+        {
+            "corpus": ("test", [{"_id": key, "title": "", "text": text} for key, text in corpus.items()]),
+            "queries": ("test", [{"_id": key, "text": text} for key, text in queries.items()]),
+            "default": (
+                "test",
+                [{"query-id": q, "corpus-id": d, "score": 1} for q, found in judged.items() for d in found],
+            ),
+        },
+    )
+
+
+def nano_set(seed: int) -> tuple[Texts, Texts, Judged, dict[str, list[str]]]:
+    """As `texts`, with candidates in some order: not all judged documents are among them, of the last query none."""
+    corpus, queries, judged = texts(seed)
+    draw = random.Random(seed)
+    found = {query: draw.sample(sorted(corpus), 12) for query in queries}
+    last = list(queries)[-1]
+    found[last] = [name for name in found[last] if name not in judged[last]]
+    return corpus, queries, judged, found
+
+
+def write_nano(folder: Path) -> None:
+    """NanoBEIR's form: four configs with a split for each set."""
+    sets = {name: nano_set(seed) for seed, name in enumerate(SETS)}
+    folder.mkdir()
+    head = "---\nconfigs:\n"
+    for config in ("corpus", "queries", "qrels", "bm25"):
+        head += f"- config_name: {config}\n  data_files:\n"
+        for name, (corpus, queries, judged, found) in sets.items():
+            rows = {
+                "corpus": [{"_id": key, "text": text} for key, text in corpus.items()],
+                "queries": [{"_id": key, "text": text} for key, text in queries.items()],
+                "qrels": [{"query-id": query, "corpus-id": key} for query, keys in judged.items() for key in keys],
+                "bm25": [{"query-id": query, "corpus-ids": keys} for query, keys in found.items()],
+            }[config]
+            (folder / f"{config}-{name}.jsonl").write_text(lines(rows))
+            head += f"  - {{split: {name}, path: {config}-{name}.jsonl}}\n"
+    (folder / "README.md").write_text(head + "---\n")
+
+
+def write_embedder(folder: Path, width: int) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    encoder = Transformer(str(tiny_encoder(folder.parent / f"encoder-{width}", hidden=width)))
+    pooling = Pooling(encoder.get_embedding_dimension(), pooling_mode="mean")
+    SentenceTransformer(modules=[encoder, pooling], device="cpu").save_pretrained(str(folder))
+
+
+def point(patch: pytest.MonkeyPatch, name: str, folder: Path, revision: str) -> None:
+    """Let mteb's own task read a local folder instead of the Hub's dataset."""
+    kind = type(mteb.get_task(name))
+    dataset = {"path": str(folder), "revision": revision}
+    patch.setattr(kind, "metadata", kind.metadata.model_copy(update={"dataset": dataset}))
+
+
+FAMILY = {
+    'name = "docstring-reranker"': 'name = "tiny"',
+    'model = "bm25-minilm-hybrid"': 'model = "teacher"',
+    'kind = "stand-in"': 'kind = "cross-encoder"',
+    'nano = "build/docstring-reranker/data/nano"': 'nano = "nano"',
+    'nano_sets = ["NanoDocstrings"]': f"nano_sets = {json.dumps(SETS)}",
+    "tasks = []": f"tasks = {json.dumps(TASKS)}",
+    'collections = ["docstrings"]': "collections = []",
+    'embedders = ["bm25", "sentence-transformers/all-MiniLM-L6-v2"]': f"embedders = {json.dumps(EMBEDDERS)}",
+    "top_k = 20": f"top_k = {TOP}",
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
+    """A folder with a family of one trained model, its teacher, two embedders, two tasks and the nano sets."""
+    root = tmp_path_factory.mktemp("twostage")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        text = built.DEMO.read_text()
+        for old, new in FAMILY.items():
+            assert old in text
+            text = text.replace(old, new)
+        Path("family.toml").write_text(text)
+        found = family.load(Path("family.toml"))
+        for seed, name in enumerate(TASKS):
+            write_task(Path("tasks") / name, 10 + seed)
+        write_nano(Path("nano"))
+        for name, width in zip(EMBEDDERS, (64, 32), strict=True):
+            write_embedder(root / name, width)
+        tiny_reranker(root / "teacher", tiny_encoder(root / "encoder", hidden=32))
+        built.write_model(found.folder(built.SIZE), reranker)
+        built.write_mixture(found.build / "data")
+        built.edit(
+            found.build / "data/mixture/manifest.json", lambda value: value.update(teacher=None, in_domain=["SCIDOCS"])
+        )
+    return root
+
+
+@pytest.fixture
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    monkeypatch.chdir(place)
+    for name in TASKS:
+        point(monkeypatch, name, place / "tasks" / name, "1" * 40)
+    return family.load(Path("family.toml"))
+
+
+@pytest.fixture(scope="module")
+def measured(place: Path) -> records.Record:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for name in TASKS:
+            point(patch, name, place / "tasks" / name, "1" * 40)
+        return evaluate.evaluate_size(family.load(Path("family.toml")), built.SIZE)
+
+
+def candidates(place: Path, embedder: str, name: str) -> dict[str, dict[str, float]]:
+    """The nearest documents of each query by cosine, computed without mteb."""
+    from sentence_transformers import SentenceTransformer
+
+    corpus, queries, _ = texts(10 + TASKS.index(name))
+    model = SentenceTransformer(str(place / embedder), device="cpu")
+    left, right = (
+        model.encode(list(part.values()), normalize_embeddings=True, show_progress_bar=False)
+        for part in (queries, corpus)
+    )
+    found = {}
+    for query, row in zip(queries, left @ right.T, strict=True):
+        nearest = sorted(zip(corpus, row.tolist(), strict=True), key=lambda pair: -pair[1])[:TOP]
+        found[query] = {key: score for key, score in nearest if name != "ArguAna" or key != query}
+    return found
+
+
+def rescored(
+    model: Path, found: dict[str, dict[str, float]], corpus: Texts, queries: Texts
+) -> dict[str, dict[str, float]]:
+    from sentence_transformers import CrossEncoder
+
+    scorer = CrossEncoder(str(model), device="cpu", max_length=256)
+    pairs = [(query, key) for query, keys in found.items() for key in keys]
+    scores = scorer.predict([(queries[query], corpus[key]) for query, key in pairs], show_progress_bar=False)
+    result: dict[str, dict[str, float]] = {query: {} for query in found}
+    for (query, key), score in zip(pairs, scores.tolist(), strict=True):
+        result[query][key] = score
+    return result
+
+
+@pytest.mark.parametrize("rows", ["tasks", "teacher"])
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("embedder", EMBEDDERS)
+def test_both_stages_of_an_mteb_task_are_as_trec_eval_has_them(
+    rows: str, name: str, embedder: str, place: Path, measured: records.Record
+) -> None:
+    model = place / ("teacher" if rows == "teacher" else f"build/tiny/{built.SIZE}/model")
+    corpus, queries, judged = texts(10 + TASKS.index(name))
+    first = candidates(place, embedder, name)
+    run = rescored(model, first, corpus, queries)
+    (row,) = (
+        row
+        for row in measured.measured[rows]
+        if (row["task"], row["first_stage"]) == (name, embedder.removeprefix("embedders/"))
+    )
+    found = row["ndcg@10"]
+    assert found["first_stage"] == pytest.approx(ndcg(first, judged), abs=1e-9)
+    assert found["reranked"] == pytest.approx(ndcg(run, judged), abs=1e-9)
+    ideal = {query: {key: float(judged[query].get(key, 0)) for key in keys} for query, keys in first.items()}
+    assert found["oracle"] == pytest.approx(ndcg(ideal, judged), abs=1e-9)
+    shares = [len(judged[query].keys() & first[query].keys()) / len(judged[query]) for query in queries]
+    assert row[f"recall@{TOP}"] == pytest.approx(np.mean(shares))
+    per_query = [
+        ndcg({query: run[query]}, {query: judged[query]}) - ndcg({query: first[query]}, {query: judged[query]})
+        for query in queries
+    ]
+    assert found["gain"] == pytest.approx(np.mean(per_query), abs=1e-9)
+    assert (row["helped"], row["hurt"]) == (
+        sum(gain > 1e-9 for gain in per_query),
+        sum(gain < -1e-9 for gain in per_query),
+    )
+
+
+def test_no_embedder_gets_anothers_score(measured: records.Record) -> None:
+    for name in TASKS:
+        scores = [row["ndcg@10"]["reranked"] for row in measured.measured["tasks"] if row["task"] == name]
+        assert len(set(scores)) == len(EMBEDDERS)
+
+
+def test_results_lie_in_the_layout_of_the_public_repository(place: Path, measured: records.Record) -> None:
+    """results/<organization>__<model>/<revision>/experiments/<what differs>/<task>.json, beside model_meta.json."""
+    folder = (
+        place
+        / f"build/tiny/{built.SIZE}/evaluation/mteb/results/local__tiny-{built.SIZE}-v1/{measured.model_sha256[:40]}"
+    )
+    files = {path.relative_to(folder).as_posix(): json.loads(path.read_text()) for path in folder.rglob("*.json")}
+    for row in measured.measured["tasks"]:
+        (name,) = (
+            path
+            for path in files
+            if path.endswith(f"/{row['task']}.json")
+            and path.startswith(f"experiments/first_stage_{row['first_stage']}-")
+        )
+        assert f"top_k_{TOP}" in name
+        (score,) = files[name]["scores"]["test"]
+        assert score["main_score"] == pytest.approx(row["ndcg@10"]["reranked"], abs=1e-5)
+        assert files[name]["dataset_revision"] == row["task_revision"] == "1" * 40
+    assert any(name.endswith("model_meta.json") for name in files)
+
+
+def test_marks_and_means_follow_the_manifest_of_the_data(measured: records.Record) -> None:
+    found = measured.measured
+    for part, name in (("in_domain", "SCIDOCS"), ("out_of_domain", "ArguAna")):
+        rows = [row["ndcg@10"]["reranked"] for row in found["tasks"] if row["task"] == name]
+        assert found["mean"][part]["reranked"] == pytest.approx(np.mean(rows))
+    assert {row["task"] for row in found["tasks"] if row["in_domain"]} == {"SCIDOCS"}
+    assert found["teacher_name"] == "teacher" and found["teacher_parameters"] < found["parameters"]
+    assert found["teacher_mean"]["all"]["rows"] == len(TASKS) * len(EMBEDDERS)
+    assert found["calibration"]["pairs_fitted"] == 40
+
+
+@pytest.mark.parametrize("who", ["nano", "teacher_nano"])
+def test_the_nano_sets_are_as_trec_eval_has_them(who: str, place: Path, measured: records.Record) -> None:
+    """Normalised over the positives among the candidates, as the recipe does: a query without any counts 0."""
+    model = place / ("teacher" if who == "teacher_nano" else f"build/tiny/{built.SIZE}/model")
+    found, expected = measured.measured[who], {}
+    for seed, name in enumerate(SETS):
+        corpus, queries, judged, ranked = nano_set(seed)
+        run = rescored(model, {query: dict.fromkeys(keys, 0.0) for query, keys in ranked.items()}, corpus, queries)
+        texts_judged = {query: {corpus[key] for key in judged[query]} for query in queries}
+        among = {
+            query: {key: 1 for key in keys if corpus[key] in texts_judged[query]} for query, keys in ranked.items()
+        }
+        scores = pytrec_eval.RelevanceEvaluator(
+            {q: keys for q, keys in among.items() if keys}, {"ndcg_cut_10"}
+        ).evaluate(run)
+        expected[name] = sum(each["ndcg_cut_10"] for each in scores.values()) / QUERIES
+        assert len(scores) < QUERIES
+    assert found["sets"] == pytest.approx(expected, abs=1e-9)
+    assert found["mean"] == pytest.approx(np.mean(list(expected.values())), abs=1e-9)
+
+
+def test_measured_again_nothing_is_scored_and_the_record_is_the_same(
+    here: Family, measured: records.Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from release.evaluation import nano, reranking
+
+    monkeypatch.setattr(reranking, "predict_sorted", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(nano, "predict_sorted", lambda *_: pytest.fail("scored again"))
+    again = evaluate.evaluate_size(here, built.SIZE)
+    assert again.measured == measured.measured and again.subject == measured.subject
+
+
+def test_a_task_that_moved_is_measured_again(
+    here: Family, place: Path, measured: records.Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point(monkeypatch, "SCIDOCS", place / "tasks/SCIDOCS", "2" * 40)
+    rows = here.folder(built.SIZE) / "evaluation/rows"
+    before = set(rows.iterdir())
+    again = evaluate.evaluate_size(here, built.SIZE)
+    assert again.subject["tasks"]["SCIDOCS"] == "2" * 40
+    assert len(set(rows.iterdir()) - before) == len(EMBEDDERS)
+
+
+def test_tasks_that_cannot_be_had_are_one_clear_line(here: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    point(monkeypatch, "SCIDOCS", Path("/nowhere/scidocs"), "1" * 40)
+    with pytest.raises(ReleaseError, match="the data of task SCIDOCS is not here and cannot be fetched"):
+        tasks.mteb_task("SCIDOCS")
+    with pytest.raises(ReleaseError, match="mteb has no task 'Scidoc'"):
+        tasks.mteb_task("Scidoc")

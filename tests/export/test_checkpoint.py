@@ -1,0 +1,113 @@
+"""A release loads the same in every form, in older readers too, and a difference leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from release import records
+from release.card import render
+from release.errors import ReleaseError
+from release.export import checkpoint, parity, quantize
+from release.hub import checks
+from release.runtime.cpu_engines import onnxruntime
+from tests import built
+
+
+@pytest.fixture(scope="module")
+def folder(reranker: Path) -> Path:
+    """What belongs to one size in a build folder, with an exported model."""
+    return built.template(reranker) / built.family().folder(built.SIZE)
+
+
+def test_every_form_scores_like_the_trained_model(folder: Path) -> None:
+    record = records.read(folder / "records", "export", model_sha256=records.model_hash(folder / "model"))
+    rows = {row["form"]: row for row in record.measured["forms"]}
+    assert set(rows) == set(parity.SCORERS)
+    assert all(row["max_score_difference"] <= row["tolerance"] for row in rows.values())
+    low, high = record.measured["score_range"]
+    assert record.measured["pairs"] == 64 and high - low > 0.1  # scores that differ, or equality says nothing
+
+
+def test_the_onnx_file_takes_any_batch_and_length(folder: Path) -> None:
+    pairs = [("tar", "archive"), ("a b c " * 60, "d " * 200), ("x", "y")]
+    expected = parity.cross_encoder(str(folder / "model"), pairs)
+    assert parity.onnx(str(folder / "export"), pairs) == pytest.approx(expected, abs=1e-4)
+    assert b".py" not in (folder / "export/onnx/model.onnx").read_bytes()  # no stack traces of this machine
+
+
+def test_older_readers_and_other_machines_can_use_the_configuration(folder: Path) -> None:
+    config = json.loads((folder / "export/config.json").read_text())
+    assert config["architectures"] == ["ModernBertForSequenceClassification"]
+    assert config["global_rope_theta"] == config["rope_parameters"]["full_attention"]["rope_theta"]
+    assert config["local_rope_theta"] == config["rope_parameters"]["sliding_attention"]["rope_theta"]
+    assert config["global_attn_every_n_layers"] == 3
+    assert config["sentence_transformers"] == {"activation_fn": "torch.nn.modules.linear.Identity"}
+    tokenizer = json.loads((folder / "export/tokenizer_config.json").read_text())
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert not {"is_local", "local_files_only", "backend"} & set(tokenizer)
+    assert not list((folder / "export").glob("**/*.bin")) and not (folder / "export/README.md").exists()
+
+
+def test_a_form_that_differs_stops_the_chain_and_leaves_nothing(
+    tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    family = built.family()
+    built.write_mixture(family.build / "data")
+    built.write_model(family.folder(built.SIZE), reranker)
+    fold = checkpoint._head
+    monkeypatch.setattr(checkpoint, "_head", lambda *given: fold(*given) | {"classifier.bias": given[2]["linear.bias"]})
+    monkeypatch.setattr(checkpoint, "whole_onnx", lambda folder: (folder / "onnx").mkdir())
+    with pytest.raises(ReleaseError, match=r"AutoModelForSequenceClassification scores differ .* by 0\.\d+"):
+        checkpoint.export(family, built.SIZE)
+    assert [path.name for path in family.folder(built.SIZE).iterdir()] == ["model"]
+
+
+def test_what_is_missing_is_named_with_its_command(
+    tmp_path: Path, reranker: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    family = built.family()
+    with pytest.raises(ReleaseError, match=r"no model.*make train"):
+        checkpoint.export(family, built.SIZE)
+    built.write_model(family.folder(built.SIZE), reranker)
+    with pytest.raises(ReleaseError, match=r"no scored pairs.*make data"):
+        checkpoint.export(family, built.SIZE)
+    with pytest.raises(ReleaseError, match=r"no modules\.json.*make train"):
+        checkpoint.dual_root(encoder, tmp_path / "out")
+
+
+def test_int8_is_released_only_if_its_measured_ndcg_allows_it(
+    tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = built.workspace(tmp_path, reranker, monkeypatch)
+    records_, folder = family.folder(built.SIZE) / "records", family.folder(built.SIZE) / "export"
+    assert records.read(records_, "export").measured["int8"] == {
+        "released": False,
+        "reason": "the collection 'docstrings' is not here to measure NDCG@10 on",
+    }
+    built.write_collection(family.build / "data/collections/docstrings")
+    monkeypatch.setattr(quantize, "ALLOWED", -1.0)  # it would have to gain 1
+    found = quantize.add_int8(family, folder)
+    assert not found["released"] and found["reason"].startswith("NDCG@10 changes by ")
+    assert not (folder / quantize.FILE).exists()
+
+    monkeypatch.setattr(quantize, "ALLOWED", 1.0)
+    found = quantize.add_int8(family, folder)
+    quality = found["ndcg@10"]
+    assert found["released"] and quality["queries"] == 80
+    assert quality["change"] == pytest.approx(quality["int8"] - quality["float32"])
+    assert quality["ci_low"] <= quality["change"] <= quality["ci_high"]
+    assert found["bytes"] < 0.5 * (folder / "onnx/model.onnx").stat().st_size
+    pairs = built.docstrings()[:16]
+    difference = onnxruntime(folder, "int8").predict(pairs) - onnxruntime(folder, "fp32").predict(pairs)
+    assert 0 < abs(difference).max() < 1
+
+    shutil.rmtree(family.build / "data/collections")  # the hand-made evaluation is of another one
+    built.edit(records_ / "export.json", lambda record: record["measured"].update(int8=found))
+    shown = checks.split_card(render.model_card(family, built.SIZE, render.evidence(family, built.SIZE)))[1]
+    assert f"`{quantize.FILE}` is the ONNX file with 8-bit weights" in shown

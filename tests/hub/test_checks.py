@@ -1,0 +1,100 @@
+"""Nothing is published that should not be, and every reason is said at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from release.errors import ReleaseError
+from release.family import Family
+from release.hub import checks, stage
+from tests import built
+
+
+@pytest.fixture
+def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    found = built.workspace(tmp_path, reranker, monkeypatch)
+    stage.stage_dataset(found)
+    stage.stage_model(found, built.SIZE)
+    return found
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    """Replace text in a staged file, through a new file."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.unlink()
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_a_good_release_has_no_problem(family: Family) -> None:
+    assert checks.problems(family, built.SIZE) == []
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "pickle": (lambda repo: (repo / "pytorch_model.bin").write_bytes(b"x"), "not a kind of file that is published"),
+    "missing": (lambda repo: (repo / "onnx/model.onnx").unlink(), "onnx/model.onnx: required, and missing"),
+    "empty": (lambda repo: (repo / "empty.json").touch(), "empty.json: empty"),
+    "token": (
+        lambda repo: (repo / "notes.md").write_text("hf_" + "a1B2" * 9),
+        "notes.md: holds what looks like a token",
+    ),
+    "home": (
+        lambda repo: (repo / "notes.md").write_text(f"{Path.home()}/x"),
+        "notes.md: holds a path of the build machine",
+    ),
+    "cwd": (
+        lambda repo: (repo / "onnx/model.onnx_data").write_bytes(b"\0" + bytes(Path.cwd()) + b"/a.py\0"),
+        "onnx/model.onnx_data: holds a path of the build machine",
+    ),
+    "other home": (
+        lambda repo: (repo / "notes.md").write_text("see /home/alice/x"),
+        "holds a path of the build machine",
+    ),
+    "licence": (lambda repo: rewrite(repo / "README.md", "license: apache-2.0", "license: mine"), "licence 'mine'"),
+    "yaml": (lambda repo: rewrite(repo / "README.md", "language: en", "language: [en"), "front matter is no YAML"),
+    "pipeline": (lambda repo: rewrite(repo / "README.md", "text-ranking", "text-search"), "it must be 'text-ranking'"),
+    "link": (lambda repo: rewrite(repo / "README.md", "(records)", "(evidence)"), "a link to evidence"),
+    "id": (
+        lambda repo: rewrite(repo / "README.md", 'CrossEncoder("local/docstring', 'CrossEncoder("other/docstring'),
+        "the usage loads other/docstring-reranker-mini-v1",
+    ),
+    "foreign record": (
+        lambda repo: built.edit(repo / "records/speed.json", lambda record: record.update(model_sha256="0" * 64)),
+        "records/speed.json: the record of 'speed' was measured on another model",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_named(family: Family, fault: str) -> None:
+    change, says = FAULTS[fault]
+    change(stage.model_repo(family, built.SIZE))
+    found = checks.problems(family, built.SIZE)
+    assert found and any(says in line for line in found), found
+    assert all("\n" not in line for line in found)
+
+
+def test_all_problems_come_at_once(family: Family, capsys: pytest.CaptureFixture[str]) -> None:
+    repo, data = stage.model_repo(family, built.SIZE), stage.dataset_repo(family)
+    (repo / "optimizer.pt").write_bytes(b"x")
+    (repo / "tokenizer.json").unlink()
+    shard = next(data.glob("*/train-*.parquet"))
+    shard.unlink()
+    shard.write_bytes(b"PAR1")
+    collection = family.folder(built.SIZE) / "collection.yaml"
+    rewrite(collection, 'title: "Docstring', 'title: "' + "D" * 60)
+    with pytest.raises(ReleaseError, match=r"4 problem\(s\)"):
+        checks.command(built.SIZE, built.DEMO)
+    said = capsys.readouterr().out
+    for word in ("optimizer.pt", "tokenizer.json: required", "not the shard", "the Hub takes 60"):
+        assert word in said
+
+
+def test_what_is_not_staged_is_a_problem(family: Family) -> None:
+    import shutil
+
+    shutil.rmtree(stage.model_repo(family, built.SIZE))
+    assert any("not staged, make stage" in line for line in checks.problems(family, built.SIZE))

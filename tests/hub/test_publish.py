@@ -1,0 +1,278 @@
+"""Publishing to a real Hub on loopback: private until verified, finished when tagged, continued when cut off."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from release.errors import ReleaseError
+from release.family import Family
+from release.hub import publish, stage, state
+from release.localhub import Account, running_hub
+from tests import built
+
+TOKEN = "hf_" + "loopback" * 4
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """A Hub whose account belongs to the embedded family's organisation; a test uses a version of its own."""
+    with running_hub(tmp_path_factory.mktemp("hub"), [Account("maker", TOKEN, ("local",))]) as (endpoint, _):
+        yield endpoint
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the client make requests. Its own default stays the public Hub, so a request that goes astray fails here."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+
+
+@pytest.fixture
+def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Family:
+    """A staged release under names that no other test uses."""
+    built.workspace(tmp_path, reranker, monkeypatch)
+    found = built.renamed(tmp_path / "family.toml", f"r{abs(hash(request.node.name)) % 10**6}")
+    restage(found)
+    return found
+
+
+def restage(family: Family) -> None:
+    """Assemble both folders and the collection."""
+    stage.stage_dataset(family)
+    stage.stage_model(family, built.SIZE)
+
+
+def verbs(steps: list[publish.Step]) -> list[str]:
+    return [step.verb for step in steps]
+
+
+def states(api: Any, family: Family) -> list[state.Actual]:
+    return [state.actual(api, repo) for repo in state.wanted(family, built.SIZE)]
+
+
+def commits(api: Any, family: Family) -> dict[str, str]:
+    """What verification would have seen."""
+    pairs = zip(state.wanted(family, built.SIZE), states(api, family), strict=True)
+    return {repo.id: state.commit or "" for repo, state in pairs}
+
+
+def test_a_release_is_private_then_public_then_tagged_and_then_nothing_is_left_to_do(
+    family: Family, hub: str, online: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = state.connect(hub)
+    plan = publish.plan(family, built.SIZE, api)
+    assert verbs(plan) == ["create", "upload"] * 2 + ["make public"] * 2 + ["create"] + ["tag"] * 2
+    assert state.actual(api, state.wanted(family, built.SIZE)[0]) == state.Actual()  # planning changes nothing
+
+    assert verbs(publish.publish(family, built.SIZE, hub)) == ["create", "upload"] * 2
+    assert all(state.private and not state.tagged for state in states(api, family))
+    assert publish.find_collection(api, family) is None
+
+    assert publish.publish(family, built.SIZE, hub) == []  # nothing new to upload, and still not public
+    assert all(state.private for state in states(api, family))
+
+    steps = publish.finish(family, built.SIZE, api, commits(api, family))
+    assert verbs(steps) == ["make public"] * 2 + ["create"] + ["tag"] * 2
+    assert all(state.tagged and not state.private for state in states(api, family))
+    content = yaml.safe_load((family.folder(built.SIZE) / "collection.yaml").read_text())
+    found = publish.find_collection(api, family)
+    assert [(item.item_id, item.note) for item in found.items] == [(i["id"], i["note"]) for i in content["items"]]
+    assert found.description == content["description"]
+
+    assert publish.plan(family, built.SIZE, api) == []
+    assert publish.finish(family, built.SIZE, api, commits(api, family)) == []
+    assert TOKEN not in capsys.readouterr().out
+
+
+def test_a_finished_release_never_changes(family: Family, hub: str, online: None) -> None:
+    api = state.connect(hub)
+    publish.publish(family, built.SIZE, hub)
+    publish.finish(family, built.SIZE, api, commits(api, family))
+    before = commits(api, family)
+    record = family.folder(built.SIZE) / "records/speed.json"
+    built.edit(record, lambda value: value["measured"]["settings"][0].update(pairs_per_second=999.0))
+    restage(family)
+    with pytest.raises(
+        ReleaseError, match=r"is finished, and README\.md, records/speed\.json would change.*raise `version`"
+    ):
+        publish.publish(family, built.SIZE, hub)
+    assert commits(api, family) == before
+
+
+def test_before_the_tag_a_correction_replaces_what_was_uploaded(family: Family, hub: str, online: None) -> None:
+    api = state.connect(hub)
+    publish.publish(family, built.SIZE, hub)
+    model = state.wanted(family, built.SIZE)[1]
+    api.upload_file(path_or_fileobj=b"old", path_in_repo="leftover.json", repo_id=model.id)
+    record = family.folder(built.SIZE) / "records/speed.json"
+    built.edit(record, lambda value: value["measured"]["settings"][0].update(pairs_per_second=999.0))
+    restage(family)
+    (step,) = publish.publish(family, built.SIZE, hub)
+    assert step.detail.startswith("2 files of") and step.detail.endswith("delete 1")
+    assert set(state.actual(api, model).files) == set(model.files)
+
+
+def test_what_moved_after_verification_is_not_made_public(family: Family, hub: str, online: None) -> None:
+    api = state.connect(hub)
+    publish.publish(family, built.SIZE, hub)
+    verified = commits(api, family)
+    api.upload_file(path_or_fileobj=b"{}", path_in_repo="late.json", repo_id=family.model_id(built.SIZE))
+    with pytest.raises(ReleaseError, match=r"not at the verified commit.*make verify"):
+        publish.finish(family, built.SIZE, api, verified)
+    assert all(state.private for state in states(api, family))
+
+
+def test_a_foreign_public_repository_is_left_alone(family: Family, hub: str, online: None) -> None:
+    api = state.connect(hub)
+    api.create_repo(family.model_id(built.SIZE), private=False)
+    with pytest.raises(ReleaseError, match=r"is public already.*no release of this project"):
+        publish.publish(family, built.SIZE, hub)
+
+
+def test_whatever_request_fails_running_again_continues(
+    family: Family, hub: str, online: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi
+
+    api = state.connect(hub)
+    calls = (
+        "create_repo",
+        "upload_folder",
+        "update_repo_settings",
+        "create_collection",
+        "add_collection_item",
+        "create_tag",
+    )
+    failed: set[str] = set()
+
+    def fails_once(name: str) -> Any:
+        real = getattr(HfApi, name)
+
+        def call(self: Any, *given: Any, **named: Any) -> Any:
+            result = real(self, *given, **named) if name != "upload_folder" else None
+            if name not in failed:
+                failed.add(name)  # what was asked for has happened, and the answer is lost
+                raise ConnectionError("connection reset")
+            return result if name != "upload_folder" else real(self, *given, **named)
+
+        return call
+
+    for name in calls:
+        monkeypatch.setattr(HfApi, name, fails_once(name))
+    interruptions = 0
+    for _ in range(2 * len(calls)):
+        try:
+            publish.publish(family, built.SIZE, hub)
+            publish.finish(family, built.SIZE, api, commits(api, family))
+            break
+        except ReleaseError as error:
+            assert "run it again, it continues" in str(error)
+            interruptions += 1
+    assert interruptions == len(calls) == len(failed)
+    assert publish.plan(family, built.SIZE, api) == []
+    for repo in state.wanted(family, built.SIZE):
+        assert len(api.list_repo_commits(repo.id, repo_type=repo.type)) == 2  # the Hub's own first one, and the upload
+
+
+def test_a_push_that_is_cut_off_goes_on_behind_its_last_commit(
+    family: Family, hub: str, online: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi
+
+    monkeypatch.setattr(publish, "COMMIT_BYTES", 1)  # a commit per file
+    sent: list[str] = []
+    real = HfApi.upload_folder
+
+    def cut_off(self: HfApi, **named: Any) -> Any:
+        if len(sent) == 2:
+            sent.append("cut off")
+            raise ConnectionError("connection reset")
+        sent.extend(named["allow_patterns"])
+        return real(self, **named)
+
+    monkeypatch.setattr(HfApi, "upload_folder", cut_off)
+    with pytest.raises(ReleaseError, match=r"connection reset.*run it again"):
+        publish.publish(family, built.SIZE, hub)
+    api = state.connect(hub)
+    data, model = state.wanted(family, built.SIZE)
+    shards = [name for name in data.files if name.endswith(".parquet")]
+    assert set(state.actual(api, data).files) == set(sent[:2]) == set(shards)
+    publish.publish(family, built.SIZE, hub)
+    assert sorted([*sent[:2], *sent[3:]]) == sorted([*data.files, *model.files])  # nothing was sent twice
+    assert publish.publish(family, built.SIZE, hub) == []
+
+
+def test_a_commit_holds_as_much_as_may_be_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "COMMIT_BYTES", 10)
+    sizes = {"README.md": 1, "a/0.parquet": 6, "a/1.parquet": 4, "b/0.parquet": 30, "manifest.json": 2}
+    parts = [["a/0.parquet", "a/1.parquet"], ["b/0.parquet"], ["README.md", "manifest.json"]]
+    assert publish.commits_of(sizes) == parts
+
+
+def test_another_size_joins_the_collection_in_its_place(family: Family, hub: str, online: None) -> None:
+    api = state.connect(hub)
+    publish.publish(family, built.SIZE, hub)
+    publish.finish(family, built.SIZE, api, commits(api, family))
+    found = publish.find_collection(api, family)
+    api.create_repo("local/zz-by-hand", exist_ok=True)
+    api.add_collection_item(found.slug, "local/zz-by-hand", "model", note="added by a person")
+    for item in found.items:
+        if item.item_type == "model":
+            api.delete_collection_item(found.slug, item.item_object_id)
+    assert verbs(publish.plan(family, built.SIZE, api)) == ["collect"]
+    publish.finish(family, built.SIZE, api, commits(api, family))
+    ids = [item.item_id for item in publish.find_collection(api, family).items]
+    assert ids == [family.model_id(built.SIZE), family.data_id, "local/zz-by-hand"]
+
+
+def test_a_note_that_changed_is_updated(family: Family, hub: str, online: None) -> None:
+    api = state.connect(hub)
+    publish.publish(family, built.SIZE, hub)
+    publish.finish(family, built.SIZE, api, commits(api, family))
+    path = family.folder(built.SIZE) / "collection.yaml"
+    path.write_text(path.read_text().replace("The training data:", "What it learnt from:"))
+    assert verbs(publish.plan(family, built.SIZE, api)) == ["note"]
+    publish.finish(family, built.SIZE, api, commits(api, family))
+    assert publish.plan(family, built.SIZE, api) == []
+
+
+def test_without_an_endpoint_or_a_token_nothing_is_asked_of_any_hub(
+    family: Family, online: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import httpx2
+
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    monkeypatch.setattr(httpx2.Client, "send", lambda *_, **__: pytest.fail("a request was made"))
+    with pytest.raises(ReleaseError, match=r"no Hub is named, and there is no default.*HF_ENDPOINT"):
+        publish.command(built.SIZE, family.path, push=True)
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(ReleaseError, match=r"no token.*HF_TOKEN.*hf auth login"):
+        publish.command(built.SIZE, family.path, push=True, endpoint="http://127.0.0.1:9")
+    with pytest.raises(ReleaseError, match=r"not an endpoint"):
+        publish.command(built.SIZE, family.path, push=True, endpoint="huggingface.co")
+    publish.command(built.SIZE, family.path)
+    assert "Plan for an empty Hub" in capsys.readouterr().out
+
+
+def test_a_plan_without_staged_folders_names_the_command(family: Family, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(stage.model_repo(family, built.SIZE))
+    publish.show_plan(family, built.SIZE)
+    assert "not staged yet: make stage" in capsys.readouterr().out
+
+
+def test_a_release_with_a_problem_or_a_hub_that_is_down_is_one_line(family: Family, online: None) -> None:
+    (stage.model_repo(family, built.SIZE) / "model.pt").write_bytes(b"x")
+    with pytest.raises(ReleaseError, match=r"1 problem\(s\), the first: .*model\.pt"):
+        publish.publish(family, built.SIZE, "http://127.0.0.1:9")
+    (stage.model_repo(family, built.SIZE) / "model.pt").unlink()
+    with pytest.raises(ReleaseError, match=r"cannot look at .*http://127\.0\.0\.1:9.*run it again") as caught:
+        publish.publish(family, built.SIZE, "http://127.0.0.1:9")
+    assert "\n" not in str(caught.value)

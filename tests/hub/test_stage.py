@@ -1,0 +1,59 @@
+"""The staged folders are exactly what the Hub will hold, and the same inputs give the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from release.errors import ReleaseError
+from release.family import Family
+from release.files import list_files, sha256_folder
+from release.hub import stage
+from tests import built
+
+
+@pytest.fixture
+def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    return built.workspace(tmp_path, reranker, monkeypatch)
+
+
+def test_staging_again_gives_the_same_bytes(family: Family) -> None:
+    first = [sha256_folder(stage.stage_model(family, built.SIZE)), sha256_folder(stage.stage_dataset(family))]
+    again = [sha256_folder(stage.stage_model(family, built.SIZE)), sha256_folder(stage.stage_dataset(family))]
+    assert first == again
+
+
+def test_the_folders_hold_the_release_and_its_evidence(family: Family) -> None:
+    model = list_files(stage.stage_model(family, built.SIZE))
+    assert {"README.md", "modules.json", "model.safetensors", "onnx/model.onnx", "4_Dense/config.json"} <= set(model)
+    assert [name for name in model if name.startswith("records/")] == [
+        f"records/{kind}.json" for kind in ("choice", "evaluate", "export", "run", "speed")
+    ]
+    assert list_files(stage.stage_dataset(family)) == [
+        "README.md",
+        "docstrings/train-00000-of-00001.parquet",
+        "docstrings/validation-00000-of-00001.parquet",
+        "manifest.json",
+        "records/data.json",
+    ]
+
+
+def test_what_was_not_compared_is_not_staged(family: Family) -> None:
+    built.edit(family.folder(built.SIZE) / "export/config.json", lambda config: config.update(hidden_size=1))
+    with pytest.raises(ReleaseError, match=r"not the one that was compared.*make export"):
+        stage.stage_model(family, built.SIZE)
+    assert not stage.model_repo(family, built.SIZE).exists()
+
+
+def test_a_failed_stage_leaves_the_earlier_one(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sha256_folder(stage.stage_model(family, built.SIZE))
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(stage, "place", full)
+    with pytest.raises(ReleaseError, match=r"No space left.*free some space"):
+        stage.stage_model(family, built.SIZE)
+    assert sha256_folder(stage.model_repo(family, built.SIZE)) == before
+    assert not list(family.folder(built.SIZE).glob(".*.tmp"))

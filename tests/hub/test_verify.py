@@ -1,0 +1,99 @@
+"""A release becomes public only after it came back from the Hub as it was staged, and works as its card says."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from release import records
+from release.errors import ReleaseError
+from release.family import Family
+from release.hub import publish, stage, state, verify
+from release.localhub import Account, running_hub
+from tests import built
+
+TOKEN = "hf_" + "loopback" * 4
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
+    """A fresh Hub, and a client that may make requests."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with running_hub(tmp_path / "hub", [Account("maker", TOKEN, ("local",))]) as (endpoint, _):
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        yield endpoint
+
+
+@pytest.fixture
+def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    found = built.workspace(tmp_path, reranker, monkeypatch)
+    stage.stage_dataset(found)
+    stage.stage_model(found, built.SIZE)
+    return found
+
+
+def private(family: Family, endpoint: str) -> list[bool]:
+    api = state.connect(endpoint)
+    return [state.actual(api, repo).private for repo in state.wanted(family, built.SIZE)]
+
+
+def test_pull_back_compare_make_public_and_do_it_only_once(
+    family: Family, hub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish.publish(family, built.SIZE, hub)
+    verify.command(built.SIZE, built.DEMO)  # looks, and changes nothing on the Hub
+    assert private(family, hub) == [True, True]
+    sha256 = records.model_hash(family.folder(built.SIZE) / "model")
+    measured = records.read(family.folder(built.SIZE) / "records", "verify", model_sha256=sha256).measured
+    assert [row["form"] for row in measured["forms"]] == ["CrossEncoder", "AutoModelForSequenceClassification", "ONNX"]
+    assert all(row["max_score_difference"] <= row["tolerance"] for row in measured["forms"])
+    assert (measured["pairs"], measured["snippets"]) == (64, 5)  # four of the model's card, one of the dataset's
+    for repo in state.wanted(family, built.SIZE):
+        assert measured["repositories"][repo.id]["files"] == len(repo.files)
+
+    monkeypatch.setattr(verify, "_elsewhere", lambda *_: pytest.fail("verified twice"))
+    verify.command(built.SIZE, built.DEMO, push=True)
+    assert private(family, hub) == [False, False]
+    verify.command(built.SIZE, built.DEMO, push=True)
+    assert publish.plan(family, built.SIZE, state.connect(hub)) == []
+
+
+def test_what_is_not_there_as_staged_is_not_verified(family: Family, hub: str) -> None:
+    with pytest.raises(ReleaseError, match=r"is not there as it is staged.*make publish PUSH=1"):
+        verify.command(built.SIZE, built.DEMO, push=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda files: files.update({"README.md": "0" * 64}), r"README\.md came back different"),
+        (lambda files: files.pop("onnx/model.onnx"), r"onnx/model\.onnx came back different"),
+        (lambda files: files.update({"added.json": "0" * 64}), r"added\.json came back different"),
+    ],
+)
+def test_a_file_that_comes_back_different_keeps_it_private(
+    family: Family, hub: str, monkeypatch: pytest.MonkeyPatch, spoil: Any, says: str
+) -> None:
+    publish.publish(family, built.SIZE, hub)
+    from release.files import sha256_file
+
+    pulled = {r.id: {f: sha256_file(r.folder / f) for f in r.files} for r in state.wanted(family, built.SIZE)}
+    spoil(pulled[family.model_id(built.SIZE)])
+    monkeypatch.setattr(verify, "_elsewhere", lambda *_: {"files": pulled, "forms": []})
+    with pytest.raises(ReleaseError, match=says):
+        verify.command(built.SIZE, built.DEMO, push=True)
+    assert private(family, hub) == [True, True]
+    assert not (family.folder(built.SIZE) / "records/verify.json").exists()
+
+
+def test_a_snippet_or_a_score_that_fails_is_one_line(family: Family, hub: str) -> None:
+    api = state.connect(hub)
+    with pytest.raises(ReleaseError, match=r"does not work when it is pulled back \(.*\).*http://127") as caught:
+        verify._elsewhere({"repositories": [{"id": "local/absent", "type": "model", "commit": "0" * 40}]}, api)
+    assert "\n" not in str(caught.value) and TOKEN not in str(caught.value)

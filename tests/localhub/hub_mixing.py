@@ -1,0 +1,117 @@
+"""Mixing from a Hub, as a script: run by test_mix_hub.py. Publishes two small datasets and prints what mixing makes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import HfApi
+
+from release import family
+from release.data import mix
+from release.errors import ReleaseError
+from tests.data.test_mix import ROOT, declared, retrieval, upstream
+
+FILTERS = {
+    "labels": "source",
+    "columns": {"label": "similarity"},
+    "filters": {"drop": "drop", "duplicate": "duplicate"},
+}
+
+
+def publish(api: HfApi, repo: str, configs: dict[str, str]) -> str:
+    """Upload the folder named like the repository, with a card that declares its configs' files; gives the commit."""
+    lines = [f"- config_name: {name}\n  data_files: [{{split: train, path: {path}}}]" for name, path in configs.items()]
+    folder = Path(repo.replace("/", "-"))
+    (folder / "README.md").write_text("---\nconfigs:\n{}\n---\n".format("\n".join(lines)), encoding="utf-8")
+    api.create_repo(repo, repo_type="dataset", exist_ok=True)
+    return api.upload_folder(repo_id=repo, repo_type="dataset", folder_path=folder).oid
+
+
+def refusal(action: Callable[[], Any]) -> str:
+    """The one line that people see."""
+    try:
+        action()
+    except ReleaseError as error:
+        return str(error)
+    return "nothing was refused"
+
+
+def main(namespace: str) -> dict[str, Any]:
+    """Publish, mix, and mix wrongly."""
+    os.chdir(tempfile.mkdtemp())
+    api, facts = HfApi(), family.load(ROOT / "recipes/demo.toml")
+    nothing = dataclasses.replace(facts.evaluation, collections=(), nano_sets=(), tasks=())
+    facts = dataclasses.replace(facts, evaluation=nothing)
+    pretraining, reranked = f"{namespace}/pretraining", f"{namespace}/reranked"
+    for place in ("agnews", "quora"):
+        Path(f"{namespace}-pretraining/{place}").mkdir(parents=True)
+    for part, first in (("0", "one"), ("1", "two")):
+        queries = [f"{first} {row}" for row in range(1000)]
+        upstream(f"{namespace}-pretraining/agnews/part-{part}.parquet", query=queries)
+    upstream(f"{namespace}-pretraining/quora/all.parquet")
+    Path(f"{namespace}-pretraining/notes.csv").write_text("query,document\na,b\n", encoding="utf-8")
+    files = {"agnews": "agnews/*.parquet", "quora": "quora/*.parquet", "notes": "notes.csv"}
+    old = publish(api, pretraining, files)
+    upstream(f"{namespace}-pretraining/agnews/part-1.parquet", 500)
+    new = publish(api, pretraining, files)
+    retrieval(f"{namespace}-reranked")
+    api.create_repo(reranked, repo_type="dataset")
+    (Path(f"{namespace}-reranked") / "README.md").write_text(
+        "---\nconfigs:\n"
+        + "\n".join(
+            f"- config_name: {name}\n  data_files: [{{split: nq, path: {name}/nq-*.parquet}}]"
+            for name in ("documents", "queries", "scores")
+        )
+        + "\n---\n",
+        encoding="utf-8",
+    )
+    api.upload_folder(repo_id=reranked, repo_type="dataset", folder_path=f"{namespace}-reranked")
+
+    def config(**changes: Any) -> dict[str, Any]:
+        source = {"kind": "hf", "repository": pretraining, "config": "agnews", "split": "train", "revision": old}
+        return FILTERS | {"source": source | changes}
+
+    candidates = {"kind": "hf-retrieval", "repository": reranked, "domain": "nq", "scores": "scores", "revision": None}
+    sampled = retrieval("local") | {"source": candidates}
+
+    def mixed(**configs: dict[str, Any]) -> dict[str, Any]:
+        path = mix.run(facts, declared(**configs))
+        return json.loads(path.read_text(encoding="utf-8"))["configs"]
+
+    def table(name: str) -> pa.Table:
+        found = sorted((facts.build / "data/pairs" / name).glob("train-*.parquet"))
+        return pa.concat_tables([pq.read_table(file) for file in found])
+
+    made = mixed(pinned=config(), newest=config(revision=None), rerank_nq=sampled)
+    from_hub, pinned = table("rerank_nq"), table("pinned")["query"].to_pylist()
+    mixed(rerank_nq=retrieval("local"))
+    return {
+        "commits": [old, new],
+        "revisions": {name: entry["revision"] for name, entry in made.items()},
+        "rows": {name: [entry["rows_in"], sum(s["rows"] for s in entry["shards"])] for name, entry in made.items()},
+        "dropped": made["pinned"]["dropped"],
+        "first and last": [pinned[0], pinned[-1]],
+        "same as local": from_hub.equals(table("rerank_nq")),
+        "refused": {
+            "revision": refusal(lambda: mixed(agnews=config(revision="0" * 40))),
+            "repository": refusal(lambda: mixed(agnews=config(repository=f"{namespace}/none"))),
+            "config": refusal(lambda: mixed(agnews=config(config="agnew"))),
+            "split": refusal(lambda: mixed(agnews=config(split="test"))),
+            "domain": refusal(lambda: mixed(rerank=sampled | {"source": candidates | {"domain": "fever"}})),
+            "column": refusal(lambda: mixed(agnews=config() | {"columns": {"label": "score"}})),
+            "format": refusal(lambda: mixed(agnews=config(config="notes"))),
+        },
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(*sys.argv[1:])))

@@ -1,0 +1,251 @@
+"""Speed as a record: the protocol is kept, types are read from the tensors, and what cannot run here is named with its reason."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import json
+import os
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from release import records
+from release.__main__ import main
+from release.errors import ReleaseError
+from release.speed import benchmark, configurations, machine, timing
+from release.speed.configurations import Way
+from tests import built
+
+PAIRS = 48
+WORDS = ["speed", "--family", str(built.DEMO), "--size", built.SIZE, "--pairs", str(PAIRS)]
+HALF = Way("bf16", "bfloat16", "unpadded", False)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
+    """A working folder with the embedded family's pairs and a model that was trained to read fewer tokens than it can."""
+    root = tmp_path_factory.mktemp("speed")
+    with contextlib.chdir(root):
+        family = built.family()
+        built.write_collection(family.build / "data/collections/docstrings")
+        built.write_model(family.folder(built.SIZE), reranker)
+        settings = family.folder(built.SIZE) / "model/tokenizer_config.json"
+        built.edit(settings, lambda value: value.update(model_max_length=family.training.max_length))
+    return root
+
+
+@pytest.fixture(scope="module")
+def measured(place: Path) -> tuple[records.Record, str]:
+    """The record of one run through the command line, and what it printed."""
+    shown = io.StringIO()
+    with contextlib.chdir(place), contextlib.redirect_stdout(shown):
+        assert main(WORDS) == 0
+        model = built.family().folder(built.SIZE)
+        record = records.read(model / "records", "speed", model_sha256=records.model_hash(model / "model"))
+    return record, shown.getvalue()
+
+
+def test_the_protocol_is_kept(measured: tuple[records.Record, str]) -> None:
+    found = measured[0].measured
+    assert found["pairs"] == PAIRS
+    for row in found["settings"]:
+        tried = row["batches"]
+        assert [each["batch"] for each in tried] == [8 << place for place in range(len(tried))]
+        assert all(each["pairs_per_second"] == statistics.median(each["passes"]) for each in tried)
+        assert {len(each["passes"]) for each in tried} == {3}
+        assert row["pairs_per_second"] == max(each["pairs_per_second"] for each in tried)
+        assert row["peak_memory_mb"] > 50
+    assert found["best"] == max(found["settings"], key=lambda row: row["pairs_per_second"])
+
+
+def test_the_record_says_what_was_measured_on_what(measured: tuple[records.Record, str]) -> None:
+    record = measured[0]
+    lengths = record.measured["lengths"]
+    assert sum(row["pairs"] for row in lengths["histogram"]) == PAIRS
+    assert lengths["histogram"][-1]["from"] <= lengths["max"] <= lengths["histogram"][-1]["to"]
+    assert record.machine["device"] == "CPU" and record.machine["cpu"]
+    assert record.subject["threads"] == torch.get_num_threads()
+    assert record.subject["driver"] is None and record.subject["cuda"] is None
+    assert {"torch", "transformers", "sentence-transformers", "python"} <= set(record.versions)
+    types = {row["name"]: (row["dtype"], row["scores_dtype"]) for row in record.measured["settings"]}
+    assert types["fp32, unpadded"] == ("float32", "float32")
+    assert types.get("bf16, unpadded", ("bfloat16", "float32")) == ("bfloat16", "float32")  # the head stays in fp32
+    assert (
+        record.measured["energy"]["joules_per_pair"] is not None
+        or "not readable" in record.measured["energy"]["source"]
+    )
+
+
+def test_the_waits_of_one_query(measured: tuple[records.Record, str]) -> None:
+    waits = measured[0].measured["latency"]
+    assert [row["documents"] for row in waits] == [10, 50, 100]
+    assert all(0 < row["p50_ms"] <= row["p95_ms"] and row["repeats"] >= 5 for row in waits)
+
+
+def test_full_length_is_the_models_not_the_one_it_was_trained_on(measured: tuple[records.Record, str]) -> None:
+    found = measured[0].measured
+    assert found["lengths"]["max"] > 256
+    assert found["full_length"]["max_length"] == 512
+    assert found["full_length"]["truncated"] < found["lengths"]["truncated"]
+
+
+def test_the_last_line_is_for_programs(measured: tuple[records.Record, str]) -> None:
+    record, shown = measured
+    line = json.loads(shown.splitlines()[-1])
+    assert line["best"]["pairs_per_second"] == record.measured["best"]["pairs_per_second"]
+    assert line["latency"] == record.measured["latency"]
+    assert line["record"].endswith("mini/records/speed.json")
+
+
+def test_help_says_every_word(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["speed", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for parameter in inspect.signature(benchmark.command, eval_str=True).parameters.values():
+        (option,) = parameter.annotation.__metadata__
+        assert option.help in shown  # rich would take [words in brackets] for markup
+
+
+def test_a_run_that_is_stopped_leaves_the_earlier_record(
+    place: Path, measured: tuple[records.Record, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    folder = built.family().folder(built.SIZE) / "records"
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    setting, done = benchmark._setting, []
+
+    def stop(way: Way, *rest: Any) -> dict[str, Any]:
+        if done:
+            raise KeyboardInterrupt
+        done.append(way)
+        return setting(way, *rest)
+
+    monkeypatch.setattr(benchmark, "_setting", stop)
+    assert main(WORDS) == 130
+    assert done and {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_weights_of_another_type_than_the_way_says_are_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sentence_transformers import CrossEncoder
+
+    model = str(place / built.family().folder(built.SIZE) / "model")
+    assert configurations.load(HALF, model, 64).weights == "bfloat16"
+    # A library that ignores the wish: so it was in the CPU table that the published cards had to correct.
+    monkeypatch.setattr(
+        "sentence_transformers.CrossEncoder", lambda source, model_kwargs, **rest: CrossEncoder(source, **rest)
+    )
+    with pytest.raises(ReleaseError, match="the weights are float32, not bfloat16"):
+        configurations.load(HALF, model, 64)
+
+
+def test_what_this_machine_cannot_run_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    found, skipped = configurations.candidates("CPU")
+    assert {way.dtype for way in found} == {"float32"}
+    assert skipped == {"bf16, unpadded": "this CPU has no bf16 instructions"}
+    monkeypatch.setattr(configurations, "find_spec", lambda name: None)
+    found, skipped = configurations.candidates("NVIDIA H100 80GB HBM3")
+    assert all("flash" not in way.name for way in found)
+    assert set(skipped.values()) == {"flash-attn is not installed"} and len(skipped) == 2
+
+
+def test_a_public_reranker_by_the_familys_protocol(
+    tmp_path: Path, place: Path, encoder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    monkeypatch.chdir(tmp_path)
+    config = BertConfig(
+        vocab_size=600, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, num_labels=1
+    )
+    BertForSequenceClassification(config).save_pretrained("public/bert")
+    AutoTokenizer.from_pretrained(encoder).save_pretrained("public/bert")
+    shutil.copytree(place / "build/docstring-reranker/data", "build/docstring-reranker/data")
+    text = built.DEMO.read_text().replace("compared = []", 'compared = ["public/bert"]')
+    Path("family.toml").write_text(text)
+    words = ["speed", "--family", "family.toml", "--model", "public/bert", "--pairs", "16"]
+    assert main(words) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["record"] == "build/docstring-reranker/compared/public--bert/records/speed.json"
+    record = records.read(Path(line["record"]).parent, "speed")
+    assert [row["padded"] for row in record.measured["settings"]] == [True]
+    assert "modular CrossEncoder" in record.measured["skipped"]["fp32, unpadded"]  # another architecture, and said so
+    assert record.subject["model"] == "public/bert" and record.model_sha256
+
+    Path("family.toml").write_text(text.replace('compared = ["public/bert"]', "compared = []"))
+    assert main([*words, "--output", "mine.json"]) == 0
+    assert json.loads(Path("mine.json").read_text())["measured"]["best"]["pairs_per_second"] > 0
+    assert main(["speed", "--family", "family.toml", "--model", "nowhere"]) == 1
+    assert main(["speed", "--family", "family.toml"]) == 1
+    assert "--size mini, or --model" in capsys.readouterr().err
+
+
+def scorer(limit: int, error: Exception) -> timing.Predict:
+    """Scores batches below `limit`; from there on `error`."""
+
+    def predict(pairs: timing.Pairs, batch: int) -> np.ndarray:
+        if batch >= limit:
+            raise error
+        sum(range(3000 * len(pairs) // batch))  # larger batches are faster
+        return np.zeros(len(pairs))
+
+    return predict
+
+
+def test_batches_double_until_memory_is_out() -> None:
+    pairs = [("a", "b")] * 256
+    for error in (MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")):
+        assert [row["batch"] for row in timing.batches(scorer(64, error), pairs, 8, 3)] == [8, 16, 32]
+        with pytest.raises(configurations.CannotRun, match="memory is out at 8 pairs"):
+            timing.batches(scorer(8, error), pairs, 8, 3)
+    with pytest.raises(RuntimeError, match="shapes"):
+        timing.batches(scorer(16, RuntimeError("shapes do not match")), pairs, 8, 3)
+
+
+def counter(folder: Path, microjoules: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "energy_uj").write_text(f"{microjoules}\n")
+    (folder / "max_energy_range_uj").write_text("10000000\n")
+    return folder
+
+
+def test_energy_is_read_where_there_is_a_counter(tmp_path: Path) -> None:
+    first, second = counter(tmp_path / "intel-rapl:0", 1_000_000), counter(tmp_path / "intel-rapl:1", 9_000_000)
+    counter(tmp_path / "intel-rapl:0:0", 5)  # a part of the first package
+
+    def work() -> None:
+        counter(first, 3_000_000)
+        counter(second, 500_000)  # the counter began again at 0
+
+    assert machine.energy(work, "CPU", powercap=tmp_path) == {"joules": 3.5, "source": "RAPL, 2 package(s)"}
+    for damaged in ("", "no number"):
+        (first / "energy_uj").write_text(damaged)
+        found = machine.energy(lambda: None, "CPU", powercap=tmp_path)
+        assert found == {"joules": None, "source": "not readable here: the energy counter (ValueError)"}
+    found = machine.energy(lambda: pytest.fail("nothing to read"), "CPU", powercap=tmp_path / "none")
+    assert found == {"joules": None, "source": "not readable here: no energy counter"}
+
+
+def test_a_gpus_energy_is_its_mean_power_times_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi, started = tmp_path / "nvidia-smi", tmp_path / "started"
+    smi.write_text(
+        f'#!/bin/sh\necho 200.0\ncase "$*" in *loop*) echo "[N/A]"; echo 400.0; touch {started}; exec sleep 60;; esac\n'
+    )
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    seconds = iter([10.0, 12.0])
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: next(seconds))
+
+    def work() -> None:
+        while not started.exists():
+            pass
+
+    assert machine.energy(work, "NVIDIA H100") == {"joules": 600.0, "source": "nvidia-smi, power every 100 ms"}
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert machine.energy(work, "NVIDIA H100")["source"] == "not readable here: nvidia-smi gives no power"

@@ -1,0 +1,51 @@
+"""A training plan counts on the meta device what nobody should have to guess."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from release.training import budget
+
+ROOT = Path(__file__).resolve().parents[2]
+ETTIN = ["--family", str(ROOT / "recipes/ettin.toml")]
+
+
+def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
+    budget.main([*ETTIN, *words])
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_the_smallest_size_has_exactly_the_published_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(capsys, "--size", "17m", "--world", "32", "--pairs-per-second", "100")
+    assert found["encoder_parameters"] == 16_797_440
+    assert found["parameters"] == 16_797_440 + 66_305
+    assert (found["per_device_batch"], found["steps"]) == (32, -(-143_393_475 // 1024))
+    assert found["hours"] == pytest.approx(143_393_475 / 3200 / 3600)
+    assert found["state_gb_per_device"] == pytest.approx(found["parameters"] * 16e-9)
+
+
+@pytest.mark.parametrize(("size", "millions"), [("32m", 32), ("68m", 68), ("150m", 150), ("400m", 400), ("1b", 1000)])
+def test_every_size_is_as_large_as_its_name(capsys: pytest.CaptureFixture[str], size: str, millions: int) -> None:
+    assert planned(capsys, "--size", size)["parameters"] == pytest.approx(millions * 1e6, rel=0.05)
+
+
+def test_more_devices_keep_less_each(capsys: pytest.CaptureFixture[str]) -> None:
+    one, four = (planned(capsys, "--size", "17m", "--world", world) for world in ("1", "4"))
+    assert one["activation_gb_per_device"] == pytest.approx(4 * four["activation_gb_per_device"])
+    assert one["state_gb_per_device"] == four["state_gb_per_device"] and one["steps"] == four["steps"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--size", "150m", "--world", "5"), "192 does not divide by 5 devices"),
+        (("--size", "2b"), "unknown size '2b'"),
+        (("--size", "17m", "--world", "0"), "1 or more"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(words: tuple[str, ...], says: str) -> None:
+    with pytest.raises(SystemExit, match=says):
+        budget.main([*ETTIN, *words])
