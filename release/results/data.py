@@ -1,0 +1,55 @@
+"""The record `data`: the labelled mixture of a family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LabelRange:
+    """The teacher's raw logits in one config: least, mean and greatest."""
+
+    min: float
+    mean: float
+    max: float
+
+
+@dataclass(frozen=True)
+class ConfigLabels:
+    """One config: labelled rows, their labels, and the rows that the teacher could not read."""
+
+    rows: int
+    label: LabelRange
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class DataResult:
+    """The mixture as it lies on the disk, and how fast its last run labelled.
+
+    Attributes:
+        rows: Labelled pairs in all shards.
+        rows_scored_now: Those that this run labelled; the others were finished before.
+        seconds: Wall-clock time of this run's labelling.
+        pairs_per_second: `rows_scored_now` over `seconds`, None where nothing was left to label.
+        configs: By the config's name.
+    """
+
+    rows: int
+    rows_scored_now: int
+    seconds: float
+    pairs_per_second: float | None
+    configs: dict[str, ConfigLabels]
+
+
+@dataclass(frozen=True)
+class DataSubject:
+    """What the labels depend on.
+
+    Attributes:
+        teacher: All that decides its scores, under the keys that each kind of teacher has for it (`identity`).
+        declaration_sha256: Of the file that declares the sources, None for pairs that were mixed without one.
+    """
+
+    teacher: dict[str, str | int]
+    declaration_sha256: str | None

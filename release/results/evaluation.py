@@ -1,0 +1,189 @@
+"""The record `evaluate`: how much a reranker improves retrieval. NDCG@10, recall and gains are shares, 0 to 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Quality:
+    """NDCG@10 of a first stage's candidates before and after reranking.
+
+    Attributes:
+        first_stage_ndcg: In the first stage's own order.
+        reranked_ndcg: In the order of the reranker's scores.
+        oracle_ndcg: In a perfect order of the same candidates, which is the most that any reranker can reach.
+        gain: `reranked_ndcg` - `first_stage_ndcg`.
+        ci_low, ci_high: The gain's 95 % interval, by a bootstrap over queries.
+    """
+
+    first_stage_ndcg: float
+    reranked_ndcg: float
+    oracle_ndcg: float
+    gain: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True)
+class TaskResult(Quality):
+    """One task over one first stage.
+
+    Attributes:
+        task: mteb's name, or that of a collection of the family; `task_revision` is its data's.
+        dataset: The task's dataset on the Hub, None for a local collection.
+        first_stage: "bm25", or an embedder's Hub id or folder.
+        top_k: Candidates of each query.
+        recall: Mean share of a query's relevant documents that are among its candidates.
+        helped, hurt, unchanged: Queries whose NDCG@10 rose, fell or stayed; `queries` are all of them.
+        pairs: Candidates of all queries; `pairs_scored` those that were not already scored for another first stage.
+        seconds: Wall-clock time of the reranking.
+        in_domain: Whether the training mixture holds text of the same origin, None where nothing says so.
+    """
+
+    task: str
+    task_revision: str
+    dataset: str | None
+    first_stage: str
+    top_k: int
+    recall: float
+    helped: int
+    hurt: int
+    unchanged: int
+    queries: int
+    pairs: int
+    pairs_scored: int
+    seconds: float
+    in_domain: bool | None
+
+
+@dataclass(frozen=True)
+class MeanResult(Quality):
+    """Means over `rows` (task x first stage), each of which weighs the same; `queries` counts those of all rows."""
+
+    rows: int
+    queries: int
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means over all rows, over those inside and outside the training data (None without any), and by first stage."""
+
+    all: MeanResult
+    in_domain: MeanResult | None
+    out_of_domain: MeanResult | None
+    first_stages: dict[str, MeanResult]
+
+
+@dataclass(frozen=True)
+class NanoResult:
+    """NDCG@10 on the sets that are watched during training. `base` is over other judgements: no gain can be taken.
+
+    Attributes:
+        dataset: Hub id or folder of the sets; `revision` is a hash of queries, candidates and judgements.
+        sets: NDCG@10 by set.
+        mean: Over the sets.
+        base: NDCG@10 of the sets' own ranking, over all positives and not only those among the candidates.
+        protocol: In a sentence, for people.
+    """
+
+    dataset: str
+    revision: str
+    sets: dict[str, float]
+    mean: float
+    base: float
+    protocol: str
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Pairs of one bin of predictions: their mean prediction, and the mean of what was to be predicted."""
+
+    predicted: float
+    target: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The map sigmoid((score - offset) / temperature) to 0-1, fitted to the teacher's opinion.
+
+    Attributes:
+        target: What is predicted, in words.
+        pairs_fitted, pairs_measured: Held-out pairs of the fit, and others that it was measured on.
+        temperature, offset: In units of the score; None, like `brier`, where no rising map fits.
+        brier, brier_sigmoid, brier_constant: Mean squared error of the map, the plain sigmoid and a constant.
+        reliability: The map's predictions in ten bins, without the empty ones.
+    """
+
+    target: str
+    pairs_fitted: int
+    pairs_measured: int
+    temperature: float | None
+    offset: float | None
+    brier: float | None
+    brier_sigmoid: float
+    brier_constant: float
+    reliability: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True)
+class TeacherEvaluation:
+    """The teacher on the same candidates.
+
+    Attributes:
+        name: Hub id, or that of a stand-in.
+        kind: "cross-encoder" or "stand-in".
+        parameters: None for a teacher that is no single model.
+    """
+
+    name: str
+    kind: str
+    parameters: int | None
+    tasks: tuple[TaskResult, ...]
+    means: Means
+    nano: NanoResult
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """A reranker over every task and first stage.
+
+    Attributes:
+        parameters: Counted on what was loaded, None for a reranker that is no single model.
+        nano: None where a single collection was evaluated.
+        teacher: Only beside the family's own sizes.
+        calibration: Only for the family's own sizes, where the mixture has a validation split.
+    """
+
+    tasks: tuple[TaskResult, ...]
+    means: Means
+    parameters: int | None
+    nano: NanoResult | None
+    teacher: TeacherEvaluation | None
+    calibration: Calibration | None
+
+
+@dataclass(frozen=True)
+class EvaluationSubject:
+    """What an evaluation depends on beside the model's weights.
+
+    Attributes:
+        model: What the reranker is called.
+        dtype: Of its weights.
+        max_length: Tokens of a pair that are read, None where nothing is cut.
+        attention: transformers' name, or "unpadded".
+        top_k: Candidates of each query.
+        first_stages, tasks, nano: Name -> revision of each first stage, task and collection of nano sets.
+        mteb: The version of mteb.
+    """
+
+    model: str
+    dtype: str
+    max_length: int | None
+    attention: str
+    top_k: int
+    first_stages: dict[str, str]
+    tasks: dict[str, str]
+    nano: dict[str, str]
+    mteb: str

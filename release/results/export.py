@@ -1,0 +1,114 @@
+"""The records `export` and `verify`: every form of a released model against the trained one, before and after publishing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FormParity:
+    """One form: the largest difference of its scores to the trained model's, and what is allowed, in logits."""
+
+    form: str
+    max_score_difference: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class ExportedForm(FormParity):
+    """A form with the file that it is loaded by, and the bytes of its weights to download."""
+
+    file: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Int8Measurement:
+    """The ONNX file with 8-bit weights beside the one in float32.
+
+    Attributes:
+        file, bytes: The file, by its name in the export, and its size.
+        max_score_difference: In logits.
+        collection: What NDCG@10 is measured on, in words, over `queries` queries.
+        float32_ndcg, int8_ndcg: NDCG@10 of both.
+        change: `int8_ndcg` - `float32_ndcg`, with its 95 % interval from `ci_low` to `ci_high`.
+    """
+
+    file: str
+    bytes: int
+    max_score_difference: float
+    collection: str
+    queries: int
+    float32_ndcg: float
+    int8_ndcg: float
+    change: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True)
+class Int8Export:
+    """Whether the 8-bit form is released; `reason` says why not, `measured` is None where it could not be measured."""
+
+    released: bool
+    reason: str | None
+    measured: Int8Measurement | None
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """The export, compared on real pairs.
+
+    Attributes:
+        pairs: How many were scored.
+        score_range: The least and the greatest score of the trained model.
+        max_length: Tokens of a pair that the export reads.
+        sha256: Over the names and contents of the exported files.
+    """
+
+    pairs: int
+    score_range: tuple[float, float]
+    max_length: int
+    forms: tuple[ExportedForm, ...]
+    int8: Int8Export
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ExportSubject:
+    """The type that every form was compared in, and the config that the pairs come from."""
+
+    dtype: str
+    pairs: str
+
+
+@dataclass(frozen=True)
+class PulledRepository:
+    """A repository as it was pulled back: its commit, and how many files of how many bytes were the same."""
+
+    commit: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """A release as it came back from the Hub.
+
+    Attributes:
+        repositories: By their id.
+        pairs: How many were scored in every form.
+        snippets: How many code snippets of the cards were run.
+    """
+
+    repositories: dict[str, PulledRepository]
+    pairs: int
+    forms: tuple[FormParity, ...]
+    snippets: int
+
+
+@dataclass(frozen=True)
+class VerifySubject:
+    """The Hub that it was pulled back from."""
+
+    endpoint: str

@@ -1,0 +1,173 @@
+"""The records `run` and `choice`: a training run, and which of its checkpoints is released."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+CheckpointName = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One evaluation during training.
+
+    Attributes:
+        step: Optimizer steps made.
+        score: Mean NDCG@10 over the family's nano sets, 0 to 1, with the recipe's protocol.
+        eval_loss: Loss on the held-out pairs, None where the data has none.
+    """
+
+    step: int
+    score: float
+    eval_loss: float | None
+
+
+@dataclass(frozen=True)
+class EnergyUse:
+    """What CodeCarbon measured over all legs of a run: kWh, and kg of CO2."""
+
+    kwh: float
+    co2_kg: float
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Trained weights, counted: of the encoder, and of the head that scores."""
+
+    encoder: int
+    head: int
+
+    @property
+    def total(self) -> int:
+        """Of the whole model."""
+        return self.encoder + self.head
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A finished run.
+
+    Attributes:
+        steps: Optimizer steps of the whole run.
+        examples: Pairs of the whole run.
+        seconds: Wall-clock time of this process, evaluations included.
+        resumed_at: The step at which this process began, 0 for a run from the start.
+        pairs_per_second: Over this process, evaluations included; None where no step was left to make.
+        loss_first, loss_last: The first and the last training loss that was logged.
+        eval_loss: That of the last evaluation, None without held-out pairs.
+        baseline: The score before the first step.
+        checkpoints: Every evaluation after a step, in their order.
+        best, last: The evaluation with the highest score, and the last one.
+        score: Of the released model, measured once more after it was saved.
+        released: Which of the two lies in `model/`.
+        log_history: What the trainer logged, under its own keys.
+        energy: None where CodeCarbon is not installed.
+    """
+
+    steps: int
+    examples: int
+    seconds: float
+    resumed_at: int
+    pairs_per_second: float | None
+    loss_first: float
+    loss_last: float
+    eval_loss: float | None
+    baseline: float
+    checkpoints: tuple[Checkpoint, ...]
+    best: Checkpoint
+    last: Checkpoint
+    score: float
+    released: CheckpointName
+    log_history: tuple[dict[str, int | float | str | None], ...]
+    energy: EnergyUse | None
+    parameters: Parameters
+
+    def checkpoint(self, name: CheckpointName) -> Checkpoint:
+        """The best or the last one."""
+        return self.best if name == "best" else self.last
+
+
+@dataclass(frozen=True)
+class RunSubject:
+    """What a run depends on: data, encoder, hyperparameters and precision.
+
+    Attributes:
+        data: Folder or Hub id of the mixture; `data_revision` is its manifest's sha256 or its commit.
+        data_rows: Training pairs; `configs` has them by config.
+        encoder: Folder or Hub id, as the family file names it.
+        encoder_revision: Its commit, None for a folder.
+        encoder_sha256: Of its weights, None where they lie in several files.
+        learning_rate, global_batch_size, loss, epochs, warmup, evaluations, seed: As in the family file.
+        nano, nano_sets: The sets of the evaluation during training.
+        max_length: Tokens of a pair that are read.
+        attention: transformers' name, or "unpadded".
+        precision: "bf16" or "fp32", as it was really used.
+        processes, micro_batch: Processes, and pairs on each of them at a time.
+        smoke: A run on a handful of pairs, for tests of the path.
+        teacher: The model that labelled the data.
+    """
+
+    data: str
+    data_revision: str
+    data_rows: int
+    configs: dict[str, int]
+    encoder: str
+    encoder_revision: str | None
+    encoder_sha256: str | None
+    learning_rate: float
+    global_batch_size: int
+    loss: Literal["mse", "margin-mse"]
+    epochs: int
+    warmup: float
+    evaluations: int
+    seed: int
+    nano: str
+    nano_sets: tuple[str, ...]
+    max_length: int
+    attention: str
+    precision: Literal["bf16", "fp32"]
+    processes: int
+    micro_batch: int
+    smoke: bool
+    teacher: str
+
+
+@dataclass(frozen=True)
+class Candidate(Checkpoint):
+    """A checkpoint that could be released.
+
+    Attributes:
+        reranked_ndcg: Mean NDCG@10 over the family's tasks and first stages, None where best and last are one checkpoint.
+    """
+
+    reranked_ndcg: float | None
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The best checkpoint by the evaluation during training, and the last one."""
+
+    best: Candidate
+    last: Candidate
+
+
+@dataclass(frozen=True)
+class CheckpointChoice:
+    """Which checkpoint is released, and what both score on the family's benchmark."""
+
+    candidates: Candidates
+    released: CheckpointName
+
+    def candidate(self, name: CheckpointName) -> Candidate:
+        """The best or the last one."""
+        return self.candidates.best if name == "best" else self.candidates.last
+
+
+@dataclass(frozen=True)
+class ChoiceSubject:
+    """How the candidates were compared; `dtype` is None where best and last are one checkpoint."""
+
+    dtype: str | None
+    top_k: int
+    first_stages: tuple[str, ...]
