@@ -16,13 +16,13 @@ import numpy as np
 
 from release.console import print_json, table
 from release.data import sampling
-from release.data.spec import Sampling
+from release.data.spec import SamplingSpec
 
 CANDIDATES, GOAL = 2048, 30
-PLAN = Sampling(candidates=256, hardest=16, keep=64, head=32, band=(32, 256))
+PLAN = SamplingSpec(candidates=256, hardest=16, keep=64, head=32, band=(32, 256))
 
 
-def plain(starts: list[int], scores: list[float], positive: list[bool], plan: Sampling) -> list[int]:
+def plain(starts: list[int], scores: list[float], positive: list[bool], plan: SamplingSpec) -> list[int]:
     """Rows to keep, query after query, as one would write it by hand."""
     draw, kept = random.Random(12), []
     for begin, end in itertools.pairwise(starts):

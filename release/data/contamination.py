@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from release.data.minhash import Held, Index
-from release.data.spec import refuse
+from release.errors import ReleaseError
 
 if TYPE_CHECKING:
     from release.family import Family
@@ -49,7 +49,9 @@ def _collections(family: Family) -> Iterator[Benchmark]:
         try:
             corpus, queries, _ = beir.files(folder)
         except ReleaseError as error:
-            refuse(error.what, where=f"[evaluation] collections {name!r}", hint=f"put it there, {UNMEASURED}")
+            raise ReleaseError(
+                error.what, where=f"[evaluation] collections {name!r}", hint=f"put it there, {UNMEASURED}"
+            ) from error
         yield Benchmark(name, lambda file=queries: _beir(file), lambda file=corpus: _beir(file))
 
 
@@ -69,7 +71,7 @@ def _tasks(family: Family) -> Iterator[Benchmark]:
         try:
             task = mteb_task(name)
         except ReleaseError as error:
-            refuse(error.what, where=error.where, hint=f"{error.hint}, {UNMEASURED}")
+            raise ReleaseError(error.what, where=error.where, hint=f"{error.hint}, {UNMEASURED}") from error
         parts = task.split
         yield _of_rows(name, parts["queries"], parts["corpus"])
 
@@ -88,7 +90,7 @@ def _nano(family: Family) -> Iterator[Benchmark]:
             parts = {part: load_dataset(source, part, split=name) for part in ("queries", "corpus")}
         except Exception as error:  # datasets, the Hub and the network each raise their own
             what = f"the set {name} is not here and cannot be fetched ({type(error).__name__})"
-            refuse(what, where=source, hint=f"run where the Hub can be reached, {UNMEASURED}")
+            raise ReleaseError(what, where=source, hint=f"run where the Hub can be reached, {UNMEASURED}") from error
         yield _of_rows(name, parts["queries"], parts["corpus"])
 
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from release.data.spec import Candidates, Collection, Evaluation, Nano, refuse
+from release.data.spec import CandidateSpec, CollectionSpec, EvaluationSpec, NanoSpec
+from release.errors import ReleaseError
 
 if TYPE_CHECKING:
     from release.data.docstrings import Pair
@@ -36,7 +37,7 @@ class Objects:
     training: list[Pair]
 
 
-def divide(pairs: Sequence[Pair], candidates: Candidates, evaluation: Evaluation | None, seed: int) -> Objects:
+def divide(pairs: Sequence[Pair], candidates: CandidateSpec, evaluation: EvaluationSpec | None, seed: int) -> Objects:
     """Draw the three sets, each in a seeded order that does not depend on the order of `pairs`."""
     held_out = _shuffled([pair for pair in pairs if pair.split == "heldout"], seed)
     training = _shuffled([pair for pair in pairs if pair.split == "train"], seed)
@@ -49,7 +50,7 @@ def divide(pairs: Sequence[Pair], candidates: Candidates, evaluation: Evaluation
         training[watched : watched + candidates.documents],
     )
     if min(len(objects.collection), len(objects.nano), len(objects.training)) < 10:
-        refuse(
+        raise ReleaseError(
             f"only {len(pairs)} documented objects were found in the installed packages",
             hint="install the project's requirements, or lower evaluation.nano.documents in the declaration",
         )
@@ -60,7 +61,7 @@ def _shuffled(pairs: list[Pair], seed: int) -> list[Pair]:
     return sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed} {pair.name}".encode()).digest())
 
 
-def training_rows(objects: list[Pair], plan: Candidates, held_out: int, seed: int) -> list[tuple[str, str]]:
+def training_rows(objects: list[Pair], plan: CandidateSpec, held_out: int, seed: int) -> list[tuple[str, str]]:
     """Pairs of (query, document): each query with its gold body, `hard` ones of BM25's best and `random` others.
 
     The last `held_out` rows belong to whole queries of their own. The rows before them are ordered by document, so that a shard
@@ -120,7 +121,7 @@ def code_hash() -> str:
     return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
-def collection_files(objects: list[Pair], plan: Collection) -> dict[str, str]:
+def collection_files(objects: list[Pair], plan: CollectionSpec) -> dict[str, str]:
     """The collection in BEIR's form: file name -> text. Every query has one relevant document, its own body."""
     asked = objects[: plan.queries]
     return {
@@ -132,7 +133,7 @@ def collection_files(objects: list[Pair], plan: Collection) -> dict[str, str]:
     }
 
 
-def nano_files(objects: list[Pair], plan: Nano) -> dict[str, str]:
+def nano_files(objects: list[Pair], plan: NanoSpec) -> dict[str, str]:
     """A NanoBEIR set as a local dataset folder: file name -> text, with README.md naming the configs and the split."""
     corpus, asked = _by_name(objects), _by_name(objects[: plan.queries])
     found = bm25([pair.summary for pair in asked], [pair.body for pair in corpus], depth=plan.candidates)

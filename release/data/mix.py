@@ -28,7 +28,8 @@ from release.data.contamination import hold
 from release.data.minhash import Held, Overlap
 from release.data.sources import base
 from release.data.sources.base import Opened
-from release.data.spec import Config, Declaration, refuse
+from release.data.spec import ConfigSpec, MixtureSpec
+from release.errors import ReleaseError
 
 if TYPE_CHECKING:
     from release.family import Family
@@ -38,8 +39,6 @@ UNKNOWN = "unknown until fetched"
 
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line, run, and print errors for people as one line."""
-    from release.errors import ReleaseError
-
     parser = argparse.ArgumentParser(prog="python -m release.data.mix", description=__doc__.splitlines()[0])
     parser.add_argument("--family", type=Path, required=True, help="a family file, such as recipes/demo.toml")
     parser.add_argument("--config", action="append", help="only this config (may be given several times)")
@@ -64,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit("error: stopped by hand; hint: run the same command again, finished configs are kept")
 
 
-def run(family: Family, declaration: Declaration, *, only: list[str] | None = None, overlap: str = "report") -> Path:
+def run(family: Family, declaration: MixtureSpec, *, only: list[str] | None = None, overlap: str = "report") -> Path:
     """Make the pairs of all configs (or `only` some) under the family's build folder; returns the manifest's path.
 
     Args:
@@ -80,7 +79,9 @@ def run(family: Family, declaration: Declaration, *, only: list[str] | None = No
     names = list(declaration.configs)
     for name in only or []:
         if name not in declaration.configs:
-            refuse(f"unknown config {name!r}", where=str(declaration.path), hint=f"one of {', '.join(names)}")
+            raise ReleaseError(
+                f"unknown config {name!r}", where=str(declaration.path), hint=f"one of {', '.join(names)}"
+            )
     folder = family.build / "data"
     held = cache(lambda: hold(family)) if overlap != "ignore" else None
     with exclusive_lock(folder):
@@ -110,7 +111,7 @@ def run(family: Family, declaration: Declaration, *, only: list[str] | None = No
 
 
 def stream_config(
-    config: Config, declaration: Declaration, folder: Path, held: Callable[[], Held] | None, drop: bool
+    config: ConfigSpec, declaration: MixtureSpec, folder: Path, held: Callable[[], Held] | None, drop: bool
 ) -> dict[str, Any]:
     """Make one config from its source; returns its manifest."""
     opened = base.open_source(config)
@@ -121,9 +122,9 @@ def stream_config(
 
 
 def docstrings_config(
-    config: Config, declaration: Declaration, folder: Path, held: Callable[[], Held] | None, drop: bool
+    config: ConfigSpec, declaration: MixtureSpec, folder: Path, held: Callable[[], Held] | None, drop: bool
 ) -> dict[str, Any]:
-    """The embedded default: training pairs, evaluation collection and Nano set from installed packages' docstrings."""
+    """The embedded default: training pairs, evaluation collection and NanoSpec set from installed packages' docstrings."""
     from release.data import demo_sets, docstrings
 
     assert config.candidates is not None  # the checker sees to it
@@ -150,8 +151,8 @@ def docstrings_config(
 
 
 def _make(
-    config: Config,
-    declaration: Declaration,
+    config: ConfigSpec,
+    declaration: MixtureSpec,
     pairs: Path,
     opened: Opened,
     held: Callable[[], Held] | None,
@@ -165,7 +166,7 @@ def _make(
         opened = without_overlap(opened, overlap, config.name)
     cap = config.cap.rows if config.cap else opened.kept
     if cap > opened.kept:
-        refuse(
+        raise ReleaseError(
             f"the cap of {cap:,} rows is larger than the {opened.kept:,} that the source gives",
             where=f"{declaration.path} config {config.name}, key cap.rows",
             hint=f"lower it to {opened.kept} or remove it",
@@ -210,7 +211,7 @@ def _watched(tables: Iterator[pa.Table], overlap: Overlap) -> Iterator[pa.Table]
         yield table
 
 
-def _capped(tables: Iterator[pa.Table], total: int, cap: int, config: Config, seed: int) -> Iterator[pa.Table]:
+def _capped(tables: Iterator[pa.Table], total: int, cap: int, config: ConfigSpec, seed: int) -> Iterator[pa.Table]:
     """Exactly `cap` of the `total` rows of a stream, uniformly at random or the first ones, in constant memory."""
     if cap == total:
         yield from tables
@@ -233,8 +234,8 @@ def _capped(tables: Iterator[pa.Table], total: int, cap: int, config: Config, se
 
 
 def _write_config(
-    config: Config,
-    declaration: Declaration,
+    config: ConfigSpec,
+    declaration: MixtureSpec,
     pairs: Path,
     stream: Iterator[pa.Table],
     rows: int,
@@ -248,7 +249,9 @@ def _write_config(
 
     held = config.held_out.rows if config.held_out else 0
     if held >= rows:
-        refuse(f"{held} rows are held out of {rows}", where=f"config {config.name}, key held_out.rows", hint="lower it")
+        raise ReleaseError(
+            f"{held} rows are held out of {rows}", where=f"config {config.name}, key held_out.rows", hint="lower it"
+        )
     final, making = pairs / config.name, pairs / f".{config.name}.making"
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
@@ -271,7 +274,7 @@ def _write_config(
                 bar.advance(table.num_rows)
         found = [shard.as_dict() for writer in writers.values() for shard in writer.close()]
         if seen != rows:
-            refuse(
+            raise ReleaseError(
                 f"{seen:,} rows came where {rows:,} were counted", where=f"config {config.name}", hint="run it again"
             )
         report = overlap.report() if overlap else None
@@ -280,11 +283,11 @@ def _write_config(
         shutil.rmtree(final, ignore_errors=True)
         making.rename(final)
     except (OSError, pa.ArrowInvalid) as error:
-        refuse(
+        raise ReleaseError(
             f"cannot read or write ({str(error).splitlines()[0][:200]})",
             where=f"config {config.name}",
             hint="free some space or fix the source",
-        )
+        ) from error
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return manifest
@@ -299,7 +302,7 @@ def ahead(tables: Iterator[pa.Table], steps: int = 4) -> Iterator[pa.Table]:
             yield table
 
 
-def describe(config: Config) -> dict[str, Any]:
+def describe(config: ConfigSpec) -> dict[str, Any]:
     """What the declaration says of a config, for manifests and cards."""
     return {
         "source": {key: value for key, value in asdict(config.source).items() if value is not None},
@@ -315,7 +318,7 @@ def describe(config: Config) -> dict[str, Any]:
     }
 
 
-def _key(config: Config, declaration: Declaration, found: list[Any]) -> str:
+def _key(config: ConfigSpec, declaration: MixtureSpec, found: list[Any]) -> str:
     """Names all that decides a config's rows and manifest; a finished config with the same key is not made again."""
     parts = [asdict(replace(config, rows=None)), declaration.seed, declaration.shard_rows, found]
     if config.source.kind == "docstrings" and declaration.evaluation:
@@ -356,7 +359,7 @@ def print_overlap(manifests: dict[str, dict[str, Any]]) -> None:
 # --- The plan ---------------------------------------------------------------------------------------------------------
 
 
-def print_plan(declaration: Declaration, pairs: Path) -> None:
+def print_plan(declaration: MixtureSpec, pairs: Path) -> None:
     """Print each config's rows, bytes, licence and overlaps: what is declared, what the pairs under `pairs` tell, or neither.
 
     One line per config, however long, under the source that it comes from, so that it can be searched and cut.
@@ -367,14 +370,14 @@ def print_plan(declaration: Declaration, pairs: Path) -> None:
     widths = [max(len(row[place]) for row in [heads, *cells.values()]) for place in range(len(heads))]
     source = None
     for name, row in cells.items():
-        place = declaration.configs[name].source
-        if source != (source := place.repository or place.path or place.kind):
+        spec_source = declaration.configs[name].source
+        if source != (source := spec_source.origin):
             print(f"\nfrom {source}")
             print("  " + "  ".join(map(str.ljust, heads, widths)).rstrip())
         print("  " + "  ".join(map(str.ljust, row, widths)).rstrip())
 
 
-def _plan_cells(config: Config, pairs: Path) -> tuple[str, ...]:
+def _plan_cells(config: ConfigSpec, pairs: Path) -> tuple[str, ...]:
     """What the plan says of one config."""
     shards = (read_manifest(pairs / config.name) or {}).get("shards")
     rows = f"{sum(shard['rows'] for shard in shards):,}" if shards else f"{config.rows:,}" if config.rows else UNKNOWN

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from release.data.spec import Sampling
+    from release.data.spec import SamplingSpec
 
 PLACES = 20  # bits for the place of a candidate in its list: lists of up to a million
 PLACE = 2**PLACES - 1
@@ -57,7 +57,7 @@ class Lists:
 
 
 def thin(
-    starts: np.ndarray, scores: np.ndarray, positive: np.ndarray, keys: np.ndarray, plan: Sampling, seed: int
+    starts: np.ndarray, scores: np.ndarray, positive: np.ndarray, keys: np.ndarray, plan: SamplingSpec, seed: int
 ) -> np.ndarray:
     """Both cuts: the rows to keep, int64, query after query, by falling score; equal scores in the order of the rows.
 
@@ -85,7 +85,7 @@ def thin(
 
 
 def first_cut(
-    starts: np.ndarray, scores: np.ndarray, positive: np.ndarray, keys: np.ndarray, plan: Sampling, seed: int
+    starts: np.ndarray, scores: np.ndarray, positive: np.ndarray, keys: np.ndarray, plan: SamplingSpec, seed: int
 ) -> Lists:
     """All positives, the hardest negatives, the rest stratified: min(rows, max(candidates, positives)) of each query."""
     judged = np.flatnonzero(positive)
@@ -105,7 +105,7 @@ def first_cut(
     return kept
 
 
-def second_cut(lists: Lists, keys: np.ndarray, plan: Sampling, seed: int) -> Lists:
+def second_cut(lists: Lists, keys: np.ndarray, plan: SamplingSpec, seed: int) -> Lists:
     """The `head` best and `keep - head` from the band: min(candidates, keep) of each query.
 
     A band that reaches past a short list slides up until it holds enough.

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from release.data import shards
 from release.data.score_shard import Job, score_shard
-from release.data.spec import refuse
+from release.errors import ReleaseError
 from release.teachers.cross_encoder import Teacher, already, load_teacher
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         for option in words.option:
             if "=" not in option:
-                refuse(f"--option {option!r} has no value", hint="write NAME=VALUE, such as partition=gpu")
+                raise ReleaseError(f"--option {option!r} has no value", hint="write NAME=VALUE, such as partition=gpu")
         if words.workers < 1:
-            refuse(f"{words.workers} workers", hint="--workers 1 or more")
+            raise ReleaseError(f"{words.workers} workers", hint="--workers 1 or more")
         options = {name: yaml.safe_load(value) for name, _, value in (option.partition("=") for option in words.option)}
         run(load(words.family), workers=words.workers, executor=words.executor, options=options)
     except ReleaseError as error:
@@ -165,7 +165,9 @@ def _claim(mixture: Path, identity: dict[str, Any]) -> None:
         both = sorted({*found, *identity} - {"statistics_sha256"})
         if differs := [key for key in both if found.get(key) != identity.get(key)]:
             what = f"the mixture was begun with another {', '.join(differs)}"
-            refuse(what, where=str(mixture), hint=f"remove {mixture} and run again, or name that teacher in [teacher]")
+            raise ReleaseError(
+                what, where=str(mixture), hint=f"remove {mixture} and run again, or name that teacher in [teacher]"
+            )
     write_json(path, identity)
 
 
@@ -240,7 +242,7 @@ def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
                     least, most = min(least, float(label.min())), max(most, float(label.max()))
         found.append(shards.describe(folder / name).as_dict() | {"bytes_in_memory": memory})
     if not rows:
-        refuse("every row was set aside", where=str(folder), hint="look into its quarantine files")
+        raise ReleaseError("every row was set aside", where=str(folder), hint="look into its quarantine files")
     quarantined = sum(len((folder / f"{Path(name).stem}.quarantine.jsonl").read_text().splitlines()) for name in names)
     label = {"min": least, "mean": total / rows, "max": most}
     return {
@@ -260,8 +262,8 @@ def _in_domain(manifest: dict[str, Any], family: Family) -> list[str]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        refuse("no readable manifest of pairs", where=str(path), hint="make mix")
+    except (OSError, ValueError) as error:
+        raise ReleaseError("no readable manifest of pairs", where=str(path), hint="make mix") from error
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from release.data import shards
-from release.data.spec import refuse
+from release.errors import ReleaseError
 from release.teachers.cross_encoder import Teacher
 
 LONGEST = 200_000  # characters: beyond this a document is no document but an accident
@@ -63,10 +63,14 @@ def score_shard(teacher: Teacher, job: Job, progress: Callable[[int], None] | No
         scores = teacher.predict([texts[row] for row in keep], progress) if keep else np.zeros(0, np.float32)
     where = f"{job.source.parent.name}/{job.source.name}"
     if len(scores) != len(keep):
-        refuse(f"the teacher gave {len(scores)} scores for {len(keep)} pairs", where=where, hint="fix the teacher")
+        raise ReleaseError(
+            f"the teacher gave {len(scores)} scores for {len(keep)} pairs", where=where, hint="fix the teacher"
+        )
     if not np.isfinite(scores).all():
         row = keep[int(np.flatnonzero(~np.isfinite(scores))[0])]
-        refuse("the teacher gave a score that is not a number", where=f"{where} row {row}", hint="fix the teacher")
+        raise ReleaseError(
+            "the teacher gave a score that is not a number", where=f"{where} row {row}", hint="fix the teacher"
+        )
     lines = [json.dumps({"row": row, "reason": reason}) + "\n" for row, reason in enumerate(reasons) if reason]
     write_atomic(job.quarantine, "".join(lines))
     kept = table.take(pa.array(keep, pa.int64()))

@@ -6,47 +6,118 @@ A config may name a template, whose keys it completes or overrides; `source` is 
 
 from __future__ import annotations
 
-import difflib
-import types
 from collections.abc import Hashable
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self
 
 import yaml
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic.dataclasses import dataclass
+from yaml.constructor import ConstructorError
 
-KINDS = {  # kind of source -> (required keys, further keys)
-    "hf": ({"repository", "config", "split", "revision"}, set()),
-    "hf-retrieval": ({"repository", "domain", "scores", "revision"}, set()),
-    "files": ({"path"}, {"revision"}),
-    "retrieval": ({"path", "domain", "scores"}, {"revision"}),
-    "beir": ({"path"}, {"split", "revision"}),
-    "docstrings": ({"revision"}, set()),
-}
+from release.errors import ReleaseError
+from release.names import ConfigName, FileName, License, RepositoryId, SplitName
+from release.schema import STRICT, closest, parse, problem
+
+HINT = "datasets/README.md explains every key"
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where rows come from. Which keys a kind needs is said in `KINDS`; `path` is a file, a folder or a glob."""
+# --- Where rows come from ---------------------------------------------------------------------------------------------
 
-    kind: str
-    repository: str | None = None
-    config: str | None = None
-    split: str | None = None
-    domain: str | None = None
-    scores: str | None = None
-    path: str | None = None
-    revision: str | None = None
+
+@dataclass(frozen=True, config=STRICT)
+class _Source:
+    """What the kinds of sources share: how messages and the plan call them."""
 
     @property
-    def place(self) -> str:
-        """The source in a few words, for messages and cards."""
-        parts = [self.repository or self.path or self.kind, self.config or self.domain, self.split]
-        return " ".join(part for part in parts if part)
+    def label(self) -> str:
+        """The source in a few words."""
+        return " ".join(self._values)
+
+    @property
+    def origin(self) -> str:
+        """Where it lies: the repository or the path."""
+        return self._values[0]
+
+    @property
+    def _values(self) -> list[str]:
+        given = {name: value for name, value in asdict(self).items() if name != "revision" and value is not None}
+        kind = given.pop("kind")
+        return [*given.values()] or [kind]
 
 
-@dataclass(frozen=True)
-class Columns:
+@dataclass(frozen=True, config=STRICT)
+class HubSource(_Source):
+    """Parquet files of one config and split of a dataset on the Hub."""
+
+    kind: Literal["hf"]
+    repository: RepositoryId
+    config: str
+    split: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class HubRetrievalSource(_Source):
+    """Documents, queries and scored candidates of one domain, in the configs `documents`, `queries` and `scores` on the Hub."""
+
+    kind: Literal["hf-retrieval"]
+    repository: RepositoryId
+    domain: str
+    scores: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class FileSource(_Source):
+    """Parquet, CSV or JSONL files: `path` is a file, a folder or a glob."""
+
+    kind: Literal["files"]
+    path: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class RetrievalSource(_Source):
+    """The three tables of a retrieval source as local parquet: <path>/{documents,queries,<scores>}/<domain>*.parquet."""
+
+    kind: Literal["retrieval"]
+    path: str
+    domain: FileName
+    scores: FileName
+    revision: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class BeirSource(_Source):
+    """A folder in BEIR's form; `split` names its judgements, such as `train`."""
+
+    kind: Literal["beir"]
+    path: str
+    split: FileName | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class DocstringSource(_Source):
+    """Docstrings of the installed packages; their versions are the revision."""
+
+    kind: Literal["docstrings"]
+    revision: str | None = None
+
+
+SourceSpec = Annotated[
+    HubSource | HubRetrievalSource | FileSource | RetrievalSource | BeirSource | DocstringSource,
+    Field(discriminator="kind"),
+]
+
+
+# --- What becomes of them ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, config=STRICT)
+class ColumnSpec:
     """The source's names of the three columns; `label` is null where the teacher gives it."""
 
     query: str = "query"
@@ -54,117 +125,165 @@ class Columns:
     label: str | None = None
 
 
-@dataclass(frozen=True)
-class Filters:
+@dataclass(frozen=True, config=STRICT)
+class FilterSpec:
     """Columns that leave a row out: `drop` when true, `duplicate` when not null."""
 
     drop: str | None = None
     duplicate: str | None = None
 
 
-@dataclass(frozen=True)
-class Cap:
+@dataclass(frozen=True, config=STRICT)
+class CapSpec:
     """At most `rows` rows: `draw` says `seeded` (uniformly at random) or `first`."""
 
-    rows: int
-    draw: str
+    rows: PositiveInt
+    draw: Literal["seeded", "first"]
 
 
-@dataclass(frozen=True)
-class HeldOut:
+@dataclass(frozen=True, config=STRICT)
+class HeldOutSpec:
     """The last `rows` rows go to `split` instead of `train`."""
 
-    rows: int
-    split: str
+    rows: PositiveInt
+    split: SplitName
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How a query's candidates are thinned: to `candidates`, then to `keep` (see release/data/sampling.py)."""
+@dataclass(frozen=True, config=STRICT)
+class SamplingSpec:
+    """How a query's candidates are sampled: to `candidates`, then to `keep` (see release/data/sampling.py).
 
-    candidates: int
-    hardest: int
-    keep: int
-    head: int
-    band: tuple[int, ...]
+    Of the second cut `head` are the best, and the others come from ranks `band` (first, behind the last).
+    """
+
+    candidates: PositiveInt
+    hardest: NonNegativeInt
+    keep: PositiveInt
+    head: NonNegativeInt
+    band: tuple[NonNegativeInt, NonNegativeInt]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        low, high = self.band
+        if self.head > self.keep or self.keep > self.candidates:
+            what = f"head {self.head}, keep {self.keep} and candidates {self.candidates} do not ascend"
+            raise problem(what, "head <= keep <= candidates")
+        if not self.head <= low < high or high - low < self.keep - self.head:
+            what = f"band {[low, high]} cannot give {self.keep - self.head} candidates below rank {self.head}"
+            raise problem(what, "write band: [first rank, rank after the last]")
+        return self
 
 
-@dataclass(frozen=True)
-class Candidates:
+@dataclass(frozen=True, config=STRICT)
+class CandidateSpec:
     """How a training query of the docstrings gets its documents: gold, `hard` from BM25's best `depth`, `random`."""
 
-    queries: int
-    documents: int
-    hard: int
-    depth: int
-    random: int
+    queries: PositiveInt
+    documents: PositiveInt
+    hard: NonNegativeInt
+    depth: NonNegativeInt
+    random: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.queries > self.documents or self.hard > self.depth:
+            what = f"{self.queries} queries of {self.documents} documents, {self.hard} hard ones of {self.depth}"
+            raise problem(what, "no more queries than documents, and hard <= depth")
+        return self
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, config=STRICT)
+class ConfigSpec:
     """One config of the dataset. `labels` is `source` (they come with the rows) or `teacher` (score.py makes them).
 
     `rows` is what upstream is known to give. `overlaps` names benchmark tasks whose text has the same origin, null where nobody
     knows; the share of near-duplicates that was measured stands in the manifest.
     """
 
-    name: str
-    source: Source
-    license: str
+    name: ConfigName
+    source: SourceSpec
+    license: License
     license_link: str | None
-    labels: str
-    rows: int | None
+    labels: Literal["source", "teacher"]
+    rows: NonNegativeInt | None
     overlaps: tuple[str, ...] | None
     license_note: str = ""
-    columns: Columns = field(default_factory=Columns)
-    filters: Filters = field(default_factory=Filters)
-    cap: Cap | None = None
-    held_out: HeldOut | None = None
-    sampling: Sampling | None = None
-    candidates: Candidates | None = None
+    columns: ColumnSpec = field(default_factory=ColumnSpec)
+    filters: FilterSpec = field(default_factory=FilterSpec)
+    cap: CapSpec | None = None
+    held_out: HeldOutSpec | None = None
+    sampling: SamplingSpec | None = None
+    candidates: CandidateSpec | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """What no annotation can say: keys that go together."""
+        docstrings, tabular = self.source.kind == "docstrings", self.source.kind in ("hf", "files")
+        if docstrings != (self.candidates is not None):
+            raise problem("`candidates` and a source of kind 'docstrings' go together", "give both or neither")
+        if (self.source.kind in ("hf-retrieval", "retrieval")) != (self.sampling is not None):
+            raise problem("`sampling` and a retrieval source go together", "give both or neither")
+        if not tabular and (self.columns, self.filters) != (ColumnSpec(), FilterSpec()):
+            raise problem(f"a source of kind {self.source.kind!r} has no columns to name", "remove columns and filters")
+        if self.labels == "source" and tabular and self.columns.label is None:
+            raise problem("labels come from the source, but no column is named", "add columns: {label: ...}")
+        if self.labels == "source" and docstrings:
+            raise problem("docstrings have no labels", "write labels: teacher")
+        return self
 
 
-@dataclass(frozen=True)
-class Collection:
+@dataclass(frozen=True, config=STRICT)
+class CollectionSpec:
     """An evaluation collection made from held-out docstrings."""
 
-    name: str
-    queries: int
-    documents: int
+    name: FileName
+    queries: PositiveInt
+    documents: PositiveInt
 
 
-@dataclass(frozen=True)
-class Nano:
-    """A NanoBEIR set made from training-side docstrings that no training pair contains."""
+@dataclass(frozen=True, config=STRICT)
+class NanoSpec:
+    """A NanoBEIR set made from training-side docstrings that no training pair contains; `name` is also its split."""
 
-    name: str
-    queries: int
-    documents: int
-    candidates: int
+    name: SplitName
+    queries: PositiveInt
+    documents: PositiveInt
+    candidates: PositiveInt
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, config=STRICT)
+class EvaluationSpec:
     """The evaluation sets that are made together with the mixture."""
 
-    collection: Collection
-    nano: Nano
+    collection: CollectionSpec
+    nano: NanoSpec
 
 
-@dataclass(frozen=True)
-class Declaration:
+@dataclass(frozen=True, config=STRICT)
+class MixtureSpec:
     """One file under datasets/. `shard_rows` is the number of rows of a parquet shard."""
 
     path: Path
-    name: str
+    name: FileName
     title: str
-    seed: int
-    shard_rows: int
-    configs: dict[str, Config]
-    evaluation: Evaluation | None = None
+    seed: NonNegativeInt
+    shard_rows: PositiveInt
+    configs: dict[str, ConfigSpec]
+    evaluation: EvaluationSpec | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.configs:
+            raise problem("a mixture needs at least one config", "add one under configs:")
+        if len({name.lower() for name in self.configs}) < len(self.configs):
+            raise problem("two configs differ by upper and lower case only", "rename one: some disks take them for one")
+        return self
 
 
-def load(path: Path) -> Declaration:
+# --- The file ---------------------------------------------------------------------------------------------------------
+
+
+def load(path: Path) -> MixtureSpec:
     """Read and check a declaration; nothing is fetched.
 
     Raises:
@@ -172,134 +291,50 @@ def load(path: Path) -> Declaration:
             message names the config and the key.
     """
     if not path.is_file():
-        refuse(f"no declaration {path}", hint="[data] declaration in the family file names a file under datasets/")
+        raise ReleaseError(
+            f"no declaration {path}", hint="[data] declaration in the family file names a file under datasets/"
+        )
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Strict)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        refuse(f"not a valid YAML file: {' '.join(str(error).split())}", where=str(path), hint="correct that line")
+        raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_StrictLoader)
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
+        what = f"not a valid YAML file: {' '.join(str(error).split())[:300]}"
+        raise ReleaseError(what, where=str(path), hint="correct that line") from error
     top = _mapping(raw, str(path))
-    templates = _mapping(top.pop("templates", {}), f"{path} templates")
-    configs = {}
-    for name, entry in _mapping(top.get("configs"), f"{path} configs").items():
-        where = f"{path} config {name}"
-        merged = _merged(_mapping(entry, where), templates, where)
-        configs[name] = _consistent(_build(Config, {"name": name, **merged}, where), where)
-    return _build(Declaration, top | {"configs": configs, "path": path}, str(path))
+    templates = _mapping(top.pop("templates", {}), f"{path}, key templates")
+    configs = _mapping(top.get("configs", {}), f"{path}, key configs")
+    if configs:
+        top["configs"] = {name: _merged(name, entry, templates, path) for name, entry in configs.items()}
+    return parse(MixtureSpec, {**top, "path": str(path)}, str(path), hint=HINT)
 
 
-def refuse(what: str, *, where: str | None = None, hint: str) -> NoReturn:
-    """Raise the project's error for people; imported late, so that recipes/ stands without release/."""
-    from release.errors import ReleaseError
-
-    raise ReleaseError(what, where=where, hint=hint)
-
-
-class _Strict(yaml.SafeLoader):
+class _StrictLoader(yaml.SafeLoader):
     """A SafeLoader that refuses a key that occurs twice, where YAML would silently keep the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
-            seen.add(key.value)
+            if str(key.value) in seen:
+                raise ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
+            seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        refuse(f"expected keys and values, found {type(value).__name__}", where=where, hint="indent the keys below it")
+        what = f"expected keys and values, found {type(value).__name__}"
+        raise ReleaseError(what, where=where, hint="indent the keys below it")
     return {str(key): entry for key, entry in value.items()}
 
 
-def _merged(entry: dict[str, Any], templates: dict[str, Any], where: str) -> dict[str, Any]:
-    name = entry.pop("template", None)
-    if name is None:
-        return entry
-    if name not in templates:
-        refuse(f"unknown template {name!r}", where=where, hint=f"templates: {', '.join(templates) or 'none declared'}")
-    base = _mapping(templates[name], f"{where} template {name}")
-    source = {**_mapping(base.get("source", {}), where), **_mapping(entry.get("source", {}), f"{where} source")}
-    return base | entry | {"source": source}
-
-
-def _build(kind: type, raw: Any, where: str) -> Any:
-    """Build the dataclass `kind`; its annotations are the schema, a field without a default is a required key."""
-    raw = _mapping(raw, where)
-    hints = get_type_hints(kind)
-    for key in raw:
-        if key not in hints:
-            close = difflib.get_close_matches(key, hints, n=1)
-            refuse(
-                f"unknown key {key!r}",
-                where=where,
-                hint=f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(hints))}",
-            )
-    for item in fields(kind):
-        if item.default is MISSING and item.default_factory is MISSING and item.name not in raw:
-            refuse(f"missing key {item.name!r}", where=where, hint=f"add `{item.name}:` (null where it may be unknown)")
-    return kind(**{key: _value(hints[key], value, f"{where}, key {key}") for key, value in raw.items()})
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """Check one value against its annotation. Booleans are no integers here; a positive count must be positive."""
-    options = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and type(None) in options:
-        return None
-    for option in options:
-        origin = get_origin(option) or option
-        if origin is dict and isinstance(value, dict):
-            return value
-        if origin is tuple and isinstance(value, list):
-            return tuple(_value(get_args(option)[0], item, where) for item in value)
-        if hasattr(origin, "__dataclass_fields__"):
-            return value if isinstance(value, origin) else _build(origin, value, where)
-        if origin is int and isinstance(value, int) and not isinstance(value, bool):
-            if value < 0:
-                refuse(f"expected a number from 0 on, found {value}", where=where, hint="correct it")
-            return value
-        if origin in (str, Path) and isinstance(value, origin):
-            return value
-    wanted = " or ".join(
-        "null" if o is type(None) else getattr(get_origin(o) or o, "__name__", str(o)) for o in options
-    )
-    refuse(f"expected {wanted}, found {type(value).__name__} {value!r}", where=where, hint="correct it")
-
-
-def _consistent(config: Config, where: str) -> Config:
-    """What no annotation can say: keys that go together, and the few words that a value may be."""
-    source, sampling = config.source, config.sampling
-    _one_of(source.kind, set(KINDS), f"{where}, key source.kind")
-    _one_of(config.labels, {"source", "teacher"}, f"{where}, key labels")
-    required, further = KINDS[source.kind]
-    given = {item.name for item in fields(source) if getattr(source, item.name) is not None} - {"kind"}
-    for key in sorted(required - given - {"revision"}):
-        refuse(f"missing key 'source.{key}'", where=where, hint=f"a source of kind {source.kind!r} needs it")
-    for key in sorted(given - required - further):
-        refuse(f"unknown key 'source.{key}'", where=where, hint=f"a source of kind {source.kind!r} has none")
-    if not config.license.strip():
-        refuse("empty licence", where=f"{where}, key license", hint="name it, or write `unknown`")
-    if config.cap:
-        _one_of(config.cap.draw, {"seeded", "first"}, f"{where}, key cap.draw")
-    if (source.kind == "docstrings") != (config.candidates is not None):
-        refuse("`candidates` and a source of kind 'docstrings' go together", where=where, hint="give both or neither")
-    if (source.kind in ("hf-retrieval", "retrieval")) != (sampling is not None):
-        refuse("`sampling` and a retrieval source go together", where=where, hint="give both or neither")
-    if sampling:
-        low, high = sampling.band if len(sampling.band) == 2 else (0, 0)
-        if not sampling.head <= low < high or high - low < sampling.keep - sampling.head:
-            refuse(
-                f"band {list(sampling.band)} cannot give {sampling.keep - sampling.head} candidates below rank {sampling.head}",
-                where=f"{where}, key sampling.band",
-                hint="write band: [first rank, rank after the last]",
-            )
-    if config.labels == "source" and source.kind in ("hf", "files") and config.columns.label is None:
-        refuse("labels come from the source, but no column is named", where=where, hint="add columns: {label: ...}")
-    return config
-
-
-def _one_of(value: str, known: set[str], where: str) -> None:
-    if value not in known:
-        close = difflib.get_close_matches(value, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(sorted(known))}"
-        refuse(f"unknown value {value!r}", where=where, hint=hint)
+def _merged(name: str, raw: Any, templates: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A config completed by its template, with its name."""
+    where = f"{path}, key configs.{name}"
+    entry = _mapping(raw, where)
+    template = entry.pop("template", None)
+    if template is None:
+        return {"name": name, **entry}
+    if template not in templates:
+        raise ReleaseError(f"unknown template {template!r}", where=where, hint=closest(str(template), templates))
+    base = _mapping(templates[template], f"{path}, key templates.{template}")
+    source = {**_mapping(base.get("source", {}), where), **_mapping(entry.get("source", {}), f"{where}.source")}
+    return {"name": name, **base, **entry, "source": source}

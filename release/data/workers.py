@@ -21,7 +21,7 @@ from typing import Any
 from loguru import logger
 
 from release.data.score_shard import Job, score_shard
-from release.data.spec import refuse
+from release.errors import ReleaseError
 from release.teachers.cross_encoder import Teacher
 
 logger.disable("datatrove")  # its log would drown the progress bar; tasks' errors reach the caller as exceptions
@@ -52,7 +52,7 @@ class ScoreShards:
         teacher = self.make()
         if teacher.identity != self.identity:
             differs = [key for key in self.identity if teacher.identity.get(key) != self.identity[key]]
-            refuse(
+            raise ReleaseError(
                 f"this worker's teacher has another {', '.join(differs)}",
                 where=f"worker {rank}",
                 hint="give every worker the same machine, packages and model",
@@ -104,10 +104,10 @@ def _executor(name: str, arguments: dict[str, Any]) -> Any:
 
         return RayPipelineExecutor(**arguments)
     except (TypeError, ImportError) as error:
-        refuse(
+        raise ReleaseError(
             f"the executor {name!r} cannot be used ({error})",
             hint="pass what it needs with --option NAME=VALUE, such as --option partition=gpu --option time=24:00:00",
-        )
+        ) from error
 
 
 def _run_here(workers: int, arguments: dict[str, Any]) -> None:
@@ -141,12 +141,16 @@ def _check_out(rank: int, process: Any, hears: Any) -> None:
         return
     if process.exitcode < 0:
         name = signal.Signals(-process.exitcode).name
-        refuse(f"worker {rank} was killed ({name})", hint=f"give it more memory or take fewer workers, then {AGAIN}")
+        raise ReleaseError(
+            f"worker {rank} was killed ({name})", hint=f"give it more memory or take fewer workers, then {AGAIN}"
+        )
     try:
         what, where, hint = hears.recv()
-    except EOFError:
-        refuse(f"worker {rank} stopped with the error that is printed above", hint=f"fix that, then {AGAIN}")
-    refuse(what, where=where, hint=hint)
+    except EOFError as error:
+        raise ReleaseError(
+            f"worker {rank} stopped with the error that is printed above", hint=f"fix that, then {AGAIN}"
+        ) from error
+    raise ReleaseError(what, where=where, hint=hint)
 
 
 def _worker(tells: Any, boss: int, rank: int, arguments: dict[str, Any]) -> None:

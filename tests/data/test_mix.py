@@ -37,7 +37,7 @@ def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> family.Family:
     return dataclasses.replace(loaded, data=data, evaluation=nothing)
 
 
-def declared(shard_rows: int = 100, **configs: dict[str, Any]) -> spec.Declaration:
+def declared(shard_rows: int = 100, **configs: dict[str, Any]) -> spec.MixtureSpec:
     """A declaration of the given configs, written as YAML (JSON is YAML) and read back."""
     top = {"name": "n", "title": "t", "seed": 5, "shard_rows": shard_rows}
     top["configs"] = {name: {**BASE, "labels": "teacher", **config} for name, config in configs.items()}
@@ -149,7 +149,11 @@ def test_a_finished_config_is_not_made_again_until_its_source_changes(facts: fam
         ({}, {"cap": {"rows": 773, "draw": "seeded"}}, "cap of 773 rows is larger than the 772.*config agnews"),
         ({}, {"held_out": {"rows": 772, "split": "validation"}}, "772 rows are held out of 772"),
         ({}, {"source": {"kind": "files", "path": "gone.parquet"}}, "no file at gone.parquet.*config agnews"),
-        ({}, {"source": {"kind": "beir", "path": "."}}, "no qrels.tsv in ..*config agnews"),
+        (
+            {},
+            {"source": {"kind": "beir", "path": "."}, "columns": {}, "filters": {}},
+            "no qrels.tsv in ..*config agnews",
+        ),
     ],
 )
 def test_a_bad_source_is_one_clear_line_and_leaves_nothing(
@@ -294,8 +298,8 @@ def objects(count: int = 400) -> list[Pair]:
     ]  # fmt: skip
 
 
-CANDIDATES = spec.Candidates(queries=100, documents=200, hard=5, depth=20, random=2)
-EVALUATION = spec.Evaluation(spec.Collection("c", 20, 60), spec.Nano("NanoC", 10, 50, 15))
+CANDIDATES = spec.CandidateSpec(queries=100, documents=200, hard=5, depth=20, random=2)
+EVALUATION = spec.EvaluationSpec(spec.CollectionSpec("c", 20, 60), spec.NanoSpec("NanoC", 10, 50, 15))
 
 
 def test_the_three_sets_share_no_object() -> None:

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from release.data import sampling
-from release.data.spec import Sampling
+from release.data.spec import SamplingSpec
 
-PLAN = Sampling(candidates=256, hardest=16, keep=64, head=32, band=(32, 256))
-SMALL = Sampling(candidates=12, hardest=3, keep=7, head=3, band=(4, 10))
+PLAN = SamplingSpec(candidates=256, hardest=16, keep=64, head=32, band=(32, 256))
+SMALL = SamplingSpec(candidates=12, hardest=3, keep=7, head=3, band=(4, 10))
 
 
-def readable_first(scores: list[float], positive: list[bool], key: int, plan: Sampling, seed: int) -> list[int]:
+def readable_first(scores: list[float], positive: list[bool], key: int, plan: SamplingSpec, seed: int) -> list[int]:
     """All positives, the hardest negatives, and one candidate from each stratum of the other negatives."""
     order = sorted(range(len(scores)), key=lambda row: (not positive[row], -scores[row], row))
     positives = sum(positive)
@@ -30,7 +30,7 @@ def readable_first(scores: list[float], positive: list[bool], key: int, plan: Sa
     return sorted(order[:certain] + drawn, key=lambda row: (-scores[row], row))
 
 
-def readable_second(order: list[int], key: int, plan: Sampling, seed: int) -> list[int]:
+def readable_second(order: list[int], key: int, plan: SamplingSpec, seed: int) -> list[int]:
     """The head of the list, and a draw without replacement from the band."""
     wanted = min(len(order), plan.keep)
     head = min(plan.head, wanted)
@@ -71,7 +71,7 @@ def flat(lists: list[tuple[list[float], list[bool]]]) -> tuple[np.ndarray, np.nd
 @settings(deadline=None, max_examples=150)
 @given(queries(), st.sampled_from([SMALL, PLAN]), st.integers(0, 2**32))
 def test_the_fast_version_is_the_readable_one(
-    lists: list[tuple[list[float], list[bool]]], plan: Sampling, seed: int
+    lists: list[tuple[list[float], list[bool]]], plan: SamplingSpec, seed: int
 ) -> None:
     starts, scores, positive, keys = flat(lists)
     first = sampling.first_cut(starts, scores, positive, keys, plan, seed)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,11 +34,11 @@ def test_the_family_is_39_configs_with_the_published_facts() -> None:
     retrieval = {name for name, config in configs.items() if config.source.kind == "hf-retrieval"}
     domains = ("fever", "fiqa", "hotpotqa", "msmarco", "nq", "squadv2", "trivia")
     assert retrieval == {f"rerank_{domain}" for domain in domains}
-    assert all(configs[name].sampling == spec.Sampling(256, 16, 64, 32, (32, 256)) for name in retrieval)
-    assert configs["quora"].held_out == spec.HeldOut(5000, "validation")
+    assert all(configs[name].sampling == spec.SamplingSpec(256, 16, 64, 32, (32, 256)) for name in retrieval)
+    assert configs["quora"].held_out == spec.HeldOutSpec(5000, "validation")
     assert (configs["amazon_reviews"].cap, configs["beir_dbpedia"].cap) == (
-        spec.Cap(5_000_000, "seeded"),
-        spec.Cap(2_500_000, "seeded"),
+        spec.CapSpec(5_000_000, "seeded"),
+        spec.CapSpec(2_500_000, "seeded"),
     )
     assert configs["fw_edu"].source.config == "fw-edu"
     assert configs["agnews"].rows == 1_157_745
@@ -78,7 +80,7 @@ configs:
 """
 
 
-def load(tmp_path: Path, text: str) -> spec.Declaration:
+def load(tmp_path: Path, text: str) -> spec.MixtureSpec:
     path = tmp_path / "data.yaml"
     path.write_text(text, encoding="utf-8")
     return spec.load(path)
@@ -91,29 +93,80 @@ def test_a_good_declaration_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("    license: cc0-1.0\n", "", "missing key 'license'.*config one"),
-        ("cc0-1.0", "''", "empty licence.*config one, key license"),
-        ("cc0-1.0", "3", "expected str, found int 3.*config one, key license"),
-        ("labels: teacher", "lables: teacher", "unknown key 'lables'.*config one.*did you mean 'labels'"),
-        ("labels: teacher", "labels: teachers", "unknown value 'teachers'.*did you mean 'teacher'"),
-        ("labels: teacher", "labels: source", "no column is named.*config one"),
-        ("kind: files", "kind: fils", "unknown value 'fils'.*source.kind.*did you mean 'files'"),
-        (", path: one.csv", "", "missing key 'source.path'.*config one"),
-        ("path: one.csv", "path: one.csv, domain: d", "unknown key 'source.domain'.*config one"),
-        ("overlaps: []", "overlaps: nq", "expected tuple or null, found str 'nq'"),
-        ("overlaps: []", "overlaps: []\n    cap: {rows: -1, draw: seeded}", "from 0 on, found -1.*cap, key rows"),
-        ("overlaps: []", "overlaps: []\n    cap: {rows: 1, draw: sorted}", "unknown value 'sorted'.*cap.draw"),
+        ("    license: cc0-1.0\n", "", r"missing key 'license'.*key configs\.one"),
+        ("cc0-1.0", "''", r"empty licence.*key configs\.one\.license"),
+        ("cc0-1.0", "3", r"expected a valid string, found int 3.*key configs\.one\.license"),
+        ("labels: teacher", "lables: teacher", r"unknown key 'lables'.*key configs\.one;.*did you mean 'labels'"),
+        ("labels: teacher", "labels: teachers", r"unknown value 'teachers'.*one\.labels.*did you mean 'teacher'"),
+        ("labels: teacher", "labels: source", r"no column is named.*key configs\.one;"),
+        ("kind: files", "kind: fils", r"unknown value 'fils'.*configs\.one\.source\.kind.*did you mean 'files'"),
+        ("kind: files, ", "", r"missing key 'kind'.*configs\.one\.source"),
+        (", path: one.csv", "", r"missing key 'path'.*configs\.one\.source"),
+        ("path: one.csv", "path: one.csv, domain: d", r"unknown key 'domain'.*configs\.one\.source"),
+        ("path: one.csv", "path: one.csv, pth: d", r"unknown key 'pth'.*did you mean 'path'"),
+        ("overlaps: []", "overlaps: nq", "expected a valid array, found str 'nq'"),
+        ("overlaps: []", "overlaps: []\n    cap: {rows: -1, draw: seeded}", r"greater than 0, found int -1.*cap\.rows"),
+        ("overlaps: []", "overlaps: []\n    cap: {rows: 1, draw: sorted}", r"unknown value 'sorted'.*cap\.draw"),
+        ("overlaps: []", "overlaps: []\n    cap: {rows: 1, drew: first}", r"unknown key 'drew'.*did you mean 'draw'"),
+        ("overlaps: []", "overlaps: []\n    held_out: {rows: 0, split: test}", r"greater than 0.*held_out\.rows"),
+        ("overlaps: []", "overlaps: []\n    held_out: {rows: 1, split: train}", "cannot be held out as 'train'"),
+        ("overlaps: []", "overlaps: []\n    held_out: {rows: 1, split: ../x}", "cannot be held out as '../x'"),
         ("overlaps: []", "overlaps: []\n    template: none", "unknown template 'none'"),
+        ("overlaps: []", "overlaps: []\n    license_note: 2024-01-01", "is a date; text needs quotes"),
         ("  one:", "  one: {}\n  one:", "duplicate key 'one'"),
-        ("seed: 1", "seed: yes", "expected int, found bool"),
+        ("  one:", "  One: *x\n  one:", "not a valid YAML file"),
+        ("seed: 1", "seed: yes", "expected a valid integer, found bool"),
+        ("seed: 1", "seed: 1.0", "expected a valid integer, found float"),
         ("configs:", "configs: [", "not a valid YAML file"),
+        ("configs:", f"x: {'[' * 3000}\nconfigs:", "not a valid YAML file"),
         ("shard_rows: 10\n", "", "missing key 'shard_rows'"),
+        ("shard_rows: 10\n", "shard_rows: 0\n", "greater than 0, found int 0.*key shard_rows"),
+        ("kind: files, path: one.csv", "kind: hf, repository: a/b/c, config: x, split: y", "no repository id"),
+        ("kind: files, path: one.csv", "kind: beir, path: x, split: ../y", "cannot be the name of a folder"),
+        ("kind: files, path: one.csv", "kind: docstrings", "`candidates`.*go together"),
+        ("kind: files, path: one.csv", "kind: retrieval, path: x, domain: d, scores: s", "`sampling`.*go together"),
+        (
+            "path: one.csv}",
+            "path: x}\n    columns: {query: q}\n    source: {kind: beir, path: x}",
+            "duplicate key 'source'",
+        ),
+        ("kind: files, path: one.csv}", "kind: beir, path: x}\n    columns: {query: q}", "has no columns to name"),
     ],
 )
 def test_a_wrong_declaration_is_refused_by_config_and_key(tmp_path: Path, old: str, new: str, says: str) -> None:
     assert old in GOOD
     with pytest.raises(ReleaseError, match=says):
         load(tmp_path, GOOD.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../mini", "..", ".", "a/b", "a\\b", "*", "a*", "random_10k [2m]", "default", "Default", "manifest.json", "a..b", "",
+     " ", ".a", "-a", "a.", "a b", "a\n", "é", "x" * 97, "C:", "a:b", "~"],
+)  # fmt: skip
+def test_a_config_name_that_is_no_folder_or_no_config_is_refused_at_the_reading(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ReleaseError, match=r"data.yaml, key configs\.") as caught:
+        load(tmp_path, GOOD.replace("  one:", f"  {json.dumps(name)}:"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="config"):  # nor can one be made in Python
+        replace(load(tmp_path, GOOD).configs["one"], name=name)
+
+
+@pytest.mark.parametrize("name", ["one", "fw-edu", "fw_edu", "en.wiki", "2024", "A1", "x" * 96])
+def test_names_that_the_hub_and_every_disk_take_are_good(tmp_path: Path, name: str) -> None:
+    assert list(load(tmp_path, GOOD.replace("  one:", f"  '{name}':")).configs) == [name]
+
+
+def test_an_upstream_name_may_be_any(tmp_path: Path) -> None:
+    source = 'kind: hf, repository: a/b, config: "random_10k [2m]", split: train'
+    config = load(tmp_path, GOOD.replace("kind: files, path: one.csv", source)).configs["one"]
+    assert config.source == spec.HubSource("hf", "a/b", "random_10k [2m]", "train")
+
+
+def test_names_that_differ_by_case_only_are_refused(tmp_path: Path) -> None:
+    entry = GOOD[GOOD.index("  one:") :]
+    with pytest.raises(ReleaseError, match="upper and lower case only"):
+        load(tmp_path, GOOD + entry.replace("  one:", "  ONE:"))
 
 
 def test_a_band_that_cannot_fill_the_places_is_refused(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from release.data.shards import ROWS, TEXTS
-from release.data.spec import Config, refuse
+from release.data.spec import BeirSource, ConfigSpec, FileSource, HubSource
+from release.errors import ReleaseError
 
 BATCH_ROWS = 16_384
 BUFFER = 2**20  # bytes of a column that are read at once
@@ -45,27 +46,27 @@ class Opened:
     tables: Callable[[], Iterator[pa.Table]]
 
 
-def schema(config: Config) -> pa.Schema:
+def schema(config: ConfigSpec) -> pa.Schema:
     """The columns that the config's pairs have: with a label where the source gives it."""
     return ROWS if config.labels == "source" else TEXTS
 
 
-def open_source(config: Config, root: Path = Path()) -> Opened:
+def open_source(config: ConfigSpec, root: Path = Path()) -> Opened:
     """Find the config's source and check its columns; relative paths start at `root`.
 
     Raises:
         ReleaseError: It is missing, unreachable, gone, or lacks a column; the config and the column are named.
     """
-    if config.source.kind == "hf":
+    if isinstance(config.source, HubSource):
         from release.data.sources.hub import parquet_files
 
-        filesystem, files, revision = parquet_files(config)
+        filesystem, files, revision = parquet_files(config.source, f"config {config.name}, {config.source.label}")
         return _tabular(config, ds.dataset(files, format="parquet", filesystem=filesystem), revision)
-    if config.source.kind == "files":
+    if isinstance(config.source, FileSource):
         files = _local_files(config, root)
         return _tabular(config, _local_dataset(config, files), config.source.revision or fingerprint(files))
-    if config.source.kind == "beir":
-        return _beir(config, root / str(config.source.path))
+    if isinstance(config.source, BeirSource):
+        return _beir(config, root / config.source.path)
     if config.source.kind in ("retrieval", "hf-retrieval"):
         from release.data.sources.retrieval import open_retrieval
 
@@ -85,31 +86,38 @@ def fingerprint(files: list[Path]) -> str:
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
 
-def _local_files(config: Config, root: Path) -> list[Path]:
-    place = root / str(config.source.path)
+def _local_files(config: ConfigSpec, root: Path) -> list[Path]:
+    assert isinstance(config.source, FileSource)
+    place = root / config.source.path
     if place.is_dir():
         files = [path for path in sorted(place.rglob("*")) if path.suffix in FORMATS]
     else:
         files = [Path(name) for name in sorted(glob.glob(str(place)))]  # noqa: PTH207 - the pattern may be absolute
     if not files:
-        refuse(f"no file at {config.source.path}", where=f"config {config.name}", hint="correct source.path")
+        raise ReleaseError(
+            f"no file at {config.source.path}", where=f"config {config.name}", hint="correct source.path"
+        )
     return files
 
 
-def _local_dataset(config: Config, files: list[Path]) -> ds.Dataset:
+def _local_dataset(config: ConfigSpec, files: list[Path]) -> ds.Dataset:
     form = FORMATS.get(files[0].suffix)
     if form is None:
-        refuse(f"unknown kind of file {files[0].name}", where=f"config {config.name}", hint=", ".join(FORMATS))
+        raise ReleaseError(
+            f"unknown kind of file {files[0].name}", where=f"config {config.name}", hint=", ".join(FORMATS)
+        )
     options: Any = form
     if form == "csv":
         options = ds.CsvFileFormat(parse_options=pa.csv.ParseOptions(newlines_in_values=True))
     try:
         return ds.dataset([str(path) for path in files], format=options)
     except (pa.ArrowInvalid, OSError) as error:
-        refuse(f"unreadable ({str(error).splitlines()[0][:200]})", where=f"config {config.name}", hint="fix the file")
+        raise ReleaseError(
+            f"unreadable ({str(error).splitlines()[0][:200]})", where=f"config {config.name}", hint="fix the file"
+        ) from error
 
 
-def _tabular(config: Config, data: ds.Dataset, revision: str) -> Opened:
+def _tabular(config: ConfigSpec, data: ds.Dataset, revision: str) -> Opened:
     names, filters = config.columns, config.filters
     wanted = {"query": names.query, "document": names.document}
     if config.labels == "source":
@@ -135,7 +143,7 @@ def _tabular(config: Config, data: ds.Dataset, revision: str) -> Opened:
     )
 
 
-def _left_out(config: Config, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+def _left_out(config: ConfigSpec, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
     """Reason -> which rows it leaves out, bool of shape (rows,); a row counts for the first reason. Only present columns count."""
     names, filters = config.columns, config.filters
     nothing = np.zeros(batch.num_rows, bool)
@@ -158,7 +166,7 @@ def _flags(found: pa.Array) -> np.ndarray:
 
 
 def _batches(
-    config: Config, data: ds.Dataset, columns: list[str], *, unless_null: Sequence[str] = ()
+    config: ConfigSpec, data: ds.Dataset, columns: list[str], *, unless_null: Sequence[str] = ()
 ) -> Iterator[pa.RecordBatch]:
     """Some columns of all rows in order, 16,384 rows at a time: of parquet never a whole row group, however large it is.
 
@@ -173,7 +181,9 @@ def _batches(
             asked = list(dict.fromkeys([*columns, *(name for name in unless_null if _may_be_null(file, name))]))
             if missing := set(asked) - set(file.schema_arrow.names):
                 what = f"no column {min(missing)!r} in {fragment.path}"
-                refuse(what, where=f"config {config.name}, {config.source.place}", hint="fix or remove that file")
+                raise ReleaseError(
+                    what, where=f"config {config.name}, {config.source.label}", hint="fix or remove that file"
+                )
             yield from file.iter_batches(BATCH_ROWS, columns=asked)
 
 
@@ -186,12 +196,12 @@ def _may_be_null(file: pq.ParquetFile, name: str) -> bool:
     return any(each is None or not each.has_null_count or each.null_count for each in found)
 
 
-def _check_columns(config: Config, found: pa.Schema, wanted: dict[str, str], filters: dict[str, str]) -> None:
-    where = f"config {config.name}, {config.source.place}"
+def _check_columns(config: ConfigSpec, found: pa.Schema, wanted: dict[str, str], filters: dict[str, str]) -> None:
+    where = f"config {config.name}, {config.source.label}"
     for key, name in {**wanted, **filters}.items():
         if name not in found.names:
             section = "filters" if key in filters else "columns"
-            refuse(
+            raise ReleaseError(
                 f"no column {name!r} (there are: {', '.join(found.names)})",
                 where=where,
                 hint=f"correct {section}.{key}",
@@ -202,10 +212,12 @@ def _check_columns(config: Config, found: pa.Schema, wanted: dict[str, str], fil
         good = {"label": number, "drop": pa.types.is_boolean(kind), "duplicate": True}.get(key, text)
         if not good:
             expected = {"label": "numbers", "drop": "true or false"}.get(key, "text")
-            refuse(f"column {name!r} holds {kind}, not {expected}", where=where, hint=f"correct {key}, or the source")
+            raise ReleaseError(
+                f"column {name!r} holds {kind}, not {expected}", where=where, hint=f"correct {key}, or the source"
+            )
 
 
-def as_rows(config: Config, table: pa.Table) -> pa.Table:
+def as_rows(config: ConfigSpec, table: pa.Table) -> pa.Table:
     """`table` in the config's schema; a label that is no finite number stops the config.
 
     Raises:
@@ -216,9 +228,9 @@ def as_rows(config: Config, table: pa.Table) -> pa.Table:
         finite = pc.fill_null(pc.is_finite(table["label"]), False)
         if not pc.all(finite).as_py():
             bad = pc.index(finite, False).as_py()
-            refuse(
+            raise ReleaseError(
                 f"the label of the pair with query {table['query'][bad].as_py()[:60]!r} is {table['label'][bad].as_py()}",
-                where=f"config {config.name}, {config.source.place}",
+                where=f"config {config.name}, {config.source.label}",
                 hint="remove that row, or let the teacher label the config (labels: teacher)",
             )
     return table
@@ -227,8 +239,9 @@ def as_rows(config: Config, table: pa.Table) -> pa.Table:
 # --- BEIR folders -----------------------------------------------------------------------------------------------------
 
 
-def _beir(config: Config, folder: Path) -> Opened:
+def _beir(config: ConfigSpec, folder: Path) -> Opened:
     """Judged pairs of a BEIR folder: `split` names the judgements (`train` reads qrels/train.tsv or qrels.train.tsv)."""
+    assert isinstance(config.source, BeirSource)
     split = config.source.split
     names = [f"qrels/{split}.tsv", f"qrels.{split}.tsv"] if split else ["qrels.tsv", "qrels/test.tsv"]
     qrels = next((folder / name for name in names if (folder / name).is_file()), None)
@@ -236,7 +249,7 @@ def _beir(config: Config, folder: Path) -> Opened:
     queries = [p for name in (f"queries.{split}.jsonl", "queries.jsonl") if (p := folder / name).is_file()]
     if qrels is None or corpus is None or not queries:
         missing = names[0] if qrels is None else "corpus.jsonl" if corpus is None else "queries.jsonl"
-        refuse(
+        raise ReleaseError(
             f"no {missing} in {config.source.path}", where=f"config {config.name}", hint="give a folder in BEIR's form"
         )
     texts = {row["_id"]: f"{row.get('title') or ''} {row['text']}".strip() for row in _jsonl(corpus)}

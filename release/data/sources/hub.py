@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from release.data.spec import Config, refuse
+from release.data.spec import HubSource
+from release.errors import ReleaseError
 
 
-def parquet_files(config: Config) -> tuple[Any, list[str], str]:
+def parquet_files(source: HubSource, where: str, split_key: str = "source.split") -> tuple[Any, list[str], str]:
     """The file system, the files of the config's split (in the order of their names) and the commit they belong to.
+
+    Args:
+        where: The config and the source, for messages.
+        split_key: The key of the declaration that names the split.
 
     Which files those are is for the library `datasets` to say, so whatever layout it loads can be mixed, if it is parquet.
 
@@ -19,28 +24,27 @@ def parquet_files(config: Config) -> tuple[Any, list[str], str]:
     from huggingface_hub import HfApi, HfFileSystem
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    source = config.source
-    where, repository = f"config {config.name}, {source.place}", str(source.repository)
+    repository = source.repository
     try:
         commit = str(HfApi().dataset_info(repository, revision=source.revision, timeout=20).sha)
         builder = load_dataset_builder(repository, source.config, revision=commit)
-    except RevisionNotFoundError:
+    except RevisionNotFoundError as error:
         hint = "pin a commit that exists in source.revision (null takes the newest)"
-        refuse(f"revision {source.revision} of {repository} is gone", where=where, hint=hint)
-    except RepositoryNotFoundError:
+        raise ReleaseError(f"revision {source.revision} of {repository} is gone", where=where, hint=hint) from error
+    except RepositoryNotFoundError as error:
         hint = "correct source.repository, or log in if it is private"
-        refuse(f"there is no dataset {repository}, or it is private", where=where, hint=hint)
+        raise ReleaseError(f"there is no dataset {repository}, or it is private", where=where, hint=hint) from error
     except ValueError as error:  # the library lists the configs that there are
-        refuse(" ".join(str(error).split())[:300], where=where, hint="correct source.config")
+        raise ReleaseError(" ".join(str(error).split())[:300], where=where, hint="correct source.config") from error
     except Exception as error:  # whatever else the network does: the source cannot be had now
         what = f"the source cannot be reached ({type(error).__name__})"
-        refuse(what, where=where, hint="connect to the Hub, or correct repository and revision")
+        raise ReleaseError(what, where=where, hint="connect to the Hub, or correct repository and revision") from error
     splits = builder.config.data_files or {}
     if source.split not in splits:
         what = f"no split {source.split!r} (there are: {', '.join(map(str, splits))})"
-        refuse(what, where=where, hint="correct source.split" if source.domain is None else "correct source.domain")
+        raise ReleaseError(what, where=where, hint=f"correct {split_key}")
     files = sorted(str(file).removeprefix("hf://") for file in splits[source.split])
     if other := [file for file in files if not file.endswith(".parquet")]:
         hint = "name a dataset in parquet, or download it and use a source of kind files"
-        refuse(f"{other[0].rpartition('/')[2]} is no parquet file", where=where, hint=hint)
+        raise ReleaseError(f"{other[0].rpartition('/')[2]} is no parquet file", where=where, hint=hint)
     return HfFileSystem(), files, commit

@@ -7,7 +7,6 @@ only then are the texts of those that stay looked up, in a file that is mapped i
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +21,8 @@ import pyarrow.parquet as pq
 
 from release.data import sampling
 from release.data.sources.base import Opened, as_rows, fingerprint
-from release.data.spec import Config, refuse
+from release.data.spec import ConfigSpec, HubRetrievalSource, HubSource, RetrievalSource
+from release.errors import ReleaseError
 
 QUERIES_AT_ONCE = 256  # 2048 candidates each: half a million numbers, a few megabytes
 ROWS_AT_ONCE = 16_384
@@ -34,7 +34,7 @@ COLUMNS = {
 THINNED = pa.schema([("query", pa.int64()), ("document", pa.int64()), ("label", pa.float32())])
 
 
-def open_retrieval(config: Config, root: Path) -> Opened:
+def open_retrieval(config: ConfigSpec, root: Path) -> Opened:
     """Thin the config's candidates; the stream then looks their texts up, 16,384 rows at a time.
 
     Raises:
@@ -94,28 +94,29 @@ class Texts:
         return self.file.take(rows)
 
 
-def _tables(config: Config, root: Path) -> tuple[dict[str, ds.Dataset], str]:
+def _tables(config: ConfigSpec, root: Path) -> tuple[dict[str, ds.Dataset], str]:
     """The three tables of the config's domain, their columns checked, and their revision."""
     source, found, revision = config.source, {}, ""
+    assert isinstance(source, HubRetrievalSource | RetrievalSource)
     for name, columns in COLUMNS.items():
-        folder = str(source.scores) if name == "scores" else name
-        if source.kind == "hf-retrieval":
+        folder = source.scores if name == "scores" else name
+        if isinstance(source, HubRetrievalSource):
             from release.data.sources.hub import parquet_files
 
-            asked = dataclasses.replace(source, config=folder, split=source.domain)
-            filesystem, files, revision = parquet_files(dataclasses.replace(config, source=asked))
+            hub = HubSource("hf", source.repository, folder, source.domain, source.revision)
+            filesystem, files, revision = parquet_files(hub, f"config {config.name}, {hub.label}", "source.domain")
             found[name] = ds.dataset(files, format="parquet", filesystem=filesystem)
         else:
-            files = sorted((root / str(source.path) / folder).glob(f"{source.domain}*.parquet"))
+            files = sorted((root / source.path / folder).glob(f"{source.domain}*.parquet"))
             if not files:
                 what = f"no file {folder}/{source.domain}*.parquet in {source.path}"
-                refuse(what, where=f"config {config.name}", hint="correct source.path or source.domain")
+                raise ReleaseError(what, where=f"config {config.name}", hint="correct source.path or source.domain")
             revision = fingerprint([*files]) if not revision else fingerprint_of(revision, fingerprint([*files]))
             found[name] = ds.dataset([str(file) for file in files], format="parquet")
         for column in columns:
             if column not in found[name].schema.names:
                 what = f"no column {column!r} (there are: {', '.join(found[name].schema.names)})"
-                refuse(what, where=f"config {config.name}, table {folder}", hint="correct the source")
+                raise ReleaseError(what, where=f"config {config.name}, table {folder}", hint="correct the source")
     return found, source.revision or revision
 
 
@@ -125,7 +126,7 @@ def fingerprint_of(*parts: str) -> str:
 
 
 def _thinned(
-    config: Config, scores: ds.Dataset, queries: Texts, documents: Texts, counts: dict[str, int]
+    config: ConfigSpec, scores: ds.Dataset, queries: Texts, documents: Texts, counts: dict[str, int]
 ) -> Iterator[pa.Table]:
     """Tables of (row of the query, row of the document, label), thinned; `counts` says what was left out."""
     assert config.sampling is not None  # the checker sees to it
@@ -165,24 +166,24 @@ class Lists:
     positive: np.ndarray
 
 
-def candidates(batch: pa.RecordBatch, config: Config) -> Lists:
+def candidates(batch: pa.RecordBatch, config: ConfigSpec) -> Lists:
     """Flatten one batch of the scores' table.
 
     Raises:
         ReleaseError: A query has as many documents as it has no scores, or a score is missing or NaN.
     """
-    where = f"config {config.name}, table {config.source.scores}"
+    where = f"config {config.name}, table scores"
     ids, scores = batch["document_ids"], batch["scores"]
     lengths = np.asarray(ids.value_lengths().fill_null(0))
     if not np.array_equal(lengths, np.asarray(scores.value_lengths().fill_null(0))):
         bad = int((lengths != np.asarray(scores.value_lengths().fill_null(0))).argmax())
         what = f"query {batch['query_id'][bad]} has not as many scores as documents"
-        refuse(what, where=where, hint="remove that row from the source")
+        raise ReleaseError(what, where=where, hint="remove that row from the source")
     owner = np.repeat(np.arange(len(lengths)), lengths)
     values = np.asarray(scores.flatten().cast(pa.float32()).fill_null(np.nan))
     if np.isnan(values).any():
         what = f"a score of query {batch['query_id'][int(owner[np.isnan(values).argmax()])]} is NaN"
-        refuse(what, where=where, hint="remove that row from the source")
+        raise ReleaseError(what, where=where, hint="remove that row from the source")
     documents = _numbers(ids.flatten())
     judged = np.asarray(batch["positive_ids"].value_lengths().fill_null(0))
     marked = _numbers(batch["positive_ids"].flatten())

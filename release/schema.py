@@ -1,0 +1,115 @@
+"""What people write (family files, declarations) as frozen dataclasses: strict types, no unknown keys, one line per mistake."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from release.errors import ReleaseError
+
+T = TypeVar("T")
+STRICT = ConfigDict(strict=True, extra="forbid")  # for pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+
+
+def parse(kind: type[T], raw: Any, where: str, *, hint: str) -> T:
+    """Build the dataclass `kind` from what a YAML or TOML reader gives.
+
+    It is validated as JSON, where pydantic's strict mode still takes a list for a tuple and text for a path.
+
+    Args:
+        where: The file, for the message; the key is added to it.
+        hint: Where keys are explained.
+
+    Raises:
+        ReleaseError: A key is unknown or missing, or a value has the wrong type or is out of range.
+    """
+    try:
+        text = json.dumps(raw, default=_refuse_type)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ReleaseError(f"cannot be read ({error})", where=where, hint=hint) from error
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        unknown = [one for one in details if one["type"] == "unexpected_keyword_argument"]
+        raise _error(kind, raw, (unknown or details)[0], where, hint) from error
+
+
+def problem(what: str, hint: str) -> PydanticCustomError:
+    """What a validator raises about values that do not go together, or a value that is no good."""
+    return PydanticCustomError("problem", "{what}", {"what": what, "hint": hint})
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """A hint that suggests the nearest known word, or lists all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def _refuse_type(value: Any) -> Any:
+    raise TypeError(f"{value!r} is a {type(value).__name__}; text needs quotes")
+
+
+def _error(kind: Any, raw: Any, found: ErrorDetails, where: str, hint: str) -> ReleaseError:
+    """The first mistake that pydantic found, in our words."""
+    path, value, context = _path(raw, found), found["input"], found.get("ctx", {})
+    key = path[-1] if path else ""
+    parent = f"{where}, key {'.'.join(path[:-1])}" if len(path) > 1 else where
+    full = f"{where}, key {'.'.join(path)}" if path else where
+    match found["type"]:
+        case "unexpected_keyword_argument":
+            known = (field.name for field in fields(_kind_at(kind, found["loc"][:-1])))
+            return ReleaseError(f"unknown key {key!r}", where=parent, hint=closest(key, known))
+        case "missing":
+            return ReleaseError(f"missing key {key!r}", where=parent, hint=f"add it; {hint}")
+        case "union_tag_not_found":
+            name = context["discriminator"].strip("'")
+            return ReleaseError(f"missing key {name!r}", where=full, hint=f"add it; {hint}")
+        case "union_tag_invalid":
+            name, tags = context["discriminator"].strip("'"), context["expected_tags"].replace("'", "").split(", ")
+            return ReleaseError(
+                f"unknown value {context['tag']!r}", where=f"{full}.{name}", hint=closest(context["tag"], tags)
+            )
+        case "literal_error":
+            words = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+            return ReleaseError(f"unknown value {value!r}", where=full, hint=closest(str(value), words))
+        case "problem":
+            return ReleaseError(context["what"], where=full, hint=context["hint"])
+    expected = found["msg"].removeprefix("Input should be ")
+    return ReleaseError(f"expected {expected}, found {type(value).__name__} {value!r}"[:300], where=full, hint=hint)
+
+
+def _path(raw: Any, found: ErrorDetails) -> list[str]:
+    """Where the mistake is as keys of the file: pydantic's location without the tags of unions."""
+    path, value = [], raw
+    *inner, last = found["loc"] or ("",)
+    for part in inner:
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+            path.append(str(part))
+            value = value[part]
+    if found["type"] == "missing" or (isinstance(value, dict) and last in value) or isinstance(last, int):
+        path.append(str(last))
+    return [key if key.isprintable() else repr(key) for key in path]
+
+
+def _kind_at(kind: Any, location: Iterable[int | str]) -> Any:
+    """The dataclass that stands at pydantic's location."""
+    for part in location:
+        if is_dataclass(kind):
+            kind = get_type_hints(kind)[str(part)]
+        elif get_origin(kind) in (dict, tuple):
+            kind = get_args(kind)[-1 if get_origin(kind) is dict else 0]
+        else:  # the tag of a union
+            kind = next(one for one in get_args(kind) if part in get_args(get_type_hints(one)["kind"]))
+        options = [one for one in get_args(kind) if one is not NoneType]
+        if NoneType in get_args(kind) and len(options) == 1:
+            kind = options[0]
+    return kind
