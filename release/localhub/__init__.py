@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from release.localhub.accounts import Account
 from release.localhub.app import create_app
+from release.localhub.auth import Account
 from release.localhub.fsck import Report, fsck
 from release.localhub.server import running_hub, serve
 

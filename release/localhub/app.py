@@ -14,77 +14,77 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from release.localhub import collections, pages, repos, transfer
-from release.localhub.accounts import Account
-from release.localhub.faults import Faults
-from release.localhub.hub import Hub
-from release.localhub.web import KINDS, error_response, route
-from release.localhub.xet import MAX_SHARD, MAX_XORB
+from release.localhub.api import buckets, collections, commits, discussions, files, lfs, listing, refs, repos, xet
+from release.localhub.auth import Account
+from release.localhub.errors import HubError
+from release.localhub.http import RawPath, error_response, route
+from release.localhub.pages import pages
+from release.localhub.service import KINDS, Hub
+from release.localhub.storage.xet_format import MAX_SHARD, MAX_XORB
 
 THREADS = 12  # requests that are worked on at the same time; each may hold a few megabytes
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-EXPECTED = (HTTPException, ValidationError, UnicodeDecodeError, ClientDisconnect)
+EXPECTED = (HubError, HTTPException, ValidationError, UnicodeDecodeError, ClientDisconnect)
 
 
-class Kind(StringConvertor):
+class RepoKindConvertor(StringConvertor):
     """The three kinds of repos, in paths."""
 
     regex = "|".join(KINDS)
 
 
-register_url_convertor("kind", Kind())
-API, BUCKET, CAS = "/api/{kind}/{ns}/{name}", "/api/buckets/{ns}/{name}", "/xet/{store}"
+register_url_convertor("kind", RepoKindConvertor())
+REPO, BUCKET, XET = "/api/{kind}/{ns}/{name}", "/api/buckets/{ns}/{name}", "/xet/{store}"
 ROUTES = [
     route("/api/whoami-v2", "GET", repos.whoami),
     route("/api/repos/create", "POST", repos.create_repo),
     route("/api/repos/delete", "DELETE", repos.delete_repo),
     route("/api/validate-yaml", "POST", repos.validate_yaml),
-    route("/api/agent-harnesses", "GET", lambda _: {"standardEnvVars": [], "harnesses": {}}),
-    route("/api/{kind}", "GET", repos.list_repos),
-    route(API, "GET", repos.repo_info),
-    route(API + "/revision/{rev}", "GET", repos.repo_info),
-    route(API + "/auth-check", "GET", lambda call: {"id": call.repo().id}),
-    route(API + "/settings", "PUT", repos.settings),
-    route(API + "/tree/{rev}", "GET", repos.tree),
-    route(API + "/tree/{rev}/{path:path}", "GET", repos.tree),
-    route(API + "/paths-info/{rev}", "POST", repos.paths_info),
-    route(API + "/refs", "GET", repos.refs),
-    route(API + "/commits/{rev}", "GET", repos.commits),
-    route(API + "/branch/{rev}", "POST DELETE", repos.branch),
-    route(API + "/tag/{rev}", "POST DELETE", repos.tag),
-    route(API + "/super-squash/{rev}", "POST", repos.squash),
-    route(API + "/discussions", "GET", repos.list_pulls),
-    route(API + "/discussions", "POST", repos.open_pull),
-    route(API + "/discussions/{number}", "GET", repos.one_pull),
-    route(API + "/discussions/{number}/merge", "POST", repos.merge),
-    route(API + "/discussions/{number}/status", "POST", repos.change_status),
-    route(API + "/preupload/{rev}", "POST", transfer.preupload),
-    route(API + "/commit/{rev}", "POST", transfer.commit, limit=transfer.may_commit),
-    route("/{kind}/{ns}/{name}.git/info/lfs/objects/batch", "POST", transfer.lfs_batch),
-    route("/{ns}/{name}.git/info/lfs/objects/batch", "POST", transfer.lfs_batch),
-    route(API + "/lfs/verify", "POST", transfer.lfs_verify),
-    route("/lfs/{oid}", "PUT", transfer.lfs_put, limit=transfer.may_put, permit=True),
-    route(API + "/xet-write-token/{rev}", "GET", transfer.xet_write_token),
-    route(API + "/xet-read-token/{rev}", "GET", transfer.xet_read_token),
-    route(CAS + "/v1/xorbs/default/{hash}", "POST", transfer.xorb, limit=transfer.may_send(MAX_XORB), permit=True),
-    route(CAS + "/v1/shards", "POST", transfer.shard, limit=transfer.may_send(MAX_SHARD), permit=True),
-    route(CAS + "/v2/reconstructions/{hash}", "GET", transfer.reconstruction, permit=True),
-    route(CAS + "/xorbs/{hash}", "GET", transfer.fetch, permit=True),
-    route(CAS + "/v1/telemetry", "POST", lambda _: {}, permit=True),
-    route(CAS + "/{rest:path}", "GET POST", transfer.unknown, permit=True),
-    route("/api/collections", "GET", collections.some),
-    route("/api/collections", "POST", collections.create),
-    route("/api/collections/{ns}/{slug}", "GET PATCH DELETE", collections.one),
+    route("/api/agent-harnesses", "GET", repos.agent_harnesses),
+    route("/api/{kind}", "GET", listing.list_repos),
+    route(REPO, "GET", listing.repo_info),
+    route(REPO + "/revision/{rev}", "GET", listing.repo_info),
+    route(REPO + "/auth-check", "GET", repos.auth_check),
+    route(REPO + "/settings", "PUT", repos.change_settings),
+    route(REPO + "/tree/{rev}", "GET", files.tree),
+    route(REPO + "/tree/{rev}/{path:path}", "GET", files.tree),
+    route(REPO + "/paths-info/{rev}", "POST", files.paths_info),
+    route(REPO + "/refs", "GET", refs.list_refs),
+    route(REPO + "/commits/{rev}", "GET", refs.list_commits),
+    route(REPO + "/branch/{rev}", "POST DELETE", refs.change_branch),
+    route(REPO + "/tag/{rev}", "POST DELETE", refs.change_tag),
+    route(REPO + "/super-squash/{rev}", "POST", refs.squash),
+    route(REPO + "/discussions", "GET", discussions.list_discussions),
+    route(REPO + "/discussions", "POST", discussions.open_discussion),
+    route(REPO + "/discussions/{number}", "GET", discussions.get_discussion),
+    route(REPO + "/discussions/{number}/merge", "POST", discussions.merge),
+    route(REPO + "/discussions/{number}/status", "POST", discussions.change_status),
+    route(REPO + "/preupload/{rev}", "POST", commits.preupload),
+    route(REPO + "/commit/{rev}", "POST", commits.commit, limit=commits.commit_limit),
+    route("/{kind}/{ns}/{name}.git/info/lfs/objects/batch", "POST", lfs.batch),
+    route("/{ns}/{name}.git/info/lfs/objects/batch", "POST", lfs.batch),
+    route(REPO + "/lfs/verify", "POST", lfs.verify),
+    route("/lfs/{oid}", "PUT", lfs.upload, limit=lfs.upload_limit, signed=True),
+    route(REPO + "/xet-write-token/{rev}", "GET", xet.write_token),
+    route(REPO + "/xet-read-token/{rev}", "GET", xet.read_token),
+    route(XET + "/v1/xorbs/default/{hash}", "POST", xet.upload_xorb, limit=xet.upload_limit(MAX_XORB), signed=True),
+    route(XET + "/v1/shards", "POST", xet.upload_shard, limit=xet.upload_limit(MAX_SHARD), signed=True),
+    route(XET + "/v2/reconstructions/{hash}", "GET", xet.reconstruction, signed=True),
+    route(XET + "/xorbs/{hash}", "GET", xet.download_xorb, signed=True),
+    route(XET + "/v1/telemetry", "POST", xet.telemetry, signed=True),
+    route(XET + "/{rest:path}", "GET POST", repos.unknown, signed=True),
+    route("/api/collections", "GET", collections.list_collections),
+    route("/api/collections", "POST", collections.create_collection),
+    route("/api/collections/{ns}/{slug}", "GET PATCH DELETE", collections.one_collection),
     route("/api/collections/{ns}/{slug}/items", "POST", collections.add_item),
-    route("/api/collections/{ns}/{slug}/items/{item}", "PATCH DELETE", collections.item),
-    route(BUCKET + "/paths-info", "POST", transfer.bucket_paths),
-    route(BUCKET + "/tree", "GET", transfer.bucket_tree),
-    route(BUCKET + "/tree/{path:path}", "GET", transfer.bucket_tree),
-    route(BUCKET + "/xet-read-token", "GET", transfer.bucket_token),
-    route("/buckets/{ns}/{name}/resolve/{path:path}", "GET", transfer.bucket_resolve),
-    route("/api/{rest:path}", "GET POST PUT PATCH DELETE", transfer.unknown),
+    route("/api/collections/{ns}/{slug}/items/{item}", "PATCH DELETE", collections.change_item),
+    route(BUCKET + "/paths-info", "POST", buckets.paths_info),
+    route(BUCKET + "/tree", "GET", buckets.tree),
+    route(BUCKET + "/tree/{path:path}", "GET", buckets.tree),
+    route(BUCKET + "/xet-read-token", "GET", buckets.read_token),
+    route("/buckets/{ns}/{name}/resolve/{path:path}", "GET", buckets.resolve),
+    route("/api/{rest:path}", "GET POST PUT PATCH DELETE", repos.unknown),
     route("/static/page.css", "GET", pages.style),
     route("/", "GET", pages.home, browser=True),
     route("/collections/{ns}/{slug}", "GET", pages.collection_page, browser=True),
@@ -93,8 +93,8 @@ ROUTES = [
         for prefix in ("/{kind}", "")
         for rest, handler in (
             ("", pages.repo_page),
-            ("/resolve/{rev}/{path:path}", transfer.resolve),
-            ("/blob/{rev}/{path:path}", transfer.blob),
+            ("/resolve/{rev}/{path:path}", files.resolve),
+            ("/blob/{rev}/{path:path}", files.blob),
             ("/tree/{rev}", pages.repo_page),
             ("/commit/{rev}", pages.repo_page),
             ("/discussions/{number}", pages.pull_page),
@@ -104,43 +104,26 @@ ROUTES = [
 ]
 
 
-def create_app(
-    root: Path, accounts: Iterable[Account], *, testing: bool = False, hosts: Iterable[str] = LOOPBACK
-) -> Starlette:
+def create_app(root: Path, accounts: Iterable[Account], *, hosts: Iterable[str] = LOOPBACK) -> Starlette:
     """The Hub over the folder `root` as an ASGI app.
 
     Args:
         root: Where everything is kept. Only one server may run over it.
         accounts: Who has a token.
-        testing: Allow faults on demand. Never for people.
         hosts: The names under which it may be called: with others a hostile page could reach it through a browser.
     """
 
     @asynccontextmanager
-    async def limited(_: Starlette) -> AsyncGenerator[None]:
+    async def limited_threads(_: Starlette) -> AsyncGenerator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield
 
-    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)]
-    middleware += [Middleware(Faults)] if testing else []
+    trusted = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     app = Starlette(
         routes=ROUTES,
-        middleware=[*middleware, Middleware(RawPath)],
-        lifespan=limited,
+        middleware=[trusted, Middleware(RawPath)],
+        lifespan=limited_threads,
         exception_handlers=dict.fromkeys(EXPECTED, error_response),
     )
     app.state.hub = Hub(root, accounts)
     return app
-
-
-class RawPath:
-    """Lets routes see paths as they were sent: a quoted slash in a branch name is not a slash of the path."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] == "http":
-            scope["path"] = scope["raw_path"].decode("ascii", "replace")
-        await self._app(scope, receive, send)

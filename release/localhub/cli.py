@@ -21,10 +21,9 @@ def hub(
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; another needs a token file.")] = "127.0.0.1",
     token_file: Annotated[Path | None, typer.Option(help="A file with one account per line, as --account.")] = None,
-    testing: Annotated[bool, typer.Option(hidden=True, help="Allow faults on demand.")] = False,
 ) -> None:
-    """Serve the embedded Hub until it is stopped. Accounts may also stand in RELEASE_HUB_ACCOUNTS."""
-    serve(root, port=port, host=host, accounts=account or (), token_file=token_file, testing=testing)
+    """Serve the embedded Hub until it is stopped. Accounts may also be in RELEASE_HUB_ACCOUNTS."""
+    serve(root, port=port, host=host, accounts=account or (), token_file=token_file)
 
 
 def hub_fsck(root: Root = Path("build/hub")) -> None:

@@ -11,16 +11,17 @@ from pathlib import Path
 
 from release.errors import ReleaseError
 from release.files import sha256_file
-from release.localhub.history import Commit, Repo, parse_commit
-from release.localhub.hub import load_repos
-from release.localhub.store import Database, Store, git_oid
-from release.localhub.web import HubError
-from release.localhub.xet import Xet, check_xorb
+from release.localhub.errors import HubError
+from release.localhub.history import Commit, Repo, load_repos, parse_commit
+from release.localhub.storage.blobs import Store, git_oid
+from release.localhub.storage.database import Database
+from release.localhub.storage.xet import XetStore
+from release.localhub.storage.xet_format import check_xorb
 
 
 @dataclass
 class Report:
-    """What was found: counts, the bytes that were hashed, and one line per problem."""
+    """The result of a check: counts, the bytes that were hashed, and one line per problem."""
 
     repos: int = 0
     commits: int = 0
@@ -30,16 +31,16 @@ class Report:
 
     def __str__(self) -> str:
         """One line for people, and one per problem."""
-        found = f"{self.repos} repos, {self.commits} commits, {self.contents} contents, {self.bytes / 1e6:.1f} MB: "
-        found += f"{len(self.problems)} problems" if self.problems else "all hashes agree"
-        return "\n".join([found, *self.problems])
+        result = f"{len(self.problems)} problems" if self.problems else "all hashes agree"
+        counts = f"{self.repos} repos, {self.commits} commits, {self.contents} contents, {self.bytes / 1e6:.1f} MB"
+        return "\n".join([f"{counts}: {result}", *self.problems])
 
 
 def fsck(root: Path) -> Report:
-    """Check content against its name, then that every commit that counts is whole.
+    """Check content against its name, then that every commit is whole.
 
     Raises:
-        ReleaseError: No Hub is kept in this folder.
+        ReleaseError: The folder holds no Hub.
     """
     if not (root / "hub.sqlite").exists():
         raise ReleaseError("no Hub is kept here", where=str(root), hint="name its folder with --root")
@@ -53,39 +54,45 @@ def fsck(root: Path) -> Report:
 
 
 def _check(store: Store, database: Database, report: Report) -> None:
-    xet, good = Xet(store, database), set()
     database("BEGIN")  # one view of all rows, from before the files are read: content comes before its row
     report.problems += [f"database: {row[0]}" for row in database("PRAGMA integrity_check") if row[0] != "ok"]
-    for path in sorted(store.root.glob("blobs/??/*")):
-        report.contents, report.bytes = report.contents + 1, report.bytes + path.stat().st_size
-        if sha256_file(path) == path.name:
-            good.add(path.name)
-        else:
-            report.problems.append(f"blobs {path.name}: its content has another sha256")
-    for row in database("SELECT hash FROM xorb"):
-        report.problems += [f"xorbs {row['hash']}: {problem}" for problem in _xorb(xet, row["hash"])]
-    for name, file in xet.all():
-        try:
-            if isinstance(file, Exception) or xet.verify(file) != file:
-                raise ValueError("its row does not fit its content")
-            report.contents, report.bytes = report.contents + 1, report.bytes + file.size
-            good.add(str(file.sha256))
-        except (HubError, OSError, ValueError) as error:
-            report.problems.append(f"files {name}: {getattr(error, 'detail', error)}")
+    intact = _check_content(store, database, report)
     for repo in load_repos(database):
         report.repos += 1
         for commit, problems in _history(repo):
             report.commits += 1
-            problems += _files(commit, store, good) if commit else []
+            problems += _files(commit, store, intact) if commit else []
             report.problems += [f"{repo.kind} {repo.id} {problem}" for problem in problems]
 
 
-def _xorb(xet: Xet, name: str) -> Iterator[str]:
+def _check_content(store: Store, database: Database, report: Report) -> set[str]:
+    """The sha256 of every content whose bytes have their hash."""
+    xet, intact = XetStore(store, database), set()
+    for path in sorted(store.root.glob("blobs/??/*")):
+        report.contents, report.bytes = report.contents + 1, report.bytes + path.stat().st_size
+        if sha256_file(path) == path.name:
+            intact.add(path.name)
+        else:
+            report.problems.append(f"blobs {path.name}: its content has another sha256")
+    for row in database("SELECT hash FROM xorb"):
+        report.problems += [f"xorbs {row['hash']}: {problem}" for problem in _xorb(xet, row["hash"])]
+    for name, file in xet.files():
+        try:
+            if isinstance(file, Exception) or xet.verify(file) != file:
+                raise ValueError("its row does not fit its content")
+            report.contents, report.bytes = report.contents + 1, report.bytes + file.size
+            intact.add(str(file.sha256))
+        except (HubError, OSError, ValueError) as error:
+            report.problems.append(f"files {name}: {error}")
+    return intact
+
+
+def _xorb(xet: XetStore, name: str) -> Iterator[str]:
     try:
-        if tuple(check_xorb(name, xet.store.place("xorbs", name))) != xet.chunks(name):
+        if tuple(check_xorb(name, xet.store.path("xorbs", name))) != xet.chunks(name):
             yield "the table of its chunks disagrees with it"
     except (HubError, OSError) as error:
-        yield str(getattr(error, "detail", error))
+        yield str(error)
 
 
 def _history(repo: Repo) -> Iterator[tuple[Commit | None, list[str]]]:
@@ -102,9 +109,9 @@ def _history(repo: Repo) -> Iterator[tuple[Commit | None, list[str]]]:
     yield from ((None, [f"commit {commit_id}: it is missing"]) for commit_id in named - known.keys())
 
 
-def _files(commit: Commit, store: Store, good: set[str]) -> Iterator[str]:
+def _files(commit: Commit, store: Store, intact: set[str]) -> Iterator[str]:
     for path, entry in commit.files.items():
-        if entry.sha256 not in good:
+        if entry.sha256 not in intact:
             yield f"commit {commit.id}: {path}: the content {entry.sha256} is missing or broken"
-        elif not entry.lfs and git_oid(store.place("blobs", entry.sha256).read_bytes()) != entry.oid:
+        elif not entry.lfs and git_oid(store.path("blobs", entry.sha256).read_bytes()) != entry.oid:
             yield f"commit {commit.id}: {path}: git's id disagrees with its content"

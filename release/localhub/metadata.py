@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from release.localhub.web import validation_messages
+from release.localhub.errors import validation_messages
 
 _RULES = tomllib.loads((Path(__file__).parent / "card_rules.toml").read_text())
 LICENSES, PIPELINE_TAGS = frozenset(_RULES["licenses"].split()), frozenset(_RULES["pipeline_tags"].split())
@@ -40,7 +40,7 @@ def _license(value: str) -> str:
     return value
 
 
-def _once(configs: list[Config]) -> list[Config]:
+def _once(configs: list[DataConfig]) -> list[DataConfig]:
     names = [config.config_name for config in configs]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"repeats the config_name {min(repeated)}")
@@ -54,56 +54,56 @@ RepoId = Annotated[str, Field(pattern=f"^{REPO_ID.pattern}$")]
 Paths = Annotated[list[str], BeforeValidator(as_list), Field(min_length=1)]
 
 
-class Metric(BaseModel):
+class IndexedMetric(BaseModel):
     """One number of a model-index."""
 
     type: Text
     value: bool | float | str | list[Any] | dict[str, Any]
 
 
-class Task(BaseModel):
+class IndexedTask(BaseModel):
     """What was measured."""
 
     type: Text
 
 
-class Data(BaseModel):
+class IndexedDataset(BaseModel):
     """On what it was measured."""
 
     type: Text
     name: Text
 
 
-class Result(BaseModel):
+class IndexedResult(BaseModel):
     """The numbers of one task on one dataset."""
 
-    task: Task
-    dataset: Data
-    metrics: Annotated[list[Metric], Field(min_length=1)]
+    task: IndexedTask
+    dataset: IndexedDataset
+    metrics: Annotated[list[IndexedMetric], Field(min_length=1)]
 
 
-class Model(BaseModel):
+class IndexedModel(BaseModel):
     """An entry of a model-index."""
 
     name: Text
-    results: Annotated[list[Result], Field(min_length=1)]
+    results: Annotated[list[IndexedResult], Field(min_length=1)]
 
 
-class Split(BaseModel):
+class DataSplit(BaseModel):
     """The files of one split."""
 
     split: Text
     path: Paths
 
 
-class Config(BaseModel):
+class DataConfig(BaseModel):
     """One config of a dataset."""
 
     config_name: Text
-    data_files: Paths | Split | Annotated[list[Split], Field(min_length=1)] | None = None
+    data_files: Paths | DataSplit | Annotated[list[DataSplit], Field(min_length=1)] | None = None
 
 
-class Card(BaseModel):
+class CardMetadata(BaseModel):
     """What has a form in any card; the rest is free."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
@@ -116,13 +116,13 @@ class Card(BaseModel):
     language: Annotated[list[Language], BeforeValidator(as_list)] | None = None
     datasets: Annotated[list[RepoId], BeforeValidator(as_list)] | None = None
     base_model: Annotated[list[RepoId], BeforeValidator(as_list)] | None = None
-    index: Annotated[list[Model], Field(min_length=1)] | None = Field(None, alias="model-index")
+    index: Annotated[list[IndexedModel], Field(min_length=1)] | None = Field(None, alias="model-index")
 
 
-class DatasetCard(Card):
+class DatasetCardMetadata(CardMetadata):
     """A dataset's card."""
 
-    configs: Annotated[list[Config], Field(min_length=1), AfterValidator(_once)] | None = None
+    configs: Annotated[list[DataConfig], Field(min_length=1), AfterValidator(_once)] | None = None
 
 
 def split_card(text: str) -> tuple[dict[str, Any], str]:
@@ -162,7 +162,7 @@ def validate(content: str, kind: str) -> tuple[list[str], list[str]]:
     """The errors and the warnings for a card of a "model", "dataset" or "space"."""
     try:
         data, _ = split_card(content)
-        (DatasetCard if kind == "dataset" else Card).model_validate(data)
+        (DatasetCardMetadata if kind == "dataset" else CardMetadata).model_validate(data)
     except (BadMetadata, ValidationError) as error:
         return validation_messages(error) or [str(error)], []
     if not data:

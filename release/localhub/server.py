@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -12,18 +11,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from release.errors import ReleaseError
 from release.files import exclusive_lock, write_atomic
-from release.localhub.accounts import ENVIRONMENT, Account, load_accounts
 from release.localhub.app import LOOPBACK, create_app
+from release.localhub.auth import ENVIRONMENT, Account, load_accounts, random_token
 
-PATIENCE = 60.0  # seconds a Hub may take to start on a busy machine
+START_SECONDS = 60.0  # that a Hub may take to start on a busy machine
 
 
 def serve(
@@ -33,33 +33,32 @@ def serve(
     host: str = "127.0.0.1",
     accounts: Iterable[str] = (),
     token_file: Path | None = None,
-    testing: bool = False,
+    wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
 ) -> None:
     """Serve the Hub over `root` until SIGTERM or SIGINT, then exit with 0.
 
-    The address stands in `root`/endpoint while it runs. `port` 0 picks a free one; `accounts` and `token_file` as in
-    `load_accounts`.
+    The address is in `root`/endpoint while it runs. `port` 0 picks a free one; `accounts` and `token_file` as in
+    `load_accounts`; `wrap` puts an ASGI middleware around the whole app.
 
     Raises:
-        ReleaseError: The host is not the loopback and no token file says who may come in; the port is taken;
+        ReleaseError: The host is not the loopback and no token file says who may use the Hub; the port is taken;
             another Hub runs over `root`; an account is malformed.
     """
     if not _is_loopback(host) and token_file is None:
         raise ReleaseError(
             f"the Hub does not listen on {host} for everybody",
-            hint="leave --host at 127.0.0.1, or say with --token-file who may come in",
+            hint="leave --host at 127.0.0.1, or name the accounts with --token-file",
         )
-    with exclusive_lock(root), _bound(host, port) as listener:
-        who = load_accounts(root, accounts, token_file)
-        hosts = LOOPBACK if _is_loopback(host) else ("*",)
-        app = create_app(root, who, testing=testing, hosts=hosts)
+    with exclusive_lock(root), _listening_socket(host, port) as listener:
+        loaded = load_accounts(root, accounts, token_file)
+        app = create_app(root, loaded, hosts=LOOPBACK if _is_loopback(host) else ("*",))
         endpoint = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         write_atomic(root / "endpoint", endpoint)
-        print(_greeting(endpoint, root, who, token_file, bool(accounts)), flush=True)
+        print(_greeting(endpoint, root, loaded, token_file, bool(accounts)), flush=True)
         # uvicorn repeats the signal that ended it, and by default that would not be exit status 0.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-        config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(wrap(app), access_log=False, log_level="warning", timeout_graceful_shutdown=5)
         try:
             uvicorn.Server(config).run(sockets=[listener])
         finally:
@@ -68,21 +67,22 @@ def serve(
 
 @contextmanager
 def running_hub(
-    root: Path, accounts: Iterable[Account] | None = None, *, testing: bool = False
+    root: Path, accounts: Iterable[Account] | None = None, *, module: Sequence[str] = ("release", "hub")
 ) -> Generator[tuple[str, str]]:
     """A Hub in a process of its own, on a free port, over `root`; yields its endpoint and the first account's token.
 
     Without `accounts`: the account and organisation `local`. Its output goes to `root`/hub.log. At the end it gets
-    SIGTERM. Children must get HF_ENDPOINT and HF_TOKEN in their environment when they start.
+    SIGTERM. Children must get HF_ENDPOINT and HF_TOKEN in their environment when they start. `module` is what
+    `python -m` runs: a program that takes --port and --root and calls `serve`.
 
     Raises:
         ReleaseError: It does not answer within a minute.
     """
-    who = list(accounts or [Account("local", f"hf_{secrets.token_hex(17)}", ("local",))])
-    lines = [f"{account.name}:{account.token}:{','.join(account.organizations)}:{account.role}" for account in who]
+    known = list(accounts or [Account("local", random_token(), ("local",))])
+    lines = [f"{account.name}:{account.token}:{','.join(account.organizations)}:{account.role}" for account in known]
     root.mkdir(parents=True, exist_ok=True)
     (root / "endpoint").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "release", "hub", "--port", "0", "--root", str(root)] + ["--testing"] * testing
+    command = [sys.executable, "-m", *module, "--port", "0", "--root", str(root)]
     source = Path(__file__).parents[2]
     path = os.pathsep.join(filter(None, [str(source), os.environ.get("PYTHONPATH", "")]))
     # The tokens travel in the environment: everybody on the machine can read a command line.
@@ -90,7 +90,7 @@ def running_hub(
     with (root / "hub.log").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        yield _wait(root, process), who[0].token
+        yield _wait(root, process), known[0].token
     finally:
         process.terminate()
         try:
@@ -102,7 +102,7 @@ def running_hub(
 
 def _wait(root: Path, process: subprocess.Popen[bytes]) -> str:
     """The endpoint, once it answers."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         try:
             endpoint = (root / "endpoint").read_text()
@@ -113,16 +113,16 @@ def _wait(root: Path, process: subprocess.Popen[bytes]) -> str:
     raise ReleaseError("the Hub did not start", where=str(root / "hub.log"), hint="read that file")
 
 
-def _greeting(endpoint: str, root: Path, who: list[Account], token_file: Path | None, given: bool) -> str:
+def _greeting(endpoint: str, root: Path, accounts: list[Account], token_file: Path | None, given: bool) -> str:
     lines = [f"Hub at {endpoint}, kept in {root}", f"  export HF_ENDPOINT={endpoint}"]
     if not given and token_file is None and not os.environ.get(ENVIRONMENT):
-        # By its place, not by its value: output ends up in logs.
+        # The command that prints it, not its value: output ends up in logs.
         lines.append(f"  export HF_TOKEN=$(cut -d: -f2 {root / 'accounts'})")
-    return "\n".join([*lines, f"  accounts: {', '.join(account.name for account in who)}"])
+    return "\n".join([*lines, f"  accounts: {', '.join(account.name for account in accounts)}"])
 
 
 @contextmanager
-def _bound(host: str, port: int) -> Generator[socket.socket]:
+def _listening_socket(host: str, port: int) -> Generator[socket.socket]:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from release.localhub import running_hub
+from tests.localhub.faults import running_faulty_hub
 from tests.localhub.hub_fixtures import ACCOUNTS, Http, client_environment, run_client
 
 
 @pytest.fixture(scope="module")
 def http(tmp_path_factory: pytest.TempPathFactory) -> Generator[Http]:
-    with running_hub(tmp_path_factory.mktemp("hub"), ACCOUNTS, testing=True) as (endpoint, _):
+    with running_faulty_hub(tmp_path_factory.mktemp("hub"), ACCOUNTS) as (endpoint, _):
         yield Http(endpoint)
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from release.errors import ReleaseError
-from release.localhub import fsck, running_hub
-from release.localhub.hub import Hub
+from release.localhub import fsck
+from release.localhub.service import Hub
+from tests.localhub.faults import running_faulty_hub
 from tests.localhub.hub_fixtures import ACCOUNTS, ALICE, Http, client_environment, run_client
 
 HERE = Path(__file__).parent
@@ -29,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def http(root: Path) -> Generator[Http]:
-    with running_hub(root, ACCOUNTS, testing=True) as (endpoint, token):
+    with running_faulty_hub(root, ACCOUNTS) as (endpoint, token):
         yield Http(endpoint, token)
 
 

@@ -16,29 +16,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from release.localhub.commits import Line, Operation, apply, check_path, prepare, read_lines
+from release.localhub.errors import HubError
 from release.localhub.history import Entry
-from release.localhub.hub import Hub
+from release.localhub.http import parse_range
 from release.localhub.metadata import BadMetadata, split_card, validate
-from release.localhub.render import card_html
-from release.localhub.store import Database, Store
-from release.localhub.web import HubError, parse_range
-from release.localhub.xet import (
+from release.localhub.names import check_path
+from release.localhub.operations import CommitLine, Operation, apply, prepare, read_lines
+from release.localhub.pages.render import card_html
+from release.localhub.service import Hub
+from release.localhub.storage.blobs import Store
+from release.localhub.storage.database import Database
+from release.localhub.storage.xet import XetStore
+from release.localhub.storage.xet_format import (
     MAX_CHUNKS,
     Malformed,
-    Xet,
     chunk_hash,
     file_hash,
     hash_text,
-    scan,
-    shard_files,
+    parse_shard,
+    scan_xorb,
     unpack,
     xorb_hash,
 )
 from tests.localhub.hub_fixtures import ACCOUNTS, ALICE
 
-settings.register_profile("calm", deadline=None)  # a busy machine is no failure
-settings.load_profile("calm")
+settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
+settings.load_profile("no deadline")
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -62,9 +65,9 @@ def table(chunks: Sequence[bytes]) -> list[tuple[bytes, int]]:
     return [(chunk_hash(chunk), len(chunk)) for chunk in chunks]
 
 
-def new_xet(folder: Path) -> Xet:
+def new_xet(folder: Path) -> XetStore:
     """An empty store."""
-    return Xet(Store(folder), Database(folder / "hub.sqlite"))
+    return XetStore(Store(folder), Database(folder / "hub.sqlite"))
 
 
 def pack(chunks: Sequence[bytes], scheme: int) -> bytes:
@@ -99,15 +102,15 @@ chunk_lists = st.lists(st.binary(min_size=1, max_size=3000), min_size=1, max_siz
 @given(chunk_lists, st.sampled_from([0, 1, 2]), st.booleans())
 def test_a_xorb_gives_its_chunks_back(chunks: list[bytes], scheme: int, footer: bool) -> None:
     stream = io.BytesIO(pack(chunks, scheme) + (b"XETBLOB and more" if footer else b""))
-    found = list(scan(stream))
+    found = list(scan_xorb(stream))
     assert [chunk.read(stream) for chunk in found] == chunks
     assert [(chunk.hash, chunk.size) for chunk in found] == table(chunks)
 
 
 def test_a_xorb_has_no_more_chunks_than_a_table_can_hold() -> None:
     with pytest.raises(Malformed, match="more than"):
-        list(scan(io.BytesIO(pack([b"x"], 0) * (MAX_CHUNKS + 1))))
-    assert len(list(scan(io.BytesIO(pack([b"x"], 0) * MAX_CHUNKS)))) == MAX_CHUNKS
+        list(scan_xorb(io.BytesIO(pack([b"x"], 0) * (MAX_CHUNKS + 1))))
+    assert len(list(scan_xorb(io.BytesIO(pack([b"x"], 0) * MAX_CHUNKS)))) == MAX_CHUNKS
 
 
 @settings(max_examples=40)
@@ -132,11 +135,11 @@ def test_a_file_and_each_range_of_it_come_back(
     assert xet.find(sha256=str(file.sha256)) == xet.find(hash=file.hash) == file
     # What a client would do with the plan: fetch the ranges, unpack, cut.
     plan = xet.reconstruction(file, low, high, lambda *_: "url")
-    stored, built = xet.store.place("xorbs", name).read_bytes(), b""
+    stored, built = xet.store.path("xorbs", name).read_bytes(), b""
     for term in plan["terms"]:
         extent = next(f["ranges"][0] for f in plan["xorbs"][name] if f["ranges"][0]["chunks"] == term["range"])["bytes"]
         part = io.BytesIO(stored[extent["start"] : extent["end"] + 1])
-        unpacked = b"".join(chunk.read(part) for chunk in list(scan(part)))
+        unpacked = b"".join(chunk.read(part) for chunk in list(scan_xorb(part)))
         assert len(unpacked) == term["unpacked_length"]
         built += unpacked
     start = plan["offset_into_first_range"]
@@ -155,7 +158,7 @@ def test_a_shard_must_be_true(tmp_path: Path, wrong: str) -> None:
     (tmp_path / "upload").write_bytes(make_shard(digest, terms, "f" * 64 if wrong == "sha256" else None))
     with pytest.raises(HubError):
         xet.add_shard(tmp_path / "upload")
-    assert list(xet.all()) == []
+    assert list(xet.files()) == []
 
 
 @given(st.binary(max_size=300))
@@ -163,7 +166,7 @@ def test_no_xorb_breaks_the_reader(content: bytes) -> None:
     for noise in (content, b"\0" + content, pack([b"chunk"], 1) + content):
         stream = io.BytesIO(noise)
         try:
-            for chunk in list(scan(stream)):
+            for chunk in list(scan_xorb(stream)):
                 assert len(chunk.read(stream)) == chunk.size
         except Malformed:
             pass
@@ -172,10 +175,10 @@ def test_no_xorb_breaks_the_reader(content: bytes) -> None:
 @given(st.binary(max_size=300), st.integers(0, 40))
 def test_no_shard_breaks_the_reader(content: bytes, cut: int) -> None:
     good = make_shard("1" * 64, [("2" * 64, 5, 0, 1)], "3" * 64)
-    assert [(file.hash, file.sha256, file.terms[0].size) for file in shard_files(good)] == [("1" * 64, "3" * 64, 5)]
+    assert [(file.hash, file.sha256, file.terms[0].size) for file in parse_shard(good)] == [("1" * 64, "3" * 64, 5)]
     for noise in (content, bytes(48) + content, good[: len(good) - 48 - cut], good[:60] + content + good[60:]):
         try:
-            for file in shard_files(noise):
+            for file in parse_shard(noise):
                 assert all(term.first < term.last for term in file.terms)
         except Malformed:
             pass
@@ -204,7 +207,7 @@ def test_a_range_lies_within_the_content(header: str, size: int) -> None:
     try:
         part = parse_range(header, size)
     except HubError as error:
-        assert error.status_code == 416 and (error.headers or {})["Content-Range"] == f"bytes */{size}"
+        assert error.status == 416 and (error.headers or {})["Content-Range"] == f"bytes */{size}"
         return
     assert part is None or 0 <= part[0] < part[1] <= size
 
@@ -227,7 +230,7 @@ def test_ranges_mean_what_http_says(header: str, part: tuple[int, int] | None) -
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_no_line_of_a_commit_breaks_the_reader(line: bytes) -> None:
     with suppress(ValidationError):
-        found = Line.model_validate_json(line)
+        found = CommitLine.model_validate_json(line)
         assert found.key in ("header", "file", "lfsFile", "deletedFile", "deletedFolder")
 
 
@@ -251,7 +254,7 @@ def test_no_operation_breaks_a_commit(hub: Hub, key: str, value: dict[str, Any])
         assert check_path(operation.path) == operation.path
         apply({"a/b.txt": Entry(1, "0" * 40, "0" * 64)}, [operation])
     except HubError as error:
-        assert error.status_code in (400, 404)
+        assert error.status in (400, 404)
     except ValidationError:
         pass
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from release.localhub import running_hub
+from tests.localhub.faults import running_faulty_hub
 from tests.localhub.hub_fixtures import ACCOUNTS, BOB, Http
 
 CARD = """---
@@ -83,7 +83,7 @@ def png() -> bytes:
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[Http]:
-    with running_hub(tmp_path_factory.mktemp("hub"), ACCOUNTS, testing=True) as (endpoint, token):
+    with running_faulty_hub(tmp_path_factory.mktemp("hub"), ACCOUNTS) as (endpoint, token):
         http = Http(endpoint, token)
         for name in ("reranker", "hostile", "bare"):
             http.create(f"acme/{name}")

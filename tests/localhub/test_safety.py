@@ -21,11 +21,17 @@ import pytest
 from starlette.requests import Request
 
 from release.errors import ReleaseError
-from release.localhub import collections, fsck, repos, running_hub
+from release.localhub import fsck, running_hub
+from release.localhub.api.collections import add_item, create_collection, visible_collections
+from release.localhub.api.listing import list_repos
+from release.localhub.errors import HubError
 from release.localhub.history import Commit, Entry, Repo
-from release.localhub.hub import Hub
-from release.localhub.store import Database, git_oid
-from release.localhub.web import Call, HubError
+from release.localhub.http import RequestContext
+from release.localhub.pulls import get_pull, list_pulls, merge_pull, open_pull, pull_changes
+from release.localhub.service import Hub
+from release.localhub.storage.blobs import git_oid
+from release.localhub.storage.database import Database
+from tests.localhub.faults import running_faulty_hub
 from tests.localhub.hub_fixtures import ACCOUNTS, ALICE, Http, client_environment, run_client
 
 HERE = Path(__file__).parent
@@ -40,7 +46,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def http(root: Path) -> Generator[Http]:
-    with running_hub(root, ACCOUNTS, testing=True) as (endpoint, token):
+    with running_faulty_hub(root, ACCOUNTS) as (endpoint, token):
         yield Http(endpoint, token)
 
 
@@ -65,7 +71,7 @@ def crash_at(moment: int) -> None:
 def put(hub: Hub, repo: Repo, revision: str, path: str, content: bytes) -> None:
     entry = Entry(len(content), git_oid(content), hub.store.put(content))
     with repo.db.change():
-        parent, target = repo.head(revision), repo.writable(revision)
+        parent, target = repo.resolve(revision), repo.writable_ref(revision)
         repo.add_commit(target, (parent.id,), path, "", "alice", {**parent.files, path: entry})
 
 
@@ -73,17 +79,17 @@ def release(hub: Hub) -> None:
     """Everything that changes what is on the disk, one after the other."""
     repo = hub.create("model", "acme/m", ALICE, private=False)
     put(hub, repo, "main", "a.txt", b"a")
-    repo.add_reference("tags", "v1.0", repo.head("main").id)
+    repo.add_ref("tags", "v1.0", repo.resolve("main").id)
     with repo.db.change():
-        pull = repo.open_pull("p", "", "alice")
-        put(hub, repo, f"refs/pr/{pull}", "b.txt", b"b")
-    repo.merge_pull(pull, "alice")
-    call = Call(hub, Request({"type": "http", "method": "POST"}), ALICE, {"ns": "acme"})
-    with hub.store.scratch() as call.upload:
-        call.upload.write_text(json.dumps({"title": "T", "namespace": "acme"}))
-        call.args["slug"] = collections.create(call)["slug"].partition("/")[2]
-        call.upload.write_text(json.dumps({"item": {"type": "model", "id": "acme/m"}, "note": "n"}))
-        collections.add_item(call)
+        pull = open_pull(repo, "p", "", "alice")
+        put(hub, repo, pull.ref, "b.txt", b"b")
+    merge_pull(repo, pull.number, "alice")
+    context = RequestContext(hub, Request({"type": "http", "method": "POST"}), ALICE, {"ns": "acme"})
+    with hub.store.temporary_file() as context.body_path:
+        context.body_path.write_text(json.dumps({"title": "T", "namespace": "acme"}))
+        context.path_params["slug"] = create_collection(context)["slug"].partition("/")[2]
+        context.body_path.write_text(json.dumps({"item": {"type": "model", "id": "acme/m"}, "note": "n"}))
+        add_item(context)
     hub.delete(repo)
 
 
@@ -92,15 +98,15 @@ def state(hub: Hub) -> str:
     rows = [
         (
             repo.id,
-            sorted(repo.head("main").files),
+            sorted(repo.resolve("main").files),
             sorted(repo.refs("tags")),
-            [(pull["title"], pull["status"]) for pull in repo.pulls()],
+            [(pull.title, pull.status) for pull in list_pulls(repo)],
         )
         for repo in hub.repos(ALICE)
     ]
-    call = Call(hub, Request({"type": "http", "method": "GET"}), ALICE, {})
-    shelves = [(value["title"], [item["id"] for item in value["items"]]) for value in collections.visible(call)]
-    return json.dumps([rows, shelves])
+    context = RequestContext(hub, Request({"type": "http", "method": "GET"}), ALICE, {})
+    collections = [(row["title"], [item["id"] for item in row["items"]]) for row in visible_collections(context)]
+    return json.dumps([rows, collections])
 
 
 def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(tmp_path: Path) -> None:
@@ -210,11 +216,11 @@ def fault(action: str, path: str, method: str = "POST", **more: Any) -> dict[str
     return {"action": action, "method": method, "path": path, **more}
 
 
-def test_faults_strike_the_request_that_they_are_meant_for(http: Http) -> None:
+def test_faults_change_the_request_that_they_are_meant_for(http: Http) -> None:
     http.create("acme/faulty")
-    http.faults(fault("fail", "whoami", "GET", nth=2, times=2, status=429))
+    http.faults(fault("answer", "whoami", "GET", nth=2, times=2, status=429))
     assert [http("GET", "/api/whoami-v2").status for _ in range(5)] == [200, 429, 429, 200, 200]
-    http.faults(fault("fail", "/commit/main$", status=503))
+    http.faults(fault("answer", "/commit/main$", status=503))
     before = http.head("acme/faulty")
     assert http.commit("acme/faulty", {"a.txt": b"a"}).status == 503
     assert http.head("acme/faulty") == before, "a request that failed has changed something"
@@ -224,15 +230,29 @@ def test_faults_strike_the_request_that_they_are_meant_for(http: Http) -> None:
     assert http.head("acme/faulty") != before, "a cut answer must not undo the work"
     http.faults(fault("delay", "whoami", "GET", seconds=0.01))
     assert http("GET", "/api/whoami-v2").status == 200
+    http.faults(fault("flip", "whoami", "GET"))
+    flipped, whole = (http("GET", "/api/whoami-v2").body for _ in range(2))
+    assert sum((a ^ b).bit_count() for a, b in zip(flipped, whole, strict=True)) == 1
+    http.faults()
+
+
+@pytest.mark.parametrize(("action", "arrives"), [("drop", False), ("lose", True)])
+def test_a_connection_can_end_before_or_after_the_work(http: Http, action: str, arrives: bool) -> None:
+    http.create(f"acme/{action}")
+    before = http.head(f"acme/{action}")
+    http.faults(fault(action, "/commit/main$"))
+    with pytest.raises(REFUSED):
+        http.commit(f"acme/{action}", {"a.txt": b"a"})
+    assert (http.head(f"acme/{action}") != before) == arrives
     http.faults()
 
 
 @pytest.mark.parametrize(
     "trouble",
     [
-        fault("fail", "/commit/main$"),
+        fault("answer", "/commit/main$"),
         fault("cut", "/commit/main$"),
-        fault("fail", "/v1/xorbs/", status=500),
+        fault("answer", "/v1/xorbs/", status=500),
         fault("cut", "/v1/shards$"),
     ],
     ids=lambda trouble: f"{trouble['action']} {trouble['path']}",
@@ -250,7 +270,7 @@ def test_a_push_survives_trouble(http: Http, tmp_path: Path, trouble: dict[str, 
         http.faults(*faults)
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         heads.append(http.head(name))
-        assert all(set_["seen"] >= 1 for set_ in http("GET", "/_test/faults").json), "the fault did not strike"
+        assert all(set_["seen"] >= 1 for set_ in http("GET", "/_test/faults").json), "no request met the fault"
     assert done.returncode == 0, done.stderr
     assert heads[0] == heads[1], "the push that met the trouble was not complete, or the second one was not empty"
     assert http("GET", f"/{name}/resolve/main/model.safetensors").body == content
@@ -281,71 +301,74 @@ def test_a_merge_does_not_overwrite_what_others_changed(tmp_path: Path) -> None:
     repo = hub.create("model", "acme/m", ALICE, private=False)
     for path in ("same.txt", "theirs.txt"):
         put(hub, repo, "main", path, b"old")
-    repo.open_pull("p", "", "alice")
+    open_pull(repo, "p", "", "alice")
     put(hub, repo, "refs/pr/1", "theirs.txt", b"new")
     put(hub, repo, "main", "ours.txt", b"ours")
-    repo.merge_pull(1, "alice")
-    assert {path: hub.read(entry) for path, entry in repo.head("main").files.items() if path.endswith("txt")} == {
-        "same.txt": b"old",
-        "theirs.txt": b"new",
-        "ours.txt": b"ours",
+    merge_pull(repo, 1, "alice")
+    assert {
+        path: hub.read_card(entry) for path, entry in repo.resolve("main").files.items() if path.endswith("txt")
+    } == {
+        "same.txt": "old",
+        "theirs.txt": "new",
+        "ours.txt": "ours",
     }
-    repo.open_pull("q", "", "alice")
+    open_pull(repo, "q", "", "alice")
     put(hub, repo, "refs/pr/2", "same.txt", b"one")
     put(hub, repo, "main", "same.txt", b"two")
     with pytest.raises(HubError, match=r"same\.txt"):
-        repo.merge_pull(2, "alice")
-    assert hub.read(repo.head("main").files["same.txt"]) == b"two"
-    assert repo.pull(2)["status"] == "open"
+        merge_pull(repo, 2, "alice")
+    assert hub.read_card(repo.resolve("main").files["same.txt"]) == "two"
+    assert get_pull(repo, 2).status == "open"
 
 
 def test_a_merge_makes_no_path_a_file_and_a_folder(tmp_path: Path) -> None:
     hub = Hub(tmp_path, ACCOUNTS)
     repo = hub.create("model", "acme/m", ALICE, private=False)
-    repo.open_pull("p", "", "alice")
+    open_pull(repo, "p", "", "alice")
     put(hub, repo, "refs/pr/1", "a/b.txt", b"theirs")
     put(hub, repo, "main", "a", b"ours")
     with pytest.raises(HubError, match="both a file and a folder"):
-        repo.merge_pull(1, "alice")
-    assert repo.pull(1)["status"] == "open"
+        merge_pull(repo, 1, "alice")
+    assert get_pull(repo, 1).status == "open"
 
 
 def test_a_pull_request_outlives_its_base(tmp_path: Path) -> None:
     hub = Hub(tmp_path, ACCOUNTS)
     repo = hub.create("model", "acme/m", ALICE, private=False)
-    repo.add_reference("heads", "dev", repo.head("main").id)
-    repo.open_pull("p", "", "alice", "dev")
+    repo.add_ref("heads", "dev", repo.resolve("main").id)
+    open_pull(repo, "p", "", "alice", "dev")
     put(hub, repo, "refs/pr/1", "a.txt", b"theirs")
-    repo.drop_reference("heads", "dev")
-    changed, clashes = repo.pull_changes(1)
-    assert list(changed) == ["a.txt"] and clashes == []
+    repo.delete_ref("heads", "dev")
+    changed, conflicts = pull_changes(repo, get_pull(repo, 1))
+    assert list(changed) == ["a.txt"] and conflicts == []
     with pytest.raises(HubError, match="dev"):
-        repo.merge_pull(1, "alice")
+        merge_pull(repo, 1, "alice")
 
 
 def test_an_upload_may_end_after_its_repo(tmp_path: Path) -> None:
     hub = Hub(tmp_path, ACCOUNTS)
     repo = hub.create("model", "acme/m", ALICE, private=False)
     hub.delete(repo)
-    hub.grant(repo, hub.store.put(b"late"))
-    assert hub.size_in(repo, hub.store.put(b"late")) is None
+    hub.record_upload(repo, hub.store.put(b"late"))
+    assert hub.uploaded_size(repo, hub.store.put(b"late")) is None
 
 
 def test_a_list_does_not_break_when_a_repo_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = Hub(tmp_path, ACCOUNTS)
     repo = hub.create("model", "acme/m", ALICE, private=False)
-    goes, head = threading.Thread(target=hub.delete, args=(repo,)), Repo.head
+    deletion, resolve = threading.Thread(target=hub.delete, args=(repo,)), Repo.resolve
 
-    def head_at_the_end(self: Repo, revision: str) -> Commit:
-        goes.start()
-        goes.join(0.2)  # as long as a reader may dawdle
-        return head(self, revision)
+    def resolve_after_the_deletion(self: Repo, revision: str) -> Commit:
+        deletion.start()
+        deletion.join(0.2)  # as long as a slow reader may take
+        return resolve(self, revision)
 
-    monkeypatch.setattr(Repo, "head", head_at_the_end)
-    call = Call(hub, Request({"type": "http", "method": "GET", "query_string": b""}), ALICE, {"kind": "models"})
-    assert [row["id"] for row in repos.list_repos(call)] == ["acme/m"]
-    goes.join()
-    assert repos.list_repos(call) == []
+    monkeypatch.setattr(Repo, "resolve", resolve_after_the_deletion)
+    request = Request({"type": "http", "method": "GET", "query_string": b""})
+    context = RequestContext(hub, request, ALICE, {"kind": "models"})
+    assert [row["id"] for row in list_repos(context)] == ["acme/m"]
+    deletion.join()
+    assert list_repos(context) == []
 
 
 def test_clients_send_everything_again_where_the_database_is_new(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ import pytest
 
 from release.errors import ReleaseError
 from release.localhub import Account, fsck, running_hub, serve
-from release.localhub.accounts import Gate, load_accounts, parse_account
-from release.localhub.web import HubError
-from release.localhub.xet import file_hash, xorb_hash
+from release.localhub.auth import Auth, load_accounts, parse_account
+from release.localhub.errors import HubError
+from release.localhub.storage.xet_format import file_hash, xorb_hash
 from tests.localhub.hub_fixtures import ACCOUNTS, ALICE, BOB, READER, Http
 from tests.localhub.test_formats import make_shard, pack, table
 
@@ -151,17 +151,17 @@ def test_links_in_a_bucket_are_not_followed(hub: Http, root: Path) -> None:
 
 def test_bodies_have_limits(hub: Http) -> None:
     assert raw(hub, "POST", "/api/validate-yaml", {"Content-Length": str(9 << 20)})[0] == 413
-    path, permit = xet(hub)
+    path, xet_token = xet(hub)
     for target, token in {
         "/api/models/acme/open/commit/main": ALICE.token,
-        f"{path}/v1/shards": permit,
-        f"{path}/v1/xorbs/default/{'0' * 64}": permit,
+        f"{path}/v1/shards": xet_token,
+        f"{path}/v1/xorbs/default/{'0' * 64}": xet_token,
     }.items():
         huge = {"Content-Length": str(1 << 40), "Authorization": f"Bearer {token}"}
         assert raw(hub, "POST", target, huge)[0] == 413
         # Without the right, not a byte is waited for.
         assert raw(hub, "POST", target, {"Content-Length": "1000", "Authorization": "Bearer none"})[0] == 401
-    assert raw(hub, "PUT", f"/lfs/{'0' * 64}?permit=none", {"Content-Length": "1000"})[0] == 401
+    assert raw(hub, "PUT", f"/lfs/{'0' * 64}?signature=none", {"Content-Length": "1000"})[0] == 401
     line = b'{"key": "file", "value": {"path": "a", "content": "' + b"A" * (65 << 20) + b'"}}'
     body = b'{"key": "header", "value": {"summary": "x"}}\n' + line
     assert hub("POST", "/api/models/acme/open/commit/main", body).status == 413
@@ -313,7 +313,7 @@ def test_good_metadata_passes(hub: Http) -> None:
 
 
 def xet(hub: Http, mode: str = "write", repo: str = "acme/open", token: str = ALICE.token) -> tuple[str, str]:
-    """The path of the Xet store and a permit for it."""
+    """The path of the Xet store and a token for it."""
     answer = hub("GET", f"/api/models/{repo}/xet-{mode}-token/main", token=token)
     assert answer.status == 200
     return answer.json["casUrl"].removeprefix(hub.endpoint), answer.json["accessToken"]
@@ -321,14 +321,14 @@ def xet(hub: Http, mode: str = "write", repo: str = "acme/open", token: str = AL
 
 def test_xorbs_and_shards_must_be_what_they_say(hub: Http, root: Path) -> None:
     before = sorted(root.glob("xorbs/*/*"))
-    path, permit = xet(hub)
+    path, token = xet(hub)
     chunk = b"\0\x05\0\0\0\x05\0\0hello"
     for body in (b"", b"garbage", chunk[:-1], chunk + b"more", b"\0\x05\0\0\x03\x05\0\0hello", chunk):
-        assert hub("POST", f"{path}/v1/xorbs/default/{'0' * 64}", body, token=permit).status == 400
+        assert hub("POST", f"{path}/v1/xorbs/default/{'0' * 64}", body, token=token).status == 400
     unknown = b"\1" * 48 + b"\2" * 32 + (0).to_bytes(4) + (1).to_bytes(4, "little") + bytes(8)
     for body in (b"", bytes(48), unknown, unknown + bytes(48), unknown + b"\3" * 48 + b"\xff" * 48):
-        assert hub("POST", f"{path}/v1/shards", body, token=permit).status == 400
-    assert hub("POST", f"{path}/v1/xorbs/default/..%2f..%2fevil", chunk, token=permit).status == 400
+        assert hub("POST", f"{path}/v1/shards", body, token=token).status == 400
+    assert hub("POST", f"{path}/v1/xorbs/default/..%2f..%2fevil", chunk, token=token).status == 400
     assert sorted(root.glob("xorbs/*/*")) == before
 
 
@@ -340,7 +340,7 @@ def test_lfs_content_must_have_its_hash(hub: Http) -> None:
     assert hub("PUT", path, b"hello", token=None).status == 400
     assert hub("PUT", path, b"longer than five", token=None).status == 413
     assert hub("PUT", path, b"less", token=None).status == 400
-    assert hub("PUT", path.replace("permit=", "permit=x"), b"hello", token=None).status == 401
+    assert hub("PUT", path.replace("signature=", "signature=x"), b"hello", token=None).status == 401
     assert hub("PUT", f"/lfs/{hashlib.sha256(b'hello').hexdigest()}?{path.partition('?')[2]}", b"hello").status == 401
     for objects in ([{"oid": "x", "size": 1}], [{"oid": "0" * 64, "size": -1}], [3], "x", [wrong] * 300):
         body = {"operation": "upload", "objects": objects}
@@ -360,16 +360,16 @@ def test_a_hash_alone_opens_no_private_content(hub: Http) -> None:
 
 def test_a_file_opens_no_other_chunk_of_its_xorb(hub: Http) -> None:
     known, xorb = b"known to all", pack([b"known to all", SECRET], 0)
-    path, permit = xet(hub, repo="acme/closed")
+    path, token = xet(hub, repo="acme/closed")
     name = xorb_hash(table([known, SECRET]))
-    assert hub("POST", f"{path}/v1/xorbs/default/{name}", xorb, token=permit).status == 200
+    assert hub("POST", f"{path}/v1/xorbs/default/{name}", xorb, token=token).status == 200
     shard = make_shard(file_hash(table([known])), [(name, len(known), 0, 1)])
-    assert hub("POST", f"{path}/v1/shards", shard, token=permit).status == 200
+    assert hub("POST", f"{path}/v1/shards", shard, token=token).status == 200
     # Another account has one of the two files.
     hub("POST", "/api/repos/create", {"organization": "other", "name": "known", "type": "model"}, token=BOB.token)
     Http(hub.endpoint, BOB.token).lfs("other/known", known)
-    path, permit = xet(hub, "read", "other/known", BOB.token)
-    plan = hub("GET", f"{path}/v2/reconstructions/{file_hash(table([known]))}", token=permit).json
+    path, token = xet(hub, "read", "other/known", BOB.token)
+    plan = hub("GET", f"{path}/v2/reconstructions/{file_hash(table([known]))}", token=token).json
     href = plan["xorbs"][name][0]["url"].removeprefix(hub.endpoint)
     last = plan["xorbs"][name][0]["ranges"][0]["bytes"]["end"]
     assert hub("GET", href, token=None, headers={"Range": f"bytes=0-{last}"}).body == pack([known], 0)
@@ -443,23 +443,23 @@ def test_only_writers_write(hub: Http, method: str, path: str, body: Any) -> Non
     assert hub(method, path, body, token=READER.token).status == 403
 
 
-def test_permits_are_for_one_thing(hub: Http) -> None:
-    path, permit = xet(hub, "read", token=READER.token)
+def test_a_signature_is_for_one_thing(hub: Http) -> None:
+    path, token = xet(hub, "read", token=READER.token)
     chunk = b"\0\x05\0\0\0\x05\0\0hello"
-    assert hub("POST", f"{path}/v1/xorbs/default/{'0' * 64}", chunk, token=permit).status == 401
+    assert hub("POST", f"{path}/v1/xorbs/default/{'0' * 64}", chunk, token=token).status == 401
     assert hub("POST", f"{path}/v1/shards", b"", token=ALICE.token).status == 401
-    assert hub("GET", f"{path}/v2/reconstructions/{'0' * 64}", token=permit).status == 404
-    assert hub("GET", f"{path}/xorbs/{'0' * 64}?permit={permit}").status == 401
-    assert hub("GET", "/api/whoami-v2", token=permit).status == 401
+    assert hub("GET", f"{path}/v2/reconstructions/{'0' * 64}", token=token).status == 404
+    assert hub("GET", f"{path}/xorbs/{'0' * 64}?signature={token}").status == 401
+    assert hub("GET", "/api/whoami-v2", token=token).status == 401
 
 
-def test_a_permit_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate(ACCOUNTS, tmp_path)
-    permit = gate.permit(get="x")
-    assert gate.check(permit, get="x")["get"] == "x"
+def test_a_signature_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    auth = Auth(ACCOUNTS, tmp_path)
+    signature = auth.sign(get="x")
+    assert auth.verify(signature, get="x")["get"] == "x"
     monkeypatch.setattr("itsdangerous.timed.time.time", lambda: 1e11)
     with pytest.raises(HubError):
-        gate.check(permit, get="x")
+        auth.verify(signature, get="x")
 
 
 def test_a_browser_can_only_read(hub: Http) -> None:

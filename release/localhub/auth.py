@@ -1,11 +1,10 @@
-"""Who may do what: accounts, organisations, tokens with roles, and short-lived signed permits for storage URLs."""
+"""Who may do what: accounts, organisations, tokens with roles, and signed URLs that expire."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import os
-import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,12 +15,11 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 
 from release.errors import ReleaseError
 from release.files import write_atomic
-from release.localhub.web import HubError
+from release.localhub.errors import HubError
+from release.localhub.names import is_usable_name
 
-NAME = re.compile(r"(?!.*(?:\.\.|--))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_-])?")
-RESERVED = {"api", "datasets", "models", "spaces", "collections", "buckets", "xet", "static"}
 ENVIRONMENT = "RELEASE_HUB_ACCOUNTS"
-PERMIT_SECONDS = 12 * 3600
+SIGNATURE_SECONDS = 12 * 3600
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,9 @@ def parse_account(text: str) -> Account:
     """
     name, token, organizations, role = [*text.strip().split(":"), "", "", "", ""][:4]
     names = [name, *filter(None, organizations.split(","))]
-    if not token or role not in ("", "read", "write") or not all(map(usable_name, names)) or text.count(":") > 3:
+    if not token or role not in ("", "read", "write") or not all(map(is_usable_name, names)) or text.count(":") > 3:
         raise ReleaseError("an account is malformed", where=repr(name), hint="write NAME:TOKEN:ORG[,ORG...][:read]")
     return Account(name, token, tuple(names[1:]), role or "write")
-
-
-def usable_name(name: str) -> bool:
-    """Whether `name` can be a user, an organisation or a repo: it becomes a folder, so the rule is strict."""
-    return bool(NAME.fullmatch(name)) and name.lower() not in RESERVED and not name.endswith((".git", ".ipynb"))
 
 
 def load_accounts(root: Path, given: Iterable[str] = (), token_file: Path | None = None) -> list[Account]:
@@ -73,37 +66,35 @@ def load_accounts(root: Path, given: Iterable[str] = (), token_file: Path | None
     except OSError as error:
         raise ReleaseError(f"cannot read the token file ({error.strerror})", where=str(token_file)) from error
     if not texts:
-        kept = root / "accounts"
-        if not kept.exists():
-            write_private(kept, f"local:hf_{secrets.token_hex(17)}:local\n")
-        texts = kept.read_text().split()
+        default = root / "accounts"
+        if not default.exists():
+            _write_private(default, f"local:{random_token()}:local\n")
+        texts = default.read_text().split()
     accounts = [parse_account(text) for text in texts]
     if len({account.token for account in accounts}) < len(accounts):
         raise ReleaseError("two accounts share one token", hint="give each account a token of its own")
     return accounts
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, from its first byte on."""
-    before = os.umask(0o077)
-    try:
-        write_atomic(path, text)
-    finally:
-        os.umask(before)
+def random_token() -> str:
+    """A new token of the Hub's form."""
+    return f"hf_{secrets.token_hex(17)}"
 
 
-class Gate:
-    """Knows tokens, and signs and checks permits for the storage URLs that clients call without a token."""
+class Auth:
+    """Looks up tokens, and signs and verifies the URLs of the storage, which clients call without a token."""
 
     def __init__(self, accounts: Iterable[Account], root: Path) -> None:
         # Looked up by hash, so that the time a lookup takes says nothing about a token.
         self._accounts = {_digest(account.token): account for account in accounts}
         if not (root / "secret").exists():
-            write_private(root / "secret", secrets.token_hex(32))
-        self._permits = URLSafeTimedSerializer((root / "secret").read_text())
+            _write_private(root / "secret", secrets.token_hex(32))
+        self._serializer = URLSafeTimedSerializer((root / "secret").read_text())
 
     def account(self, header: str, *, basic: bool) -> Account | None:
-        """Whose `Authorization` header it is; None without one. A browser's (`basic`) counts for reading pages only.
+        """The account of an `Authorization` header; None without one.
+
+        A browser's sign-in (Basic) counts only where `basic` allows it: for reading pages.
 
         Raises:
             HubError: 401, the token is unknown.
@@ -116,10 +107,10 @@ class Gate:
                 value = base64.b64decode(value).decode().partition(":")[2]
             except ValueError:
                 value = ""
-        found = self._accounts.get(_digest(value.strip()))
-        if found is None:
+        account = self._accounts.get(_digest(value.strip()))
+        if account is None:
             raise HubError(401, "Invalid credentials in Authorization header")
-        return found
+        return account
 
     def users(self) -> set[str]:
         """Every user."""
@@ -129,23 +120,32 @@ class Gate:
         """Every user and organisation."""
         return {name for account in self._accounts.values() for name in (account.name, *account.organizations)}
 
-    def permit(self, **claims: Any) -> str:
-        """A signed text that says `claims` and ends after twelve hours; it fits into a URL."""
-        return str(self._permits.dumps(claims))
+    def sign(self, **claims: Any) -> str:
+        """A signed text that carries `claims` and expires after twelve hours; it fits into a URL."""
+        return str(self._serializer.dumps(claims))
 
-    def check(self, permit: str, **claims: Any) -> dict[str, Any]:
-        """The claims of a permit that must agree with `claims`.
+    def verify(self, signature: str, **required: Any) -> dict[str, Any]:
+        """The claims of a signed text, which must agree with `required`.
 
         Raises:
-            HubError: 401, it is forged, has ended, or was given for something else.
+            HubError: 401, it is forged, has expired, or was given for something else.
         """
         try:
-            said = self._permits.loads(permit, max_age=PERMIT_SECONDS)
+            claims = self._serializer.loads(signature, max_age=SIGNATURE_SECONDS)
         except BadData:
-            said = None
-        if said is None or any(said.get(key) != value for key, value in claims.items()):
-            raise HubError(401, "The permit is forged, has ended or was given for something else")
-        return said
+            claims = None
+        if claims is None or any(claims.get(key) != value for key, value in required.items()):
+            raise HubError(401, "The signature is forged, has expired or was given for something else")
+        return claims
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, from its first byte on."""
+    before = os.umask(0o077)
+    try:
+        write_atomic(path, text)
+    finally:
+        os.umask(before)
 
 
 def _digest(token: str) -> bytes:

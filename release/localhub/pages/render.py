@@ -31,16 +31,16 @@ SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 
 
 def card_html(markdown: str, repo_path: str, revision: str) -> str:
-    """The body of a card as HTML; relative links and images lead to the files of the repo at `revision`."""
+    """The body of a card as HTML; relative links and images point at the files of the repo at `revision`."""
     parser = MarkdownIt("commonmark", {"html": True, "highlight": _highlight}).enable(["table", "strikethrough"])
     tokens = parser.parse(markdown)
     for token, inner in zip_longest(tokens, tokens[1:]):
-        _improve(token, inner)
+        _add_attributes(token, inner)
     raw = parser.renderer.render(tokens, parser.options, {})
 
     def resolve(tag: str, name: str, value: str) -> str | None:
         if name not in ("href", "src") or value.startswith(("#", "/")) or SCHEME.match(value.strip()):
-            return value  # what has a scheme, the sanitiser judges
+            return value  # the sanitiser decides about schemes
         return (
             f"{repo_path}/{'blob' if tag == 'a' else 'resolve'}/{quote(revision, safe='')}/{value.removeprefix('./')}"
         )
@@ -55,11 +55,11 @@ def card_html(markdown: str, repo_path: str, revision: str) -> str:
     )
 
 
-def _improve(token: Token, inner: Token | None) -> None:
+def _add_attributes(token: Token, inner: Token | None) -> None:
     """Give headings the anchors that cards link to, and cells an alignment that needs no style attribute."""
     if token.type == "heading_open" and inner:
-        words = re.sub(r"[^\w\- ]", "", inner.content.lower())
-        token.attrSet("id", words.strip().replace(" ", "-"))
+        anchor = re.sub(r"[^\w\- ]", "", inner.content.lower())
+        token.attrSet("id", anchor.strip().replace(" ", "-"))
     if token.type in ("td_open", "th_open") and (style := token.attrs.pop("style", None)):
         token.attrSet("align", str(style).removeprefix("text-align:"))
 

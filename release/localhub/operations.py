@@ -10,36 +10,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from release.localhub.errors import HubError, bad_request, entry_not_found
 from release.localhub.history import Entry, Files, Repo
-from release.localhub.hub import Hub
 from release.localhub.metadata import validate
-from release.localhub.store import git_oid
-from release.localhub.web import HubError, bad, no_entry
+from release.localhub.names import check_path
+from release.localhub.service import Hub
+from release.localhub.storage.blobs import git_oid
 
 MAX_LINE = 16 << 20  # one regular file in base64; preupload sends everything above 10 MB to LFS
-
-
-def check_path(path: str) -> str:
-    """`path` if it can be a file of a repo.
-
-    Raises:
-        ValueError: It is absolute, leaves the repo, or holds what git or a file system would stumble over.
-    """
-    parts = path.split("/")
-    if not 0 < len(path.encode("utf-8", "replace")) <= 1000:
-        raise ValueError("a path must be a text of 1 to 1000 bytes")
-    if any(part in ("", ".", "..") or part.lower() == ".git" for part in parts) or "\\" in path:
-        raise ValueError(f"invalid path: {path[:200]!r}")
-    if any(ord(letter) < 32 or ord(letter) == 127 or "\ud800" <= letter <= "\udfff" for letter in path):
-        raise ValueError(f"invalid path: {path[:200]!r}")
-    return path
-
-
+MAX_FILES = 256  # in one preupload or LFS batch
 RepoPath = Annotated[str, AfterValidator(check_path)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Header(BaseModel):
+class CommitHeader(BaseModel):
     """The first line of a commit."""
 
     summary: str
@@ -48,7 +32,7 @@ class Header(BaseModel):
 
 
 class RegularFile(BaseModel):
-    """A file whose content stands in the line."""
+    """A file whose content is in the line."""
 
     path: RepoPath
     content: str
@@ -65,19 +49,19 @@ class LfsFile(BaseModel):
 
 
 class DeletedFile(BaseModel):
-    """A file that goes."""
+    """A file to be deleted."""
 
     path: RepoPath
 
 
 class DeletedFolder(BaseModel):
-    """A folder that goes, with everything in it."""
+    """A folder to be deleted, with everything in it."""
 
     path: Annotated[str, AfterValidator(lambda path: check_path(path.rstrip("/")))]
 
 
 FORMS = {
-    "header": Header,
+    "header": CommitHeader,
     "file": RegularFile,
     "lfsFile": LfsFile,
     "deletedFile": DeletedFile,
@@ -85,7 +69,7 @@ FORMS = {
 }
 
 
-class Line(BaseModel):
+class CommitLine(BaseModel):
     """One line: what is to be done, and with what."""
 
     key: Literal["header", "file", "lfsFile", "deletedFile", "deletedFolder"]
@@ -115,13 +99,13 @@ def read_lines(path: Path) -> Iterator[BaseModel]:
                 raise HubError(413, "A file of this size must be uploaded as LFS")
             if not text.strip():
                 continue
-            line = Line.model_validate_json(text)
+            line = CommitLine.model_validate_json(text)
             if first != (line.key == "header"):
-                raise bad("A commit must begin with its header, and has only one")
+                raise bad_request("A commit must begin with its header, and has only one")
             first = False
             yield FORMS[line.key].model_validate(line.value)
     if first:
-        raise bad("A commit must begin with its header")
+        raise bad_request("A commit must begin with its header")
 
 
 def prepare(line: BaseModel, hub: Hub, repo: Repo) -> Operation:
@@ -134,16 +118,16 @@ def prepare(line: BaseModel, hub: Hub, repo: Repo) -> Operation:
         assert isinstance(line, DeletedFile | DeletedFolder)
         return Operation(line.path, folder=isinstance(line, DeletedFolder))
     entry = _regular(line, hub) if isinstance(line, RegularFile) else _large(line, hub, repo)
-    errors = validate(hub.read(entry).decode("utf-8", "replace"), repo.kind)[0] if line.path == "README.md" else []
+    errors = validate(hub.read_card(entry), repo.kind)[0] if line.path == "README.md" else []
     if errors:
-        raise bad("Invalid metadata in README.md. " + " ".join(errors))
+        raise bad_request("Invalid metadata in README.md. " + " ".join(errors))
     return Operation(line.path, entry)
 
 
 def _large(file: LfsFile, hub: Hub, repo: Repo) -> Entry:
-    size = hub.size_in(repo, file.oid)
+    size = hub.uploaded_size(repo, file.oid)
     if size is None or file.size not in (None, size):
-        raise bad(f"The LFS file {file.oid} has not been uploaded to this repo with this size")
+        raise bad_request(f"The LFS file {file.oid} has not been uploaded to this repo with this size")
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{file.oid}\nsize {size}\n"
     return Entry(size, git_oid(pointer.encode()), file.oid, lfs=True)
 
@@ -153,7 +137,7 @@ def _regular(file: RegularFile, hub: Hub) -> Entry:
         content = file.content.encode()
         content = base64.b64decode(content, validate=True) if file.encoding == "base64" else content
     except ValueError as error:
-        raise bad(f"The content of {file.path} is no base64") from error
+        raise bad_request(f"The content of {file.path} is no base64") from error
     return Entry(len(content), git_oid(content), hub.store.put(content))
 
 
@@ -161,7 +145,7 @@ def apply(files: Files, operations: Iterable[Operation]) -> Files:
     """The files after the operations.
 
     Raises:
-        HubError: 404, something is deleted that is not there.
+        HubError: 404, something is deleted that does not exist.
     """
     after = dict(files)
     for operation in operations:
@@ -169,9 +153,9 @@ def apply(files: Files, operations: Iterable[Operation]) -> Files:
             after[operation.path] = operation.entry
             continue
         inside = [path for path in after if operation.folder and path.startswith(f"{operation.path}/")]
-        gone = inside or [path for path in [operation.path] if path in after and not operation.folder]
-        if not gone:
-            raise no_entry("A file with this name doesn't exist")
-        for path in gone:
+        deleted = inside or [path for path in [operation.path] if path in after and not operation.folder]
+        if not deleted:
+            raise entry_not_found("A file with this name doesn't exist")
+        for path in deleted:
             del after[path]
     return after

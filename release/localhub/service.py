@@ -1,4 +1,4 @@
-"""The Hub as a whole: which repos there are, who may see and change them, and where content lies."""
+"""The Hub as a whole: which repos there are, who may see and change them, and where their content is."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from functools import partial
 from pathlib import Path
 
 from release.errors import ReleaseError
-from release.localhub.accounts import Account, Gate, usable_name
-from release.localhub.history import Commit, Entry, Repo, now
-from release.localhub.store import Database, Store, git_oid, read_range
-from release.localhub.web import KINDS, HubError, bad, no_entry
-from release.localhub.xet import File, Xet
+from release.localhub.auth import Account, Auth
+from release.localhub.errors import HubError, bad_request, entry_not_found, repo_not_found
+from release.localhub.history import Commit, Entry, Repo, load_repos, now
+from release.localhub.names import is_usable_name
+from release.localhub.storage.blobs import Store, git_oid, read_range
+from release.localhub.storage.database import Database
+from release.localhub.storage.xet import XetStore
+from release.localhub.storage.xet_format import XetFile
 
+KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 # What git would hold as a pointer, whatever its size.
 LARGE_SUFFIXES = frozenset(
     """
@@ -30,18 +34,18 @@ MAX_CARD = 1 << 20
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes of a file wherever they lie; `file` is set if a client can fetch them through Xet."""
+    """The bytes of a file; `xet_file` is set if a client can fetch them through Xet."""
 
     size: int
-    file: File | None
-    read: partial[Iterator[bytes]]  # (low, high) -> the bytes low to high (exclusive), piece by piece
+    xet_file: XetFile | None
+    read: partial[Iterator[bytes]]  # (start, end) -> the bytes start to end (exclusive), piece by piece
 
 
 class Hub:
     """Everything under one folder.
 
     Args:
-        root: The folder; it is made if it is not there.
+        root: The folder; it is made if it does not exist.
         accounts: Who has a token.
 
     Raises:
@@ -54,10 +58,10 @@ class Hub:
                 "an older version kept its Hub here, in another form", where=str(root), hint="choose another --root"
             )
         root.mkdir(parents=True, exist_ok=True)
-        self.root, self.store, self.gate = root, Store(root), Gate(accounts, root)
-        self.store.clean()
+        self.root, self.store, self.auth = root, Store(root), Auth(accounts, root)
+        self.store.remove_temporary_files()
         self.db = Database(root / "hub.sqlite")
-        self.xet = Xet(self.store, self.db)
+        self.xet = XetStore(self.store, self.db)
 
     def store_id(self) -> str:
         """A name for this store that changes when it is wiped: clients remember per address what they have sent."""
@@ -65,13 +69,13 @@ class Hub:
 
     def repos(self, account: Account | None) -> list[Repo]:
         """The repos that `account` may see, newest first."""
-        found = load_repos(self.db, "ORDER BY created DESC, key DESC")
-        return [repo for repo in found if self.may_read(repo, account)]
+        repos = load_repos(self.db, "ORDER BY created DESC, key DESC")
+        return [repo for repo in repos if self.may_read(repo, account)]
 
-    def heads(self, account: Account | None, wanted: Callable[[Repo], bool]) -> list[tuple[Repo, Commit]]:
-        """The `wanted` of the repos that `account` may see, newest first, each with what its main branch is at."""
-        with self.db.change():  # nothing is deleted between the list and its heads
-            return [(repo, repo.head("main")) for repo in self.repos(account) if wanted(repo)]
+    def repo_heads(self, account: Account | None, selects: Callable[[Repo], bool]) -> list[tuple[Repo, Commit]]:
+        """The repos that `account` may see and `selects` accepts, newest first, each with the commit of main."""
+        with self.db.change():  # nothing is deleted between the list and its commits
+            return [(repo, repo.resolve("main")) for repo in self.repos(account) if selects(repo)]
 
     def may_read(self, repo: Repo, account: Account | None) -> bool:
         """Whether `account` may know that the repo exists."""
@@ -81,30 +85,29 @@ class Hub:
         """The repo, if `account` may read it.
 
         Raises:
-            HubError: RepoNotFound, the same for a repo that is private and for one that is not there: 404, or 401
-                for a stranger, who might see it after signing in.
+            HubError: RepoNotFound, as `repo_not_found`.
         """
-        found = load_repos(self.db, "WHERE kind = ? AND id = ?", kind, repo_id)
-        if not found or not self.may_read(found[0], account):
-            raise HubError(404 if account else 401, "Repository not found", "RepoNotFound")
-        return found[0]
+        repos = load_repos(self.db, "WHERE kind = ? AND id = ?", kind, repo_id)
+        if not repos or not self.may_read(repos[0], account):
+            raise repo_not_found(signed_in=account is not None)
+        return repos[0]
 
-    def permitted(self, key: int) -> Repo:
-        """The repo that a permit names, which was signed after its rights had been checked.
+    def signed_repo(self, key: int) -> Repo:
+        """The repo that a signed URL names, which was signed after the caller's rights had been checked.
 
         Raises:
             HubError: 404, the repo has been deleted since.
         """
-        found = load_repos(self.db, "WHERE key = ?", key)
-        if not found:
-            raise HubError(404, "Repository not found", "RepoNotFound")
-        return found[0]
+        repos = load_repos(self.db, "WHERE key = ?", key)
+        if not repos:
+            raise repo_not_found(signed_in=True)
+        return repos[0]
 
     def check_writer(self, namespace: str, account: Account | None) -> Account:
         """`account`, if it may create and change things in `namespace`.
 
         Raises:
-            HubError: 401 for a stranger, 403 without the right or with a token that may only read.
+            HubError: 401 without a token, 403 without the right or with a token that may only read.
         """
         if account is None:
             raise HubError(401, "Invalid username or password.")
@@ -121,8 +124,8 @@ class Hub:
             HubError: 400 the name cannot be used, 409 the repo exists.
         """
         names = repo_id.split("/")
-        if kind not in KINDS.values() or len(names) != 2 or not all(map(usable_name, names)):
-            raise bad(f"Invalid repo name: {repo_id[:200]!r}")
+        if kind not in KINDS.values() or len(names) != 2 or not all(map(is_usable_name, names)):
+            raise bad_request(f"Invalid repo name: {repo_id[:200]!r}")
         entry = Entry(len(GITATTRIBUTES), git_oid(GITATTRIBUTES), self.store.put(GITATTRIBUTES))
         with self.db.change():
             try:
@@ -140,38 +143,32 @@ class Hub:
 
     def content(self, sha256: str) -> Content | None:
         """The bytes with this sha256, if the Hub has them."""
-        file, blob = self.xet.find(sha256=sha256), self.store.place("blobs", sha256)
+        xet_file, blob = self.xet.find(sha256=sha256), self.store.path("blobs", sha256)
         if blob.exists():
-            return Content(blob.stat().st_size, file, partial(read_range, blob))
-        return Content(file.size, file, partial(self.xet.read, file)) if file else None
+            return Content(blob.stat().st_size, xet_file, partial(read_range, blob))
+        return Content(xet_file.size, xet_file, partial(self.xet.read, xet_file)) if xet_file else None
 
-    def read(self, entry: Entry) -> bytes:
-        """The bytes of a card, or its first megabyte: every list of repos reads all cards.
+    def read_card(self, entry: Entry) -> str:
+        """The text of a card, or of its first megabyte: every list of repos reads all cards.
 
         Raises:
             HubError: 404, the content is missing.
         """
         content = self.content(entry.sha256)
         if content is None:
-            raise no_entry(entry.sha256)
-        return b"".join(content.read(0, min(content.size, MAX_CARD)))
+            raise entry_not_found(entry.sha256)
+        return b"".join(content.read(0, min(content.size, MAX_CARD))).decode("utf-8", "replace")
 
-    def grant(self, repo: Repo, sha256: str) -> None:
+    def record_upload(self, repo: Repo, sha256: str) -> None:
         """Note that a client has uploaded this content to this repo, if the repo has not been deleted meanwhile."""
         self.db("INSERT OR IGNORE INTO upload SELECT key, ? FROM repo WHERE key = ?", sha256, repo.key)
 
-    def size_in(self, repo: Repo, sha256: str) -> int | None:
+    def uploaded_size(self, repo: Repo, sha256: str) -> int | None:
         """The size of content that was uploaded to this repo, else None.
 
         Content is shared on the disk, but a hash that somebody read in a private repo's listing, or on a card, must
-        not be enough to pull the content into a repo of their own.
+        not be enough to get the content into a repo of their own.
         """
-        known = self.db("SELECT 1 FROM upload WHERE repo = ? AND sha256 = ?", repo.key, sha256)
-        content = self.content(sha256) if known else None
+        uploaded = self.db("SELECT 1 FROM upload WHERE repo = ? AND sha256 = ?", repo.key, sha256)
+        content = self.content(sha256) if uploaded else None
         return content.size if content else None
-
-
-def load_repos(db: Database, clause: str = "", *values: object) -> list[Repo]:
-    """The repos that the SQL `clause` selects."""
-    rows = db(f"SELECT key, kind, id, private, created FROM repo {clause}", *values)
-    return [Repo(db, row["key"], row["kind"], row["id"], bool(row["private"]), row["created"]) for row in rows]

@@ -1,0 +1,1 @@
+"""The handlers of the routes, by area; every handler is a function of a `RequestContext`."""

@@ -1,0 +1,1 @@
+"""The Hub's pages, as people see them in a browser."""
