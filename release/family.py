@@ -2,110 +2,152 @@
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import tomllib
-import types
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self
+
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from pydantic import Field, PositiveInt, model_validator
+from pydantic.dataclasses import dataclass
 
 from release.errors import ReleaseError
+from release.names import ConfigName, FileName, HubLicense, HubName, LanguageCode, Line, RepositoryId
+from release.schema import STRICT, parse, problem
+
+MaxLength = Annotated[int, Field(ge=8)]  # tokens of a pair; fewer hold no query and document beside the special ones
+TAKEN_FAMILIES = {"demo", "evaluations", "hf-home", "hub", "quality"}  # other folders of build/
+TAKEN_SIZES = {"compared", "data", "facts", "records"}  # other folders of build/<family>/
 
 
-@dataclass(frozen=True)
-class About:
+@dataclass(frozen=True, config=STRICT)
+class FamilyInfo:
     """Table `[family]`: names, licence and language. Repositories are called `<name>-<size>-<version>`."""
 
-    name: str
-    title: str
-    version: str
-    organization: str
-    license: str
-    language: str
-    collection: str
-    summary: str
+    name: HubName
+    title: Line
+    version: HubName
+    organization: HubName
+    license: HubLicense
+    language: LanguageCode
+    collection: Line
+    summary: Line
 
 
-@dataclass(frozen=True)
-class Teacher:
+@dataclass(frozen=True, config=STRICT)
+class TeacherConfig:
     """Table `[teacher]`: what labels the pairs. `kind` is `cross-encoder`, or `stand-in` for the embedded default."""
 
-    model: str
-    kind: str
-    license: str
-    max_length: int
+    model: Line
+    kind: Literal["cross-encoder", "stand-in"]
+    license: HubLicense
+    max_length: MaxLength
 
 
-@dataclass(frozen=True)
-class Data:
+@dataclass(frozen=True, config=STRICT)
+class DataConfig:
     """Table `[data]`: the declaration of sources, the dataset repository, and the config with a validation split."""
 
     declaration: Path
-    repository: str
-    license: str
-    validation: str
+    repository: HubName
+    license: HubLicense
+    validation: ConfigName
 
 
-@dataclass(frozen=True)
-class Training:
+@dataclass(frozen=True, config=STRICT)
+class TrainingConfig:
     """Table `[training]`: what all sizes share. `warmup` is a share of the steps, `evaluations` a count per run."""
 
     loss: Literal["mse", "margin-mse"]
-    epochs: int
-    warmup: float
+    epochs: PositiveInt
+    warmup: Annotated[float, Field(ge=0, lt=1)]
     precision: Literal["bf16", "fp32"]
-    max_length: int
-    evaluations: int
-    checkpoints: int
-    seed: int
+    max_length: MaxLength
+    evaluations: PositiveInt
+    checkpoints: PositiveInt
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's generator takes no other
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, config=STRICT)
+class EvaluationConfig:
     """Table `[evaluation]`: NanoBEIR sets for training, tasks or BEIR collections and first stages for the card."""
 
-    nano: str
-    nano_sets: tuple[str, ...]
-    tasks: tuple[str, ...]
-    collections: tuple[str, ...]
-    embedders: tuple[str, ...]
-    top_k: int
-    compared: tuple[str, ...]
+    nano: Line
+    nano_sets: Annotated[tuple[Line, ...], Field(min_length=1)]
+    tasks: tuple[Line, ...]
+    collections: tuple[FileName, ...]
+    embedders: Annotated[tuple[Line, ...], Field(min_length=1)]
+    top_k: PositiveInt
+    compared: tuple[RepositoryId, ...]
+
+    @model_validator(mode="after")
+    def _has_a_task(self) -> Self:
+        if not self.tasks and not self.collections:
+            raise problem("no task and no collection to evaluate on", "name one in `tasks` or in `collections`")
+        return self
 
 
-@dataclass(frozen=True)
-class Speed:
+@dataclass(frozen=True, config=STRICT)
+class SpeedConfig:
     """Table `[speed]`: the protocol, and the device (a part of its name) that an official card requires."""
 
-    device: str
-    pairs: str
-    max_length: int
-    first_batch: int
-    passes: int
+    device: Line
+    pairs: Line
+    max_length: MaxLength
+    first_batch: PositiveInt
+    passes: PositiveInt
 
 
-@dataclass(frozen=True)
-class Size:
+@dataclass(frozen=True, config=STRICT)
+class SizeConfig:
     """Table `[sizes.<name>]`: the only three facts that differ between the members of a family."""
 
-    name: str
-    encoder: str
-    learning_rate: float
-    global_batch_size: int
+    encoder: Line
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    global_batch_size: PositiveInt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
+class _FamilyFile:
+    """The tables of the file, under their names there."""
+
+    family: FamilyInfo
+    teacher: TeacherConfig
+    data: DataConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    speed: SpeedConfig
+    sizes: Annotated[dict[HubName, SizeConfig], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> Self:
+        info = self.family
+        if info.name.lower() in TAKEN_FAMILIES or any(size.lower() in TAKEN_SIZES for size in self.sizes):
+            taken = ", ".join(sorted(TAKEN_FAMILIES | TAKEN_SIZES))
+            raise problem("a family or size has the name of another folder of build/", f"take none of {taken}")
+        if len({size.lower() for size in self.sizes}) < len(self.sizes):
+            raise problem("two sizes differ by upper and lower case only", "rename one: some disks take them for one")
+        for name in [*(f"{info.name}-{size}-{info.version}" for size in self.sizes), self.data.repository]:
+            try:
+                validate_repo_id(f"{info.organization}/{name}")
+            except HFValidationError as error:
+                what = f"{info.organization}/{name} is no repository id"
+                raise problem(what, "the Hub takes at most 96 characters, and no '--', '..' or final '.git'") from error
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
 class Family:
     """One family file. `build` is where everything generated for it goes (build/<family>)."""
 
     path: Path
-    about: About
-    teacher: Teacher
-    data: Data
-    training: Training
-    evaluation: Evaluation
-    speed: Speed
-    sizes: dict[str, Size]
+    about: FamilyInfo
+    teacher: TeacherConfig
+    data: DataConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    speed: SpeedConfig
+    sizes: dict[str, SizeConfig]
 
     @property
     def build(self) -> Path:
@@ -116,7 +158,7 @@ class Family:
         """The dataset's repository id, `organization/name`."""
         return f"{self.about.organization}/{self.data.repository}"
 
-    def size(self, name: str) -> Size:
+    def size(self, name: str) -> SizeConfig:
         """The size called `name`.
 
         Raises:
@@ -130,7 +172,8 @@ class Family:
 
     def model_name(self, size: str) -> str:
         """The repository's name without its organisation, `<name>-<size>-<version>`."""
-        return f"{self.about.name}-{self.size(size).name}-{self.about.version}"
+        self.size(size)
+        return f"{self.about.name}-{size}-{self.about.version}"
 
     def model_id(self, size: str) -> str:
         """The model's repository id, `organization/<name>-<size>-<version>`."""
@@ -138,87 +181,32 @@ class Family:
 
     def folder(self, size: str) -> Path:
         """Where everything about one size goes: model/, records/, export/ and repo/ lie in it."""
-        return self.build / self.size(size).name
+        self.size(size)
+        return self.build / size
 
     def compared_folder(self, name: str) -> Path:
         """Where everything about a public reranker goes that the family is compared with: records/ lies in it."""
         return self.build / "compared" / name.replace("/", "--")
 
 
-_TABLES: dict[str, type] = {
-    "family": About,
-    "teacher": Teacher,
-    "data": Data,
-    "training": Training,
-    "evaluation": Evaluation,
-    "speed": Speed,
-}
-
-
 def load(path: Path) -> Family:
     """Read and check a family file.
 
     Raises:
-        ReleaseError: No such file, no TOML, an unknown or missing key, or a value of the wrong type; the key is named.
+        ReleaseError: No such file, no TOML, an unknown or missing key, or a value that cannot be; the key is named.
     """
+    tables = parse(_FamilyFile, _read(path), str(path), hint="recipes/ettin.toml shows every key")
+    about, rest = tables.family, {name: value for name, value in vars(tables).items() if name != "family"}
+    return Family(path=path, about=about, **rest)
+
+
+def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(str(file) for file in Path("recipes").glob("*.toml")))
         raise ReleaseError(f"no family file {path}", hint=f"FAMILY is a TOML file such as {known or 'family.toml'}")
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ReleaseError(f"not a TOML file: {error}", where=str(path), hint="correct that line") from error
-    _check_keys(raw, {*_TABLES, "sizes"}, f"{path}", "table")
-    tables = {name: _table(kind, raw[name], f"{path} [{name}]") for name, kind in _TABLES.items()}
-    if not isinstance(raw["sizes"], dict) or not raw["sizes"]:
-        raise ReleaseError("a family needs at least one size", where=str(path), hint="add a table [sizes.<name>]")
-    sizes = {
-        name: _table(Size, {"name": name, **_mapping(table, f"{path} [sizes.{name}]")}, f"{path} [sizes.{name}]")
-        for name, table in raw["sizes"].items()
-    }
-    about = tables.pop("family")
-    return Family(path=path, about=about, sizes=sizes, **tables)
-
-
-def _mapping(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ReleaseError("expected a table", where=where, hint=f"write it as {where.split()[-1]}")
-    return value
-
-
-def _check_keys(raw: dict[str, Any], known: set[str], where: str, noun: str) -> None:
-    for key in raw:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
-            raise ReleaseError(f"unknown {noun} {key!r}", where=where, hint=hint)
-    for key in sorted(known - raw.keys()):
-        raise ReleaseError(f"missing {noun} {key!r}", where=where, hint="add it; recipes/ettin.toml shows its form")
-
-
-def _table(kind: Any, raw: Any, where: str) -> Any:
-    """Build the dataclass `kind` from a TOML table; its annotations are the schema."""
-    raw = _mapping(raw, where)
-    hints = get_type_hints(kind)
-    _check_keys(raw, {field.name for field in fields(kind)}, where, "key")
-    return kind(**{key: _value(hints[key], value, f"{where} {key}") for key, value in raw.items()})
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """Check one value against its annotation; integers are welcome where a float is asked, booleans are not."""
-    if get_origin(hint) is tuple:
-        item = get_args(hint)[0]
-        if isinstance(value, list):
-            return tuple(_value(item, entry, f"{where}[{index}]") for index, entry in enumerate(value))
-    elif get_origin(hint) is Literal:
-        if value in get_args(hint):
-            return value
-        raise ReleaseError(f"unknown value {value!r}", where=where, hint=f"one of {', '.join(get_args(hint))}")
-    elif hint is Path and isinstance(value, str):
-        return Path(value)
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(hint, type | types.UnionType) and isinstance(value, hint) and not isinstance(value, bool):
-        return value
-    wanted = "a list" if get_origin(hint) is tuple else getattr(hint, "__name__", str(hint))
-    raise ReleaseError(f"expected {wanted}, found {type(value).__name__} {value!r}", where=where, hint="correct it")
+    except OSError as error:
+        raise ReleaseError(f"cannot be read ({error.strerror})", where=str(path), hint="look at it") from error

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from functools import cache
+from pathlib import Path
 from typing import Annotated
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from pydantic import AfterValidator
 
-from release.schema import problem
+from release.schema import closest, problem
 
 RESERVED = {"default", "manifest.json", "teacher.json"}  # the card's config of all rows, and files beside the configs
+CARD_RULES = (
+    Path(__file__).parent / "localhub/card_rules.toml"
+)  # the Hub's own lists; the embedded Hub checks cards with it
 
 
 def _file_name(name: str) -> str:
@@ -41,10 +47,50 @@ def _repository(name: str) -> str:
     return name
 
 
+def _hub_name(name: str) -> str:
+    """One part of a repository id: a repository's name, an organisation, or a piece that becomes a part of a name."""
+    try:
+        validate_repo_id(name)
+        whole = "/" not in name
+    except HFValidationError:
+        whole = False
+    if not whole:
+        hint = "use letters, digits, '-', '_' and '.'; neither '--' nor '..', and letters or digits at both ends"
+        raise problem(f"{name!r} is no name that the Hub takes", hint)
+    return name
+
+
 def _license(name: str) -> str:
     if not name.strip():
         raise problem("empty licence", "name it, or write `unknown`")
     return name
+
+
+@cache
+def hub_licenses() -> frozenset[str]:
+    """The ids of licences that the Hub knows."""
+    return frozenset(tomllib.loads(CARD_RULES.read_text(encoding="utf-8"))["licenses"].split())
+
+
+def _hub_license(name: str) -> str:
+    if name not in hub_licenses():
+        hint = closest(name, hub_licenses())
+        raise problem(
+            f"unknown licence {name!r}", hint if "mean" in hint else "take an id of the Hub, such as apache-2.0"
+        )
+    return name
+
+
+def _language(code: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}", code):
+        raise problem(f"{code!r} is no ISO 639 code of a language", "write two or three small letters, such as en")
+    return code
+
+
+def _line(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise problem(f"expected a line of text, found {text!r}", "write at least one word, without line breaks")
+    return text
 
 
 FileName = Annotated[str, AfterValidator(_file_name)]
@@ -52,3 +98,7 @@ ConfigName = Annotated[str, AfterValidator(_config_name)]
 SplitName = Annotated[str, AfterValidator(_split_name)]
 RepositoryId = Annotated[str, AfterValidator(_repository)]
 License = Annotated[str, AfterValidator(_license)]
+HubName = Annotated[str, AfterValidator(_hub_name)]
+HubLicense = Annotated[str, AfterValidator(_hub_license)]
+LanguageCode = Annotated[str, AfterValidator(_language)]
+Line = Annotated[str, AfterValidator(_line)]

@@ -28,7 +28,8 @@ def parse(kind: type[T], raw: Any, where: str, *, hint: str) -> T:
         hint: Where keys are explained.
 
     Raises:
-        ReleaseError: A key is unknown or missing, or a value has the wrong type or is out of range.
+        ReleaseError: A key is unknown or missing, or a value has the wrong type or is out of range: the first such mistake,
+            and how many there are beside it.
     """
     try:
         text = json.dumps(raw, default=_refuse_type)
@@ -39,7 +40,12 @@ def parse(kind: type[T], raw: Any, where: str, *, hint: str) -> T:
     except ValidationError as error:
         details = error.errors(include_url=False)
         unknown = [one for one in details if one["type"] == "unexpected_keyword_argument"]
-        raise _error(kind, raw, (unknown or details)[0], where, hint) from error
+        first = _error(kind, raw, (unknown or details)[0], where, hint)
+        if others := len(details) - 1:
+            first = ReleaseError(
+                first.what, where=first.where, hint=f"{first.hint} ({others} more to correct after this)"
+            )
+        raise first from error
 
 
 def problem(what: str, hint: str) -> PydanticCustomError:

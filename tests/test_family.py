@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,20 @@ from release.errors import ReleaseError
 
 ROOT = Path(__file__).resolve().parent.parent
 ETTIN = ROOT / "recipes/ettin.toml"
+
+
+def refusal(tmp_path: Path, *changes: tuple[str, str]) -> str:
+    """What is said about Ettin's family file with these changes."""
+    text = ETTIN.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(text)
+    with pytest.raises(ReleaseError) as raised:
+        family.load(wrong)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
 
 
 def test_every_ettin_size_trains_with_the_published_facts() -> None:
@@ -39,24 +54,82 @@ def test_names_follow_from_the_family() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('license = "apache-2.0"', "", "missing key 'license'"),
-        ("epochs = 1", "epoch = 1", "unknown key 'epoch'.*did you mean 'epochs'"),
-        ("epochs = 1", 'epochs = "1"', "expected int, found str '1'.*\\[training\\] epochs"),
-        ('loss = "mse"', 'loss = "mae"', "unknown value 'mae'.*\\[training\\] loss.*one of mse, margin-mse"),
-        ("epochs = 1", "epochs = true", "expected int, found bool"),
-        ("learning_rate = 3e-5", 'learning_rate = "small"', "\\[sizes.68m\\] learning_rate"),
-        ("embedders = [", "embedders = [3,", "embedders\\[0\\]"),
-        ("[speed]", "[sped]", "unknown table 'sped'.*did you mean 'speed'"),
+        ('license = "apache-2.0"', "", "missing key 'license'; in {file}, key family; hint"),
+        ("epochs = 1", "epoch = 1", "unknown key 'epoch'; in {file}, key training; hint: did you mean 'epochs'?"),
+        ("epochs = 1", 'epochs = "1"', "expected a valid integer, found str '1'; in {file}, key training.epochs;"),
+        ('loss = "mse"', 'loss = "mae"', "unknown value 'mae'; in {file}, key training.loss; hint: did you mean 'mse'"),
+        ("epochs = 1", "epochs = true", "expected a valid integer, found bool True"),
+        ("learning_rate = 3e-5", 'learning_rate = "small"', "key sizes.68m.learning_rate"),
+        ("embedders = [", "embedders = [3,", "key evaluation.embedders.0"),
+        ("[speed]", "[sped]", "unknown key 'sped'; in {file}; hint: did you mean 'speed'?"),
+        ("[sizes.17m]", "[[sizes.17m]]", "expected an object, found list"),
+        ('encoder = "jhu-clsp/ettin-encoder-17m"', 'name = "x"', "unknown key 'name'; in {file}, key sizes.17m"),
         ("[family]", "[family", "not a TOML file"),
+        ('version = "v1"', "version = 2026-01-01", "date; text needs quotes"),
     ],
 )
 def test_a_wrong_family_file_is_refused_by_key(tmp_path: Path, old: str, new: str, says: str) -> None:
-    text = ETTIN.read_text()
-    assert old in text
-    wrong = tmp_path / "wrong.toml"
-    wrong.write_text(text.replace(old, new))
-    with pytest.raises(ReleaseError, match=says):
-        family.load(wrong)
+    assert says.format(file=tmp_path / "wrong.toml") in refusal(tmp_path, (old, new))
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("epochs", (0, -1, 1.5)),
+        ("evaluations", (0,)),
+        ("checkpoints", (0,)),
+        ("warmup", (-0.1, 1, 1.5, "nan")),
+        ("learning_rate", (0, -1e-5, "nan", "inf")),
+        ("global_batch_size", (0, -8)),
+        ("max_length", (7, -1)),
+        ("top_k", (0,)),
+        ("first_batch", (0,)),
+        ("passes", (0,)),
+        ("seed", (-1, 2**32)),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused(tmp_path: Path, key: str, values: tuple[float | str, ...]) -> None:
+    for value in values:
+        said = refusal(tmp_path, (f"\n{key} = ", f"\n{key} = {value} # "))
+        assert f".{key}; hint" in said and "expected" in said, said
+
+
+@pytest.mark.parametrize("name", ["..", "../up", "/etc", "a/b", "a--b", "-a", "a.", "", "a b", "ä", "a\\\\b", "x" * 97])
+@pytest.mark.parametrize("key", ["name", "version", "organization", "repository", "[sizes]"])
+def test_no_name_becomes_a_path_or_a_repository_that_cannot_be(tmp_path: Path, key: str, name: str) -> None:
+    change = ("[sizes.17m]", f'[sizes."{name}"]') if key == "[sizes]" else (f"\n{key} = ", f'\n{key} = "{name}" # ')
+    assert "is no name that the Hub takes" in refusal(tmp_path, change)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ([('name = "ettin-reranker"', 'name = "hub"')], "the name of another folder of build/"),
+        ([("[sizes.17m]", "[sizes.Data]")], "the name of another folder of build/"),
+        ([("[sizes.17m]", "[sizes.68M]")], "differ by upper and lower case only"),
+        ([('name = "ettin-reranker"', f'name = "{"x" * 90}"')], "-17m-v1 is no repository id"),
+        ([("collections = []", 'collections = ["../elsewhere"]')], "key evaluation.collections.0"),
+        ([('"BAAI/bge-reranker-base"', '"../../elsewhere"')], "key evaluation.compared.11"),
+        ([('language = "en"', 'language = "English"')], "no ISO 639 code"),
+        ([('license = "apache-2.0"', 'license = "apache2"')], "unknown licence 'apache2'; .*did you mean 'apache-2.0'"),
+        ([('title = "Ettin Reranker"', r'title = "Ettin\nReranker"')], "expected a line of text"),
+    ],
+)
+def test_what_no_type_can_say_is_checked_too(tmp_path: Path, changes: list[tuple[str, str]], says: str) -> None:
+    assert re.search(says, refusal(tmp_path, *changes))
+
+
+def test_a_family_without_anything_to_evaluate_on_is_refused(tmp_path: Path) -> None:
+    text = (ROOT / "recipes/demo.toml").read_text()
+    for line in ('collections = ["docstrings"]', 'embedders = ["bm25", "sentence-transformers/all-MiniLM-L6-v2"]'):
+        (tmp_path / "empty.toml").write_text(text.replace(line, line.split("[")[0] + "[]"))
+        with pytest.raises(ReleaseError, match="key evaluation"):
+            family.load(tmp_path / "empty.toml")
+
+
+def test_several_mistakes_are_one_line_that_counts_the_others(tmp_path: Path) -> None:
+    said = refusal(tmp_path, ("seed = 12", "seed = -1"), ("top_k = 100", "top_k = 0"), ("passes = 3", "passes = 0"))
+    assert "key training.seed" in said and said.endswith("(2 more to correct after this)")
 
 
 def test_an_unknown_size_or_file_names_the_known_ones(tmp_path: Path) -> None:
