@@ -73,18 +73,12 @@ class EvaluationConfig:
     """Table `[evaluation]`: NanoBEIR sets for training, tasks or BEIR collections and first stages for the card."""
 
     nano: Line
-    nano_sets: Annotated[tuple[Line, ...], Field(min_length=1)]
+    nano_sets: tuple[Line, ...]
     tasks: tuple[Line, ...]
     collections: tuple[FileName, ...]
-    embedders: Annotated[tuple[Line, ...], Field(min_length=1)]
+    embedders: tuple[Line, ...]
     top_k: PositiveInt
     compared: tuple[RepositoryId, ...]
-
-    @model_validator(mode="after")
-    def _has_a_task(self) -> Self:
-        if not self.tasks and not self.collections:
-            raise problem("no task and no collection to evaluate on", "name one in `tasks` or in `collections`")
-        return self
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -118,6 +112,15 @@ class _FamilyFile:
     evaluation: EvaluationConfig
     speed: SpeedConfig
     sizes: Annotated[dict[HubName, SizeConfig], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _can_be_evaluated(self) -> Self:
+        given = self.evaluation
+        for keys in (("nano_sets",), ("embedders",), ("tasks", "collections")):
+            if not any(getattr(given, key) for key in keys):
+                what = f"[evaluation] has no {' and no '.join(keys)}"
+                raise problem(what, f"name at least one in `{keys[-1]}`; recipes/ettin.toml shows every key")
+        return self
 
     @model_validator(mode="after")
     def _names_are_free(self) -> Self:

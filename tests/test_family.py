@@ -121,9 +121,13 @@ def test_what_no_type_can_say_is_checked_too(tmp_path: Path, changes: list[tuple
 
 def test_a_family_without_anything_to_evaluate_on_is_refused(tmp_path: Path) -> None:
     text = (ROOT / "recipes/demo.toml").read_text()
-    for line in ('collections = ["docstrings"]', 'embedders = ["bm25", "sentence-transformers/all-MiniLM-L6-v2"]'):
-        (tmp_path / "empty.toml").write_text(text.replace(line, line.split("[")[0] + "[]"))
-        with pytest.raises(ReleaseError, match="key evaluation"):
+    for key, says in (
+        ("collections", "no tasks and no collections"),
+        ("embedders", "no embedders"),
+        ("nano_sets", "no nano_sets"),
+    ):
+        (tmp_path / "empty.toml").write_text(text.replace(f"\n{key} = [", f"\n{key} = [] # "))
+        with pytest.raises(ReleaseError, match=rf"\[evaluation\] has {says}"):
             family.load(tmp_path / "empty.toml")
 
 
