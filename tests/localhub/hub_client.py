@@ -1,4 +1,4 @@
-"""What a person does with the real client, as a script: run by test_hub_client.py once per way of sending files.
+"""What a person does with the real client, as a script: run by test_client.py once per way of sending files.
 
 Prints one JSON object: what each step gave, or "ErrorName: message" where the client raised.
 """

@@ -1,4 +1,4 @@
-"""Eight clients at once, as a script: run by test_hub_safety.py.
+"""Eight clients at once, as a script: run by test_faults.py.
 
 Prints one JSON object: the sha256 of what was sent, by repo and path.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import json
 import os
 import subprocess
@@ -13,13 +14,18 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from release.localhub import Account
+from release.localhub.history import Entry, Repo
+from release.localhub.service import Hub
+from release.localhub.storage.blobs import git_oid
 
 ALICE = Account("alice", "hf_alice_writes", ("acme",))
 BOB = Account("bob", "hf_bob_elsewhere", ("other",))
 READER = Account("reader", "hf_reader_reads", ("acme",), role="read")
 ACCOUNTS = [ALICE, BOB, READER]
+SECRET = b"the secret of acme"  # a file of the private repo acme/closed
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,18 @@ class Http:
         with answer:
             return Answer(answer.status, {key.lower(): text for key, text in answer.headers.items()}, answer.read())
 
+    def raw(self, method: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+        """Status and body of a request whose path is sent exactly as it is given."""
+        connection = http.client.HTTPConnection(urlsplit(self.endpoint).netloc, timeout=30)
+        connection.putrequest(method, path, skip_host=bool(headers and "Host" in headers))
+        for key, value in ({"Authorization": f"Bearer {self.token}"} | (headers or {})).items():
+            connection.putheader(key, value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        return answer.status, body
+
     def create(self, repo_id: str, *, kind: str = "model", private: bool = False) -> Answer:
         """Make a repo."""
         namespace, name = repo_id.split("/")
@@ -73,20 +91,37 @@ class Http:
 
     def commit(self, repo_id: str, files: dict[str, bytes], *, revision: str = "main", **options: Any) -> Answer:
         """Commit regular files; `options` are those of `__call__`, and `parent`."""
-        lines = [{"key": "header", "value": {"summary": "test", "parentCommit": options.pop("parent", None)}}]
-        for path, content in files.items():
-            value = {"path": path, "content": base64.b64encode(content).decode(), "encoding": "base64"}
-            lines.append({"key": "file", "value": value})
-        body = "\n".join(map(json.dumps, lines)).encode()
+        parent = options.pop("parent", None)
+        contents = {path: base64.b64encode(content).decode() for path, content in files.items()}
+        values = [{"path": path, "content": text, "encoding": "base64"} for path, text in contents.items()]
+        rows = [{"key": "file", "value": value} for value in values]
+        return self.commit_rows(repo_id, *rows, revision=revision, parent=parent, **options)
+
+    def commit_rows(
+        self, repo_id: str, *rows: dict[str, Any], revision: str = "main", parent: str | None = None, **options: Any
+    ) -> Answer:
+        """Commit the operations in `rows`; `options` are those of `__call__`."""
+        header = {"key": "header", "value": {"summary": "test", "parentCommit": parent}}
+        body = "\n".join(map(json.dumps, [header, *rows])).encode()
         return self("POST", f"/api/models/{repo_id}/commit/{revision}", body, **options)
+
+    def commit_lfs(self, repo_id: str, path: str, oid: str, **options: Any) -> Answer:
+        """Commit a file whose content was uploaded before."""
+        return self.commit_rows(repo_id, {"key": "lfsFile", "value": {"path": path, "oid": oid}}, **options)
+
+    def xet(self, mode: str = "write", repo: str = "acme/open", token: str | None = "") -> tuple[str, str]:
+        """The path of the Xet store, and a token for it to "read" or "write" a repo."""
+        answer = self("GET", f"/api/models/{repo}/xet-{mode}-token/main", token=token)
+        assert answer.status == 200
+        return answer.json["casUrl"].removeprefix(self.endpoint), answer.json["accessToken"]
 
     def lfs(self, repo_id: str, content: bytes) -> str:
         """Upload content as LFS; gives its sha256."""
         oid = hashlib.sha256(content).hexdigest()
         body = {"operation": "upload", "objects": [{"oid": oid, "size": len(content)}]}
-        found = self("POST", f"/{repo_id}.git/info/lfs/objects/batch", body).json["objects"][0]
-        if "actions" in found:
-            path = found["actions"]["upload"]["href"].removeprefix(self.endpoint)
+        answer = self("POST", f"/{repo_id}.git/info/lfs/objects/batch", body).json["objects"][0]
+        if "actions" in answer:
+            path = answer["actions"]["upload"]["href"].removeprefix(self.endpoint)
             assert self("PUT", path, content, token=None).status == 200
         return oid
 
@@ -107,12 +142,20 @@ class Http:
         self("POST", "/_test/faults", list(faults))
 
 
+def add_file(hub: Hub, repo: Repo, revision: str, path: str, content: bytes) -> None:
+    """Commit one file to a branch or pull request, below the API."""
+    entry = Entry(len(content), git_oid(content), hub.store.put(content))
+    with repo.db.change():
+        parent, target = repo.resolve(revision), repo.writable_ref(revision)
+        repo.add_commit(target, (parent.id,), path, "", "alice", {**parent.files, path: entry})
+
+
 def client_environment(
     endpoint: str, home: Path, *, xet: bool = True, token: str | None = ALICE.token
 ) -> dict[str, str]:
     """The environment of a process in which the real client talks to this Hub and to nobody else."""
-    gone = ("HF_HUB_OFFLINE", "HF_TOKEN", "HF_HUB_DISABLE_XET")
-    environment = {key: value for key, value in os.environ.items() if key not in gone}
+    removed = ("HF_HUB_OFFLINE", "HF_TOKEN", "HF_HUB_DISABLE_XET")
+    environment = {key: value for key, value in os.environ.items() if key not in removed}
     environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "OMP_NUM_THREADS": "1"}
     environment |= {
         "HF_HUB_DISABLE_TELEMETRY": "1",

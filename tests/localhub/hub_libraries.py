@@ -1,4 +1,4 @@
-"""`datasets` and `sentence_transformers` against the Hub, as a script: run by test_hub_client.py.
+"""`datasets` and `sentence_transformers` against the Hub, as a script: run by test_client.py.
 
 Prints one JSON object with what was pushed and what came back.
 """

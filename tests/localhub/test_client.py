@@ -1,58 +1,39 @@
-"""The embedded Hub keeps what the real client expects of a Hub: through Xet, as it sends by default, and without."""
+"""The embedded Hub does what the real client expects of a Hub: through Xet, as it sends by default, and without."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from release.errors import ReleaseError
 from release.localhub import fsck
-from release.localhub.service import Hub
-from tests.localhub.faults import running_faulty_hub
-from tests.localhub.hub_fixtures import ACCOUNTS, ALICE, Http, client_environment, run_client
+from tests.localhub.hub_fixtures import Http, client_environment, run_client
 
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("hub")
-
-
-@pytest.fixture(scope="module")
-def http(root: Path) -> Generator[Http]:
-    with running_faulty_hub(root, ACCOUNTS) as (endpoint, token):
-        yield Http(endpoint, token)
-
-
 @pytest.fixture(scope="module", params=["xet", "lfs"])
-def facts(request: pytest.FixtureRequest, http: Http, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    http.clear_log()
-    environment = client_environment(http.endpoint, tmp_path_factory.mktemp("home"), xet=request.param == "xet")
+def facts(request: pytest.FixtureRequest, faulty_hub: Http, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    faulty_hub.clear_log()
+    environment = client_environment(faulty_hub.endpoint, tmp_path_factory.mktemp("home"), xet=request.param == "xet")
     names = f"acme/model-{request.param}", f"acme/data-{request.param}"
-    found = run_client(HERE / "hub_client.py", *names, environment=environment)
-    return found | {"model": names[0], "way": request.param, "log": http.log()}
+    results = run_client(HERE / "hub_client.py", *names, environment=environment)
+    return results | {"model": names[0], "transport": request.param, "log": faulty_hub.log()}
 
 
-def test_a_repo_is_made_once(facts: dict[str, Any], http: Http) -> None:
-    assert facts["url"] == facts["create again"] == f"{http.endpoint}/{facts['model']}"
+def test_a_repo_is_made_once(facts: dict[str, Any], faulty_hub: Http) -> None:
+    assert facts["url"] == facts["create again"] == f"{faulty_hub.endpoint}/{facts['model']}"
     assert "409" in facts["create twice"]
 
 
 def test_files_travel_as_the_client_is_set_to(facts: dict[str, Any]) -> None:
     xet = [path for method, path, _ in facts["log"] if method == "POST" and "/v1/xorbs/" in path]
     lfs = [path for method, path, _ in facts["log"] if method == "PUT" and path.startswith("/lfs/")]
-    assert bool(xet) == (facts["way"] == "xet")
-    assert bool(lfs) == (facts["way"] == "lfs")
+    assert bool(xet) == (facts["transport"] == "xet")
+    assert bool(lfs) == (facts["transport"] == "lfs")
 
 
 def test_a_folder_comes_back_byte_for_byte(facts: dict[str, Any]) -> None:
@@ -137,8 +118,8 @@ def test_history_can_be_squashed_and_repos_deleted(facts: dict[str, Any]) -> Non
     assert facts["deleted"] is False
 
 
-def test_datasets_and_models_load(http: Http, tmp_path: Path, reranker: Path) -> None:
-    environment = client_environment(http.endpoint, tmp_path)
+def test_datasets_and_models_load(faulty_hub: Http, tmp_path: Path, reranker: Path) -> None:
+    environment = client_environment(faulty_hub.endpoint, tmp_path)
     facts = run_client(HERE / "hub_libraries.py", "acme", str(reranker), environment=environment)
     assert facts["splits"] == {"train": 50, "test": 1}
     assert facts["streamed"] == {"query": "q0", "document": "d", "label": 0.5}
@@ -146,8 +127,8 @@ def test_datasets_and_models_load(http: Http, tmp_path: Path, reranker: Path) ->
     assert facts["scores"] == facts["loaded"] == facts["by revision"]
 
 
-def test_the_command_line_needs_only_the_endpoint(http: Http, root: Path, tmp_path: Path) -> None:
-    skill = root / "buckets" / "huggingface" / "skills" / "skills" / "tune"
+def test_the_command_line_needs_only_the_endpoint(faulty_hub: Http, faulty_root: Path, tmp_path: Path) -> None:
+    skill = faulty_root / "buckets" / "huggingface" / "skills" / "skills" / "tune"
     (skill / "scripts").mkdir(parents=True)
     (skill / "SKILL.md").write_text("---\nname: tune\ndescription: d\n---\n")
     (skill / "scripts" / "large.bin").write_bytes(bytes(range(256)) * 1000)
@@ -156,7 +137,7 @@ def test_the_command_line_needs_only_the_endpoint(http: Http, root: Path, tmp_pa
     (skill.parents[1] / "marketplace.json").write_text(plugins)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "model.safetensors").write_bytes(b"weights" * 10_000)
-    environment = client_environment(http.endpoint, tmp_path / "home")
+    environment = client_environment(faulty_hub.endpoint, tmp_path / "home")
 
     def hf(*arguments: str) -> None:
         command = [str(Path(sys.executable).parent / "hf"), *arguments]
@@ -175,64 +156,8 @@ def test_the_command_line_needs_only_the_endpoint(http: Http, root: Path, tmp_pa
     assert (installed / "empty.txt").read_bytes() == b""
 
 
-def test_after_all_that_every_hash_agrees(http: Http, root: Path) -> None:
-    http.create("acme/last")
-    report = fsck(root)
+def test_after_all_that_every_hash_agrees(faulty_hub: Http, faulty_root: Path) -> None:
+    faulty_hub.create("acme/last")
+    report = fsck(faulty_root)
     assert report.problems == []
     assert report.repos >= 1 and report.contents > 0 and report.commits > 0
-
-
-def test_a_folder_without_a_hub_is_an_error_for_people(tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match="no Hub is kept here"):
-        fsck(tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_broken_database_is_told(tmp_path: Path) -> None:
-    hub = Hub(tmp_path, ACCOUNTS)
-    hub.create("model", "acme/m", ALICE, private=False)
-    hub.db.close()
-    for broken in (b"no database at all" * 100, b""):
-        (tmp_path / "hub.sqlite").write_bytes(broken)
-        for rest in tmp_path.glob("hub.sqlite-*"):
-            rest.unlink()
-        assert [problem.partition(":")[0] for problem in fsck(tmp_path).problems] == ["database"]
-    (tmp_path / "hub.sqlite").write_bytes(b"no database at all" * 100)
-    with pytest.raises(ReleaseError, match="database"):
-        Hub(tmp_path, ACCOUNTS)
-
-
-def test_any_changed_byte_is_found(http: Http, root: Path, tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "model.safetensors").write_bytes(os.urandom(300_000))
-    (tmp_path / "folder" / "a.txt").write_text("some text that can be found again")
-    command = [str(Path(sys.executable).parent / "hf"), "upload", "acme/changed", str(tmp_path / "folder"), "."]
-    environment = client_environment(http.endpoint, tmp_path / "home")
-    subprocess.run(command, env=environment, capture_output=True, check=True)
-    copy = tmp_path / "copy"
-    shutil.copytree(root, copy)
-    for kind in ("blobs", "xorbs"):
-        path = max((copy / kind).glob("??/*"), key=lambda path: (path.stat().st_size, path.name))
-        whole = path.read_bytes()
-        # The middle of the largest xorb is random bytes; elsewhere two packed forms may hold the same content.
-        for at in [len(whole) // 2] if kind == "xorbs" else range(0, len(whole), max(1, len(whole) // 40)):
-            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-            assert any(line.startswith(f"{kind} {path.name}") for line in fsck(copy).problems), (kind, at)
-        path.write_bytes(whole)
-    assert fsck(copy).problems == []
-    for table, change, start in (
-        ("file", "size = size + 1", "files"),
-        ("file", "sha256 = '0' || substr(sha256, 2)", "files"),
-        ("file", "terms = replace(terms, ', 0, ', ', 1, ')", "files"),
-        ("file", "terms = '[]'", "files"),
-        ("xorb", "chunks = substr(chunks, 45)", "xorbs"),
-        ("history", "content = replace(content, 'initial', 'Initial')", "model acme/"),
-        ("ref", "target = '0' || substr(target, 2)", "model acme/"),
-    ):
-        with closing(sqlite3.connect(copy / "hub.sqlite", isolation_level=None)) as database:
-            database.execute("BEGIN")
-            database.execute(f"UPDATE {table} SET {change}")
-            database.execute("COMMIT")
-            assert any(line.startswith(start) for line in fsck(copy).problems), change
-        shutil.rmtree(copy)
-        shutil.copytree(root, copy)
