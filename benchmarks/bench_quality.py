@@ -323,9 +323,9 @@ def judge(
         for row in two_stage.evaluate_task(
             reranker, task, stages, top_k=top_k, runs=folder.parent / "runs", kept=folder / "kept"
         ):
-            measured = row.table["ndcg@10"]
-            where = f"{collection}, {row.table['first_stage'].split('/')[-1]}"
-            found[where] = {key: measured[key] for key in ("first_stage", "reranked", "gain", "ci_low", "ci_high")}
+            where = f"{collection}, {row.result.first_stage.split('/')[-1]}"
+            keys = ("first_stage_ndcg", "reranked_ndcg", "gain", "ci_low", "ci_high")
+            found[where] = {key: getattr(row.result, key) for key in keys}
     return found
 
 
@@ -334,7 +334,7 @@ def against(base: Path, place: Path) -> dict[str, tuple[float, float, float]]:
     found: list[dict[str, np.ndarray]] = []
     for folder in (base, place):
         rows = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "kept/rows").glob("*.json"))]
-        names = [f"{row['table']['task']}, {row['table']['first_stage'].split('/')[-1]}" for row in rows]
+        names = [f"{row['result']['task']}, {row['result']['first_stage'].split('/')[-1]}" for row in rows]
         found.append({name: np.array(row["gains"]) for name, row in zip(names, rows, strict=True)})
     differences = {name: gains - found[0][name] for name, gains in found[1].items()}
     return {
@@ -392,11 +392,11 @@ def main() -> None:
     table = Table(title=f"{options.encoder}: {options.minutes:g} CPU minutes each, NDCG@10 of the top {options.top_k}")
     for column in ("variant", "pairs", "Spearman", "within query", "MSE", *places):
         table.add_column(column, justify="left" if column == "variant" else "right")
-    first = [f"{results[0]['ndcg'][place]['first_stage']:.3f}" for place in places]
+    first = [f"{results[0]['ndcg'][place]['first_stage_ndcg']:.3f}" for place in places]
     table.add_row("first stage alone", "", "", "", "", *first)
     for row in results:
         agrees = [f"{row['agreement'][key]:.3f}" for key in ("spearman", "spearman_within", "mse")]
-        ndcg = [f"{row['ndcg'][place]['reranked']:.3f}" for place in places]
+        ndcg = [f"{row['ndcg'][place]['reranked_ndcg']:.3f}" for place in places]
         table.add_row(row["variant"], f"{row['pairs']:,}", *agrees, *ndcg)
     Console(width=160).print(table)
     base, *others = (folder_of(name, options) for name in options.variants)

@@ -390,7 +390,10 @@ def write_record(folder: Path, family: str, size: str, measured: dict[str, Any],
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     about: dict[str, Any] = {"family": family, "size": size, "measured": measured, "subject": subject}
     if records := optional("release.records"):
-        record = records.new("run", **about, model_sha256=records.model_hash(folder / "model"), device=device)
+        kind, adapter = optional("release.results").RUN, optional("pydantic").TypeAdapter
+        parts = {"measured": kind.result, "subject": kind.subject}
+        about |= {part: adapter(form).validate_python(about[part]) for part, form in parts.items()}
+        record = records.new(kind, **about, model_sha256=records.model_hash(folder / "model"), device=device)
         records.write(record, folder / "records")
         return
     about |= {"kind": "run", "model_sha256": "", "commit": "", "command": " ".join(sys.argv)}

@@ -13,12 +13,13 @@ from typing import Any
 from rich.console import Console
 from rich.rule import Rule
 
-from release import records
+from release import records, results
 from release.console import print_json, table
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import exclusive_lock
 from release.localhub import running_hub
+from release.results.evaluation import TaskResult
 
 FAMILY, SIZE = Path("recipes/demo.toml"), "mini"  # the embedded default is this one family and size
 STAGES = ("mix", "score", "distill", "choose", "evaluate", "speed", "export", "card", "stage")
@@ -90,17 +91,17 @@ def _rerank(family: Family, client: dict[str, str]) -> None:
 def _show(family: Family, seconds: dict[str, float]) -> None:
     """What was published, the card's headline numbers, what to do next, and the line for programs."""
     folder = family.folder(SIZE) / "records"
-    rows = records.read(folder, "evaluate").measured["tasks"]
-    speed = records.read(folder, "speed").measured["best"]
+    rows = records.read(folder, results.EVALUATE).measured.tasks
+    speed = records.read(folder, results.SPEED).measured.best
     _heading("done")
-    cells = [[f"top {row['top_k']} of {row['first_stage'].split('/')[-1]}", *_quality(row).values()] for row in rows]
+    cells = [[f"top {row.top_k} of {row.first_stage.split('/')[-1]}", *_quality(row).values()] for row in rows]
     table("NDCG@10 on held-out queries", ["", "first stage", "reranked", "gain", "from", "to", "queries"], cells)
     published = {
         "model": family.model_id(SIZE),
         "dataset": family.data_id,
         "collection": f"{family.about.organization}/{family.about.collection}",
     }
-    print(f"speed: {speed['pairs_per_second']:.0f} pairs/s ({speed['name']})")
+    print(f"speed: {speed.pairs_per_second:.0f} pairs/s ({speed.name})")
     print(f"published to the embedded Hub: {', '.join(published.values())}")
     print(f"the card: {family.folder(SIZE) / 'repo/README.md'}, or as people will see it: make hub")
     print("for real: make plan SIZE=68m, then make release SIZE=68m PUSH=1 with HF_TOKEN and HF_ENDPOINT set")
@@ -111,15 +112,20 @@ def _show(family: Family, seconds: dict[str, float]) -> None:
             "published": published,
             "ndcg@10": quality,
             "queries": quality["queries"],
-            "pairs_per_second": speed["pairs_per_second"],
+            "pairs_per_second": speed.pairs_per_second,
         }
     )
 
 
-def _quality(row: dict[str, Any]) -> dict[str, Any]:
-    found = row["ndcg@10"]
-    wanted = ("first_stage", "reranked", "gain", "ci_low", "ci_high")
-    return {key: found[key] for key in wanted} | {"queries": row["queries"]}
+def _quality(row: TaskResult) -> dict[str, Any]:
+    return {
+        "first_stage": row.first_stage_ndcg,
+        "reranked": row.reranked_ndcg,
+        "gain": row.gain,
+        "ci_low": row.ci_low,
+        "ci_high": row.ci_high,
+        "queries": row.queries,
+    }
 
 
 def _heading(text: str) -> None:

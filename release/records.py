@@ -1,7 +1,12 @@
-"""Measured results as JSON files with provenance. The only reader and writer of results in the project."""
+"""Measured results as JSON files with provenance. The only reader and writer of results in the project.
+
+A record is checked against its kind's dataclasses (release/results) when it is written and when it is read: types are
+exact, unknown and missing keys, NaN and infinity are refused.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -9,14 +14,20 @@ import platform
 import re
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from release.errors import ReleaseError
 from release.files import sha256_file, write_json
+from release.results import KINDS, Kind, Result, Subject
+
+Parsed = TypeVar("Parsed")
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # passed on to the dataclasses inside
 
 PACKAGES = ("torch", "sentence-transformers", "transformers", "datasets", "mteb", "huggingface_hub", "flash-attn")
 STAGES = {  # the record's kind -> the make target that measures it
@@ -31,17 +42,35 @@ STAGES = {  # the record's kind -> the make target that measures it
 
 
 @dataclass(frozen=True)
-class Record:
+class Machine:
+    """The hardware of a measurement.
+
+    Attributes:
+        device: The accelerator's name, or "CPU".
+        cores: Usable by the process; `memory_gib` is the machine's, in GiB.
+        system: Operating system and architecture.
+    """
+
+    device: str
+    cpu: str
+    cores: int
+    memory_gib: float
+    system: str
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class Record(Generic[Result, Subject]):
     """One measurement.
 
     Attributes:
-        kind: What was measured: one of `STAGES`.
+        kind: The name of one of `KINDS`.
         family, size: Whom it belongs to (`size` is "" for a record of the whole family, such as `data`).
         model_sha256: `model_hash` of the measured model, "" where no model is involved.
-        measured: The numbers, JSON types only; each room documents its own keys.
+        measured: The numbers.
         subject: What makes the numbers comparable: dtype, data revision, first stage, top_k, protocol.
-        machine: The hardware it ran on; `device` is the accelerator's name, or "CPU".
-        versions: Package versions.
+        machine: The hardware it ran on.
+        versions: Package -> version, Python's included.
         commit: The project's git commit, with "+changes" where the work tree differed, "" outside git.
         command: The command that measured it, without secrets.
         created: When, UTC, ISO 8601 in seconds.
@@ -51,13 +80,13 @@ class Record:
     family: str
     size: str
     model_sha256: str
-    measured: dict[str, Any]
-    subject: dict[str, Any] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    commit: str = ""
-    command: str = ""
-    created: str = ""
+    measured: Result
+    subject: Subject
+    machine: Machine
+    versions: dict[str, str]
+    commit: str
+    command: str
+    created: str
 
 
 def model_hash(folder: Path) -> str:
@@ -75,23 +104,23 @@ def model_hash(folder: Path) -> str:
 
 
 def new(
-    kind: str,
+    kind: Kind[Result, Subject],
     *,
     family: str,
     size: str = "",
     model_sha256: str = "",
-    measured: dict[str, Any],
-    subject: dict[str, Any] | None = None,
+    measured: Result,
+    subject: Subject,
     device: str = "CPU",
-) -> Record:
+) -> Record[Result, Subject]:
     """A record of something measured just now, by this process, on this machine."""
     return Record(
-        kind=kind,
+        kind=kind.name,
         family=family,
         size=size,
         model_sha256=model_sha256,
         measured=measured,
-        subject=subject or {},
+        subject=subject,
         machine=machine(device),
         versions=versions(),
         commit=git_commit(),
@@ -100,57 +129,106 @@ def new(
     )
 
 
-def write(record: Record, folder: Path) -> Path:
+def write(record: Record[Any, Any], folder: Path) -> Path:
     """Write `record` to `<folder>/<kind>.json`, atomically."""
-    return write_json(folder / f"{record.kind}.json", asdict(record))
+    return write_file(record, folder / f"{record.kind}.json")
 
 
-def read(folder: Path, kind: str, *, model_sha256: str | None = None) -> Record:
+def write_file(record: Record[Any, Any], path: Path) -> Path:
+    """Write `record` to `path`, atomically.
+
+    Raises:
+        ReleaseError: It would be refused when it is read: the key is named, and nothing is written.
+    """
+    value = asdict(record)
+    _checked(KINDS[record.kind], json.dumps(value), path)
+    return write_json(path, value)
+
+
+def read(folder: Path, kind: Kind[Result, Subject], *, model_sha256: str | None = None) -> Record[Result, Subject]:
     """Read the record of `kind` in `folder`.
 
     Args:
         model_sha256: Refuse a record that was measured on another model than this one.
 
     Raises:
-        ReleaseError: Missing, damaged or foreign; the message names the command that makes it again.
+        ReleaseError: Missing, damaged, of another form or foreign; the message names the key, and the command that makes
+            the record again.
     """
-    path = folder / f"{kind}.json"
-    hint = f"make {STAGES[kind]}"
+    path = folder / f"{kind.name}.json"
     if not path.is_file():
-        raise ReleaseError(f"no record of {kind!r}", where=str(path), hint=hint)
-    try:
-        record = Record(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ReleaseError(f"damaged record ({error})", where=str(path), hint=f"remove it, then {hint}") from error
+        raise ReleaseError(f"no record of {kind.name!r}", where=str(path), hint=f"make {STAGES[kind.name]}")
+    record = _checked(kind, path.read_bytes(), path)
     if model_sha256 is not None and record.model_sha256 != model_sha256:
         raise ReleaseError(
-            f"the record of {kind!r} was measured on another model ({record.model_sha256[:12] or 'none'})",
+            f"the record of {kind.name!r} was measured on another model ({record.model_sha256[:12] or 'none'})",
             where=f"{path}, model {model_sha256[:12]}",
-            hint=f"remove it, then {hint}",
+            hint=again(kind.name),
         )
     return record
 
 
-def machine(device: str = "CPU") -> dict[str, Any]:
-    """The hardware of this process: accelerator or CPU name, cores usable, memory in GiB, operating system."""
-    return {
-        "device": device,
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
+def again(kind: str) -> str:
+    """How a record that cannot be used is made again."""
+    return f"remove it, then make {STAGES[kind]}"
+
+
+def parse(form: type[Parsed], text: str | bytes) -> Parsed:
+    """JSON text as an instance of a dataclass that carries `STRICT`.
+
+    Raises:
+        ValueError: The text is no JSON, or not of this form.
+    """
+    return _adapter(form).validate_json(text)
+
+
+@functools.cache
+def _adapter(form: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(form)
+
+
+def _checked(kind: Kind[Result, Subject], text: str | bytes, path: Path) -> Record[Result, Subject]:
+    form: Any = Record
+    try:
+        return parse(form[kind.result, kind.subject], text)
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False)
+        more = f" (and {len(others)} more)" if others else ""
+        what = f"damaged record: {_fault(first)}{more}"
+        raise ReleaseError(what, where=str(path), hint=again(kind.name)) from error
+
+
+def _fault(error: Any) -> str:
+    """What pydantic found, as half a sentence that names the key."""
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "missing":
+        return f"no key {key!r}"
+    if error["type"] == "unexpected_keyword_argument":
+        return f"unknown key {key!r}"
+    value = "" if isinstance(error["input"], dict | list | bytes) else f", found {error['input']!r:.60}"
+    return f"{key}: {error['msg']}{value}" if key else error["msg"]
+
+
+def machine(device: str = "CPU") -> Machine:
+    """The hardware of this process; `device` is the accelerator's name, or "CPU"."""
+    return Machine(
+        device=device,
+        cpu=_cpu_name(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        system=f"{platform.system()} {platform.machine()}",
+    )
 
 
 def versions() -> dict[str, str]:
     """Python's and the installed packages' versions; absent packages are left out."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def git_commit() -> str:
@@ -181,5 +259,5 @@ def _cpu_name() -> str:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.processor() or platform.machine()
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found.group(1).strip() if found else platform.machine()
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return name.group(1).strip() if name else platform.machine()

@@ -19,9 +19,39 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from release import records
+from release import records, results
 from release.export import checkpoint
 from release.family import Family, load
+from release.results.data import ConfigLabels, DataResult, DataSubject, LabelRange
+from release.results.evaluation import (
+    Calibration,
+    EvaluationResult,
+    EvaluationSubject,
+    MeanResult,
+    Means,
+    NanoResult,
+    TaskResult,
+    TeacherEvaluation,
+)
+from release.results.speed import (
+    ConfigurationSpeed,
+    EnergyPerPair,
+    Latency,
+    SpeedResult,
+    SpeedSubject,
+    TokenLengths,
+)
+from release.results.training import (
+    Candidate,
+    Candidates,
+    Checkpoint,
+    CheckpointChoice,
+    ChoiceSubject,
+    EnergyUse,
+    Parameters,
+    RunSubject,
+    TrainingRun,
+)
 
 DEMO = Path(__file__).resolve().parent.parent / "recipes/demo.toml"
 SIZE = "mini"
@@ -117,101 +147,196 @@ def write_model(folder: Path, reranker: Path) -> str:
     return records.model_hash(folder / "model")
 
 
-def row(stage: str, first: float, reranked: float, low: float, high: float) -> dict[str, Any]:
+def row(stage: str, first: float, reranked: float, low: float, high: float) -> TaskResult:
     """One row of the record "evaluate"."""
-    quality = {"first_stage": first, "reranked": reranked, "gain": reranked - first, "ci_low": low, "ci_high": high}
-    return {
-        "task": "docstrings",
-        "task_revision": "0" * 40,
-        "first_stage": stage,
-        "top_k": 20,
-        "ndcg@10": quality | {"oracle": 0.91357},
-        "recall@20": 0.87531,
-        "helped": 123,
-        "hurt": 45,
-        "equal": 332,
-        "queries": 500,
-        "pairs": 10_000,
-        "in_domain": False,
-        "seconds": 12.5,
-    }
+    return TaskResult(
+        first_stage_ndcg=first,
+        reranked_ndcg=reranked,
+        oracle_ndcg=0.91357,
+        gain=reranked - first,
+        ci_low=low,
+        ci_high=high,
+        task="docstrings",
+        task_revision="0" * 40,
+        dataset=None,
+        first_stage=stage,
+        top_k=20,
+        recall=0.87531,
+        helped=123,
+        hurt=45,
+        unchanged=332,
+        queries=500,
+        pairs=10_000,
+        pairs_scored=10_000,
+        seconds=12.5,
+        in_domain=False,
+    )
 
 
-def measurements() -> dict[str, dict[str, Any]]:
-    """`measured` of each record that the card needs beside the export's, with odd figures that are easy to find."""
-    rows = [
+def evaluation() -> EvaluationResult:
+    """What was measured for the record "evaluate", with odd figures that are easy to find."""
+    rows = (
         row("bm25", 0.57913, 0.60127, 0.00811, 0.03619),
         row(MINILM, 0.61234, 0.60911, -0.01512, 0.00866),
-    ]
-    mean = {"first_stage": 0.59574, "reranked": 0.60519, "gain": 0.00945, "ci_low": -0.00213, "ci_high": 0.0209}
-    mean |= {"oracle": 0.91357, "rows": 2, "queries": 1000}
-    setting = {"name": "fp32, unpadded", "dtype": "float32", "attention": "unpadded", "padded": False, "batch": 64}
-    setting |= {"pairs_per_second": 432.1, "peak_memory_mb": 876.5, "max_score_difference": 0.0}
-    latency = [{"documents": 100, "p50_ms": 149.6, "p95_ms": 194.7}]
-    return {
-        "run": {
-            "steps": 617,
-            "examples": 39_488,
-            "seconds": 283.4,
-            "pairs_per_second": 139.3,
-            "released": "best",
-            "energy": {"kwh": 0.0617, "co2_kg": 0.0239},
-            "parameters": {"encoder": 4_123_456, "head": 66_305},
-        },
-        "choice": {
-            "candidates": {
-                "best": {"step": 493, "nano": 0.71234, "ndcg@10": 0.60519},
-                "last": {"step": 617, "nano": 0.70917, "ndcg@10": 0.60308},
-            },
-            "released": "best",
-        },
-        "evaluate": {
-            "tasks": rows,
-            "mean": {"all": mean, "first_stages": {name: mean for name in ("bm25", MINILM)}},
-            "teacher": [row("bm25", 0.57913, 0.64321, 0.05, 0.08)],
-            "nano": {"sets": {"NanoDocstrings": 0.7123}, "mean": 0.7123, "base": 0.5, "protocol": "100 candidates"},
-            "calibration": {
-                "temperature": 0.813,
-                "offset": 1.29,
-                "pairs_fitted": 500,
-                "pairs_measured": 501,
-                "brier": 0.0321,
-                "brier_sigmoid": 0.0987,
-                "brier_constant": 0.0654,
-            },
-        },
-        "speed": {
-            "best": setting,
-            "settings": [setting],
-            "latency": latency,
-            "lengths": {"mean": 97.4},
-            "pairs": 2_048,
-        },
-    }
+    )
+    mean = MeanResult(0.59574, 0.60519, 0.91357, 0.00945, -0.00213, 0.0209, rows=2, queries=1000)
+    means = Means(mean, None, mean, {name: mean for name in ("bm25", MINILM)})
+    nano = NanoResult("nano", "f" * 40, {"NanoDocstrings": 0.7123}, 0.7123, 0.5, "100 candidates")
+    taught = (row("bm25", 0.57913, 0.64321, 0.05, 0.08),)
+    calibration = Calibration(
+        target="sigmoid of the teacher's logit",
+        temperature=0.813,
+        offset=1.29,
+        pairs_fitted=500,
+        pairs_measured=501,
+        brier=0.0321,
+        brier_sigmoid=0.0987,
+        brier_constant=0.0654,
+        reliability=(),
+    )
+    teacher = TeacherEvaluation("bm25-minilm-hybrid", "stand-in", None, taught, means, nano)
+    return EvaluationResult(rows, means, 4_189_761, nano, teacher, calibration)
 
 
-def write_records(found: Family, sha256: str) -> None:
+def speed_result(rate: float = 432.1, dtype: str = "float32") -> SpeedResult:
+    """What was measured for the record "speed"."""
+    best = ConfigurationSpeed(
+        batch=64,
+        pairs_per_second=rate,
+        passes=(rate, rate, rate),
+        name="fp32, unpadded" if dtype == "float32" else "bf16",
+        dtype=dtype,
+        scores_dtype="float32",
+        attention="unpadded",
+        padded=False,
+        peak_memory_mb=876.5,
+        max_score_difference=0.0,
+        batches=(),
+    )
+    return SpeedResult(
+        best=best,
+        configurations=(best,),
+        skipped={},
+        latency=(Latency(documents=100, p50_ms=149.6, p95_ms=194.7, repeats=20),),
+        energy=EnergyPerPair(None, "not readable here"),
+        lengths=TokenLengths(97.4, 80.0, 200.0, 250, 0.0, ()),
+        pairs=2_048,
+        full_length=None,
+    )
+
+
+def training_run(**changed: Any) -> TrainingRun:
+    """What was measured for the record "run": the best checkpoint at step 493, the last at 617."""
+    best, last = Checkpoint(493, 0.71234, 2.5), Checkpoint(617, 0.70917, 2.4)
+    run = TrainingRun(
+        steps=617,
+        examples=39_488,
+        seconds=283.4,
+        resumed_at=0,
+        pairs_per_second=139.3,
+        loss_first=9.5,
+        loss_last=2.5,
+        eval_loss=2.4,
+        baseline=0.5,
+        checkpoints=(best, last),
+        best=best,
+        last=last,
+        score=0.71234,
+        released="best",
+        log_history=(),
+        energy=EnergyUse(kwh=0.0617, co2_kg=0.0239),
+        parameters=Parameters(encoder=4_123_456, head=66_305),
+    )
+    return dataclasses.replace(run, **changed)
+
+
+def run_subject(data: Path) -> RunSubject:
+    """The subject of the record "run", trained on the mixture in `data`."""
+    manifest = data / "manifest.json"
+    return RunSubject(
+        data=str(data),
+        data_revision=hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else "d" * 64,
+        data_rows=39_488,
+        configs={"docstrings": 39_488},
+        encoder="recipes/encoder",
+        encoder_revision=None,
+        encoder_sha256=None,
+        learning_rate=4e-4,
+        global_batch_size=64,
+        loss="margin-mse",
+        epochs=1,
+        warmup=0.03,
+        evaluations=1,
+        seed=12,
+        nano="nano",
+        nano_sets=("NanoDocstrings",),
+        max_length=256,
+        attention="unpadded",
+        precision="bf16",
+        processes=1,
+        micro_batch=64,
+        smoke=False,
+        teacher="bm25-minilm-hybrid",
+    )
+
+
+def choice() -> CheckpointChoice:
+    """What was measured for the record "choice"."""
+    best, last = (
+        Candidate(493, 0.71234, 2.5, reranked_ndcg=0.60519),
+        Candidate(617, 0.70917, 2.4, reranked_ndcg=0.60308),
+    )
+    return CheckpointChoice(Candidates(best, last), "best")
+
+
+def evaluation_subject(family: Family, dtype: str = "float32") -> EvaluationSubject:
+    """The subject of the record "evaluate" for the family's tasks, first stages and nano sets."""
+    asked = family.evaluation
+    return EvaluationSubject(
+        model="model",
+        dtype=dtype,
+        max_length=256,
+        attention="unpadded",
+        top_k=asked.top_k,
+        first_stages=dict.fromkeys(asked.embedders, "1" * 40),
+        tasks=dict.fromkeys((*asked.tasks, *asked.collections), "0" * 40),
+        nano={},
+        mteb="2.26.24",
+    )
+
+
+def speed_subject(family: Family) -> SpeedSubject:
+    """The subject of the record "speed", by the family's protocol."""
+    return SpeedSubject(
+        model="model",
+        pairs=family.speed.pairs,
+        pairs_sha256="a" * 64,
+        max_length=family.speed.max_length,
+        first_batch=family.speed.first_batch,
+        passes=family.speed.passes,
+        threads=2,
+        cuda=None,
+        driver=None,
+        required_device=family.speed.device,
+    )
+
+
+def write_records(family: Family, sha256: str) -> None:
     """The records "data", "run", "choice", "evaluate" and "speed" of the embedded family's only size."""
-    folder = found.folder(SIZE)
-    manifest = found.build / "data/mixture/manifest.json"
-    subject = {
-        "encoder": "recipes/encoder",
-        "data": str(manifest.parent),
-        "data_revision": hashlib.sha256(manifest.read_bytes()).hexdigest(),
-        "learning_rate": 4e-4,
-        "global_batch_size": 64,
-        "warmup": 0.03,
-        "precision": "bf16",
-        "max_length": 256,
-        "pairs": "docstrings",
-        "first_batch": 8,
-        "passes": 3,
-    }
-    name = found.about.name
-    records.write(records.new("data", family=name, measured={"rows": 100}), found.build / "records")
-    for kind, measured in measurements().items():
-        of = records.new(kind, family=name, size=SIZE, model_sha256=sha256, measured=measured, subject=subject)
-        records.write(of, folder / "records")
+    labels = DataResult(100, 100, 1.5, 66.7, {"docstrings": ConfigLabels(100, LabelRange(0.0, 1.0, 9.0), 1)})
+    subject = DataSubject({"model": "bm25-minilm-hybrid"}, "d" * 64)
+    record = records.new(results.DATA, family=family.about.name, measured=labels, subject=subject)
+    records.write(record, family.build / "records")
+    about: dict[str, Any] = {"family": family.about.name, "size": SIZE, "model_sha256": sha256}
+    chosen = ChoiceSubject("float32", family.evaluation.top_k, family.evaluation.embedders)
+    for kind, measured, subject in (
+        (results.RUN, training_run(), run_subject(family.build / "data/mixture")),
+        (results.CHOICE, choice(), chosen),
+        (results.EVALUATE, evaluation(), evaluation_subject(family)),
+        (results.SPEED, speed_result(), speed_subject(family)),
+    ):
+        record = records.new(kind, measured=measured, subject=subject, **about)
+        records.write(record, family.folder(SIZE) / "records")
 
 
 def write_comparison(found: Family, *, compared: int = 3, device: str = "NVIDIA H100 80GB HBM3") -> None:
@@ -219,69 +344,59 @@ def write_comparison(found: Family, *, compared: int = 3, device: str = "NVIDIA 
 
     No model lies beside them. All figures are made up and differ from each other, so that each is found where it belongs.
     """
-    made = records.new("run", family=found.about.name, measured={}, device=device)
+    about: dict[str, Any] = {"family": found.about.name, "device": device}
     sizes = {size: (found.folder(size), size) for size in found.sizes}
     others = {name: (found.compared_folder(name), "") for name in found.evaluation.compared[:compared]}
-    for place, (name, (folder, size)) in enumerate((sizes | others).items()):
-        sha256 = hashlib.sha256(name.encode()).hexdigest()
-        of = dataclasses.replace(made, size=size, model_sha256=sha256)
+    trained, evaluated = run_subject(found.build / "data/mixture"), evaluation_subject(found, "bfloat16")
+    for number, (name, (folder, size)) in enumerate((sizes | others).items()):
+        of = about | {"size": size, "model_sha256": hashlib.sha256(name.encode()).hexdigest()}
         if size:
-            counted = {"encoder": 17_000_001 * 2**place, "head": 66_305}
-            records.write(dataclasses.replace(of, measured={"parameters": counted}), folder / "records")
-        measured, subject = compared_evaluation(found, place, size)
-        evaluate = dataclasses.replace(of, kind="evaluate", measured=measured, subject=subject)
-        records.write(evaluate, folder / "records")
-        measured = compared_speed(8_001 / (place + 1))
-        speed = dataclasses.replace(of, kind="speed", measured=measured, subject=protocol(found))
-        records.write(speed, folder / "records")
-    speed = dataclasses.replace(made, kind="speed", measured=compared_speed(387.4), subject=protocol(found))
-    records.write(speed, found.build / "teacher/records")
+            run = training_run(parameters=Parameters(encoder=17_000_001 * 2**number, head=66_305))
+            records.write(records.new(results.RUN, measured=run, subject=trained, **of), folder / "records")
+        measured = compared_evaluation(found, number, size)
+        records.write(records.new(results.EVALUATE, measured=measured, subject=evaluated, **of), folder / "records")
+        write_speed(found, folder, 8_001 / (number + 1), **of)
+    write_speed(found, found.build / "teacher", 387.4, **about)
 
 
-def compared_speed(rate: float) -> dict[str, Any]:
-    """`measured` of a speed record, as far as comparing needs it."""
-    return {"best": {"name": "bf16", "dtype": "bfloat16", "pairs_per_second": rate}}
+def write_speed(found: Family, folder: Path, rate: float, **about: Any) -> None:
+    """The record "speed" with `rate` pairs per second as the best."""
+    record = records.new(results.SPEED, measured=speed_result(rate, "bfloat16"), subject=speed_subject(found), **about)
+    records.write(record, folder / "records")
 
 
-def protocol(found: Family) -> dict[str, Any]:
-    """The subject of a speed record."""
-    wanted = found.speed
-    return {
-        "pairs": wanted.pairs,
-        "max_length": wanted.max_length,
-        "first_batch": wanted.first_batch,
-        "passes": wanted.passes,
-    }
+def compared_evaluation(found: Family, number: int, size: str) -> EvaluationResult:
+    """An evaluation whose figures depend on the model's place in the order."""
+    asked = found.evaluation
+    tasks = (*asked.tasks, *asked.collections)
 
+    def mean(stage: int, gain: float) -> MeanResult:
+        first = 0.34951 + 0.05017 * stage
+        interval = (gain - 0.01003, gain + 0.01107)
+        return MeanResult(first, first + gain, 0.9, gain, *interval, rows=60, queries=12_345)
 
-def compared_evaluation(found: Family, place: int, size: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`measured` and `subject` of an evaluation whose figures depend on the model's place in the order."""
-    wanted = found.evaluation
-    tasks = (*wanted.tasks, *wanted.collections)
+    def means(level: float) -> Means:
+        stages = {name: mean(place, level - 0.03 * place) for place, name in enumerate(asked.embedders)}
+        return Means(mean(2, level), mean(2, level - 0.02), mean(2, level - 0.013), stages)
 
-    def quality(number: int, gain: float) -> dict[str, Any]:
-        first = 0.34951 + 0.05017 * number
-        value = {"first_stage": first, "reranked": first + gain, "gain": gain, "oracle": 0.9}
-        return value | {"ci_low": gain - 0.01003, "ci_high": gain + 0.01107, "rows": 60, "queries": 12_345}
-
-    def mean(level: float) -> dict[str, Any]:
-        stages = {name: quality(number, level - 0.03 * number) for number, name in enumerate(wanted.embedders)}
-        parts = {part: quality(2, level - fall) for part, fall in (("all", 0.0), ("in_domain", -0.02))}
-        return parts | {"out_of_domain": quality(2, level - 0.013), "first_stages": stages}
-
-    rows = [
-        row(stage, 0.5, 0.6, 0.05, 0.15) | {"task": task, "top_k": wanted.top_k}
+    rows = tuple(
+        dataclasses.replace(row(stage, 0.5, 0.6, 0.05, 0.15), task=task, top_k=asked.top_k)
         for task in tasks
-        for stage in wanted.embedders
-    ]
-    level = 0.10123 + 0.01371 * place if size else 0.15511 - 0.00713 * (place - len(found.sizes))
-    sets = dict.fromkeys(wanted.nano_sets, 0.67461 + 0.00937 * place)
-    measured = {"tasks": rows, "mean": mean(level), "nano": {"sets": sets, "mean": 0.67461 + 0.00937 * place}}
-    measured["parameters"] = 150_000_007 * (place + 1)
-    if size:
-        measured |= {"teacher_mean": mean(0.18037), "teacher_parameters": 1_543_714_305}
-    subject = {"dtype": "bfloat16", "top_k": wanted.top_k, "tasks": dict.fromkeys(tasks, "0" * 40)}
-    return measured, subject | {"first_stages": dict.fromkeys(wanted.embedders, "1" * 40)}
+        for stage in asked.embedders
+    )
+    level = 0.10123 + 0.01371 * number if size else 0.15511 - 0.00713 * (number - len(found.sizes))
+    score = 0.67461 + 0.00937 * number
+    nano = NanoResult(asked.nano, "f" * 40, dict.fromkeys(asked.nano_sets, score), score, 0.5, "100 candidates")
+    other = dataclasses.replace(nano, sets={"Other": score})  # sets that the family does not name: not shown
+    teacher = TeacherEvaluation(found.teacher.model, "cross-encoder", 1_543_714_305, rows, means(0.18037), other)
+    return EvaluationResult(
+        tasks=rows,
+        means=means(level),
+        parameters=150_000_007 * (number + 1),
+        nano=nano,
+        teacher=teacher if size else None,
+        calibration=None,
+    )
 
 
 @functools.cache

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from release import options, records
+from release import options, records, results
 from release.card import acceptance, render, tables
 from release.card.formatting import MISSING
 from release.console import print_json, table
@@ -14,6 +14,9 @@ from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import atomic_directory, write_atomic
 from release.records import Record
+from release.results import Kind, Result, Subject
+from release.results.evaluation import EvaluationResult, EvaluationSubject, MeanResult, Means, NanoResult
+from release.results.speed import SpeedResult, SpeedSubject
 
 OURS, TEACHER, COMPARED = "ours", "teacher", "compared"
 
@@ -26,10 +29,9 @@ class Model:
         name: As the table shows it, `label` as a plot does.
         role: OURS, TEACHER or COMPARED.
         parameters: Counted when it was trained or evaluated.
-        pairs_per_second: Its best setting by the family's protocol.
-        mean: NDCG@10 of first stage and reranking over all tasks and first stages, with the gain and its interval.
-        inside, outside: NDCG@10 over the tasks whose data is, and is not, in the family's training mixture.
-        stages: First stage -> the same as `mean`, over all tasks behind that one.
+        pairs_per_second: Its best configuration by the family's protocol.
+        means: Over all tasks and first stages, over the tasks whose data is and is not in the family's training mixture,
+            and by first stage.
         nano: Mean NDCG@10 on the family's nano sets.
     """
 
@@ -38,16 +40,13 @@ class Model:
     role: str
     parameters: int | None = None
     pairs_per_second: float | None = None
-    mean: dict[str, Any] | None = None
-    inside: float | None = None
-    outside: float | None = None
-    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    means: Means | None = None
     nano: float | None = None
 
     @property
-    def quality(self) -> float | None:
+    def reranked_ndcg(self) -> float | None:
         """Mean NDCG@10 after reranking."""
-        return self.mean["reranked"] if self.mean else None
+        return self.means.all.reranked_ndcg if self.means else None
 
 
 @dataclass(frozen=True)
@@ -56,18 +55,17 @@ class Comparison:
 
     Attributes:
         models: Those with any record: the sizes, the teacher, then the compared ones, best first.
-        alone: First stage -> NDCG@10 without a reranker; empty where no evaluation is accepted.
-        alone_mean: The mean of these over all tasks.
+        first_stages: First stage -> mean results, of which the comparison shows `first_stage_ndcg`; empty where no
+            evaluation is accepted.
         evaluate, speed: The records that the others were found comparable with.
         left_out: One line for each record that may not be shown beside them.
         unmeasured: Sizes and models of which no record can be shown.
     """
 
     models: list[Model]
-    alone: dict[str, float]
-    alone_mean: float | None
-    evaluate: Record | None
-    speed: Record | None
+    first_stages: dict[str, MeanResult]
+    evaluate: Record[EvaluationResult, EvaluationSubject] | None
+    speed: Record[SpeedResult, SpeedSubject] | None
     left_out: list[str]
     unmeasured: list[str]
 
@@ -79,11 +77,11 @@ def command(family: options.Family = options.ETTIN) -> None:
     path = write(facts, found)
     for line in found.left_out:
         print(f"left out: {line}")
-    columns = ["name", "quality", "pairs_per_second", "parameters"]
+    columns = ["name", "reranked_ndcg", "pairs_per_second", "parameters"]
     rows = [[getattr(model, key) for key in columns] for model in found.models]
     shown = [[MISSING if cell is None else cell for cell in row] for row in rows]
     table(f"{facts.about.title}: mean NDCG@10", ["model", "reranked", "pairs/s", "parameters"], shown)
-    models = [dict(zip(columns, row, strict=True)) for row in rows]
+    models = [dict(zip(["name", "quality", *columns[2:]], row, strict=True)) for row in rows]
     print_json({"models": models, "left_out": len(found.left_out), "report": str(path)})
 
 
@@ -100,98 +98,116 @@ def gather(family: Family) -> Comparison:
         for name in family.evaluation.compared
     ]
     teacher = shelf.teacher()
-    if not shelf.first:
+    if not (shelf.evaluate or shelf.speed):
         why = f" ({shelf.left_out[0]})" if shelf.left_out else ""
         raise ReleaseError(f"nothing to compare{why}", where=str(family.build), hint="make evaluate, make speed")
     found = [model for model in compared if model]
-    found.sort(key=lambda model: (-(model.quality or 0), model.name))
+    found.sort(key=lambda model: (-(model.reranked_ndcg or 0), model.name))
     names = [*map(family.model_name, family.sizes), family.teacher.model, *family.evaluation.compared]
     models = [*(model for model in ours if model), *([teacher] if teacher else []), *found]
-    evaluate = shelf.first.get("evaluate")
-    stages = evaluate.measured["mean"]["first_stages"] if evaluate else {}
+    stages = shelf.evaluate.measured.means.first_stages if shelf.evaluate else {}
     return Comparison(
         models=models,
-        alone={name: stages[name]["first_stage"] for name in family.evaluation.embedders if name in stages},
-        alone_mean=evaluate.measured["mean"]["all"]["first_stage"] if evaluate else None,
-        evaluate=evaluate,
-        speed=shelf.first.get("speed"),
+        first_stages={name: stages[name] for name in family.evaluation.embedders if name in stages},
+        evaluate=shelf.evaluate,
+        speed=shelf.speed,
         left_out=shelf.left_out,
         unmeasured=[name for name in names if name not in {model.name for model in models}],
     )
 
 
 class _Shelf:
-    """The records of a family, each accepted or left out with its reason."""
+    """The records of a family, each accepted or left out with its reason.
+
+    Attributes:
+        evaluate, speed: The first one accepted, to which others must be comparable.
+        left_out: One line for each record that was not accepted.
+    """
 
     def __init__(self, family: Family) -> None:
         self.family = family
-        self.first: dict[str, Record] = {}  # kind -> the first one accepted, to which others must be comparable
+        self.evaluate: Record[EvaluationResult, EvaluationSubject] | None = None
+        self.speed: Record[SpeedResult, SpeedSubject] | None = None
         self.left_out: list[str] = []
 
     def model(self, folder: Path, size: str, name: str, label: str, role: str) -> Model | None:
         """The model whose records lie in `folder`; None where none does."""
         model = folder / "model"
         sha256 = records.model_hash(model) if model.is_dir() else None
-        found: dict[str, Record] = {}
-        for kind in ("run", "evaluate", "speed"):
-            record = self.record(folder, kind, size, sha256)
-            if record is not None:
-                found[kind], sha256 = record, sha256 or record.model_sha256
-        if not found:
+        run = self._read(folder, results.RUN, size, sha256)
+        sha256 = sha256 or (run.model_sha256 if run else None)
+        evaluate = self._evaluation(folder, size, sha256)
+        sha256 = sha256 or (evaluate.model_sha256 if evaluate else None)
+        speed = self._speed(folder, size, sha256)
+        if not (run or evaluate or speed):
             return None
-        evaluate, speed = found.get("evaluate"), found.get("speed")
-        parameters = evaluate.measured.get("parameters") if evaluate else None
-        if "run" in found:
-            parameters = sum(found["run"].measured["parameters"].values())
-        quality = _quality(evaluate.measured["mean"], self._nano(evaluate.measured.get("nano"))) if evaluate else {}
-        rate = speed.measured["best"]["pairs_per_second"] if speed else None
-        return Model(name, label, role, parameters=parameters, pairs_per_second=rate, **quality)
+        parameters = evaluate.measured.parameters if evaluate else None
+        return Model(
+            name,
+            label,
+            role,
+            parameters=run.measured.parameters.total if run else parameters,
+            pairs_per_second=speed.measured.best.pairs_per_second if speed else None,
+            means=evaluate.measured.means if evaluate else None,
+            nano=self._nano(evaluate.measured.nano) if evaluate else None,
+        )
 
     def teacher(self) -> Model | None:
         """The teacher, whose quality is in the evaluation of every size and whose own records lie in teacher/."""
-        name, evaluate = self.family.teacher.model, self.first.get("evaluate")
-        speed = self.record(self.family.build / "teacher", "speed", "", None)
-        measured = evaluate.measured if evaluate else {}
-        if not measured.get("teacher_mean") and speed is None:
+        name = self.family.teacher.model
+        teacher = self.evaluate.measured.teacher if self.evaluate else None
+        speed = self._speed(self.family.build / "teacher", "", None)
+        if not (teacher or speed):
             return None
-        quality = (
-            _quality(measured["teacher_mean"], self._nano(measured.get("teacher_nano")))
-            if measured.get("teacher_mean")
-            else {}
+        return Model(
+            name,
+            name.split("/")[-1],
+            TEACHER,
+            parameters=teacher.parameters if teacher else None,
+            pairs_per_second=speed.measured.best.pairs_per_second if speed else None,
+            means=teacher.means if teacher else None,
+            nano=self._nano(teacher.nano) if teacher else None,
         )
-        rate = speed.measured["best"]["pairs_per_second"] if speed else None
-        parameters = measured.get("teacher_parameters")
-        return Model(name, name.split("/")[-1], TEACHER, parameters=parameters, pairs_per_second=rate, **quality)
 
-    def record(self, folder: Path, kind: str, size: str, sha256: str | None) -> Record | None:
+    def _evaluation(
+        self, folder: Path, size: str, sha256: str | None
+    ) -> Record[EvaluationResult, EvaluationSubject] | None:
+        record = self._read(folder, results.EVALUATE, size, sha256, acceptance.evaluation, self.evaluate)
+        self.evaluate = self.evaluate or record
+        return record
+
+    def _speed(self, folder: Path, size: str, sha256: str | None) -> Record[SpeedResult, SpeedSubject] | None:
+        record = self._read(folder, results.SPEED, size, sha256, acceptance.speed, self.speed)
+        self.speed = self.speed or record
+        return record
+
+    def _read(
+        self,
+        folder: Path,
+        kind: Kind[Result, Subject],
+        size: str,
+        sha256: str | None,
+        accept: Callable[[Record[Result, Subject], Family, Path], None] = lambda *_: None,
+        first: Record[Result, Subject] | None = None,
+    ) -> Record[Result, Subject] | None:
         """The record if it may be shown beside the others; a reason is kept for one that may not."""
-        path = folder / "records" / f"{kind}.json"
+        path = folder / "records" / f"{kind.name}.json"
         if not path.is_file():
             return None
         try:
             record = records.read(path.parent, kind, model_sha256=sha256)
             acceptance.belonging(record, self.family, size, path)
-            if kind == "evaluate":
-                acceptance.evaluation(record, self.family, path)
-            if kind == "speed":
-                acceptance.speed(record, self.family, path)
-            if kind in self.first:
-                acceptance.comparable(record, self.first[kind], path)
+            accept(record, self.family, path)
+            if first:
+                acceptance.comparable(record, first, path)
         except ReleaseError as error:
             self.left_out.append(str(error))
             return None
-        if kind != "run":
-            self.first.setdefault(kind, record)
         return record
 
-    def _nano(self, found: dict[str, Any] | None) -> float | None:
+    def _nano(self, nano: NanoResult | None) -> float | None:
         """The mean over the family's nano sets; None where other sets were measured."""
-        return found["mean"] if found and set(found["sets"]) == set(self.family.evaluation.nano_sets) else None
-
-
-def _quality(mean: dict[str, Any], nano: float | None) -> dict[str, Any]:
-    inside, outside = ((mean.get(part) or {}).get("reranked") for part in ("in_domain", "out_of_domain"))
-    return {"mean": mean["all"], "inside": inside, "outside": outside, "stages": mean["first_stages"], "nano": nano}
+        return nano.mean if nano and set(nano.sets) == set(self.family.evaluation.nano_sets) else None
 
 
 def write(family: Family, found: Comparison) -> Path:
@@ -217,9 +233,9 @@ def text(family: Family, found: Comparison, drawn: list[tuple[str, str]]) -> str
         family=family,
         found=found,
         drawn=drawn,
-        tasks=list(dict.fromkeys(row["task"] for row in evaluate.measured["tasks"])) if evaluate else [],
-        marked=any(model.inside is not None and model.outside is not None for model in found.models),
-        speed_on=tables.device(found.speed) if found.speed else None,
+        tasks=list(dict.fromkeys(row.task for row in evaluate.measured.tasks)) if evaluate else [],
+        marked=any(model.means and model.means.in_domain and model.means.out_of_domain for model in found.models),
+        speed_on=tables.device(found.speed.machine) if found.speed else None,
         teacher_linked=tables.teacher(family, linked=True),
         link=tables.link,
         missing=MISSING,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from release.results.evaluation import Quality
+
 MISSING = "not measured"
 
 
@@ -18,9 +20,9 @@ def signed(value: float) -> str:
     return f"{value:+.3f}"
 
 
-def interval(low: float, high: float) -> str:
+def interval(quality: Quality) -> str:
     """A gain's 95 % interval."""
-    return f"{signed(low)} to {signed(high)}"
+    return f"{signed(quality.ci_low)} to {signed(quality.ci_high)}"
 
 
 def count(value: int) -> str:
@@ -72,23 +74,26 @@ def listing(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
 
 
-def verdict(low: float, high: float) -> str:
+def verdict(quality: Quality) -> str:
     """What a gain's 95 % interval says, in one word that readers and programs both understand."""
-    if low > 0:
+    if quality.ci_low > 0:
         return "gain"
-    return "loss" if high < 0 else "undecided"
+    return "loss" if quality.ci_high < 0 else "undecided"
 
 
-def verdict_in_words(low: float, high: float) -> str:
+def verdict_in_words(quality: Quality) -> str:
     """What a gain's 95 % interval says, as the second half of a sentence."""
     return {
         "gain": "the whole interval lies above zero, so the reranking helps on these queries",
         "undecided": "the interval spans zero, so on these queries no gain is shown",
         "loss": "the whole interval lies below zero, so the reranking makes the order worse: do not use it here",
-    }[verdict(low, high)]
+    }[verdict(quality)]
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (score, signed, count, rate, megabytes, share, plain, difference, duration, listing, measured)
+    for function in (
+        *(score, signed, count, rate, megabytes, share, plain, difference, duration),
+        *(listing, measured, interval, verdict_in_words),
+    )
 }

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from release.card.compare import COMPARED, OURS, TEACHER, Comparison, Model
+from release.results.evaluation import MeanResult
 
 MARKS = {OURS: "o", TEACHER: "D", COMPARED: "s"}
 SIZES = {OURS: 42, TEACHER: 40, COMPARED: 24}
@@ -48,10 +49,10 @@ def draw(found: Comparison, title: str, folder: Path) -> list[tuple[str, str]]:
     Returns:
         (file name without variant and ending, what it shows) of each plot: `<name>-light.svg` is one of its four files.
     """
-    against_speed = [model for model in found.models if model.quality is not None and model.pairs_per_second]
-    against_parameters = [model for model in found.models if model.quality is not None and model.parameters]
+    against_speed = [model for model in found.models if model.reranked_ndcg is not None and model.pairs_per_second]
+    against_parameters = [model for model in found.models if model.reranked_ndcg is not None and model.parameters]
     plots: list[tuple[str, str, Callable[[Look], Figure]]] = []
-    if found.alone:
+    if found.first_stages:
         caption = "NDCG@10 behind every first stage, with the gain's 95 % interval; dashed: the first stage alone"
         plots.append(("first-stages", caption, lambda look: _first_stages(found, title, look)))
     if against_speed:
@@ -92,39 +93,38 @@ def _save(figure: Figure, path: Path) -> None:
 
 def _first_stages(found: Comparison, title: str, look: Look) -> Figure:
     """A panel per first stage, a row per model: points with intervals, and the first stage alone as a dashed line."""
-    models = [model for model in reversed(found.models) if model.stages]
-    across = min(PANELS, len(found.alone))
-    down = -(-len(found.alone) // across)
+    models = [model for model in reversed(found.models) if model.means]
+    across = min(PANELS, len(found.first_stages))
+    down = -(-len(found.first_stages) // across)
     # Some room, so that a panel's title is not taken for the name of the axis above it.
     layout = ConstrainedLayoutEngine(hspace=0.04)
     figure = Figure(figsize=(2.2 + 2.7 * across, down * (0.9 + 0.22 * len(models))), layout=layout)
     panels = figure.subplots(down, across, sharey=True, squeeze=False).flatten()
-    for panel, (stage, alone) in zip(panels, found.alone.items(), strict=False):
+    for panel, (stage, mean) in zip(panels, found.first_stages.items(), strict=False):
         for place, model in enumerate(models):
-            _interval(panel, place, model, stage, look)
-        panel.axvline(alone, color=look.text, linestyle="--", linewidth=1)
+            assert model.means is not None
+            _interval(panel, place, model.means.first_stages[stage], model.role, look)
+        panel.axvline(mean.first_stage_ndcg, color=look.text, linestyle="--", linewidth=1)
         panel.set_title(stage.split("/")[-1], fontsize=9, loc="left")
         panel.set_yticks(range(len(models)), [model.label for model in models])
         panel.set_ylim(-0.6, len(models) - 0.4)
         panel.margins(x=0.08)
-    for panel in panels[len(found.alone) :]:
+    for panel in panels[len(found.first_stages) :]:
         panel.set_visible(False)
     figure.supxlabel("NDCG@10", fontsize=9)
     _legend(figure, panels[0], models, title, look, "first stage alone")
     return figure
 
 
-def _interval(panel: Axes, place: int, model: Model, stage: str, look: Look) -> None:
-    measured, colour = model.stages[stage], look.colours[model.role]
-    ends = [measured["first_stage"] + measured[end] for end in ("ci_low", "ci_high")]
+def _interval(panel: Axes, place: int, mean: MeanResult, role: str, look: Look) -> None:
+    colour = look.colours[role]
+    ends = [mean.first_stage_ndcg + mean.ci_low, mean.first_stage_ndcg + mean.ci_high]
     panel.plot(ends, [place, place], color=colour, linewidth=1.4, alpha=0.6, solid_capstyle="round")
-    panel.scatter(
-        measured["reranked"], place, marker=MARKS[model.role], s=0.7 * SIZES[model.role], color=colour, zorder=3
-    )
+    panel.scatter(mean.reranked_ndcg, place, marker=MARKS[role], s=0.7 * SIZES[role], color=colour, zorder=3)
 
 
 def _speed(found: Comparison, models: list[Model], title: str, look: Look) -> Figure:
-    points = [(model.pairs_per_second or 0.0, model.quality or 0.0, model) for model in models]
+    points = [(model.pairs_per_second or 0.0, model.reranked_ndcg or 0.0, model) for model in models]
     figure, panel = _points(found, points, "pairs per second", look)
     best = front([(x, y) for x, y, _ in points])
     panel.plot(*zip(*best, strict=True), color=look.text, linewidth=1, alpha=0.5, zorder=1, label="Pareto front")
@@ -134,7 +134,7 @@ def _speed(found: Comparison, models: list[Model], title: str, look: Look) -> Fi
 
 
 def _parameters(found: Comparison, models: list[Model], title: str, look: Look) -> Figure:
-    points = [(float(model.parameters or 0), model.quality or 0.0, model) for model in models]
+    points = [(float(model.parameters or 0), model.reranked_ndcg or 0.0, model) for model in models]
     figure, panel = _points(found, points, "parameters", look)
     ours = sorted((x, y) for x, y, model in points if model.role == OURS)
     if len(ours) > 1:
@@ -160,8 +160,8 @@ def _points(found: Comparison, points: list[Point], along: str, look: Look) -> t
     panel.set_xscale("log")
     for x, y, model in points:
         panel.scatter(x, y, marker=MARKS[model.role], s=SIZES[model.role], color=look.colours[model.role], zorder=3)
-    if found.alone_mean is not None:
-        panel.axhline(found.alone_mean, color=look.text, linestyle="--", linewidth=1)
+    if found.evaluate:
+        panel.axhline(found.evaluate.measured.means.all.first_stage_ndcg, color=look.text, linestyle="--", linewidth=1)
     panel.margins(x=0.16, y=0.12)
     panel.set_xlabel(along)
     panel.set_ylabel("mean NDCG@10")

@@ -11,12 +11,18 @@ import yaml
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-from release import options, records
+from release import options, records, results
 from release.card import acceptance, formatting, tables
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import sha256_file, write_atomic
 from release.records import Record
+from release.results import Kind, Result, Subject
+from release.results.data import DataResult, DataSubject
+from release.results.evaluation import EvaluationResult, EvaluationSubject
+from release.results.export import ExportResult, ExportSubject
+from release.results.speed import SpeedResult, SpeedSubject
+from release.results.training import CheckpointChoice, ChoiceSubject, RunSubject, TrainingRun
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "cards"
 LICENSES = {  # how a licence is named and linked on a card; the ids are the Hub's
@@ -30,12 +36,12 @@ LANGUAGES = {"en": "English"}
 class Evidence:
     """Every record that a model's card rests on, and the manifest of the data it was trained on."""
 
-    data: Record
-    run: Record
-    choice: Record
-    evaluate: Record
-    speed: Record
-    export: Record
+    data: Record[DataResult, DataSubject]
+    run: Record[TrainingRun, RunSubject]
+    choice: Record[CheckpointChoice, ChoiceSubject]
+    evaluate: Record[EvaluationResult, EvaluationSubject]
+    speed: Record[SpeedResult, SpeedSubject]
+    export: Record[ExportResult, ExportSubject]
     manifest: dict[str, Any]
 
 
@@ -57,26 +63,28 @@ def evidence(family: Family, size: str) -> Evidence:
     """
     folder = family.folder(size)
     sha256 = records.model_hash(folder / "model")
-    found = {
-        kind: records.read(folder / "records", kind, model_sha256=sha256)
-        for kind in ("run", "choice", "evaluate", "speed", "export")
-    }
-    for kind, record in found.items():
-        acceptance.belonging(record, family, size, folder / "records" / f"{kind}.json")
-    acceptance.evaluation(found["evaluate"], family, folder / "records/evaluate.json")
-    acceptance.speed(found["speed"], family, folder / "records/speed.json")
+
+    def read(kind: Kind[Result, Subject]) -> Record[Result, Subject]:
+        record = records.read(folder / "records", kind, model_sha256=sha256)
+        acceptance.belonging(record, family, size, folder / "records" / f"{kind.name}.json")
+        return record
+
+    run, evaluate, speed = read(results.RUN), read(results.EVALUATE), read(results.SPEED)
+    choice, export = read(results.CHOICE), read(results.EXPORT)
+    acceptance.evaluation(evaluate, family, folder / "records/evaluate.json")
+    acceptance.speed(speed, family, folder / "records/speed.json")
     data, manifest = data_evidence(family)
-    _check_data(family, found["run"], folder / "records/run.json")
-    return Evidence(data=data, manifest=manifest, **found)
+    _check_data(family, run.subject, folder / "records/run.json")
+    return Evidence(data, run, choice, evaluate, speed, export, manifest)
 
 
-def data_evidence(family: Family) -> tuple[Record, dict[str, Any]]:
+def data_evidence(family: Family) -> tuple[Record[DataResult, DataSubject], dict[str, Any]]:
     """The record and the manifest of the family's training data.
 
     Raises:
         ReleaseError: One is missing, damaged or of another family.
     """
-    data = records.read(family.build / "records", "data")
+    data = records.read(family.build / "records", results.DATA)
     path = family.build / "data/mixture/manifest.json"
     if data.family != family.about.name:
         raise ReleaseError(
@@ -88,12 +96,12 @@ def data_evidence(family: Family) -> tuple[Record, dict[str, Any]]:
         raise ReleaseError("no readable manifest of the data", where=str(path), hint="make data") from error
 
 
-def _check_data(family: Family, record: Record, path: Path) -> None:
+def _check_data(family: Family, subject: RunSubject, path: Path) -> None:
     """The mixture that lies here must be the one that the model learnt from; one from a Hub is named by its commit."""
     mixture = family.build / "data/mixture"
-    if Path(record.subject["data"]) != mixture:
+    if Path(subject.data) != mixture:
         return
-    if record.subject["data_revision"] != sha256_file(mixture / "manifest.json"):
+    if subject.data_revision != sha256_file(mixture / "manifest.json"):
         what = "the model was trained on other data than lies here now"
         raise ReleaseError(what, where=f"{path}, {mixture}", hint="remove the record, then make train")
 
@@ -129,28 +137,27 @@ def render(template: str, **context: Any) -> str:
 
 def context(family: Family, size: str, found: Evidence) -> dict[str, Any]:
     """What the templates of a model may name."""
-    rows, head = tables.results(found.evaluate), tables.headline(found.evaluate)
+    evaluate = found.evaluate.measured
     return {
         "family": family,
         "size": size,
         "title": f"{family.about.title} {size} {family.about.version}",
         "model_id": family.model_id(size),
-        "headline": head["line"],
-        "verdict": head["words"],
-        "rows": rows,
-        "means": tables.means(found.evaluate),
-        "tally": tables.tally(rows),
+        "headline": tables.headline(evaluate),
+        "rows": tables.results(evaluate),
+        "means": evaluate.means,
+        "tally": tables.tally(evaluate),
         "run": found.run.measured,
         "choice": found.choice.measured,
         "trained": found.run.subject,
-        "trained_on": tables.device(found.run),
+        "trained_on": tables.device(found.run.machine),
         "speed": found.speed.measured,
-        "speed_on": tables.device(found.speed),
+        "speed_on": tables.device(found.speed.machine),
         "export": found.export.measured,
-        "nano": found.evaluate.measured["nano"],
-        "calibration": found.evaluate.measured["calibration"],
+        "nano": evaluate.nano,
+        "calibration": evaluate.calibration,
         "data": tables.data(found.manifest),
-        "encoder": tables.encoder(found.run),
+        "base_model": tables.base_model(found.run.subject.encoder),
         "teacher": tables.teacher(family, linked=False),
         "teacher_linked": tables.teacher(family, linked=True),
         "stand_in": tables.is_stand_in(family),
@@ -162,7 +169,7 @@ def context(family: Family, size: str, found: Evidence) -> dict[str, Any]:
 
 def model_card(family: Family, size: str, found: Evidence) -> str:
     """README.md of a model: YAML front matter and body."""
-    encoder = str(found.run.subject["encoder"])
+    encoder = found.run.subject.encoder
     front = ModelCardData(
         language=family.about.language,
         license=family.about.license,
@@ -172,34 +179,34 @@ def model_card(family: Family, size: str, found: Evidence) -> str:
         base_model=encoder if tables.is_hub_id(encoder) else None,
         datasets=[family.data_id],
         model_name=family.model_name(size),
-        eval_results=eval_results(family, found.evaluate),
+        eval_results=eval_results(family, found.evaluate.measured),
     )
     return f"---\n{front.to_yaml()}\n---\n\n{render('model.md.j2', **context(family, size, found))}"
 
 
-def eval_results(family: Family, evaluate: Record) -> list[EvalResult]:
+def eval_results(family: Family, evaluate: EvaluationResult) -> list[EvalResult]:
     """NDCG@10 per task and first stage for `model-index`.
 
     A dataset on the Hub goes by its id there if the record knows it; no id is invented for any other task.
     """
-    results = []
-    for row in tables.results(evaluate):
-        task, local = row["task"], row["task"] in family.evaluation.collections
-        known = tables.is_hub_id(row["dataset"])
-        results.append(
+    entries = []
+    for row in evaluate.tasks:
+        local = row.task in family.evaluation.collections
+        invented = f"{'local' if local else 'mteb'}-{row.task.lower()}"
+        entries.append(
             EvalResult(
                 task_type="text-ranking",
-                dataset_type=row["dataset"] if known else f"{'local' if local else 'mteb'}-{task.lower()}",
-                dataset_name=f"{task} (a local collection)" if local else f"MTEB {task}",
+                dataset_type=row.dataset if row.dataset and tables.is_hub_id(row.dataset) else invented,
+                dataset_name=f"{row.task} (a local collection)" if local else f"MTEB {row.task}",
                 metric_type="ndcg_at_10",
-                metric_name=f"NDCG@10, top {row['top_k']} of {row['stage']} reranked",
-                metric_value=round(row["reranked"], 4),
+                metric_name=f"NDCG@10, top {row.top_k} of {row.first_stage} reranked",
+                metric_value=round(row.reranked_ndcg, 4),
             )
         )
-    return results
+    return entries
 
 
-def dataset_card(family: Family, data: Record, manifest: dict[str, Any]) -> str:
+def dataset_card(family: Family, data: Record[DataResult, DataSubject], manifest: dict[str, Any]) -> str:
     """README.md of the training data: every config with its files, source and licence.
 
     Raises:
@@ -229,7 +236,7 @@ def dataset_card(family: Family, data: Record, manifest: dict[str, Any]) -> str:
         data=shown,
         manifest=manifest,
         record=data,
-        made_on=tables.device(data),
+        made_on=tables.device(data.machine),
         teacher_linked=tables.teacher(family, linked=True),
         stand_in=tables.is_stand_in(family),
         license_linked=LICENSES.get(family.data.license, family.data.license),

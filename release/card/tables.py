@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 from release.card import formatting
 from release.family import Family
-from release.records import Record
+from release.records import Machine
+from release.results.evaluation import EvaluationResult, TaskResult
 
 _LOCAL = ("build/", "recipes/", "datasets/", "./", "../", "/", "~")
 
@@ -34,72 +36,51 @@ def is_stand_in(family: Family) -> bool:
     return family.teacher.kind != "cross-encoder"
 
 
-def encoder(run: Record) -> str:
-    """What the model was trained from."""
-    name = str(run.subject["encoder"])
-    return link(name) if is_hub_id(name) else f"the project's own small ModernBERT, `{name}`"
+def base_model(encoder: str) -> str:
+    """What the model was trained from, for a sentence."""
+    return link(encoder) if is_hub_id(encoder) else f"the project's own small ModernBERT, `{encoder}`"
 
 
-def results(evaluate: Record) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class ResultRow:
+    """One row of the table of results: a task over a first stage, and the teacher's NDCG@10 on the same candidates."""
+
+    result: TaskResult
+    teacher_ndcg: float | None
+
+
+def results(evaluate: EvaluationResult) -> list[ResultRow]:
     """One row per task and first stage, in the record's order."""
-    teachers = {(row["task"], row["first_stage"]): row for row in evaluate.measured["teacher"] or []}
-    rows = []
-    for row in evaluate.measured["tasks"]:
-        measured, found = row["ndcg@10"], teachers.get((row["task"], row["first_stage"]))
-        low, high = measured["ci_low"], measured["ci_high"]
-        rows.append(
-            {
-                **{key: row[key] for key in ("task", "top_k", "queries", "in_domain", "helped", "hurt")},
-                **{key: measured[key] for key in ("reranked", "gain", "oracle")},
-                "stage": row["first_stage"],
-                "alone": measured["first_stage"],
-                "interval": formatting.interval(low, high),
-                "verdict": formatting.verdict(low, high),
-                "words": formatting.verdict_in_words(low, high),
-                "recall": row[f"recall@{row['top_k']}"],
-                "teacher": formatting.score(found["ndcg@10"]["reranked"]) if found else formatting.MISSING,
-                "dataset": row.get("dataset") or "",
-            }
-        )
-    return rows
+    rows = evaluate.teacher.tasks if evaluate.teacher else ()
+    teacher = {(row.task, row.first_stage): row.reranked_ndcg for row in rows}
+    return [ResultRow(row, teacher.get((row.task, row.first_stage))) for row in evaluate.tasks]
 
 
-def means(evaluate: Record) -> list[dict[str, Any]]:
-    """One row per first stage: the mean over the tasks."""
-    stages = evaluate.measured["mean"]["first_stages"]
-    return [
-        {**row, "name": name, "interval": formatting.interval(row["ci_low"], row["ci_high"])}
-        for name, row in stages.items()
-    ]
-
-
-def tally(rows: list[dict[str, Any]]) -> dict[str, int]:
+def tally(evaluate: EvaluationResult) -> dict[str, int]:
     """How many rows show a gain, a loss, or neither."""
-    return {"gain": 0, "loss": 0, "undecided": 0} | Counter(row["verdict"] for row in rows)
+    return {"gain": 0, "loss": 0, "undecided": 0} | Counter(map(formatting.verdict, evaluate.tasks))
 
 
-def headline(evaluate: Record) -> dict[str, str]:
-    """The result in one line and its meaning in another, from the mean over all rows."""
-    rows, mean = evaluate.measured["tasks"], evaluate.measured["mean"]["all"]
-    tasks, stages = (list(dict.fromkeys(row[key] for row in rows)) for key in ("task", "first_stage"))
+def headline(evaluate: EvaluationResult) -> str:
+    """The result in one line, from the mean over all rows."""
+    rows, mean = evaluate.tasks, evaluate.means.all
+    tasks, stages = list(dict.fromkeys(row.task for row in rows)), list(dict.fromkeys(row.first_stage for row in rows))
     over = tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"
     behind = formatting.listing(stages) if len(stages) <= 2 else f"{len(stages)} first stages"
-    queries = rows[0]["queries"] if len(tasks) == 1 else mean["queries"]
-    depth = formatting.listing(sorted({f"top {row['top_k']}" for row in rows}))
-    line = (
-        f"NDCG@10 {formatting.score(mean['first_stage'])} → {formatting.score(mean['reranked'])} "
-        f"({formatting.signed(mean['gain'])}, 95 % interval {formatting.interval(mean['ci_low'], mean['ci_high'])}) "
+    queries = rows[0].queries if len(tasks) == 1 else mean.queries
+    depth = formatting.listing(sorted({f"top {row.top_k}" for row in rows}))
+    return (
+        f"NDCG@10 {formatting.score(mean.first_stage_ndcg)} → {formatting.score(mean.reranked_ndcg)} "
+        f"({formatting.signed(mean.gain)}, 95 % interval {formatting.interval(mean)}) "
         f"on {over}, {depth} of {behind}, {formatting.count(queries)} queries."
     )
-    return {"line": line, "words": formatting.verdict_in_words(mean["ci_low"], mean["ci_high"])}
 
 
-def device(record: Record) -> str:
+def device(machine: Machine) -> str:
     """The hardware of a measurement, for a sentence."""
-    machine = record.machine
-    if machine["device"] == "CPU":
-        return f"a CPU ({machine['cpu']}, {machine['cores']} core{'s' if machine['cores'] != 1 else ''})"
-    return f"one {machine['device']}"
+    if machine.device == "CPU":
+        return f"a CPU ({machine.cpu}, {machine.cores} core{'s' if machine.cores != 1 else ''})"
+    return f"one {machine.device}"
 
 
 LEFT_OUT = {  # the manifest's reasons, for people

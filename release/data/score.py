@@ -29,6 +29,7 @@ from release.teachers.cross_encoder import Teacher, already, load_teacher
 
 if TYPE_CHECKING:
     from release.family import Family
+    from release.results.data import DataSubject
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -186,42 +187,45 @@ def _finish(
     family: Family, manifest: dict[str, Any], jobs: list[Job], identity: dict[str, Any], made: int, seconds: float
 ) -> Path:
     """Write the mixture's manifest and the record `data`; the manifest holds no time, so equal data has an equal manifest."""
-    from release import records
+    from release import records, results
     from release.files import write_json
+    from release.results.data import ConfigLabels, DataResult, DataSubject, LabelRange
 
     mixture = family.build / "data/mixture"
     for name, entry in manifest["configs"].items():
         names = [job.target.name for job in jobs if job.target.parent.name == name]
         manifest["configs"][name] = entry | labelled(mixture / name, names)
     manifest |= {"teacher": identity, "in_domain": _in_domain(manifest, family)}
-    measured = {
-        "rows": sum(shard["rows"] for entry in manifest["configs"].values() for shard in entry["shards"]),
-        "rows_scored_now": made,
-        "seconds": round(seconds, 1),
-        "pairs_per_second": round(made / seconds, 1) if made else None,
-        "configs": {
-            name: {
-                "rows": sum(shard["rows"] for shard in entry["shards"]),
-                "label": entry["label"],
-                "quarantined": entry["quarantined"],
-            }
-            for name, entry in manifest["configs"].items()
-        },
+    configs = {
+        name: ConfigLabels(
+            rows=sum(shard["rows"] for shard in entry["shards"]),
+            label=LabelRange(**entry["label"]),
+            quarantined=entry["quarantined"],
+        )
+        for name, entry in manifest["configs"].items()
     }
-    subject = {"teacher": identity, "declaration_sha256": manifest.get("declaration_sha256")}
+    measured = DataResult(
+        rows=sum(config.rows for config in configs.values()),
+        rows_scored_now=made,
+        seconds=round(seconds, 1),
+        pairs_per_second=round(made / seconds, 1) if made else None,
+        configs=configs,
+    )
+    subject = DataSubject(identity, manifest.get("declaration_sha256"))
     path = write_json(mixture / "manifest.json", manifest)
     folder = family.build / "records"
     if made or not _recorded(folder, subject):  # a run that scored nothing keeps the record of the one that did
-        records.write(records.new("data", family=family.about.name, measured=measured, subject=subject), folder)
+        record = records.new(results.DATA, family=family.about.name, measured=measured, subject=subject)
+        records.write(record, folder)
     return path
 
 
-def _recorded(folder: Path, subject: dict[str, Any]) -> bool:
-    from release import records
+def _recorded(folder: Path, subject: DataSubject) -> bool:
+    from release import records, results
     from release.errors import ReleaseError
 
     try:
-        return records.read(folder, "data").subject == subject
+        return records.read(folder, results.DATA).subject == subject
     except ReleaseError:
         return False
 

@@ -7,12 +7,12 @@ The target is what the teacher thinks, the sigmoid of its logit. It is not a pro
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from release.evaluation.rerankers import Reranker, predict_sorted
 from release.family import Family
+from release.results.evaluation import Calibration, ReliabilityBin
 
 LIMIT = 5000  # validation pairs used; the split of the published data has as many
 _BINS = 10
@@ -46,54 +46,45 @@ def fit(scores: np.ndarray, targets: np.ndarray) -> tuple[float, float] | None:
     return float(1 / weights[0]), float(-weights[1] / weights[0])
 
 
-def measure(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def measure(scores: np.ndarray, labels: np.ndarray) -> Calibration:
     """Fit on the even rows, measure on the odd ones.
 
     Args:
         scores, labels: Raw logits of model and teacher for the same pairs, shape (pairs,).
-
-    Returns:
-        temperature and offset (None where nothing fits), Brier scores of the map, of the plain sigmoid and of a
-        constant, and the reliability table: per bin, the mean said, the mean of the target, the pairs.
     """
     targets = sigmoid(labels.astype(np.float64))
     scores = scores.astype(np.float64)
-    fitted = fit(scores[::2], targets[::2])
-    held, aim = scores[1::2], targets[1::2]
-    result: dict[str, Any] = {
-        "target": "sigmoid of the teacher's logit",
-        "pairs_fitted": len(scores[::2]),
-        "pairs_measured": len(held),
-        "temperature": None,
-        "offset": None,
-        "brier": None,
-        "brier_sigmoid": float(np.mean((sigmoid(held) - aim) ** 2)),
-        "brier_constant": float(np.mean((targets[::2].mean() - aim) ** 2)),
-        "reliability": [],
-    }
-    if fitted is not None:
-        temperature, offset = fitted
-        said = sigmoid((held - offset) / temperature)
-        result |= {"temperature": temperature, "offset": offset, "brier": float(np.mean((said - aim) ** 2))}
-        result["reliability"] = _reliability(said, aim)
-    return result
+    temperature, offset = fit(scores[::2], targets[::2]) or (None, None)
+    others, target = scores[1::2], targets[1::2]
+    predicted = None if temperature is None else sigmoid((others - offset) / temperature)
+    return Calibration(
+        target="sigmoid of the teacher's logit",
+        pairs_fitted=len(scores[::2]),
+        pairs_measured=len(others),
+        temperature=temperature,
+        offset=offset,
+        brier=None if predicted is None else float(np.mean((predicted - target) ** 2)),
+        brier_sigmoid=float(np.mean((sigmoid(others) - target) ** 2)),
+        brier_constant=float(np.mean((targets[::2].mean() - target) ** 2)),
+        reliability=() if predicted is None else _reliability(predicted, target),
+    )
 
 
-def _reliability(said: np.ndarray, aim: np.ndarray) -> list[dict[str, Any]]:
-    places = np.minimum((said * _BINS).astype(int), _BINS - 1)
-    return [
-        {"said": float(said[places == bin].mean()), "target": float(aim[places == bin].mean()), "pairs": int(count)}
-        for bin, count in enumerate(np.bincount(places, minlength=_BINS))
+def _reliability(predicted: np.ndarray, target: np.ndarray) -> tuple[ReliabilityBin, ...]:
+    bins = np.minimum((predicted * _BINS).astype(int), _BINS - 1)
+    return tuple(
+        ReliabilityBin(float(predicted[bins == bin].mean()), float(target[bins == bin].mean()), int(count))
+        for bin, count in enumerate(np.bincount(bins, minlength=_BINS))
         if count
-    ]
+    )
 
 
-def calibrate(reranker: Reranker, family: Family) -> dict[str, Any] | None:
+def calibrate(reranker: Reranker, family: Family) -> Calibration | None:
     """Calibrate on the mixture's held-out, teacher-labelled pairs; None where the family has no such split here."""
-    found = validation_pairs(family)
-    if found is None:
+    labelled = validation_pairs(family)
+    if labelled is None:
         return None
-    pairs, labels = found
+    pairs, labels = labelled
     return measure(predict_sorted(reranker, pairs), labels)
 
 

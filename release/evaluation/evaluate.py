@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from release import family as families
-from release import records
+from release import records, results
 from release.console import print_json, table
 from release.errors import ReleaseError
 from release.evaluation import first_stage, rerankers, tasks, teachers
@@ -20,10 +19,13 @@ from release.evaluation.calibration import calibrate
 from release.evaluation.nano import nano
 from release.evaluation.rerankers import Reranker
 from release.evaluation.tasks import Task
-from release.evaluation.two_stage import Row, evaluate_task, summary
+from release.evaluation.two_stage import Row, evaluate_task, means
 from release.family import Family
-from release.files import exclusive_lock, write_json
+from release.files import exclusive_lock
+from release.records import Record
+from release.results.evaluation import EvaluationResult, EvaluationSubject, TaskResult, TeacherEvaluation
 
+Evaluated = Record[EvaluationResult, EvaluationSubject]
 STANDALONE = Path("build") / "evaluations"  # first-stage runs and rows of models that belong to no family
 
 
@@ -55,11 +57,11 @@ def command(
         )
     record = evaluate_collection(model, collection, first_stage, top_k=top_k, dtype=dtype)
     if output is not None:
-        write_json(output, asdict(record))
+        records.write_file(record, output)
     _show(record, output)
 
 
-def evaluate_size(family: Family, size: str, *, dtype: str | None = None) -> records.Record:
+def evaluate_size(family: Family, size: str, *, dtype: str | None = None) -> Evaluated:
     """Measure one size of a family and write its record; rows that are already measured are kept.
 
     Raises:
@@ -77,7 +79,7 @@ def evaluate_size(family: Family, size: str, *, dtype: str | None = None) -> rec
     return record
 
 
-def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) -> records.Record:
+def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) -> Evaluated:
     """Measure a public reranker on the family's tasks, for the table that compares; its record is kept by its name.
 
     Raises:
@@ -95,34 +97,40 @@ def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) ->
     return record
 
 
-def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, kept: Path) -> records.Record:
+def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, kept: Path) -> Evaluated:
     stages = [first_stage.first_stage(name) for name in family.evaluation.embedders]
     rows = all_rows(reranker, family, stages, kept=kept)
-    measured: dict[str, Any] = {"tasks": [row.table for row in rows], "mean": summary(rows)}
-    measured["parameters"] = reranker.parameters
-    if size:
-        teacher = teachers.load(family)
-        taught = all_rows(teacher, family, stages, kept=family.build / "teacher")
-        measured |= {
-            "teacher": [row.table for row in taught],
-            "teacher_mean": summary(taught),
-            "teacher_nano": nano(teacher, family, family.build / "teacher"),
-            "teacher_name": family.teacher.model,
-            "teacher_kind": family.teacher.kind,
-            "teacher_parameters": teacher.parameters,
-            "calibration": calibrate(reranker, family),
-        }
-    measured["nano"] = nano(reranker, family, kept)
-    subject = subject_of(reranker, stages, rows, family.evaluation.top_k)
-    subject["nano"] = {family.evaluation.nano: measured["nano"]["revision"]}
+    watched = nano(reranker, family, kept)
+    result = EvaluationResult(
+        tasks=tuple(row.result for row in rows),
+        means=means(rows),
+        parameters=reranker.parameters,
+        nano=watched,
+        teacher=_teacher(family, stages) if size else None,
+        calibration=calibrate(reranker, family) if size else None,
+    )
     return records.new(
-        "evaluate",
+        results.EVALUATE,
         family=family.about.name,
         size=size,
         model_sha256=sha256,
-        measured=measured,
-        subject=subject,
+        measured=result,
+        subject=subject_of(reranker, stages, rows, family.evaluation.top_k, {family.evaluation.nano: watched.revision}),
         device=reranker.device,
+    )
+
+
+def _teacher(family: Family, stages: list[first_stage.FirstStage]) -> TeacherEvaluation:
+    """The teacher on the same candidates; what it scored for another size is kept."""
+    teacher = teachers.load(family)
+    rows = all_rows(teacher, family, stages, kept=family.build / "teacher")
+    return TeacherEvaluation(
+        name=family.teacher.model,
+        kind=family.teacher.kind,
+        parameters=teacher.parameters,
+        tasks=tuple(row.result for row in rows),
+        means=means(rows),
+        nano=nano(teacher, family, family.build / "teacher"),
     )
 
 
@@ -176,65 +184,87 @@ def in_domain_tasks(family: Family) -> set[str] | None:
     return set(marks) if isinstance(marks, list) else None
 
 
-def subject_of(reranker: Reranker, stages: list[first_stage.FirstStage], rows: list[Row], top_k: int) -> dict[str, Any]:
+def subject_of(
+    reranker: Reranker, stages: list[first_stage.FirstStage], rows: list[Row], top_k: int, nano_sets: dict[str, str]
+) -> EvaluationSubject:
     """What makes the numbers comparable with others."""
-    return {
-        "dtype": reranker.dtype,
-        "max_length": reranker.max_length,
-        "attention": reranker.attention,
-        "top_k": top_k,
-        "first_stages": {stage.name: stage.revision for stage in stages},
-        "tasks": {row.table["task"]: row.table["task_revision"] for row in rows},
-        "mteb": metadata.version("mteb"),
-    }
+    return EvaluationSubject(
+        model=reranker.name,
+        dtype=reranker.dtype,
+        max_length=reranker.max_length,
+        attention=reranker.attention,
+        top_k=top_k,
+        first_stages={stage.name: stage.revision for stage in stages},
+        tasks={row.result.task: row.result.task_revision for row in rows},
+        nano=nano_sets,
+        mteb=metadata.version("mteb"),
+    )
 
 
 def evaluate_collection(
-    model: str, collection: Path, first_stage: str, *, top_k: int = 100, dtype: str | None = None
-) -> records.Record:
-    """Measure any CrossEncoder on any folder in BEIR's form, behind one first stage.
+    model: str, collection: Path, embedder: str, *, top_k: int = 100, dtype: str | None = None
+) -> Evaluated:
+    """Measure any CrossEncoder on any folder in BEIR's form, over one first stage.
 
     Raises:
         ReleaseError: The folder is no collection, or the model or embedder cannot be loaded here.
     """
     task = tasks.from_folder(collection)
-    stage = first_stage.first_stage(first_stage)
+    stage = first_stage.first_stage(embedder)
     reranker = rerankers.load(model, dtype=dtype)
     kept = STANDALONE / f"{reranker.name.replace('/', '--')}-{reranker.revision[:12]}"
     with exclusive_lock(kept):
         rows = evaluate_task(reranker, task, [stage], top_k=top_k, runs=STANDALONE / "runs", kept=kept)
+    result = EvaluationResult(
+        tasks=tuple(row.result for row in rows),
+        means=means(rows),
+        parameters=reranker.parameters,
+        nano=None,
+        teacher=None,
+        calibration=None,
+    )
     return records.new(
-        "evaluate",
+        results.EVALUATE,
         family="",
         model_sha256=reranker.revision,
-        measured={"tasks": [row.table for row in rows], "mean": summary(rows)},
-        subject={"model": reranker.name, **subject_of(reranker, [stage], rows, top_k)},
+        measured=result,
+        subject=subject_of(reranker, [stage], rows, top_k, {}),
         device=reranker.device,
     )
 
 
-def _show(record: records.Record, path: Path | None) -> None:
+def _show(record: Evaluated, path: Path | None) -> None:
     """A table for people, then one JSON line for programs."""
-    measured = record.measured
+    result = record.measured
     columns = ["task", "first stage", "queries", "alone", "reranked", "gain", "95 % interval", "ceiling", "helped/hurt"]
-    rows = [["", *_cells(found)] for found in measured["tasks"]]
-    rows += [["teacher: ", *_cells(found)] for found in measured.get("teacher", [])]
-    table("NDCG@10", columns, [[f"{head}{cells[0]}", *cells[1:]] for head, *cells in rows])
-    mean = measured["mean"]["all"]
-    line = {key: mean[key] for key in ("first_stage", "reranked", "gain", "ci_low", "ci_high", "oracle", "queries")}
-    print_json(line | {"model_sha256": record.model_sha256, "record": str(path) if path else None})
+    rows = [_cells("", row) for row in result.tasks]
+    rows += [_cells("teacher: ", row) for row in (result.teacher.tasks if result.teacher else ())]
+    table("NDCG@10", columns, rows)
+    mean = result.means.all
+    print_json(
+        {
+            "first_stage": mean.first_stage_ndcg,
+            "reranked": mean.reranked_ndcg,
+            "gain": mean.gain,
+            "ci_low": mean.ci_low,
+            "ci_high": mean.ci_high,
+            "oracle": mean.oracle_ndcg,
+            "queries": mean.queries,
+            "model_sha256": record.model_sha256,
+            "record": str(path) if path else None,
+        }
+    )
 
 
-def _cells(found: dict[str, Any]) -> list[Any]:
-    value = found["ndcg@10"]
+def _cells(who: str, row: TaskResult) -> list[Any]:
     return [
-        found["task"],
-        found["first_stage"].split("/")[-1],
-        found["queries"],
-        value["first_stage"],
-        value["reranked"],
-        f"{value['gain']:+.4f}",
-        f"{value['ci_low']:+.4f} to {value['ci_high']:+.4f}",
-        value["oracle"],
-        f"{found['helped']}/{found['hurt']}",
+        f"{who}{row.task}",
+        row.first_stage.split("/")[-1],
+        row.queries,
+        row.first_stage_ndcg,
+        row.reranked_ndcg,
+        f"{row.gain:+.4f}",
+        f"{row.ci_low:+.4f} to {row.ci_high:+.4f}",
+        row.oracle_ndcg,
+        f"{row.helped}/{row.hurt}",
     ]

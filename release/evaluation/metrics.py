@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from release.results.evaluation import Quality
+
 Judgements = Mapping[str, Mapping[str, int]]  # query -> document -> relevance; above 0 is relevant
 Scores = Mapping[str, Mapping[str, float]]  # query -> document -> score
 Ranking = dict[str, list[str]]  # query -> documents, best first
@@ -94,42 +96,42 @@ def interval(means: np.ndarray) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A reranking beside its first stage on the same queries; the arrays are NDCG@10 per query, shape (queries,)."""
+class QueryMeasures:
+    """A reranking over its first stage, query by query; the arrays are NDCG@10 of shape (queries,)."""
 
-    first_stage: np.ndarray
-    reranked: np.ndarray
-    oracle: np.ndarray
+    first_stage_ndcg: np.ndarray
+    reranked_ndcg: np.ndarray
+    oracle_ndcg: np.ndarray
     recall: float
 
     @property
     def gains(self) -> np.ndarray:
-        return self.reranked - self.first_stage
+        return self.reranked_ndcg - self.first_stage_ndcg
 
-    def summary(self) -> dict[str, float]:
-        """Means, the gain with its 95 % interval, and the ceiling: what a record holds under `ndcg@10`."""
+    def quality(self) -> Quality:
+        """Means over the queries, with the gain's 95 % interval."""
         low, high = interval(bootstrap(self.gains))
-        return {
-            "first_stage": float(self.first_stage.mean()),
-            "reranked": float(self.reranked.mean()),
-            "gain": float(self.gains.mean()),
-            "ci_low": low,
-            "ci_high": high,
-            "oracle": float(self.oracle.mean()),
-        }
+        return Quality(
+            first_stage_ndcg=float(self.first_stage_ndcg.mean()),
+            reranked_ndcg=float(self.reranked_ndcg.mean()),
+            oracle_ndcg=float(self.oracle_ndcg.mean()),
+            gain=float(self.gains.mean()),
+            ci_low=low,
+            ci_high=high,
+        )
 
-    def counts(self) -> dict[str, int]:
-        """How many queries the reranking helped, hurt or left as they were."""
+    def counts(self) -> tuple[int, int, int]:
+        """How many queries the reranking helped, hurt and left unchanged."""
         helped, hurt = int((self.gains > _EQUAL).sum()), int((self.gains < -_EQUAL).sum())
-        return {"helped": helped, "hurt": hurt, "equal": len(self.gains) - helped - hurt, "queries": len(self.gains)}
+        return helped, hurt, len(self.gains) - helped - hurt
 
 
-def compare(first: Ranking, scores: Scores, judgements: Judgements) -> Comparison:
-    """Rerank the candidates in `first` by `scores` and measure both, with the ceiling, against all judgements."""
-    return Comparison(
-        first_stage=ndcg(first, judgements),
-        reranked=ndcg(rerank(first, scores), judgements),
-        oracle=ndcg(oracle(first, judgements), judgements),
+def compare(first: Ranking, scores: Scores, judgements: Judgements) -> QueryMeasures:
+    """Rerank the candidates in `first` by `scores` and measure both, and a perfect order, against all judgements."""
+    return QueryMeasures(
+        first_stage_ndcg=ndcg(first, judgements),
+        reranked_ndcg=ndcg(rerank(first, scores), judgements),
+        oracle_ndcg=ndcg(oracle(first, judgements), judgements),
         recall=recall(first, judgements),
     )
 

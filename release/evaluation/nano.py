@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pydantic import with_config
+
+from release import records
 from release.errors import ReleaseError
 from release.evaluation.rerankers import Reranker, fingerprint, predict_sorted
 from release.family import Family
 from release.files import write_json
+from release.results.evaluation import NanoResult
 
 RERANKED = 100  # candidates per query at most, from the set's own BM25 ranking
 
 
-def nano(reranker: Reranker, family: Family, kept: Path) -> dict[str, Any]:
+@with_config(records.STRICT)
+@dataclass(frozen=True)
+class KeptNano:
+    """Figures on the disk with all that they depend on."""
+
+    key: dict[str, Any]
+    result: NanoResult
+
+
+def nano(reranker: Reranker, family: Family, kept: Path) -> NanoResult:
     """NDCG@10 on each of the family's nano sets and their mean, with the recipe's protocol.
 
     The recipe normalises over the positives among the candidates only, so `base` (over all positives) is no baseline
@@ -38,14 +52,14 @@ def nano(reranker: Reranker, family: Family, kept: Path) -> dict[str, Any]:
     }
     path = kept / f"nano-{fingerprint(json.dumps(key, sort_keys=True))}.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if value["key"] == key:
-            return value["found"]
-    except (OSError, ValueError, KeyError, TypeError):
+        known = records.parse(KeptNano, path.read_bytes())
+        if known.key == key:
+            return known.result
+    except (OSError, ValueError):
         pass
-    found = _measure(evaluator, reranker, family) | {"revision": key["revision"]}
-    write_json(path, {"key": key, "found": found})
-    return found
+    result = _measure(evaluator, reranker, family, key["revision"])
+    write_json(path, asdict(KeptNano(key, result)))
+    return result
 
 
 def _revision(evaluator: Any) -> str:
@@ -59,18 +73,18 @@ def _revision(evaluator: Any) -> str:
     return digest.hexdigest()[:40]
 
 
-def _measure(evaluator: Any, reranker: Reranker, family: Family) -> dict[str, Any]:
-    seen = max(len(sample["documents"]) for one in evaluator.evaluators for sample in one.samples)
-    found = evaluator(_Predicts(reranker))
+def _measure(evaluator: Any, reranker: Reranker, family: Family, revision: str) -> NanoResult:
+    depth = max(len(sample["documents"]) for one in evaluator.evaluators for sample in one.samples)
+    metrics = evaluator(_Predicts(reranker))
     key = f"R{RERANKED}"
-    sets = {name: float(found[f"{name}_{key}_ndcg@10"]) for name in family.evaluation.nano_sets}
-    return {
-        "dataset": family.evaluation.nano,
-        "sets": sets,
-        "mean": float(found[f"NanoBEIR_{key}_mean_ndcg@10"]),
-        "base": float(found[f"NanoBEIR_{key}_mean_base_ndcg@10"]),
-        "protocol": f"{seen} candidates; NDCG@10 over the positives among them; not comparable with base",
-    }
+    return NanoResult(
+        dataset=family.evaluation.nano,
+        revision=revision,
+        sets={name: float(metrics[f"{name}_{key}_ndcg@10"]) for name in family.evaluation.nano_sets},
+        mean=float(metrics[f"NanoBEIR_{key}_mean_ndcg@10"]),
+        base=float(metrics[f"NanoBEIR_{key}_mean_base_ndcg@10"]),
+        protocol=f"{depth} candidates; NDCG@10 over the positives among them; not comparable with base",
+    )
 
 
 def _evaluator(family: Family) -> Any:

@@ -8,67 +8,79 @@ one becomes `model/`. Its rows are kept, so the evaluation that follows measures
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from release import options, records
+from release import options, records, results
 from release.console import print_json, table
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import exclusive_lock
 from release.records import Record
+from release.results.training import (
+    Candidate,
+    Candidates,
+    CheckpointChoice,
+    CheckpointName,
+    ChoiceSubject,
+    RunSubject,
+    TrainingRun,
+)
+
+NAMES: tuple[CheckpointName, ...] = get_args(CheckpointName)
 
 
 def command(size: options.Size, family: options.Family = options.ETTIN) -> None:
     """Rerank the family's tasks with both checkpoints and keep the better one as model/."""
     facts = load(family)
-    measured = choose(facts, size).measured
+    choice = choose(facts, size).measured
+    both = {name: choice.candidate(name) for name in NAMES}
     rows = [
-        [name, found["step"], found["nano"], found["ndcg@10"], name == measured["released"]]
-        for name, found in measured["candidates"].items()
+        [name, candidate.step, candidate.score, candidate.reranked_ndcg, name == choice.released]
+        for name, candidate in both.items()
     ]
-    title = f"{facts.model_id(size)}: the {measured['released']} checkpoint is released"
+    title = f"{facts.model_id(size)}: the {choice.released} checkpoint is released"
     table(title, ["checkpoint", "step", "nano NDCG@10", "mean NDCG@10", "released"], rows)
-    print_json(measured)
+    print_json(asdict(choice))
 
 
-def choose(family: Family, size: str) -> Record:
+def choose(family: Family, size: str) -> Record[CheckpointChoice, ChoiceSubject]:
     """Compare the checkpoints of one size, move the better one to model/, and write the record `choice`.
 
     Returns:
-        The record: `candidates` (best, last) with step, nano score and mean NDCG@10 over all tasks and first stages,
-        the last two None where both are one checkpoint; `released`; its hash is that of the released model.
+        The record; its hash is that of the released model.
 
     Raises:
         ReleaseError: No trained model, or a task or an embedder cannot be had here.
     """
     folder = family.folder(size)
-    run = records.read(folder / "records", "run", model_sha256=records.model_hash(folder / "model"))
-    released = run.measured["released"]
-    other = "last" if released == "best" else "best"
-    steps = {name: run.measured[name]["step"] for name in ("best", "last")}
-    if steps["best"] != steps["last"] and not (folder / other).is_dir():
-        what = f"no {other} checkpoint (step {steps[other]}) beside the model"
+    run = records.read(folder / "records", results.RUN, model_sha256=records.model_hash(folder / "model"))
+    released: CheckpointName = run.measured.released
+    other: CheckpointName = "last" if released == "best" else "best"
+    two = run.measured.best.step != run.measured.last.step
+    if two and not (folder / other).is_dir():
+        what = f"no {other} checkpoint (step {run.measured.checkpoint(other).step}) beside the model"
         raise ReleaseError(what, where=str(folder / other), hint=f"remove {folder}/records/run.json, then make train")
-    places = {released: folder / "model", other: folder / other}
-    quality: dict[str, float | None] = {"best": None, "last": None}
+    folders = {released: folder / "model", other: folder / other}
+    ndcg: dict[CheckpointName, float | None] = dict.fromkeys(NAMES)
     dtype = None
     with exclusive_lock(folder / "evaluation"):
-        if steps["best"] != steps["last"]:
-            for name in quality:
-                quality[name], dtype = _mean(family, size, places[name])
+        if two:
+            for name in NAMES:
+                ndcg[name], dtype = _mean(family, size, folders[name])
             # Where both rank alike the best one stays: that is the recipe's own rule.
-            winner = max(quality, key=lambda name: (quality[name], name == "best"))
+            winner = max(NAMES, key=lambda name: (ndcg[name], name == "best"))
             if winner != released:
                 run = _promote(folder, run, winner)
-    candidates = {
-        name: {**run.measured[name], "nano": run.measured[name]["score"], "ndcg@10": quality[name]} for name in quality
-    }
-    measured = {"candidates": candidates, "released": run.measured["released"]}
-    subject = {"dtype": dtype, "top_k": family.evaluation.top_k, "first_stages": list(family.evaluation.embedders)}
+    best, last = (Candidate(**asdict(run.measured.checkpoint(name)), reranked_ndcg=ndcg[name]) for name in NAMES)
     about: dict[str, Any] = {"family": family.about.name, "size": size, "model_sha256": run.model_sha256}
-    record = records.new("choice", measured=measured, subject=subject, **about)
+    record = records.new(
+        results.CHOICE,
+        measured=CheckpointChoice(Candidates(best, last), run.measured.released),
+        subject=ChoiceSubject(dtype, family.evaluation.top_k, family.evaluation.embedders),
+        **about,
+    )
     records.write(record, folder / "records")
     return record
 
@@ -79,22 +91,21 @@ def _mean(family: Family, size: str, model: Path) -> tuple[float, str]:
 
     reranker = rerankers.load(str(model), name=family.model_id(size), max_length=family.training.max_length)
     rows = evaluate.all_rows(reranker, family, kept=family.folder(size) / "evaluation")
-    mean = two_stage.means(rows)
-    assert mean is not None  # a family has tasks, which its reader checks
-    return mean["reranked"], reranker.dtype
+    return two_stage.mean_result(rows).reranked_ndcg, reranker.dtype
 
 
-def _promote(folder: Path, run: Record, winner: str) -> Record:
+def _promote(
+    folder: Path, run: Record[TrainingRun, RunSubject], winner: CheckpointName
+) -> Record[TrainingRun, RunSubject]:
     """Swap model/ and the winner's folder, and say so in the run's record.
 
     Stopped in between, no model with a record of its own lies there: the recipe makes both folders again from its checkpoints.
     """
-    former = run.measured["released"]
-    aside = folder / former
+    aside = folder / run.measured.released
     shutil.rmtree(aside, ignore_errors=True)
     (folder / "model").rename(aside)
     (folder / winner).rename(folder / "model")
-    measured = run.measured | {"released": winner, "score": run.measured[winner]["score"]}
+    measured = replace(run.measured, released=winner, score=run.measured.checkpoint(winner).score)
     run = replace(run, measured=measured, model_sha256=records.model_hash(folder / "model"))
     records.write(run, folder / "records")
     return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,39 @@ from typing import Any
 import mteb
 import numpy as np
 from mteb.cache import ResultCache
+from pydantic import with_config
 
+from release import records
 from release.errors import ReleaseError
 from release.evaluation.first_stage import FirstStage, Run
 from release.evaluation.first_stage import run as first_run
-from release.evaluation.metrics import Comparison, Ranking, compare, macro
+from release.evaluation.metrics import QueryMeasures, Ranking, compare, macro
 from release.evaluation.rerankers import Reranker, fingerprint
 from release.evaluation.reranking import Search
 from release.evaluation.tasks import Collection, Task
 from release.files import write_json
+from release.results.evaluation import MeanResult, Means, TaskResult
 
 _AGREE = 2e-5  # mteb rounds its NDCG to five digits
 
 
 @dataclass(frozen=True)
 class Row:
-    """One task x first stage: `table` is what a record shows, `gains` the NDCG@10 gained per query."""
+    """One task x first stage: `result` is what a record shows, `gains` the NDCG@10 gained per query, shape (queries,)."""
 
-    table: dict[str, Any]
+    result: TaskResult
     gains: np.ndarray
+
+
+@with_config(records.STRICT)
+@dataclass(frozen=True)
+class KeptRow:
+    """A finished row on the disk: its `key`, what was measured, the gains, and the raw scores (query -> document -> logit)."""
+
+    key: dict[str, Any]
+    result: TaskResult
+    gains: tuple[float, ...]
+    scores: dict[str, dict[str, float]]
 
 
 def evaluate_task(
@@ -59,7 +73,7 @@ def evaluate_task(
         row, scores = _row(reranker, task, found, top_k, kept, known)
         for query, documents in scores.items():  # from a kept row too, so that a resumed run scores the same pairs
             known.setdefault(query, {}).update(documents)
-        rows.append(Row(row.table | {"in_domain": in_domain}, row.gains))
+        rows.append(Row(replace(row.result, in_domain=in_domain), row.gains))
     return rows
 
 
@@ -85,13 +99,13 @@ def _row(
     name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{task.name}-{found.stage.name}")
     path = kept / "rows" / f"{name}-{fingerprint(json.dumps(key, sort_keys=True))}.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if value["key"] == key:
-            return Row(value["table"], np.array(value["gains"])), value["scores"]
-    except (OSError, ValueError, KeyError, TypeError):
+        row = records.parse(KeptRow, path.read_bytes())
+        if row.key == key:
+            return Row(row.result, np.array(row.gains)), row.scores
+    except (OSError, ValueError):
         pass
     row, scores = _measure(reranker, task, found, top_k, kept, known)
-    write_json(path, {"key": key, "table": row.table, "gains": row.gains.tolist(), "scores": scores})
+    write_json(path, asdict(KeptRow(key, row.result, tuple(row.gains.tolist()), scores)))
     return row, scores
 
 
@@ -113,14 +127,13 @@ def _measure(
     first = candidates(task, found.found, top_k)
     measured = compare(first, search.scores, task.judgements)
     published = result.task_results[0].get_score()
-    if abs(published - measured.reranked.mean()) > _AGREE:
+    if abs(published - measured.reranked_ndcg.mean()) > _AGREE:
         raise ReleaseError(
-            f"mteb measures NDCG@10 {published:.5f}, this project {measured.reranked.mean():.5f}",
+            f"mteb measures NDCG@10 {published:.5f}, this project {measured.reranked_ndcg.mean():.5f}",
             where=f"{task.name} behind {found.stage.name}",
             hint="report it: one of the two is wrong",
         )
-    pairs = sum(map(len, search.scores.values()))
-    return Row(_table(task, found, top_k, measured, pairs, search.scored, seconds), measured.gains), search.scores
+    return Row(_result(task, found, top_k, measured, search, seconds), measured.gains), search.scores
 
 
 def candidates(task: Task, found: Ranking, top_k: int) -> Ranking:
@@ -132,46 +145,49 @@ def candidates(task: Task, found: Ranking, top_k: int) -> Ranking:
     }
 
 
-def _table(
-    task: Task, found: Run, top_k: int, measured: Comparison, pairs: int, scored: int, seconds: float
-) -> dict[str, Any]:
-    return {
-        "task": task.name,
-        "task_revision": task.revision,
-        "dataset": None if isinstance(task.loaded, Collection) else task.loaded.metadata.dataset["path"],
-        "first_stage": found.stage.name,
-        "top_k": top_k,
-        "ndcg@10": measured.summary(),
-        f"recall@{top_k}": measured.recall,
-        **measured.counts(),
-        "pairs": pairs,
-        "pairs_scored": scored,
-        "seconds": round(seconds, 2),
-    }
+def _result(task: Task, found: Run, top_k: int, measured: QueryMeasures, search: Search, seconds: float) -> TaskResult:
+    helped, hurt, unchanged = measured.counts()
+    return TaskResult(
+        **asdict(measured.quality()),
+        task=task.name,
+        task_revision=task.revision,
+        dataset=None if isinstance(task.loaded, Collection) else task.loaded.metadata.dataset["path"],
+        first_stage=found.stage.name,
+        top_k=top_k,
+        recall=measured.recall,
+        helped=helped,
+        hurt=hurt,
+        unchanged=unchanged,
+        queries=len(measured.gains),
+        pairs=sum(map(len, search.scores.values())),
+        pairs_scored=search.scored,
+        seconds=round(seconds, 2),
+        in_domain=None,
+    )
 
 
-def means(rows: list[Row]) -> dict[str, Any] | None:
-    """Means over rows (each row weighs the same) with the gain's 95 % interval; None without rows."""
-    if not rows:
-        return None
+def mean_result(rows: list[Row]) -> MeanResult:
+    """Means over rows (each row weighs the same) with the gain's 95 % interval; there is at least one row."""
     gain, low, high = macro([row.gains for row in rows])
-    tables = [row.table["ndcg@10"] for row in rows]
-    return {
-        **{key: float(np.mean([table[key] for table in tables])) for key in ("first_stage", "reranked", "oracle")},
-        "gain": gain,
-        "ci_low": low,
-        "ci_high": high,
-        "rows": len(rows),
-        "queries": sum(row.table["queries"] for row in rows),
-    }
+    return MeanResult(
+        first_stage_ndcg=float(np.mean([row.result.first_stage_ndcg for row in rows])),
+        reranked_ndcg=float(np.mean([row.result.reranked_ndcg for row in rows])),
+        oracle_ndcg=float(np.mean([row.result.oracle_ndcg for row in rows])),
+        gain=gain,
+        ci_low=low,
+        ci_high=high,
+        rows=len(rows),
+        queries=sum(row.result.queries for row in rows),
+    )
 
 
-def summary(rows: list[Row]) -> dict[str, Any]:
+def means(rows: list[Row]) -> Means:
     """Means over all rows, apart for tasks inside and outside the training data, and per first stage."""
-    stages = dict.fromkeys(row.table["first_stage"] for row in rows)
-    return {
-        "all": means(rows),
-        "in_domain": means([row for row in rows if row.table["in_domain"] is True]),
-        "out_of_domain": means([row for row in rows if row.table["in_domain"] is False]),
-        "first_stages": {name: means([row for row in rows if row.table["first_stage"] == name]) for name in stages},
-    }
+    inside, outside = ([row for row in rows if row.result.in_domain is part] for part in (True, False))
+    stages = dict.fromkeys(row.result.first_stage for row in rows)
+    return Means(
+        all=mean_result(rows),
+        in_domain=mean_result(inside) if inside else None,
+        out_of_domain=mean_result(outside) if outside else None,
+        first_stages={name: mean_result([row for row in rows if row.result.first_stage == name]) for name in stages},
+    )

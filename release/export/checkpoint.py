@@ -16,14 +16,17 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from release import console, options, records
+from release import console, options, records, results
 from release.errors import ReleaseError
 from release.export import parity, quantize
 from release.family import Family, load
 from release.files import atomic_directory, sha256_folder, write_json
+from release.records import Record
+from release.results.export import ExportedForm, ExportResult, ExportSubject
 
 if TYPE_CHECKING:
     import torch
@@ -39,28 +42,23 @@ EXTERNAL_DATA = 1_900_000_000  # a protobuf file cannot pass 2 GiB: beyond this 
 
 def command(size: options.Size, family: options.Family = options.ETTIN) -> None:
     """Export one trained model in every form and compare each with it."""
-    record = export(load(family), size)
+    result = export(load(family), size).measured
     rows = [
-        [row["form"], row["file"], row["bytes"], f"{row['max_score_difference']:.1e}", f"{row['tolerance']:.1e}"]
-        for row in record.measured["forms"]
+        [form.form, form.file, form.bytes, f"{form.max_score_difference:.1e}", f"{form.tolerance:.1e}"]
+        for form in result.forms
     ]
-    title = f"Scores of {record.measured['pairs']} pairs against the trained model"
+    title = f"Scores of {result.pairs} pairs against the trained model"
     console.table(title, ["form", "file", "bytes of weights", "largest difference", "allowed"], rows)
-    int8 = record.measured["int8"]
-    if int8["released"]:
-        print(f"int8: {int8['bytes']} bytes, NDCG@10 {int8['ndcg@10']['change']:+.4f} ({int8['ndcg@10']['on']})")
+    int8 = result.int8
+    if int8.released and int8.measured:
+        print(f"int8: {int8.measured.bytes} bytes, NDCG@10 {int8.measured.change:+.4f} ({int8.measured.collection})")
     else:
-        print(f"no int8: {int8['reason']}")
-    console.print_json(record.measured)
+        print(f"no int8: {int8.reason}")
+    console.print_json(asdict(result))
 
 
-def export(family: Family, size: str) -> records.Record:
+def export(family: Family, size: str) -> Record[ExportResult, ExportSubject]:
     """Make `<size>/export/` from `<size>/model/`, compare, and write the record "export".
-
-    Returns:
-        The record. `measured` holds `pairs`, `score_range` of the trained model, `max_length` in tokens, `sha256` of
-        the folder, under `forms` each one's `form`, `file`, `bytes`, `max_score_difference` and `tolerance`, and under
-        `int8` what `quantize.add_int8` found.
 
     Raises:
         ReleaseError: No model, another shape than the recipe's, no pairs, or a form whose scores differ; then the
@@ -73,16 +71,22 @@ def export(family: Family, size: str) -> records.Record:
         dual_root(model, folder)
         make_portable(folder)
         whole_onnx(folder)
-        measured = compare(model, folder, pairs)
-        measured["int8"] = quantize.add_int8(family, folder)
-        measured["sha256"] = sha256_folder(folder)
+        scores, forms = compare(model, folder, pairs)
+        result = ExportResult(
+            pairs=len(pairs),
+            score_range=(min(scores), max(scores)),
+            max_length=max_length(folder),
+            forms=forms,
+            int8=quantize.add_int8(family, folder),
+            sha256=sha256_folder(folder),
+        )
     record = records.new(
-        "export",
+        results.EXPORT,
         family=family.about.name,
         size=size,
         model_sha256=digest,
-        measured=measured,
-        subject={"dtype": "float32", "pairs": family.data.validation},
+        measured=result,
+        subject=ExportSubject(dtype="float32", pairs=family.data.validation),
     )
     records.write(record, family.folder(size) / "records")
     return record
@@ -261,30 +265,21 @@ def _forget_origin(model: Any) -> None:
                 value.metadata_props.clear()
 
 
-def compare(model: Path, folder: Path, pairs: Sequence[parity.Pair]) -> dict[str, Any]:
+def compare(model: Path, folder: Path, pairs: Sequence[parity.Pair]) -> tuple[list[float], tuple[ExportedForm, ...]]:
     """Score `pairs` with the trained model and with each form of `folder`, all in float32 on the CPU.
+
+    Returns:
+        The trained model's scores, and every form.
 
     Raises:
         ReleaseError: A form differs by more than its tolerance; the form and the difference are named.
     """
     reference = parity.cross_encoder(str(model), pairs)
-    found = parity.differences(reference, str(folder), pairs)
-    rows = [
-        {
-            "form": form,
-            "file": FILES[form],
-            "bytes": _bytes(folder, form),
-            "max_score_difference": difference,
-            "tolerance": tolerance,
-        }
-        for form, (difference, tolerance) in found.items()
-    ]
-    return {
-        "pairs": len(pairs),
-        "score_range": [min(reference), max(reference)],
-        "max_length": max_length(folder),
-        "forms": rows,
-    }
+    forms = tuple(
+        ExportedForm(**asdict(each), file=FILES[each.form], bytes=_bytes(folder, each.form))
+        for each in parity.differences(reference, str(folder), pairs)
+    )
+    return reference, forms
 
 
 def _bytes(folder: Path, form: str) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from release.errors import ReleaseError
 from release.family import Family
+from release.results.export import FormParity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,14 +70,14 @@ def _pairs_file(mixture: Path, validation: str) -> Path:
 
 def differences(
     reference: Sequence[float], model: str, pairs: Sequence[Pair], score: dict[str, Scorer] | None = None
-) -> dict[str, tuple[float, float]]:
-    """Per form of `model` (a folder): the largest difference to `reference`, and how much is allowed.
+) -> list[FormParity]:
+    """Each form of `model` (a folder): the largest difference of its scores to `reference`, and how much is allowed.
 
     Raises:
         ReleaseError: A form differs by more than its tolerance; the form and the difference are named.
     """
     scale = max(1.0, *map(abs, reference))
-    found = {}
+    forms = []
     for form, scorer in (score or SCORERS).items():
         difference = max(abs(a - b) for a, b in zip(reference, scorer(model, pairs), strict=True))
         tolerance = TOLERANCE * scale
@@ -86,8 +87,8 @@ def differences(
                 where=model,
                 hint="it must not be published: compare the versions of torch, transformers and onnxruntime",
             )
-        found[form] = (difference, tolerance)
-    return found
+        forms.append(FormParity(form, difference, tolerance))
+    return forms
 
 
 def cross_encoder(model: str, pairs: Sequence[Pair]) -> list[float]:

@@ -8,11 +8,11 @@ are quantized as they come. It is kept only if NDCG@10, measured on the family's
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from release.family import Family
+from release.results.export import Int8Export, Int8Measurement
 
 FILE = "onnx/model_quantized.onnx"
 ALLOWED = 0.001  # of NDCG@10
@@ -64,44 +64,37 @@ def int8_onnx(folder: Path) -> Path:
     return folder / FILE
 
 
-def add_int8(family: Family, folder: Path) -> dict[str, Any]:
-    """Add `FILE` to an export if it may be released.
-
-    Returns:
-        `released`, and `reason` where it is not; if it was measured also `file`, `bytes`, `max_score_difference`, and
-        under `ndcg@10` the collection (`on`), `queries`, `float32`, `int8`, and `change` with its 95 % interval.
-    """
+def add_int8(family: Family, folder: Path) -> Int8Export:
+    """Add `FILE` to an export if it may be released."""
     if not (names := family.evaluation.collections):
-        return {"released": False, "reason": "the family has no collection of its own to measure NDCG@10 on"}
+        return Int8Export(False, "the family has no collection of its own to measure NDCG@10 on", None)
     collection = family.build / "data/collections" / names[0]
     if not collection.is_dir():
-        return {"released": False, "reason": f"the collection {names[0]!r} is not here to measure NDCG@10 on"}
+        return Int8Export(False, f"the collection {names[0]!r} is not here to measure NDCG@10 on", None)
     path = int8_onnx(folder)
-    found: dict[str, Any] = {"file": FILE, "bytes": path.stat().st_size}
-    found |= _measure(Judged(collection, family.build / "runs"), folder)
-    change = found["ndcg@10"]["change"]
-    if change >= -ALLOWED:
-        return {"released": True, **found}
+    measured = _measure(Judged(collection, family.build / "runs"), folder)
+    if measured.change >= -ALLOWED:
+        return Int8Export(True, None, measured)
     path.unlink()
-    return {"released": False, "reason": f"NDCG@10 changes by {change:+.4f}, {-ALLOWED} is allowed", **found}
+    return Int8Export(False, f"NDCG@10 changes by {measured.change:+.4f}, {-ALLOWED} is allowed", measured)
 
 
-def _measure(judged: Judged, folder: Path) -> dict[str, Any]:
+def _measure(judged: Judged, folder: Path) -> Int8Measurement:
     from release.evaluation.metrics import bootstrap, interval
     from release.runtime.cpu_engines import onnxruntime
 
     exact, narrow = (onnxruntime(folder, dtype).predict(judged.pairs) for dtype in ("fp32", "int8"))
     before, after = judged.ndcg(exact), judged.ndcg(narrow)
     low, high = interval(bootstrap(after - before))
-    return {
-        "max_score_difference": float(np.abs(narrow - exact).max()),
-        "ndcg@10": {
-            "on": judged.about,
-            "queries": len(before),
-            "float32": float(before.mean()),
-            "int8": float(after.mean()),
-            "change": float((after - before).mean()),
-            "ci_low": low,
-            "ci_high": high,
-        },
-    }
+    return Int8Measurement(
+        file=FILE,
+        bytes=(folder / FILE).stat().st_size,
+        max_score_difference=float(np.abs(narrow - exact).max()),
+        collection=judged.about,
+        queries=len(before),
+        float32_ndcg=float(before.mean()),
+        int8_ndcg=float(after.mean()),
+        change=float((after - before).mean()),
+        ci_low=low,
+        ci_high=high,
+    )

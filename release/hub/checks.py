@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from release import options, records
+from release import options, records, results
 from release.card import render
 from release.errors import ReleaseError
 from release.export import quantize
@@ -181,7 +181,7 @@ def _records(folder: Path, family: Family, size: str) -> Iterator[str]:
     sha256 = records.model_hash(family.folder(size) / "model")
     for kind in stage.EVIDENCE:
         try:
-            record = records.read(folder / "records", kind, model_sha256=sha256)
+            record = records.read(folder / "records", results.KINDS[kind], model_sha256=sha256)
         except ReleaseError as error:
             yield f"records/{kind}.json: {error.what}"
             continue

@@ -46,7 +46,7 @@ def stage_model(family: Family, size: str) -> Path:
     """
     found = render.evidence(family, size)
     export = family.folder(size) / "export"
-    if not export.is_dir() or sha256_folder(export) != found.export.measured["sha256"]:
+    if not export.is_dir() or sha256_folder(export) != found.export.measured.sha256:
         what = "the exported model is missing, or is not the one that was compared with the trained model"
         raise ReleaseError(what, where=str(export), hint="make export")
     text = render.model_card(family, size, found)

@@ -13,15 +13,18 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from release import console, options, records
+from release import console, options, records, results
 from release.errors import ReleaseError
 from release.export import parity
 from release.family import Family, load
 from release.files import list_files, sha256_file
 from release.hub import publish, state
+from release.records import Record
+from release.results.export import FormParity, PulledRepository, VerifyResult, VerifySubject
 
 SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -36,14 +39,10 @@ def command(
     facts = load(family)
     api = state.connect(endpoint)
     record = verified(facts, size, api) or verify(facts, size, api)
-    rows = [
-        [row["form"], f"{row['max_score_difference']:.1e}", f"{row['tolerance']:.1e}"]
-        for row in record.measured["forms"]
-    ]
-    console.table(
-        f"{record.measured['pairs']} pairs scored from {api.endpoint}", ["form", "difference", "allowed"], rows
-    )
-    commits = {name: repo["commit"] for name, repo in record.measured["repositories"].items()}
+    result = record.measured
+    rows = [[form.form, f"{form.max_score_difference:.1e}", f"{form.tolerance:.1e}"] for form in result.forms]
+    console.table(f"{result.pairs} pairs scored from {api.endpoint}", ["form", "difference", "allowed"], rows)
+    commits = {name: repo.commit for name, repo in result.repositories.items()}
     if push:
         publish.finish(facts, size, api, commits)
     else:
@@ -51,27 +50,23 @@ def command(
     console.print_json({"endpoint": api.endpoint, "public": push, "commits": commits})
 
 
-def verified(family: Family, size: str, api: Any) -> records.Record | None:
+def verified(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySubject] | None:
     """The record of a verification that still holds: same model, same commits, nothing left to upload."""
     try:
         sha256 = records.model_hash(family.folder(size) / "model")
-        record = records.read(family.folder(size) / "records", "verify", model_sha256=sha256)
+        record = records.read(family.folder(size) / "records", results.VERIFY, model_sha256=sha256)
     except ReleaseError:
         return None
     for repo in state.wanted(family, size):
         found = state.actual(api, repo)
-        commit = record.measured["repositories"].get(repo.id, {}).get("commit")
-        if found.commit != commit or any(state.changed(repo, found)):
+        pulled = record.measured.repositories.get(repo.id)
+        if pulled is None or found.commit != pulled.commit or any(state.changed(repo, found)):
             return None
     return record
 
 
-def verify(family: Family, size: str, api: Any) -> records.Record:
+def verify(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySubject]:
     """Pull back, compare, run the cards' snippets, and write the record "verify".
-
-    Returns:
-        The record. `measured` holds `endpoint`, `repositories` (id -> `commit`, `files`, `bytes`), `pairs`, `forms`
-        (`form`, `max_score_difference`, `tolerance`) and `snippets`, how many were run.
 
     Raises:
         ReleaseError: Not published, or a file, a score or a snippet that differs; it stays private and untagged.
@@ -94,12 +89,15 @@ def verify(family: Family, size: str, api: Any) -> records.Record:
         "pairs": pairs,
         "snippets": [code for repo in repos for code in _snippets(repo.folder / "README.md")],
     }
-    found = _elsewhere(task, api)
-    shown = {repo.id: _same_files(repo, commits[repo.id], found["files"][repo.id], api) for repo in repos}
-    measured = {"endpoint": api.endpoint, "repositories": shown, "pairs": len(pairs), "forms": found["forms"]}
-    measured["snippets"] = len(task["snippets"])
+    pulled = _elsewhere(task, api)
+    result = VerifyResult(
+        repositories={repo.id: _same_files(repo, commits[repo.id], pulled["files"][repo.id], api) for repo in repos},
+        pairs=len(pairs),
+        forms=tuple(FormParity(**form) for form in pulled["forms"]),
+        snippets=len(task["snippets"]),
+    )
     about: dict[str, Any] = {"family": family.about.name, "size": size, "model_sha256": sha256}
-    record = records.new("verify", measured=measured, **about)
+    record = records.new(results.VERIFY, measured=result, subject=VerifySubject(str(api.endpoint)), **about)
     records.write(record, folder / "records")
     return record
 
@@ -108,7 +106,7 @@ def _snippets(card: Path) -> list[str]:
     return SNIPPET.findall(card.read_text(encoding="utf-8"))
 
 
-def _same_files(repo: state.Wanted, commit: str, pulled: dict[str, str], api: Any) -> dict[str, Any]:
+def _same_files(repo: state.Wanted, commit: str, pulled: dict[str, str], api: Any) -> PulledRepository:
     """Compare the hashes of what came back with the staged files."""
     staged = {name: sha256_file(repo.folder / name) for name in repo.files}
     differ = sorted(name for name in staged.keys() | pulled.keys() if staged.get(name) != pulled.get(name))
@@ -116,7 +114,7 @@ def _same_files(repo: state.Wanted, commit: str, pulled: dict[str, str], api: An
         what = f"{repo.id}: {', '.join(differ[:3])} came back different"
         raise ReleaseError(what, where=f"{api.endpoint} at {commit[:12]}", hint="make publish PUSH=1, then make verify")
     size = sum((repo.folder / name).stat().st_size for name in staged)
-    return {"commit": commit, "files": len(staged), "bytes": size}
+    return PulledRepository(commit, files=len(staged), bytes=size)
 
 
 def _elsewhere(task: dict[str, Any], api: Any) -> dict[str, Any]:
@@ -165,14 +163,11 @@ def pull_back() -> None:
     pairs = [(query, document) for query, document in task["pairs"]]
     with parity.quiet():
         reference = parity.cross_encoder(task["export"], pairs)
-        found = parity.differences(reference, str(folders[task["model"]]), pairs)
+        forms = parity.differences(reference, str(folders[task["model"]]), pairs)
         for snippet in task["snippets"]:
             with contextlib.redirect_stdout(io.StringIO()) as output:
                 exec(compile(snippet, "README.md", "exec"), {})
             if not output.getvalue().strip():
                 raise ReleaseError("a snippet of the card prints nothing")
-    rows = [
-        {"form": form, "max_score_difference": difference, "tolerance": tolerance}
-        for form, (difference, tolerance) in found.items()
-    ]
-    Path("result.json").write_text(json.dumps({"files": files, "forms": rows}), encoding="utf-8")
+    result = {"files": files, "forms": [asdict(form) for form in forms]}
+    Path("result.json").write_text(json.dumps(result), encoding="utf-8")

@@ -16,18 +16,26 @@ import numpy as np
 import typer
 
 from release import family as families
-from release import options, records
+from release import options, records, results
 from release.console import Bar, print_json, table
 from release.errors import ReleaseError
 from release.evaluation import rerankers
 from release.export import parity
 from release.family import Family
-from release.files import write_json
+from release.records import Record
+from release.results.speed import (
+    ConfigurationSpeed,
+    EnergyPerPair,
+    FullLength,
+    SpeedResult,
+    SpeedSubject,
+)
 from release.speed.configurations import CannotRun, Loaded, Way, candidates, load
 from release.speed.machine import driver, energy, peak_memory_mb, reset_peak
 from release.speed.pairs import draw, lengths
 from release.speed.timing import MOST, Pairs, batches, latency, memory_is_out, pairs_for, rates
 
+Measured = Record[SpeedResult, SpeedSubject]
 PASS_SECONDS = {"CPU": 0.8, "GPU": 4.0}  # how long one pass should take: decides the number of pairs
 LATENCY = (10, 50, 100)  # documents for one query
 
@@ -49,14 +57,14 @@ def command(
         raise ReleaseError("what is to be measured?", hint=f"--size {' | '.join(facts.sizes)}, or --model DIR_OR_ID")
     with parity.quiet():
         if size is not None:
-            record, kept = measure_size(facts, size, count=pairs), facts.folder(size) / "records" / "speed.json"
+            record, path = measure_size(facts, size, count=pairs), facts.folder(size) / "records" / "speed.json"
         else:
             assert model is not None
-            record, kept = measure_other(facts, model, count=pairs)
-    _show(record, write_json(output, asdict(record)) if output else kept)
+            record, path = measure_other(facts, model, count=pairs)
+    _show(record, records.write_file(record, output) if output else path)
 
 
-def measure_size(family: Family, size: str, *, count: int | None = None) -> records.Record:
+def measure_size(family: Family, size: str, *, count: int | None = None) -> Measured:
     """Measure one size and write its record, whole at the end: a run that is stopped leaves the earlier one as it was.
 
     Raises:
@@ -64,50 +72,34 @@ def measure_size(family: Family, size: str, *, count: int | None = None) -> reco
     """
     folder = family.folder(size)
     sha256 = records.model_hash(folder / "model")
-    record = _record(family, size, sha256, measure(str(folder / "model"), family, count=count))
+    record = measure(str(folder / "model"), family, size=size, name=family.model_id(size), sha256=sha256, count=count)
     records.write(record, folder / "records")
     return record
 
 
-def measure_other(family: Family, source: str, *, count: int | None = None) -> tuple[records.Record, Path | None]:
+def measure_other(family: Family, source: str, *, count: int | None = None) -> tuple[Measured, Path | None]:
     """Measure any CrossEncoder by the family's protocol.
 
     Returns:
-        The record and where it is kept for the table that compares: only of the family's teacher and of the public
+        The record and where it lies for the table that compares: only of the family's teacher and of the public
         rerankers that the family names.
 
     Raises:
         ReleaseError: No such model, or no pairs to time it on.
     """
     revision = rerankers.load(source).revision
-    record = _record(family, "", revision, measure(source, family, count=count))
-    record.subject["model"] = source
+    record = measure(source, family, size="", name=source, sha256=revision, count=count)
     folder = family.compared_folder(source) if source in family.evaluation.compared else None
     folder = family.build / "teacher" if source == family.teacher.model else folder
     return record, records.write(record, folder / "records") if folder else None
 
 
-def _record(
-    family: Family, size: str, sha256: str, found: tuple[dict[str, Any], dict[str, Any], str]
-) -> records.Record:
-    measured, subject, device = found
-    return records.new(
-        "speed",
-        family=family.about.name,
-        size=size,
-        model_sha256=sha256,
-        measured=measured,
-        subject=subject,
-        device=device,
-    )
+def measure(source: str, family: Family, *, size: str, name: str, sha256: str, count: int | None = None) -> Measured:
+    """Run the protocol on a model.
 
-
-def measure(source: str, family: Family, *, count: int | None = None) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """Run the protocol on a model; returns `measured` and `subject` of the record, and the device's name.
-
-    `measured` holds `best` (a row of `settings`), `settings` (one row per way, with all its batch sizes and passes),
-    `skipped` (way -> why it cannot run here), `latency`, `lengths` of the pairs in tokens, `pairs`, `energy` of the
-    best setting and, where pairs are cut at the protocol's length, `full_length`.
+    Args:
+        source: Its folder or Hub id; `size`, `name` and `sha256` are what the record calls it.
+        count: Number of pairs; by this machine's rate if left out.
     """
     import torch
 
@@ -118,74 +110,75 @@ def measure(source: str, family: Family, *, count: int | None = None) -> tuple[d
     first = load(ways[0], source, protocol.max_length)
     if count is None:
         count = pairs_for(first.predict, pool, protocol.first_batch, PASS_SECONDS["CPU" if device == "CPU" else "GPU"])
-    chosen = pool[:count]
-    counted = lengths(first.model, chosen, protocol.max_length)
-    reference = first.predict(chosen, protocol.first_batch)
-    settings = []
-    with Bar("speed: settings", len(ways) + 1) as bar:
-        for place, way in enumerate(ways):
+    pairs = pool[:count]
+    counted = lengths(first.model, pairs, protocol.max_length)
+    reference = first.predict(pairs, protocol.first_batch)
+    measured: list[ConfigurationSpeed] = []
+    with Bar("speed: configurations", len(ways) + 1) as bar:
+        for way in ways:
             try:
-                loaded = first if place == 0 else load(way, source, protocol.max_length)
-                settings.append(_setting(way, loaded, chosen, reference, family))
+                loaded = first if way == first.way else load(way, source, protocol.max_length)
+                measured.append(_configuration(way, loaded, pairs, reference, family))
             except CannotRun as error:
                 skipped[way.name] = error.what
             bar.advance()
-        best = max(settings, key=lambda row: row["pairs_per_second"])
-        fastest = load(next(way for way in ways if way.name == best["name"]), source, protocol.max_length)
-        waits = [latency(fastest.predict, pool, documents, best["batch"]) for documents in LATENCY]
-        spent = energy(lambda: fastest.predict(chosen, best["batch"]), device)
-    joules = spent.pop("joules")
-    measured = {
-        "best": best,
-        "settings": settings,
-        "skipped": skipped,
-        "latency": waits,
-        "energy": {"joules_per_pair": None if joules is None else joules / len(chosen), **spent},
-        "lengths": counted,
-        "pairs": len(chosen),
-    }
-    if counted["truncated"] and (full := _full_length(fastest, source, chosen, best["batch"], family)):
-        measured["full_length"] = full
-    return measured, _subject(family, chosen, device), device
+        best = max(measured, key=lambda speed: speed.pairs_per_second)
+        fastest = load(next(way for way in ways if way.name == best.name), source, protocol.max_length)
+        waits = tuple(latency(fastest.predict, pool, documents, best.batch) for documents in LATENCY)
+        spent = energy(lambda: fastest.predict(pairs, best.batch), device)
+    per_pair = None if spent.joules is None else spent.joules / len(pairs)
+    result = SpeedResult(
+        best=best,
+        configurations=tuple(measured),
+        skipped=skipped,
+        latency=waits,
+        energy=EnergyPerPair(per_pair, spent.source),
+        lengths=counted,
+        pairs=len(pairs),
+        full_length=_full_length(fastest, source, pairs, best.batch, family) if counted.truncated else None,
+    )
+    about: dict[str, Any] = {"family": family.about.name, "size": size, "model_sha256": sha256, "device": device}
+    return records.new(results.SPEED, measured=result, subject=_subject(family, name, pairs, device), **about)
 
 
-def _subject(family: Family, chosen: Pairs, device: str) -> dict[str, Any]:
+def _subject(family: Family, model: str, pairs: Pairs, device: str) -> SpeedSubject:
     import torch
 
-    text = "\n".join(f"{query}\t{document}" for query, document in chosen)
-    return {
-        "pairs": family.speed.pairs,
-        "pairs_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "max_length": family.speed.max_length,
-        "first_batch": family.speed.first_batch,
-        "passes": family.speed.passes,
-        "threads": torch.get_num_threads(),
-        "cuda": torch.version.cuda if device != "CPU" else None,
-        "driver": driver() if device != "CPU" else None,
-        "wanted_device": family.speed.device,
-    }
+    text = "\n".join(f"{query}\t{document}" for query, document in pairs)
+    return SpeedSubject(
+        model=model,
+        pairs=family.speed.pairs,
+        pairs_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        max_length=family.speed.max_length,
+        first_batch=family.speed.first_batch,
+        passes=family.speed.passes,
+        threads=torch.get_num_threads(),
+        cuda=torch.version.cuda if device != "CPU" else None,
+        driver=driver() if device != "CPU" else None,
+        required_device=family.speed.device,
+    )
 
 
-def _setting(way: Way, loaded: Any, pairs: Pairs, reference: np.ndarray, family: Family) -> dict[str, Any]:
+def _configuration(way: Way, loaded: Loaded, pairs: Pairs, reference: np.ndarray, family: Family) -> ConfigurationSpeed:
     """One row of the ablation: the best batch size of one way to run the model."""
     reset_peak()
     tried = batches(loaded.predict, pairs, family.speed.first_batch, family.speed.passes)
-    best = max(tried, key=lambda row: row["pairs_per_second"])
-    scores = loaded.predict(pairs, best["batch"])
-    return {
-        "name": way.name,
-        "dtype": loaded.weights,
-        "scores_dtype": loaded.scores,
-        "attention": way.attention,
-        "padded": way.padded,
-        **best,
-        "peak_memory_mb": peak_memory_mb(),
-        "max_score_difference": float(np.abs(scores - reference).max()),
-        "batches": tried,
-    }
+    best = max(tried, key=lambda speed: speed.pairs_per_second)
+    scores = loaded.predict(pairs, best.batch)
+    return ConfigurationSpeed(
+        **asdict(best),
+        name=way.name,
+        dtype=loaded.weights,
+        scores_dtype=loaded.scores,
+        attention=way.attention,
+        padded=way.padded,
+        peak_memory_mb=peak_memory_mb(),
+        max_score_difference=float(np.abs(scores - reference).max()),
+        batches=tuple(tried),
+    )
 
 
-def _full_length(fastest: Loaded, source: str, pairs: Pairs, batch: int, family: Family) -> dict[str, Any] | None:
+def _full_length(fastest: Loaded, source: str, pairs: Pairs, batch: int, family: Family) -> FullLength | None:
     """The best setting again on pairs cut only where the model's positions end, whatever length it was trained on.
 
     None where that is no further than the protocol reads. Positions that are no table end where the tokenizer says.
@@ -204,51 +197,42 @@ def _full_length(fastest: Loaded, source: str, pairs: Pairs, batch: int, family:
             if not memory_is_out(error) or batch == 1:
                 raise
             batch //= 2
-    cut = lengths(loaded.model, pairs, limit)["truncated"]
-    return {
-        "name": fastest.way.name,
-        "batch": batch,
-        "max_length": limit,
-        "truncated": cut,
-        "pairs_per_second": rate,
-    }
+    cut = lengths(loaded.model, pairs, limit).truncated
+    return FullLength(fastest.way.name, batch, max_length=limit, truncated=cut, pairs_per_second=rate)
 
 
-def _show(record: records.Record, path: Path | None) -> None:
+def _show(record: Measured, path: Path | None) -> None:
     """A table for people, then one JSON line for programs."""
-    measured = record.measured
-    columns = ["setting", "weights", "scores", "batch", "pairs/s", "peak MB", "score difference"]
+    result = record.measured
+    columns = ["configuration", "weights", "scores", "batch", "pairs/s", "peak MB", "score difference"]
     rows = [
         [
-            row["name"],
-            row["dtype"],
-            row["scores_dtype"],
-            row["batch"],
-            f"{row['pairs_per_second']:.1f}",
-            f"{row['peak_memory_mb']:.0f}",
-            f"{row['max_score_difference']:.1e}",
+            speed.name,
+            speed.dtype,
+            speed.scores_dtype,
+            speed.batch,
+            f"{speed.pairs_per_second:.1f}",
+            f"{speed.peak_memory_mb:.0f}",
+            f"{speed.max_score_difference:.1e}",
         ]
-        for row in measured["settings"]
+        for speed in result.configurations
     ]
-    found = measured["lengths"]
-    title = f"{measured['pairs']} pairs of {found['mean']:.0f} tokens on average (longest {found['max']})"
+    title = f"{result.pairs} pairs of {result.lengths.mean:.0f} tokens on average (longest {result.lengths.max})"
     table(title, columns, rows)
-    waits = [[row["documents"], f"{row['p50_ms']:.1f}", f"{row['p95_ms']:.1f}"] for row in measured["latency"]]
+    waits = [[wait.documents, f"{wait.p50_ms:.1f}", f"{wait.p95_ms:.1f}"] for wait in result.latency]
     table("One query, milliseconds", ["documents", "p50", "p95"], waits)
-    best = {key: measured["best"][key] for key in ("name", "dtype", "batch", "pairs_per_second", "peak_memory_mb")}
-    if "full_length" in measured:
-        full = measured["full_length"]
-        print(f"cut at {full['max_length']} tokens instead: {full['pairs_per_second']:.1f} pairs/s")
-    spent = measured["energy"]
-    per_pair = spent["joules_per_pair"]
-    print("energy:", spent["source"] if per_pair is None else f"{per_pair:.3g} J per pair ({spent['source']})")
-    for name, reason in measured["skipped"].items():
+    if full := result.full_length:
+        print(f"cut at {full.max_length} tokens instead: {full.pairs_per_second:.1f} pairs/s")
+    joules, source = result.energy.joules_per_pair, result.energy.source
+    print("energy:", source if joules is None else f"{joules:.3g} J per pair ({source})")
+    for name, reason in result.skipped.items():
         print(f"not run: {name}: {reason}")
+    best = {key: getattr(result.best, key) for key in ("name", "dtype", "batch", "pairs_per_second", "peak_memory_mb")}
     print_json(
         {
             "best": best,
-            "latency": measured["latency"],
-            "pairs": measured["pairs"],
+            "latency": [asdict(wait) for wait in result.latency],
+            "pairs": result.pairs,
             "record": str(path) if path else None,
         }
     )

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,14 @@ POWERCAP = Path("/sys/class/powercap")  # Linux shows the counters of Intel's an
 SMI = "nvidia-smi"
 EVERY_MS = 100  # between two readings of a GPU's power
 UNREADABLE = "not readable here"
+
+
+@dataclass(frozen=True)
+class EnergyReading:
+    """Joules that a piece of work took, None where nothing can be read; `source` says what was read, or why not."""
+
+    joules: float | None
+    source: str
 
 
 def reset_peak() -> None:
@@ -47,40 +56,40 @@ def driver() -> str | None:
     return _smi("driver_version")
 
 
-def energy(work: Callable[[], Any], device: str, *, powercap: Path = POWERCAP) -> dict[str, Any]:
+def energy(work: Callable[[], Any], device: str, *, powercap: Path = POWERCAP) -> EnergyReading:
     """Run `work` once and read what it took.
 
     Args:
         device: "CPU", or a GPU's name: its power is read instead (by nvidia-smi; not yet tried on a GPU).
 
     Returns:
-        `joules` and `source`; `joules` is None where nothing can be read, and `source` then says so. `work` is run only
-        if there is something to read. All that the counter covers is counted, what others do meanwhile too.
+        What was read; `work` is run only if there is something to read. All that the counter covers is counted, what
+        others do meanwhile too.
     """
     return _gpu_energy(work) if device != "CPU" else _cpu_energy(work, powercap)
 
 
-def _cpu_energy(work: Callable[[], Any], powercap: Path) -> dict[str, Any]:
+def _cpu_energy(work: Callable[[], Any], powercap: Path) -> EnergyReading:
     """Over all packages; a package's zones (intel-rapl:0:0 and so on) are parts of it."""
     packages = sorted(folder for folder in powercap.glob("*-rapl:*") if folder.name.count(":") == 1)
     try:
         before = [_number(folder / "energy_uj") for folder in packages]
         if not before:
-            return {"joules": None, "source": f"{UNREADABLE}: no energy counter"}
+            return EnergyReading(None, f"{UNREADABLE}: no energy counter")
         work()
         spent = 0
         for folder, start in zip(packages, before, strict=True):
             end = _number(folder / "energy_uj")
             spent += end - start if end >= start else end - start + _number(folder / "max_energy_range_uj")
     except (OSError, ValueError) as error:
-        return {"joules": None, "source": f"{UNREADABLE}: the energy counter ({type(error).__name__})"}
-    return {"joules": spent / 1e6, "source": f"RAPL, {len(packages)} package(s)"}
+        return EnergyReading(None, f"{UNREADABLE}: the energy counter ({type(error).__name__})")
+    return EnergyReading(spent / 1e6, f"RAPL, {len(packages)} package(s)")
 
 
-def _gpu_energy(work: Callable[[], Any]) -> dict[str, Any]:
+def _gpu_energy(work: Callable[[], Any]) -> EnergyReading:
     """Mean power times seconds."""
     if _smi("power.draw") is None:
-        return {"joules": None, "source": f"{UNREADABLE}: {SMI} gives no power"}
+        return EnergyReading(None, f"{UNREADABLE}: {SMI} gives no power")
     query = [SMI, "--id=0", "--query-gpu=power.draw", "--format=csv,noheader,nounits", f"--loop-ms={EVERY_MS}"]
     with subprocess.Popen(query, stdout=subprocess.PIPE, text=True) as readings:
         try:
@@ -91,8 +100,8 @@ def _gpu_energy(work: Callable[[], Any]) -> dict[str, Any]:
             readings.terminate()
         watts = [float(line) for line in (readings.stdout or ()) if line.strip()[:1].isdigit()]
     if not watts:
-        return {"joules": None, "source": f"{UNREADABLE}: {SMI} gave no power in {seconds:.1f} s"}
-    return {"joules": sum(watts) / len(watts) * seconds, "source": f"{SMI}, power every {EVERY_MS} ms"}
+        return EnergyReading(None, f"{UNREADABLE}: {SMI} gave no power in {seconds:.1f} s")
+    return EnergyReading(sum(watts) / len(watts) * seconds, f"{SMI}, power every {EVERY_MS} ms")
 
 
 def _number(path: Path) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from release.errors import ReleaseError
 from release.family import Family
+from release.results.speed import LengthBin, TokenLengths
 
 SEED = 12
 BIN = 64  # tokens
@@ -58,20 +59,19 @@ def _from_hub(source: str) -> list[tuple[str, str]]:
     return list(zip(rows[first], rows[second], strict=True))
 
 
-def lengths(model: Any, pairs: list[tuple[str, str]], max_length: int) -> dict[str, Any]:
-    """Tokens per pair before anything is cut: mean, median, 95th percentile, longest, share cut, and a histogram."""
-    found = model.tokenizer([query for query, _ in pairs], [document for _, document in pairs], truncation=False)
-    counts = np.array([len(ids) for ids in found["input_ids"]])
-    bins = np.bincount(counts // BIN)
-    return {
-        "mean": float(counts.mean()),
-        "median": float(np.median(counts)),
-        "p95": float(np.quantile(counts, 0.95)),
-        "max": int(counts.max()),
-        "truncated": float((counts > max_length).mean()),
-        "histogram": [
-            {"from": place * BIN, "to": (place + 1) * BIN - 1, "pairs": int(inside)}
-            for place, inside in enumerate(bins)
+def lengths(model: Any, pairs: list[tuple[str, str]], max_length: int) -> TokenLengths:
+    """Tokens per pair before anything is cut; `truncated` are those of more than `max_length`."""
+    tokens = model.tokenizer([query for query, _ in pairs], [document for _, document in pairs], truncation=False)
+    counts = np.array([len(ids) for ids in tokens["input_ids"]])
+    return TokenLengths(
+        mean=float(counts.mean()),
+        median=float(np.median(counts)),
+        p95=float(np.quantile(counts, 0.95)),
+        max=int(counts.max()),
+        truncated=float((counts > max_length).mean()),
+        histogram=tuple(
+            LengthBin(first=bin * BIN, last=(bin + 1) * BIN - 1, pairs=int(inside))
+            for bin, inside in enumerate(np.bincount(counts // BIN))
             if inside
-        ],
-    }
+        ),
+    )

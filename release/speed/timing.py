@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from release.results.speed import BatchSpeed, Latency
 from release.speed.configurations import CannotRun
 
 CLEARLY = 0.9  # below this share of the best rate, larger batches are not tried
@@ -36,26 +37,25 @@ def rates(predict: Predict, pairs: Pairs, batch: int, passes: int) -> list[float
     return [len(pairs) / seconds(lambda: predict(pairs, batch)) for _ in range(passes)]
 
 
-def batches(predict: Predict, pairs: Pairs, first: int, passes: int) -> list[dict[str, Any]]:
+def batches(predict: Predict, pairs: Pairs, first: int, passes: int) -> list[BatchSpeed]:
     """Rates by batch size, doubling until memory runs out, the rate falls clearly, or a batch is half of the pairs.
 
     Raises:
         CannotRun: Memory is out at the first size.
     """
-    tried: list[dict[str, Any]] = []
+    tried: list[BatchSpeed] = []
     batch = first
     while batch <= max(first, len(pairs) // 2):
         try:
-            found = rates(predict, pairs, batch, passes)
+            each = rates(predict, pairs, batch, passes)
         except (MemoryError, RuntimeError) as error:
             if not memory_is_out(error):
                 raise
             if not tried:
                 raise CannotRun(f"memory is out at {batch} pairs", hint="a smaller first_batch") from error
             break
-        rate = statistics.median(found)
-        tried.append({"batch": batch, "pairs_per_second": rate, "passes": found})
-        if rate < CLEARLY * max(row["pairs_per_second"] for row in tried):
+        tried.append(BatchSpeed(batch, statistics.median(each), tuple(each)))
+        if tried[-1].pairs_per_second < CLEARLY * max(speed.pairs_per_second for speed in tried):
             break
         batch *= 2
     return tried
@@ -76,7 +76,7 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def latency(predict: Predict, pool: Pairs, documents: int, batch: int) -> dict[str, Any]:
+def latency(predict: Predict, pool: Pairs, documents: int, batch: int) -> Latency:
     """Milliseconds that one query waits for `documents` scores: what a search box feels."""
     texts = [document for _, document in pool]
     waits: list[float] = []
@@ -88,4 +88,4 @@ def latency(predict: Predict, pool: Pairs, documents: int, batch: int) -> dict[s
         if place >= 4 and sum(waits) > LATENCY_SECONDS:
             break
     p50, p95 = np.quantile(waits[2:], [0.5, 0.95]) * 1000
-    return {"documents": documents, "p50_ms": float(p50), "p95_ms": float(p95), "repeats": len(waits) - 2}
+    return Latency(documents, float(p50), float(p95), len(waits) - 2)

@@ -207,7 +207,7 @@ def test_plots_are_there_in_both_forms_for_light_and_dark(drawn: Path) -> None:
 def test_the_same_records_give_the_same_bytes(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(drawn.parent.parent.parent)
     found = family.load(ETTIN)
-    again = replace(compare.gather(found), alone={})  # two of the three plots: the first one takes seconds
+    again = replace(compare.gather(found), first_stages={})  # two of the three plots: the first one takes seconds
     plots.draw(again, found.about.title, tmp_path)
     drawn_again = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(drawn_again) == 8

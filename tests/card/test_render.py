@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -49,10 +49,9 @@ def test_every_number_in_the_body_is_in_a_record_or_the_family(family: Family) -
     found = render.evidence(family, built.SIZE)
     _, body = checks.split_card(render.model_card(family, built.SIZE, found))
     kinds = [*(getattr(found, kind) for kind in ("run", "choice", "evaluate", "speed", "export")), found.manifest]
-    known = numbers([kind if isinstance(kind, dict) else [kind.measured, kind.subject, kind.machine] for kind in kinds])
-    parameters = found.run.measured["parameters"]
+    known = numbers([kind if isinstance(kind, dict) else asdict(kind) for kind in kinds])
     known |= {
-        f"{sum(parameters.values()):,}",
+        f"{found.run.measured.parameters.total:,}",
         "95",
         "10",
         "0",
@@ -76,17 +75,20 @@ def test_the_card_says_in_words_what_the_interval_says(family: Family) -> None:
     assert "| 0.579 | 0.601 | +0.022 (+0.008 to +0.036) | 0.914 | 0.875 | 0.643 |" in text
     assert "behind bm25: the whole interval lies above zero" in text
     assert "all-MiniLM-L6-v2: the interval spans zero" in text
-    found.evaluate.measured["mean"]["all"] |= {"ci_low": -0.03, "ci_high": -0.01}
+    evaluation = found.evaluate.measured
+    worse = replace(evaluation.means, all=replace(evaluation.means.all, ci_low=-0.03, ci_high=-0.01))
+    found = replace(found, evaluate=replace(found.evaluate, measured=replace(evaluation, means=worse)))
     assert "In words: the whole interval lies below zero" in render.model_card(family, built.SIZE, found)
     assert "stand-in" in text and "not a trained reranker" in text
 
 
 def test_many_rows_are_shown_as_means_with_the_rest_folded(family: Family) -> None:
     found = render.evidence(family, built.SIZE)
-    (first, second) = found.evaluate.measured["tasks"]
-    found.evaluate.measured["tasks"] += [first | {"task": f"Task{n}", "in_domain": True} for n in range(5)] + [
-        second | {"task": "ArguAna", "dataset": "mteb/arguana", "in_domain": None}
-    ]
+    first, second = found.evaluate.measured.tasks
+    more = [replace(first, task=f"Task{n}", in_domain=True) for n in range(5)]
+    more.append(replace(second, task="ArguAna", dataset="mteb/arguana", in_domain=None))
+    measured = replace(found.evaluate.measured, tasks=(first, second, *more))
+    found = replace(found, evaluate=replace(found.evaluate, measured=measured))
     front, body = checks.split_card(render.model_card(family, built.SIZE, found))
     assert "Means over the 7 tasks" in body and "Of the 8 rows below, 6 show a gain" in body
     assert "Task4 †" in body and "† The training data holds" in body and "Nobody has recorded" in body
@@ -97,7 +99,9 @@ def test_many_rows_are_shown_as_means_with_the_rest_folded(family: Family) -> No
 def test_a_measurement_that_changes_changes_the_card(family: Family) -> None:
     found = render.evidence(family, built.SIZE)
     before = render.model_card(family, built.SIZE, found)
-    found.speed.measured["settings"][0]["pairs_per_second"] = 1234.4
+    faster = (replace(found.speed.measured.best, pairs_per_second=1234.4),)
+    speed = replace(found.speed, measured=replace(found.speed.measured, configurations=faster))
+    found = replace(found, speed=speed)
     after = render.model_card(family, built.SIZE, found)
     assert "| 1,234 |" in after and "| 1,234 |" not in before
 
@@ -110,7 +114,8 @@ def test_front_matter_names_only_what_exists(family: Family) -> None:
     (result,) = front["model-index"][0]["results"]
     assert result["dataset"] == {"name": "docstrings (a local collection)", "type": "local-docstrings"}
     assert [metric["value"] for metric in result["metrics"]] == [0.6013, 0.6091]
-    found.run.subject["encoder"] = "jhu-clsp/ettin-encoder-17m"
+    subject = replace(found.run.subject, encoder="jhu-clsp/ettin-encoder-17m")
+    found = replace(found, run=replace(found.run, subject=subject))
     front, _ = checks.split_card(render.model_card(family, built.SIZE, found))
     assert front["base_model"] == "jhu-clsp/ettin-encoder-17m"
 
@@ -149,13 +154,24 @@ def test_another_device_protocol_or_mixture_is_refused(family: Family) -> None:
         render.evidence(family, built.SIZE)
 
 
-def test_a_name_that_no_record_holds_is_an_error(family: Family) -> None:
-    with pytest.raises(UndefinedError):
-        render.environment().from_string("{{ record.speeed }}").render(record={"speed": 1})
+def test_a_name_that_no_record_holds_is_an_error(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     found = render.evidence(family, built.SIZE)
-    del found.run.measured["parameters"]["head"]
-    with pytest.raises(ReleaseError, match=r"no record holds.*'head'.*model\.md\.j2.*make again"):
+    with pytest.raises(UndefinedError):
+        render.environment().from_string("{{ record.speeed }}").render(record=found.speed)
+    templates = Path("cards")
+    templates.mkdir()
+    (templates / "model.md.j2").write_text("{{ run.parameters.heads }}")
+    monkeypatch.setattr(render, "TEMPLATES", templates)
+    (templates / "citation.bib").touch()
+    with pytest.raises(ReleaseError, match=r"no record holds.*'heads'.*model\.md\.j2.*make again"):
         render.model_card(family, built.SIZE, found)
+
+
+def test_a_record_that_lacks_what_the_card_shows_is_one_line_with_its_command(family: Family) -> None:
+    path = family.folder(built.SIZE) / "records/run.json"
+    built.edit(path, lambda record: record["measured"]["parameters"].pop("head"))
+    with pytest.raises(ReleaseError, match=r"no key 'measured\.parameters\.head'; in .*run\.json; hint: .*make train$"):
+        render.evidence(family, built.SIZE)
 
 
 def test_the_dataset_card_lists_every_config_with_its_licence(family: Family) -> None:

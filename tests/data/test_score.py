@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from release import family, records
+from release import family, records, results
 from release.data import score, score_shard, shards
 from release.errors import ReleaseError
 from release.files import sha256_folder, write_json
@@ -76,7 +76,7 @@ def test_every_pair_gets_the_teachers_logit_and_a_record(facts: family.Family) -
     manifest = json.loads((mixture(facts) / "manifest.json").read_text())
     assert manifest["teacher"] == {"model": "lengths", "revision": "1"}
     assert manifest["in_domain"] == ["docstrings"]  # declared of the same origin, and one of the family's collections
-    assert records.read(facts.build / "records", "data").measured["rows"] == SHARDS * ROWS
+    assert records.read(facts.build / "records", results.DATA).measured.rows == SHARDS * ROWS
 
 
 def test_a_second_run_asks_the_teacher_nothing(facts: family.Family) -> None:
@@ -271,9 +271,9 @@ def test_labels_that_come_with_the_source_are_kept(facts: family.Family) -> None
 
 def test_a_run_that_scores_nothing_keeps_the_measured_speed(facts: family.Family) -> None:
     score.run(facts, Lengths())
-    first = records.read(facts.build / "records", "data")
+    first = records.read(facts.build / "records", results.DATA)
     score.run(facts, Lengths())
-    assert records.read(facts.build / "records", "data") == first
+    assert records.read(facts.build / "records", results.DATA) == first
 
 
 def test_a_teacher_that_is_not_here_is_one_clear_line(facts: family.Family) -> None:

@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from release import family, records
+from release import family, records, results
 from release.__main__ import main
 from release.card import acceptance, render
 from release.errors import ReleaseError
 from release.evaluation import calibration, evaluate, first_stage, tasks
 from release.evaluation.first_stage import FirstStage
 from release.evaluation.rerankers import Reranker
-from release.evaluation.two_stage import Row, evaluate_task, summary
+from release.evaluation.two_stage import Row, evaluate_task, means
 from release.hub import verify
 from tests import built
 from tests.tiny import tiny_encoder, tiny_reranker
@@ -134,27 +134,28 @@ def first_run(top_k: int = TOP) -> dict[str, dict[str, float]]:
 
 def test_a_reranker_that_does_nothing_gains_exactly_nothing(collection: Path) -> None:
     row = measure(collection, Counting(lambda query, document: 1.5))
-    assert row.table["ndcg@10"]["gain"] == 0 and not row.gains.any()
-    assert (row.table["helped"], row.table["hurt"], row.table["equal"]) == (0, 0, QUERIES)
-    assert row.table["ndcg@10"]["first_stage"] == pytest.approx(ndcg(first_run(), judged(collection)), abs=1e-9)
+    result = row.result
+    assert result.gain == 0 and not row.gains.any()
+    assert (result.helped, result.hurt, result.unchanged) == (0, 0, QUERIES)
+    assert result.first_stage_ndcg == pytest.approx(ndcg(first_run(), judged(collection)), abs=1e-9)
 
 
 def test_an_oracle_reaches_the_ceiling_and_no_more(collection: Path) -> None:
     row = measure(collection, oracle(collection))
     qrels = judged(collection)
     best = {query: {name: float(qrels[query].get(name, 0)) for name in found} for query, found in first_run().items()}
-    value = row.table["ndcg@10"]
-    assert value["reranked"] == value["oracle"] == pytest.approx(ndcg(best, qrels), abs=1e-9)
-    assert value["first_stage"] < value["oracle"] < 1  # BM25 cannot find the hidden answers
-    assert value["ci_low"] <= value["gain"] <= value["ci_high"]
+    result = row.result
+    assert result.reranked_ndcg == result.oracle_ndcg == pytest.approx(ndcg(best, qrels), abs=1e-9)
+    assert result.first_stage_ndcg < result.oracle_ndcg < 1  # BM25 cannot find the hidden answers
+    assert result.ci_low <= result.gain <= result.ci_high
     found = sum(name in first_run()[query] for query, answers in qrels.items() for name in answers)
-    assert row.table[f"recall@{TOP}"] == pytest.approx(found / sum(map(len, qrels.values())))
+    assert result.recall == pytest.approx(found / sum(map(len, qrels.values())))
 
 
 def test_the_worst_order_hurts(collection: Path) -> None:
     best = oracle(collection)
-    row = measure(collection, Counting(lambda query, document: -best.score(query, document)))
-    assert row.table["ndcg@10"]["gain"] < 0 and row.table["hurt"] > row.table["helped"] == 0
+    result = measure(collection, Counting(lambda query, document: -best.score(query, document))).result
+    assert result.gain < 0 and result.hurt > result.helped == 0
 
 
 def test_nothing_is_measured_twice_and_nothing_stale_is_reused(collection: Path) -> None:
@@ -162,7 +163,7 @@ def test_nothing_is_measured_twice_and_nothing_stale_is_reused(collection: Path)
     once = measure(collection, predict)
     asked = predict.asked
     again = measure(collection, predict)
-    assert predict.asked == asked and again.table == once.table and (again.gains == once.gains).all()
+    assert predict.asked == asked and again.result == once.result and (again.gains == once.gains).all()
     for change in ({"revision": "2"}, {"dtype": "bfloat16"}, {"max_length": 7}, {"attention": "sdpa"}, {"top_k": 5}):
         before = predict.asked
         measure(collection, predict, **change)
@@ -171,7 +172,7 @@ def test_nothing_is_measured_twice_and_nothing_stale_is_reused(collection: Path)
     path = collection / "corpus.jsonl"
     path.write_text(path.read_text().replace("hidden h0", "found h0"))
     moved = measure(collection, predict)
-    assert predict.asked > before and moved.table["task_revision"] != once.table["task_revision"]
+    assert predict.asked > before and moved.result.task_revision != once.result.task_revision
 
 
 def test_a_first_stage_runs_once_for_all_rerankers(collection: Path) -> None:
@@ -192,7 +193,7 @@ def test_a_first_stage_runs_once_for_all_rerankers(collection: Path) -> None:
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from release.evaluation import firststage, tasks
+from release.evaluation import first_stage, tasks
 from release.evaluation.rerankers import Reranker
 from release.evaluation.two_stage import evaluate_task
 from tests.evaluation.test_evaluate import Counting, make_collection, texts, TOP
@@ -200,7 +201,7 @@ folders = [Path("weather"), Path("climate")]
 queries = texts(folders[1], "queries")
 stop = sys.argv[1] == "stop"
 predict = Counting(lambda query, document: float(len(document)))
-stage = firststage.first_stage("bm25")
+stage = first_stage.first_stage("bm25")
 for folder in folders:
     def call(pairs, second=folder == folders[1]):
         if stop and second:
@@ -233,11 +234,11 @@ def test_killed_it_continues_behind_the_last_finished_row(collection: Path) -> N
 
 def test_tasks_inside_and_outside_the_training_data_are_averaged_apart(collection: Path) -> None:
     row = measure(collection, oracle(collection))
-    other = Row(row.table | {"in_domain": False}, -row.gains)
-    found = summary([Row(row.table | {"in_domain": True}, row.gains), other])
-    assert found["in_domain"]["gain"] == pytest.approx(row.gains.mean())
-    assert found["out_of_domain"]["gain"] == pytest.approx(-row.gains.mean())
-    assert found["all"]["gain"] == pytest.approx(0)
+    other = Row(dataclasses.replace(row.result, in_domain=False), -row.gains)
+    found = means([Row(dataclasses.replace(row.result, in_domain=True), row.gains), other])
+    assert found.in_domain is not None and found.in_domain.gain == pytest.approx(row.gains.mean())
+    assert found.out_of_domain is not None and found.out_of_domain.gain == pytest.approx(-row.gains.mean())
+    assert found.all.gain == pytest.approx(0)
 
 
 def test_any_cross_encoder_on_any_folder(collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,26 +279,28 @@ def test_only_the_familys_protocol_comes_onto_a_card(collection: Path) -> None:
     folder = demo.build / "data/collections/docstrings"
     folder.parent.mkdir(parents=True)
     collection.rename(folder)
-    rows = [
-        {"task": "docstrings", "first_stage": stage, "top_k": demo.evaluation.top_k}
-        for stage in demo.evaluation.embedders
-    ]
-    subject = {"dtype": "float32", "tasks": {"docstrings": tasks.from_folder(folder).revision}}
-    good = records.new("evaluate", family=demo.about.name, size="mini", measured={"tasks": rows}, subject=subject)
+    measured, subject = built.evaluation(), built.evaluation_subject(demo)
+    subject = dataclasses.replace(subject, tasks={"docstrings": tasks.from_folder(folder).revision})
+    good = records.new(results.EVALUATE, family=demo.about.name, size="mini", measured=measured, subject=subject)
     where = Path("records/evaluate.json")
     acceptance.evaluation(good, demo, where)
-    gpu, other = good.machine | {"device": "NVIDIA H100"}, [row | {"top_k": 100} for row in rows]
-    for change, says in (
-        ({"measured": {"tasks": rows[:1]}}, "no evaluation of docstrings behind sentence-transformers"),
-        ({"measured": {"tasks": other}}, f"with top_k {demo.evaluation.top_k}"),
+    gpu = dataclasses.replace(good.machine, device="NVIDIA H100")
+    fewer = dataclasses.replace(measured, tasks=measured.tasks[:1])
+    deeper = tuple(dataclasses.replace(row, top_k=100) for row in measured.tasks)
+    changes: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"measured": fewer}, "no evaluation of docstrings behind sentence-transformers"),
+        ({"measured": dataclasses.replace(measured, tasks=deeper)}, f"with top_k {demo.evaluation.top_k}"),
         ({"machine": gpu}, "made in float32, not bfloat16"),
-        ({"subject": subject | {"tasks": {"docstrings": "0" * 40}}}, "which moved"),
-    ):
+        ({"subject": dataclasses.replace(subject, tasks={"docstrings": "0" * 40})}, "which moved"),
+    )
+    for change, says in changes:
         with pytest.raises(ReleaseError, match=says):
             acceptance.evaluation(dataclasses.replace(good, **change), demo, where)
     ettin = family.load(ROOT / "recipes/ettin.toml")
+    timed, protocol = built.speed_result(), built.speed_subject(ettin)
+    on_cpu = records.new(results.SPEED, family="ettin", measured=timed, subject=protocol)
     with pytest.raises(ReleaseError, match="speed was measured on CPU, but a card of this family shows"):
-        acceptance.speed(records.new("speed", family="ettin", measured={}), ettin, where)
+        acceptance.speed(on_cpu, ettin, where)
 
 
 def test_calibration_finds_the_map_keeps_the_order_and_says_how_good_it_is() -> None:
@@ -305,13 +308,14 @@ def test_calibration_finds_the_map_keeps_the_order_and_says_how_good_it_is() -> 
     labels = draw.normal(0, 3, 4000)  # the teacher's logits
     scores = (4 * labels + 7).astype(np.float32)  # a model that says the same on another scale
     found = calibration.measure(scores, labels.astype(np.float32))
-    assert found["temperature"] == pytest.approx(4, rel=1e-3) and found["offset"] == pytest.approx(7, rel=1e-2)
-    assert found["brier"] < 1e-6 < found["brier_sigmoid"]
-    assert sum(row["pairs"] for row in found["reliability"]) == found["pairs_measured"] == 2000
-    mapped = calibration.sigmoid((np.sort(scores.astype(np.float64)) - found["offset"]) / found["temperature"])
+    assert found.temperature is not None and found.offset is not None and found.brier is not None
+    assert found.temperature == pytest.approx(4, rel=1e-3) and found.offset == pytest.approx(7, rel=1e-2)
+    assert found.brier < 1e-6 < found.brier_sigmoid
+    assert sum(bin.pairs for bin in found.reliability) == found.pairs_measured == 2000
+    mapped = calibration.sigmoid((np.sort(scores.astype(np.float64)) - found.offset) / found.temperature)
     assert (np.diff(mapped) >= 0).all() and mapped.min() >= 0 and mapped.max() <= 1
     upside_down = calibration.measure(-scores, labels.astype(np.float32))
-    assert upside_down["temperature"] is None and upside_down["brier"] is None  # no falling map is offered
+    assert upside_down.temperature is None and upside_down.brier is None  # no falling map is offered
 
 
 def test_the_cards_map_to_0_1_is_the_one_that_was_fitted(
@@ -326,8 +330,9 @@ def test_the_cards_map_to_0_1_is_the_one_that_was_fitted(
     ranked = ast.literal_eval(
         re.sub(r"np\.float32\(([^)]*)\)", r"\1", capsys.readouterr().out.strip().splitlines()[-1])
     )
-    model, fitted = names["model"], built.measurements()["evaluate"]["calibration"]
+    model, fitted = names["model"], built.evaluation().calibration
+    assert fitted is not None and fitted.temperature is not None and fitted.offset is not None
     raw = model.rank("how do I read a file line by line", names["documents"])
     assert [row["corpus_id"] for row in ranked] == [row["corpus_id"] for row in raw]
-    expected = [(row["score"] - fitted["offset"]) / fitted["temperature"] for row in raw]
+    expected = [(row["score"] - fitted.offset) / fitted.temperature for row in raw]
     assert [row["score"] for row in ranked] == pytest.approx(calibration.sigmoid(np.array(expected)), abs=1e-5)

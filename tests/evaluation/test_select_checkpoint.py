@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 from sentence_transformers import CrossEncoder
 
-from release import records
+from release import records, results
 from release.errors import ReleaseError
-from release.evaluation import evaluate, rerankers, two_stage
+from release.evaluation import evaluate, rerankers, select_checkpoint, two_stage
 from release.evaluation.rerankers import Pairs
 from release.evaluation.select_checkpoint import choose
 from release.family import Family
+from release.results.training import Checkpoint, CheckpointChoice
 from tests import built
 
 
@@ -38,24 +39,36 @@ def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> F
 
 def write_run(family: Family, **changed: object) -> None:
     folder = family.folder(built.SIZE)
-    measured = {"best": {"step": 8, "score": 0.7}, "last": {"step": 12, "score": 0.6}, "released": "best", "score": 0.7}
-    about = {"family": family.about.name, "size": built.SIZE, "model_sha256": records.model_hash(folder / "model")}
-    records.write(records.new("run", measured=measured | changed, **about), folder / "records")
+    measured = {"best": Checkpoint(8, 0.7, None), "last": Checkpoint(12, 0.6, None), "released": "best", "score": 0.7}
+    record = records.new(
+        results.RUN,
+        family=family.about.name,
+        size=built.SIZE,
+        model_sha256=records.model_hash(folder / "model"),
+        measured=built.training_run(**measured | changed),
+        subject=built.run_subject(family.build / "data/mixture"),
+    )
+    records.write(record, folder / "records")
+
+
+def reranked(choice: CheckpointChoice) -> dict[str, float | None]:
+    """Each candidate's mean NDCG@10 on the benchmark."""
+    return {name: choice.candidate(name).reranked_ndcg for name in select_checkpoint.NAMES}
 
 
 def test_the_better_one_on_the_benchmark_becomes_the_model(family: Family) -> None:
     folder = family.folder(built.SIZE)
     hashes = {"best": records.model_hash(folder / "model"), "last": records.model_hash(folder / "last")}
     record = choose(family, built.SIZE)
-    quality = {name: found["ndcg@10"] for name, found in record.measured["candidates"].items()}
+    quality = reranked(record.measured)
     assert quality["best"] != quality["last"]
     winner = max(quality, key=lambda name: quality[name])
-    assert record.measured["released"] == winner
+    assert record.measured.released == winner
     assert record.model_sha256 == records.model_hash(folder / "model") == hashes[winner]
     (other,) = {"best", "last"} - {winner}
     assert records.model_hash(folder / other) == hashes[other]
-    run = records.read(folder / "records", "run", model_sha256=hashes[winner])
-    assert (run.measured["released"], run.measured["score"]) == (winner, run.measured[winner]["score"])
+    run = records.read(folder / "records", results.RUN, model_sha256=hashes[winner]).measured
+    assert (run.released, run.score) == (winner, getattr(run, winner).score)
 
 
 def test_the_evaluation_that_follows_scores_no_pair_again(family: Family) -> None:
@@ -64,9 +77,9 @@ def test_the_evaluation_that_follows_scores_no_pair_again(family: Family) -> Non
     loaded = rerankers.load(str(folder / "model"), name=family.model_id(built.SIZE), max_length=limit)
     asked: list[Pairs] = []
     watched = replace(loaded, predict=lambda pairs: asked.append(pairs) or loaded.predict(pairs))
-    found = two_stage.means(evaluate.all_rows(watched, family, kept=folder / "evaluation"))
-    assert not asked and found is not None
-    assert found["reranked"] == record.measured["candidates"][record.measured["released"]]["ndcg@10"]
+    mean = two_stage.mean_result(evaluate.all_rows(watched, family, kept=folder / "evaluation"))
+    assert not asked
+    assert mean.reranked_ndcg == record.measured.candidate(record.measured.released).reranked_ndcg
 
 
 @pytest.mark.parametrize("first", ["best", "last"])
@@ -79,17 +92,17 @@ def test_whichever_lies_there_first_the_same_one_is_released(family: Family, fir
     choose(family, built.SIZE)
     before = json.loads((folder / "records/choice.json").read_text())
     again = choose(family, built.SIZE)  # a second time it finds the winner in place
-    assert (again.measured, again.model_sha256) == (before["measured"], before["model_sha256"])
-    quality = {name: found["ndcg@10"] for name, found in again.measured["candidates"].items()}
-    assert again.measured["released"] == max(quality, key=lambda name: quality[name])
+    assert (asdict(again.measured), again.model_sha256) == (before["measured"], before["model_sha256"])
+    quality = reranked(again.measured)
+    assert again.measured.released == max(quality, key=lambda name: quality[name])
 
 
 def test_one_checkpoint_needs_no_comparison(family: Family) -> None:
-    one = {"step": 12, "score": 0.7}
+    one = Checkpoint(12, 0.7, None)
     write_run(family, best=one, last=one)
     measured = choose(family, built.SIZE).measured
-    assert measured["released"] == "best"
-    assert [found["ndcg@10"] for found in measured["candidates"].values()] == [None, None]
+    assert measured.released == "best"
+    assert list(reranked(measured).values()) == [None, None]
 
 
 def test_a_checkpoint_that_is_gone_is_one_clear_line(family: Family) -> None:

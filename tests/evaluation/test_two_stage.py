@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from release import family, records
+from release import family
 from release.errors import ReleaseError
 from release.evaluation import evaluate, tasks
+from release.evaluation.evaluate import Evaluated
 from release.family import Family
+from release.results.evaluation import EvaluationResult, TeacherEvaluation
 from tests import built
 from tests.evaluation.test_evaluate import WORDS, ndcg
 from tests.tiny import tiny_encoder, tiny_reranker
@@ -161,7 +163,7 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
 
 
 @pytest.fixture(scope="module")
-def measured(place: Path) -> records.Record:
+def measured(place: Path) -> Evaluated:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         for name in TASKS:
@@ -200,82 +202,90 @@ def rescored(
     return result
 
 
-@pytest.mark.parametrize("rows", ["tasks", "teacher"])
+def part(record: Evaluated, who: str) -> EvaluationResult | TeacherEvaluation:
+    """What was measured of the model, or of its teacher."""
+    result = record.measured.teacher if who == "teacher" else record.measured
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize("who", ["model", "teacher"])
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("embedder", EMBEDDERS)
 def test_both_stages_of_an_mteb_task_are_as_trec_eval_has_them(
-    rows: str, name: str, embedder: str, place: Path, measured: records.Record
+    who: str, name: str, embedder: str, place: Path, measured: Evaluated
 ) -> None:
-    model = place / ("teacher" if rows == "teacher" else f"build/tiny/{built.SIZE}/model")
+    model = place / ("teacher" if who == "teacher" else f"build/tiny/{built.SIZE}/model")
     corpus, queries, judged = texts(10 + TASKS.index(name))
     first = candidates(place, embedder, name)
     run = rescored(model, first, corpus, queries)
     (row,) = (
         row
-        for row in measured.measured[rows]
-        if (row["task"], row["first_stage"]) == (name, embedder.removeprefix("embedders/"))
+        for row in part(measured, who).tasks
+        if (row.task, row.first_stage) == (name, embedder.removeprefix("embedders/"))
     )
-    found = row["ndcg@10"]
-    assert found["first_stage"] == pytest.approx(ndcg(first, judged), abs=1e-9)
-    assert found["reranked"] == pytest.approx(ndcg(run, judged), abs=1e-9)
+    assert row.first_stage_ndcg == pytest.approx(ndcg(first, judged), abs=1e-9)
+    assert row.reranked_ndcg == pytest.approx(ndcg(run, judged), abs=1e-9)
     ideal = {query: {key: float(judged[query].get(key, 0)) for key in keys} for query, keys in first.items()}
-    assert found["oracle"] == pytest.approx(ndcg(ideal, judged), abs=1e-9)
+    assert row.oracle_ndcg == pytest.approx(ndcg(ideal, judged), abs=1e-9)
     shares = [len(judged[query].keys() & first[query].keys()) / len(judged[query]) for query in queries]
-    assert row[f"recall@{TOP}"] == pytest.approx(np.mean(shares))
+    assert row.recall == pytest.approx(np.mean(shares))
     per_query = [
         ndcg({query: run[query]}, {query: judged[query]}) - ndcg({query: first[query]}, {query: judged[query]})
         for query in queries
     ]
-    assert found["gain"] == pytest.approx(np.mean(per_query), abs=1e-9)
-    assert (row["helped"], row["hurt"]) == (
+    assert row.gain == pytest.approx(np.mean(per_query), abs=1e-9)
+    assert (row.helped, row.hurt) == (
         sum(gain > 1e-9 for gain in per_query),
         sum(gain < -1e-9 for gain in per_query),
     )
 
 
-def test_no_embedder_gets_anothers_score(measured: records.Record) -> None:
+def test_no_embedder_gets_anothers_score(measured: Evaluated) -> None:
     for name in TASKS:
-        scores = [row["ndcg@10"]["reranked"] for row in measured.measured["tasks"] if row["task"] == name]
+        scores = [row.reranked_ndcg for row in measured.measured.tasks if row.task == name]
         assert len(set(scores)) == len(EMBEDDERS)
 
 
-def test_results_lie_in_the_layout_of_the_public_repository(place: Path, measured: records.Record) -> None:
+def test_results_lie_in_the_layout_of_the_public_repository(place: Path, measured: Evaluated) -> None:
     """results/<organization>__<model>/<revision>/experiments/<what differs>/<task>.json, beside model_meta.json."""
     folder = (
         place
         / f"build/tiny/{built.SIZE}/evaluation/mteb/results/local__tiny-{built.SIZE}-v1/{measured.model_sha256[:40]}"
     )
     files = {path.relative_to(folder).as_posix(): json.loads(path.read_text()) for path in folder.rglob("*.json")}
-    for row in measured.measured["tasks"]:
+    for row in measured.measured.tasks:
         (name,) = (
             path
             for path in files
-            if path.endswith(f"/{row['task']}.json")
-            and path.startswith(f"experiments/first_stage_{row['first_stage']}-")
+            if path.endswith(f"/{row.task}.json") and path.startswith(f"experiments/first_stage_{row.first_stage}-")
         )
         assert f"top_k_{TOP}" in name
         (score,) = files[name]["scores"]["test"]
-        assert score["main_score"] == pytest.approx(row["ndcg@10"]["reranked"], abs=1e-5)
-        assert files[name]["dataset_revision"] == row["task_revision"] == "1" * 40
+        assert score["main_score"] == pytest.approx(row.reranked_ndcg, abs=1e-5)
+        assert files[name]["dataset_revision"] == row.task_revision == "1" * 40
     assert any(name.endswith("model_meta.json") for name in files)
 
 
-def test_marks_and_means_follow_the_manifest_of_the_data(measured: records.Record) -> None:
+def test_marks_and_means_follow_the_manifest_of_the_data(measured: Evaluated) -> None:
     found = measured.measured
-    for part, name in (("in_domain", "SCIDOCS"), ("out_of_domain", "ArguAna")):
-        rows = [row["ndcg@10"]["reranked"] for row in found["tasks"] if row["task"] == name]
-        assert found["mean"][part]["reranked"] == pytest.approx(np.mean(rows))
-    assert {row["task"] for row in found["tasks"] if row["in_domain"]} == {"SCIDOCS"}
-    assert found["teacher_name"] == "teacher" and found["teacher_parameters"] < found["parameters"]
-    assert found["teacher_mean"]["all"]["rows"] == len(TASKS) * len(EMBEDDERS)
-    assert found["calibration"]["pairs_fitted"] == 40
+    for mean, name in ((found.means.in_domain, "SCIDOCS"), (found.means.out_of_domain, "ArguAna")):
+        rows = [row.reranked_ndcg for row in found.tasks if row.task == name]
+        assert mean is not None and mean.reranked_ndcg == pytest.approx(np.mean(rows))
+    assert {row.task for row in found.tasks if row.in_domain} == {"SCIDOCS"}
+    teacher = found.teacher
+    assert teacher is not None and teacher.name == "teacher"
+    assert (teacher.parameters or 0) < (found.parameters or 0)
+    assert teacher.means.all.rows == len(TASKS) * len(EMBEDDERS)
+    assert found.calibration is not None and found.calibration.pairs_fitted == 40
 
 
-@pytest.mark.parametrize("who", ["nano", "teacher_nano"])
-def test_the_nano_sets_are_as_trec_eval_has_them(who: str, place: Path, measured: records.Record) -> None:
+@pytest.mark.parametrize("who", ["model", "teacher"])
+def test_the_nano_sets_are_as_trec_eval_has_them(who: str, place: Path, measured: Evaluated) -> None:
     """Normalised over the positives among the candidates, as the recipe does: a query without any counts 0."""
-    model = place / ("teacher" if who == "teacher_nano" else f"build/tiny/{built.SIZE}/model")
-    found, expected = measured.measured[who], {}
+    model = place / ("teacher" if who == "teacher" else f"build/tiny/{built.SIZE}/model")
+    found, expected = part(measured, who).nano, {}
+    assert found is not None
     for seed, name in enumerate(SETS):
         corpus, queries, judged, ranked = nano_set(seed)
         run = rescored(model, {query: dict.fromkeys(keys, 0.0) for query, keys in ranked.items()}, corpus, queries)
@@ -288,12 +298,12 @@ def test_the_nano_sets_are_as_trec_eval_has_them(who: str, place: Path, measured
         ).evaluate(run)
         expected[name] = sum(each["ndcg_cut_10"] for each in scores.values()) / QUERIES
         assert len(scores) < QUERIES
-    assert found["sets"] == pytest.approx(expected, abs=1e-9)
-    assert found["mean"] == pytest.approx(np.mean(list(expected.values())), abs=1e-9)
+    assert found.sets == pytest.approx(expected, abs=1e-9)
+    assert found.mean == pytest.approx(np.mean(list(expected.values())), abs=1e-9)
 
 
 def test_measured_again_nothing_is_scored_and_the_record_is_the_same(
-    here: Family, measured: records.Record, monkeypatch: pytest.MonkeyPatch
+    here: Family, measured: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from release.evaluation import nano, reranking
 
@@ -304,13 +314,13 @@ def test_measured_again_nothing_is_scored_and_the_record_is_the_same(
 
 
 def test_a_task_that_moved_is_measured_again(
-    here: Family, place: Path, measured: records.Record, monkeypatch: pytest.MonkeyPatch
+    here: Family, place: Path, measured: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point(monkeypatch, "SCIDOCS", place / "tasks/SCIDOCS", "2" * 40)
     rows = here.folder(built.SIZE) / "evaluation/rows"
     before = set(rows.iterdir())
     again = evaluate.evaluate_size(here, built.SIZE)
-    assert again.subject["tasks"]["SCIDOCS"] == "2" * 40
+    assert again.subject.tasks["SCIDOCS"] == "2" * 40
     assert len(set(rows.iterdir()) - before) == len(EMBEDDERS)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from release import records
+from release import records, results
 from release.card import render
 from release.errors import ReleaseError
 from release.export import checkpoint, parity, quantize
 from release.hub import checks
+from release.results.export import Int8Export
 from release.runtime.cpu_engines import onnxruntime
 from tests import built
 
@@ -24,12 +26,12 @@ def folder(reranker: Path) -> Path:
 
 
 def test_every_form_scores_like_the_trained_model(folder: Path) -> None:
-    record = records.read(folder / "records", "export", model_sha256=records.model_hash(folder / "model"))
-    rows = {row["form"]: row for row in record.measured["forms"]}
+    record = records.read(folder / "records", results.EXPORT, model_sha256=records.model_hash(folder / "model"))
+    rows = {row.form: row for row in record.measured.forms}
     assert set(rows) == set(parity.SCORERS)
-    assert all(row["max_score_difference"] <= row["tolerance"] for row in rows.values())
-    low, high = record.measured["score_range"]
-    assert record.measured["pairs"] == 64 and high - low > 0.1  # scores that differ, or equality says nothing
+    assert all(row.max_score_difference <= row.tolerance for row in rows.values())
+    low, high = record.measured.score_range
+    assert record.measured.pairs == 64 and high - low > 0.1  # scores that differ, or equality says nothing
 
 
 def test_the_onnx_file_takes_any_batch_and_length(folder: Path) -> None:
@@ -86,28 +88,26 @@ def test_int8_is_released_only_if_its_measured_ndcg_allows_it(
 ) -> None:
     family = built.workspace(tmp_path, reranker, monkeypatch)
     records_, folder = family.folder(built.SIZE) / "records", family.folder(built.SIZE) / "export"
-    assert records.read(records_, "export").measured["int8"] == {
-        "released": False,
-        "reason": "the collection 'docstrings' is not here to measure NDCG@10 on",
-    }
+    reason = "the collection 'docstrings' is not here to measure NDCG@10 on"
+    assert records.read(records_, results.EXPORT).measured.int8 == Int8Export(False, reason, None)
     built.write_collection(family.build / "data/collections/docstrings")
     monkeypatch.setattr(quantize, "ALLOWED", -1.0)  # it would have to gain 1
     found = quantize.add_int8(family, folder)
-    assert not found["released"] and found["reason"].startswith("NDCG@10 changes by ")
+    assert not found.released and found.reason is not None and found.reason.startswith("NDCG@10 changes by ")
     assert not (folder / quantize.FILE).exists()
 
     monkeypatch.setattr(quantize, "ALLOWED", 1.0)
     found = quantize.add_int8(family, folder)
-    quality = found["ndcg@10"]
-    assert found["released"] and quality["queries"] == 80
-    assert quality["change"] == pytest.approx(quality["int8"] - quality["float32"])
-    assert quality["ci_low"] <= quality["change"] <= quality["ci_high"]
-    assert found["bytes"] < 0.5 * (folder / "onnx/model.onnx").stat().st_size
+    quality = found.measured
+    assert found.released and quality is not None and quality.queries == 80
+    assert quality.change == pytest.approx(quality.int8_ndcg - quality.float32_ndcg)
+    assert quality.ci_low <= quality.change <= quality.ci_high
+    assert quality.bytes < 0.5 * (folder / "onnx/model.onnx").stat().st_size
     pairs = built.docstrings()[:16]
     difference = onnxruntime(folder, "int8").predict(pairs) - onnxruntime(folder, "fp32").predict(pairs)
     assert 0 < abs(difference).max() < 1
 
     shutil.rmtree(family.build / "data/collections")  # the hand-made evaluation is of another one
-    built.edit(records_ / "export.json", lambda record: record["measured"].update(int8=found))
+    built.edit(records_ / "export.json", lambda record: record["measured"].update(int8=asdict(found)))
     shown = checks.split_card(render.model_card(family, built.SIZE, render.evidence(family, built.SIZE)))[1]
     assert f"`{quantize.FILE}` is the ONNX file with 8-bit weights" in shown

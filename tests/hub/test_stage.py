@@ -52,7 +52,7 @@ def test_a_failed_stage_leaves_the_earlier_one(family: Family, monkeypatch: pyte
     def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stage, "place", full)
+    monkeypatch.setattr(stage, "link_or_copy", full)
     with pytest.raises(ReleaseError, match=r"No space left.*free some space"):
         stage.stage_model(family, built.SIZE)
     assert sha256_folder(stage.model_repo(family, built.SIZE)) == before

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from release import records
+from release import records, results
 from release.errors import ReleaseError
 from release.family import Family
 from release.hub import publish, stage, state, verify
@@ -50,12 +50,12 @@ def test_pull_back_compare_make_public_and_do_it_only_once(
     verify.command(built.SIZE, built.DEMO)  # looks, and changes nothing on the Hub
     assert private(family, hub) == [True, True]
     sha256 = records.model_hash(family.folder(built.SIZE) / "model")
-    measured = records.read(family.folder(built.SIZE) / "records", "verify", model_sha256=sha256).measured
-    assert [row["form"] for row in measured["forms"]] == ["CrossEncoder", "AutoModelForSequenceClassification", "ONNX"]
-    assert all(row["max_score_difference"] <= row["tolerance"] for row in measured["forms"])
-    assert (measured["pairs"], measured["snippets"]) == (64, 5)  # four of the model's card, one of the dataset's
+    measured = records.read(family.folder(built.SIZE) / "records", results.VERIFY, model_sha256=sha256).measured
+    assert [row.form for row in measured.forms] == ["CrossEncoder", "AutoModelForSequenceClassification", "ONNX"]
+    assert all(row.max_score_difference <= row.tolerance for row in measured.forms)
+    assert (measured.pairs, measured.snippets) == (64, 5)  # four of the model's card, one of the dataset's
     for repo in state.wanted(family, built.SIZE):
-        assert measured["repositories"][repo.id]["files"] == len(repo.files)
+        assert measured.repositories[repo.id].files == len(repo.files)
 
     monkeypatch.setattr(verify, "_elsewhere", lambda *_: pytest.fail("verified twice"))
     verify.command(built.SIZE, built.DEMO, push=True)

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import numpy as np
 import pytest
 import torch
 
-from release import records
+from release import records, results
 from release.__main__ import main
 from release.errors import ReleaseError
+from release.results.speed import ConfigurationSpeed
 from release.speed import benchmark, configurations, machine, timing
+from release.speed.benchmark import Measured
 from release.speed.configurations import Way
+from release.speed.machine import EnergyReading
 from tests import built
 
 PAIRS = 48
@@ -42,65 +46,63 @@ def place(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def measured(place: Path) -> tuple[records.Record, str]:
+def measured(place: Path) -> tuple[Measured, str]:
     """The record of one run through the command line, and what it printed."""
     shown = io.StringIO()
     with contextlib.chdir(place), contextlib.redirect_stdout(shown):
         assert main(WORDS) == 0
         model = built.family().folder(built.SIZE)
-        record = records.read(model / "records", "speed", model_sha256=records.model_hash(model / "model"))
+        record = records.read(model / "records", results.SPEED, model_sha256=records.model_hash(model / "model"))
     return record, shown.getvalue()
 
 
-def test_the_protocol_is_kept(measured: tuple[records.Record, str]) -> None:
+def test_the_protocol_is_kept(measured: tuple[Measured, str]) -> None:
     found = measured[0].measured
-    assert found["pairs"] == PAIRS
-    for row in found["settings"]:
-        tried = row["batches"]
-        assert [each["batch"] for each in tried] == [8 << place for place in range(len(tried))]
-        assert all(each["pairs_per_second"] == statistics.median(each["passes"]) for each in tried)
-        assert {len(each["passes"]) for each in tried} == {3}
-        assert row["pairs_per_second"] == max(each["pairs_per_second"] for each in tried)
-        assert row["peak_memory_mb"] > 50
-    assert found["best"] == max(found["settings"], key=lambda row: row["pairs_per_second"])
+    assert found.pairs == PAIRS
+    for row in found.configurations:
+        tried = row.batches
+        assert [each.batch for each in tried] == [8 << place for place in range(len(tried))]
+        assert all(each.pairs_per_second == statistics.median(each.passes) for each in tried)
+        assert {len(each.passes) for each in tried} == {3}
+        assert row.pairs_per_second == max(each.pairs_per_second for each in tried)
+        assert row.peak_memory_mb > 50
+    assert found.best == max(found.configurations, key=lambda row: row.pairs_per_second)
 
 
-def test_the_record_says_what_was_measured_on_what(measured: tuple[records.Record, str]) -> None:
+def test_the_record_says_what_was_measured_on_what(measured: tuple[Measured, str]) -> None:
     record = measured[0]
-    lengths = record.measured["lengths"]
-    assert sum(row["pairs"] for row in lengths["histogram"]) == PAIRS
-    assert lengths["histogram"][-1]["from"] <= lengths["max"] <= lengths["histogram"][-1]["to"]
-    assert record.machine["device"] == "CPU" and record.machine["cpu"]
-    assert record.subject["threads"] == torch.get_num_threads()
-    assert record.subject["driver"] is None and record.subject["cuda"] is None
+    lengths = record.measured.lengths
+    assert sum(bin.pairs for bin in lengths.histogram) == PAIRS
+    assert lengths.histogram[-1].first <= lengths.max <= lengths.histogram[-1].last
+    assert record.machine.device == "CPU" and record.machine.cpu
+    assert record.subject.threads == torch.get_num_threads()
+    assert record.subject.driver is None and record.subject.cuda is None
     assert {"torch", "transformers", "sentence-transformers", "python"} <= set(record.versions)
-    types = {row["name"]: (row["dtype"], row["scores_dtype"]) for row in record.measured["settings"]}
+    types = {row.name: (row.dtype, row.scores_dtype) for row in record.measured.configurations}
     assert types["fp32, unpadded"] == ("float32", "float32")
     assert types.get("bf16, unpadded", ("bfloat16", "float32")) == ("bfloat16", "float32")  # the head stays in fp32
-    assert (
-        record.measured["energy"]["joules_per_pair"] is not None
-        or "not readable" in record.measured["energy"]["source"]
-    )
+    energy = record.measured.energy
+    assert energy.joules_per_pair is not None or "not readable" in energy.source
 
 
-def test_the_waits_of_one_query(measured: tuple[records.Record, str]) -> None:
-    waits = measured[0].measured["latency"]
-    assert [row["documents"] for row in waits] == [10, 50, 100]
-    assert all(0 < row["p50_ms"] <= row["p95_ms"] and row["repeats"] >= 5 for row in waits)
+def test_the_waits_of_one_query(measured: tuple[Measured, str]) -> None:
+    waits = measured[0].measured.latency
+    assert [wait.documents for wait in waits] == [10, 50, 100]
+    assert all(0 < wait.p50_ms <= wait.p95_ms and wait.repeats >= 5 for wait in waits)
 
 
-def test_full_length_is_the_models_not_the_one_it_was_trained_on(measured: tuple[records.Record, str]) -> None:
+def test_full_length_is_the_models_not_the_one_it_was_trained_on(measured: tuple[Measured, str]) -> None:
     found = measured[0].measured
-    assert found["lengths"]["max"] > 256
-    assert found["full_length"]["max_length"] == 512
-    assert found["full_length"]["truncated"] < found["lengths"]["truncated"]
+    assert found.lengths.max > 256
+    assert found.full_length is not None and found.full_length.max_length == 512
+    assert found.full_length.truncated < found.lengths.truncated
 
 
-def test_the_last_line_is_for_programs(measured: tuple[records.Record, str]) -> None:
+def test_the_last_line_is_for_programs(measured: tuple[Measured, str]) -> None:
     record, shown = measured
     line = json.loads(shown.splitlines()[-1])
-    assert line["best"]["pairs_per_second"] == record.measured["best"]["pairs_per_second"]
-    assert line["latency"] == record.measured["latency"]
+    assert line["best"]["pairs_per_second"] == record.measured.best.pairs_per_second
+    assert line["latency"] == [asdict(wait) for wait in record.measured.latency]
     assert line["record"].endswith("mini/records/speed.json")
 
 
@@ -113,20 +115,20 @@ def test_help_says_every_word(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_run_that_is_stopped_leaves_the_earlier_record(
-    place: Path, measured: tuple[records.Record, str], monkeypatch: pytest.MonkeyPatch
+    place: Path, measured: tuple[Measured, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
     folder = built.family().folder(built.SIZE) / "records"
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    setting, done = benchmark._setting, []
+    configuration, done = benchmark._configuration, []
 
-    def stop(way: Way, *rest: Any) -> dict[str, Any]:
+    def stop(way: Way, *rest: Any) -> ConfigurationSpeed:
         if done:
             raise KeyboardInterrupt
         done.append(way)
-        return setting(way, *rest)
+        return configuration(way, *rest)
 
-    monkeypatch.setattr(benchmark, "_setting", stop)
+    monkeypatch.setattr(benchmark, "_configuration", stop)
     assert main(WORDS) == 130
     assert done and {path: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -173,10 +175,10 @@ def test_a_public_reranker_by_the_familys_protocol(
     assert main(words) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line["record"] == "build/docstring-reranker/compared/public--bert/records/speed.json"
-    record = records.read(Path(line["record"]).parent, "speed")
-    assert [row["padded"] for row in record.measured["settings"]] == [True]
-    assert "modular CrossEncoder" in record.measured["skipped"]["fp32, unpadded"]  # another architecture, and said so
-    assert record.subject["model"] == "public/bert" and record.model_sha256
+    record = records.read(Path(line["record"]).parent, results.SPEED)
+    assert [row.padded for row in record.measured.configurations] == [True]
+    assert "modular CrossEncoder" in record.measured.skipped["fp32, unpadded"]  # another architecture, and said so
+    assert record.subject.model == "public/bert" and record.model_sha256
 
     Path("family.toml").write_text(text.replace('compared = ["public/bert"]', "compared = []"))
     assert main([*words, "--output", "mine.json"]) == 0
@@ -201,7 +203,7 @@ def scorer(limit: int, error: Exception) -> timing.Predict:
 def test_batches_double_until_memory_is_out() -> None:
     pairs = [("a", "b")] * 256
     for error in (MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")):
-        assert [row["batch"] for row in timing.batches(scorer(64, error), pairs, 8, 3)] == [8, 16, 32]
+        assert [row.batch for row in timing.batches(scorer(64, error), pairs, 8, 3)] == [8, 16, 32]
         with pytest.raises(configurations.CannotRun, match="memory is out at 8 pairs"):
             timing.batches(scorer(8, error), pairs, 8, 3)
     with pytest.raises(RuntimeError, match="shapes"):
@@ -223,13 +225,13 @@ def test_energy_is_read_where_there_is_a_counter(tmp_path: Path) -> None:
         counter(first, 3_000_000)
         counter(second, 500_000)  # the counter began again at 0
 
-    assert machine.energy(work, "CPU", powercap=tmp_path) == {"joules": 3.5, "source": "RAPL, 2 package(s)"}
+    assert machine.energy(work, "CPU", powercap=tmp_path) == EnergyReading(3.5, "RAPL, 2 package(s)")
     for damaged in ("", "no number"):
         (first / "energy_uj").write_text(damaged)
         found = machine.energy(lambda: None, "CPU", powercap=tmp_path)
-        assert found == {"joules": None, "source": "not readable here: the energy counter (ValueError)"}
+        assert found == EnergyReading(None, "not readable here: the energy counter (ValueError)")
     found = machine.energy(lambda: pytest.fail("nothing to read"), "CPU", powercap=tmp_path / "none")
-    assert found == {"joules": None, "source": "not readable here: no energy counter"}
+    assert found == EnergyReading(None, "not readable here: no energy counter")
 
 
 def test_a_gpus_energy_is_its_mean_power_times_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,6 +248,6 @@ def test_a_gpus_energy_is_its_mean_power_times_seconds(tmp_path: Path, monkeypat
         while not started.exists():
             pass
 
-    assert machine.energy(work, "NVIDIA H100") == {"joules": 600.0, "source": "nvidia-smi, power every 100 ms"}
+    assert machine.energy(work, "NVIDIA H100") == EnergyReading(600.0, "nvidia-smi, power every 100 ms")
     monkeypatch.setenv("PATH", "/nowhere")
-    assert machine.energy(work, "NVIDIA H100")["source"] == "not readable here: nvidia-smi gives no power"
+    assert machine.energy(work, "NVIDIA H100").source == "not readable here: nvidia-smi gives no power"

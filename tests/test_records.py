@@ -1,0 +1,85 @@
+"""A record is what its dataclasses say, on the disk too: anything else is one line that names file, key and command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from release import records, results
+from release.errors import ReleaseError
+from release.records import Record
+from release.results.training import RunSubject, TrainingRun
+from tests import built
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Record[TrainingRun, RunSubject]:
+    """A record of training, not yet written."""
+    measured, subject = built.training_run(), built.run_subject(tmp_path)
+    return records.new(results.RUN, family="family", size="mini", measured=measured, subject=subject)
+
+
+# The record of a verification is made by a Hub only: tests/hub/test_verify.py reads one from the disk.
+@pytest.mark.parametrize("name", [name for name in results.KINDS if name != "verify"])
+def test_every_kind_is_read_as_it_was_written(name: str, tmp_path: Path, reranker: Path) -> None:
+    family = built.family()
+    folder = built.template(reranker) / (family.build if name == "data" else family.folder(built.SIZE)) / "records"
+    record = records.read(folder, results.KINDS[name])
+    assert isinstance(record.measured, results.KINDS[name].result)
+    assert isinstance(record.subject, results.KINDS[name].subject)
+    assert records.write(record, tmp_path).read_bytes() == (folder / f"{name}.json").read_bytes()
+
+
+FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "a key is missing": (lambda value: value["measured"]["best"].pop("eval_loss"), "no key 'measured.best.eval_loss'"),
+    "a key is unknown": (lambda value: value["measured"].update(speed=1), "unknown key 'measured.speed'"),
+    "text for a number": (lambda value: value["measured"].update(steps="617"), "measured.steps: .*found '617'"),
+    "a share of a step": (lambda value: value["measured"].update(steps=617.0), "measured.steps: .*found 617.0"),
+    "null for a number": (lambda value: value["measured"].update(score=None), "measured.score: .*found None"),
+    "not a number": (lambda value: value["measured"].update(score=float("nan")), "measured.score: .*finite.*found nan"),
+    "a third name": (lambda value: value["measured"].update(released="first"), "measured.released: .*found 'first'"),
+    "another form": (lambda value: value.update(measured={}), r"no key 'measured\.steps' \(and 16 more\)"),
+    "another machine": (lambda value: value["machine"].pop("cores"), "no key 'machine.cores'"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_a_record_lacks_or_misstates_is_one_line_with_file_key_and_command(
+    fault: str, run: Record[TrainingRun, RunSubject], tmp_path: Path
+) -> None:
+    change, says = FAULTS[fault]
+    built.edit(records.write(run, tmp_path), change)
+    with pytest.raises(ReleaseError, match=says) as error:
+        records.read(tmp_path, results.RUN)
+    line = str(error.value)
+    assert line.endswith(f"in {tmp_path}/run.json; hint: remove it, then make train") and "\n" not in line
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"kind": "run"}', "\x00", "é".encode("latin-1")])
+def test_what_is_no_record_at_all_is_one_line_too(text: str | bytes, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ReleaseError, match=r"^damaged record: .*run\.json; hint: remove it, then make train$"):
+        records.read(tmp_path, results.RUN)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), "0.7", None])
+def test_what_could_not_be_read_is_not_written(
+    score: Any, run: Record[TrainingRun, RunSubject], tmp_path: Path
+) -> None:
+    wrong = replace(run, measured=replace(run.measured, score=score))
+    with pytest.raises(ReleaseError, match=r"measured\.score: .*run\.json"):
+        records.write(wrong, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_numpy_are_written_as_numbers(run: Record[TrainingRun, RunSubject], tmp_path: Path) -> None:
+    path = records.write(replace(run, measured=replace(run.measured, score=np.float64(0.5))), tmp_path)
+    assert json.loads(path.read_text())["measured"]["score"] == 0.5
+    with pytest.raises(TypeError, match="float32"):  # rounded before it was measured
+        records.write(replace(run, measured=replace(run.measured, score=np.float32(0.7))), tmp_path)
