@@ -208,31 +208,87 @@ def attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention for transformers' AttentionInterface, over one flat row.
+    """Attention for transformers' AttentionInterface, over one flat row: `varlen` where that runs, else `in_buckets`.
 
     Args:
         query, key, value: (1, heads, tokens, head) each.
         sliding_window: How far a token looks to each side, plus one (transformers counts so); None is everywhere.
         cu_seq_lens_q: (sequences + 1,) where each sequence starts, then the number of tokens. Without it the batch is
             a plain one, (batch, heads, length, head), in which every token is seen: that is for a single sequence.
+        max_length_q: Tokens of the longest sequence; None waits for the device to find it out.
 
     Returns:
         (1, tokens, heads, head), None
     """
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if cu_seq_lens_q is None:
-        if query.shape[0] != 1:
-            raise ValueError("a padded batch cannot be attended to unpadded: pass one flat row with cu_seq_lens_q")
-        cu_seq_lens_q = torch.tensor([0, query.shape[2]], dtype=torch.int32, device=query.device)
+    kernel = query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout
+    return (varlen if kernel else in_buckets)(
+        module,
+        query,
+        key,
+        value,
+        attention_mask,
+        scaling=scaling,
+        dropout=dropout,
+        sliding_window=sliding_window,
+        cu_seq_lens_q=cu_seq_lens_q,
+        max_length_q=max_length_q,
+    )
+
+
+def varlen(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """`attention` by torch's own variable-length kernel: CUDA, half precision, no dropout. Not yet run on a GPU."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    starts = _starts(query, cu_seq_lens_q)
+    longest = int((starts[1:] - starts[:-1]).max()) if max_length_q is None else max_length_q
+    side = -1 if sliding_window is None else sliding_window - 1
     row = (part[0].transpose(0, 1) for part in (query, key, value))
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
-        return _varlen_cuda(*row, cu_seq_lens_q, scaling, sliding_window)[None], None
-    plan, heads, width = _plan(cu_seq_lens_q), query.shape[1], query.shape[3]
+    out = varlen_attn(*row, starts, starts, longest, longest, scale=scaling, window_size=(side, side))
+    return cast(Tensor, out)[None], None
+
+
+def in_buckets(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """`attention` on any device and in any dtype: sequences of nearly equal length share one call."""
+    plan, heads, width = _plan(_starts(query, cu_seq_lens_q)), query.shape[1], query.shape[3]
+    scaling = width**-0.5 if scaling is None else scaling
+    row = (part[0].transpose(0, 1) for part in (query, key, value))
     rows = [_ToBuckets.apply(part.reshape(-1, heads * width), plan) for part in row]
     rows = _attend_rows(torch.stack(rows, 1).unflatten(2, (heads, width)), plan, sliding_window, scaling, dropout)
     return _ToTokens.apply(rows, plan).view(1, -1, heads, width), None
+
+
+def _starts(query: Tensor, starts: Tensor | None) -> Tensor:
+    """Where each sequence of the flat row starts; a plain batch of one sequence is such a row too."""
+    if starts is not None:
+        return starts
+    if query.shape[0] != 1:
+        raise ValueError("a padded batch cannot be attended to unpadded: pass one flat row with cu_seq_lens_q")
+    return torch.tensor([0, query.shape[2]], dtype=torch.int32, device=query.device)
 
 
 def _attend_rows(
@@ -263,16 +319,6 @@ def _attend_rows(
         attended = _attend(query, key, value, mask, scaling, dropout).transpose(1, 2).flatten(2).flatten(0, 1)
         parts.append(attended if queries else attended[: len(part)])
     return torch.cat(parts)
-
-
-def _varlen_cuda(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, scaling: float, window: int | None) -> Tensor:
-    """torch's own variable-length kernel for half precision on CUDA, (tokens, heads, head) each. Not measured."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    longest = int((starts[1:] - starts[:-1]).max())
-    side = -1 if window is None else window - 1
-    out = varlen_attn(q, k, v, starts, starts, longest, longest, scale=scaling, window_size=(side, side))
-    return cast(Tensor, out)
 
 
 class _ToRotatedBuckets(torch.autograd.Function):

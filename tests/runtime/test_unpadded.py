@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.losses import MSELoss
-from transformers import ModernBertConfig, ModernBertModel
+from transformers import AttentionInterface, ModernBertConfig, ModernBertModel
 
-from release.runtime.unpadded import NAME, predict, register, unpad
+from release.runtime.unpadded import NAME, predict, register, unpad, varlen
 from tests.tiny import PAIRS
 
 LABELS = torch.linspace(-4, 9, len(PAIRS))
@@ -92,6 +94,33 @@ def test_every_length_on_a_bare_encoder(lengths: list[int], gradient: bool) -> N
         gradients = [torch.autograd.grad((out * direction).sum(), weights) for out in (alone, flat)]
         for left, right in zip(*gradients, strict=True):
             torch.testing.assert_close(right, left, rtol=1e-3, atol=1e-5 * (1 + left.abs().max().item()))
+
+
+def test_the_kernel_for_gpus_is_asked_for_the_same_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kernel(query: Any, key: Any, value: Any, starts: Any, ends: Any, longest: int, also: int, **asked: Any) -> Any:
+        """What torch documents for `varlen_attn`, one sequence at a time: (tokens, heads, head)."""
+        assert starts is ends and longest == also == 300 and starts.dtype == torch.int32
+        left, right = asked["window_size"]
+        parts = []
+        for first, last in pairwise(starts.tolist()):
+            place = torch.arange(last - first)
+            far = place[None] - place[:, None]
+            seen = (far >= -left if left >= 0 else far == far) & (far <= right if right >= 0 else far == far)
+            rows = (part[first:last].transpose(0, 1) for part in (query, key, value))
+            out = torch.nn.functional.scaled_dot_product_attention(*rows, attn_mask=seen, scale=asked["scale"])
+            parts.append(out.transpose(0, 1))
+        return torch.cat(parts)
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    AttentionInterface.register("varlen", varlen)
+    model, lengths = bare(512), [70, 1, 300, 16]
+    row = torch.randint(3, 90, (sum(lengths),), generator=torch.Generator().manual_seed(5))
+    alone = torch.cat([model(input_ids=part[None]).last_hidden_state[0] for part in row.split(lengths)])
+    model.set_attn_implementation("varlen")
+    starts = torch.nn.functional.pad(torch.tensor(lengths).cumsum(0), (1, 0)).int()
+    positions = torch.cat([torch.arange(length) for length in lengths])[None]
+    flat = model(input_ids=row[None], position_ids=positions, cu_seq_lens_q=starts, max_length_q=300)
+    torch.testing.assert_close(flat.last_hidden_state[0], alone, atol=1e-5, rtol=1e-5)
 
 
 def test_half_precision_ranks_alike_without_ties(reranker: Path) -> None:
