@@ -29,7 +29,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo release preflight data mix score train distill choose evaluate speed export card stage plan publish verify hub \
-        compare plan-data plan-train test check style bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines clean
+        compare plan-data plan-train test check style bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -125,9 +125,9 @@ style: setup ## fix what can be fixed
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-bench: bench-train bench-predict bench-hub bench-mix bench-sample bench-engines ## every benchmark, both sides in one run
+bench: bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded ## every benchmark, both sides in one run
 
-bench-train bench-predict bench-hub bench-mix bench-sample bench-engines: setup
+bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded: setup
 	@$(PY) -m benchmarks.$(subst -,_,$@)
 
 clean: ## remove everything generated (the virtual environment stays)

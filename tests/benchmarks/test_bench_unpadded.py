@@ -1,0 +1,80 @@
+"""The benchmarks of random weights measure three ways to score that give the same scores, and refuse to time anything else."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import bench_unpadded, padded_varlen, shapes, timing
+
+PAIRS = shapes.question_pairs(40)
+
+
+def test_the_last_line_holds_every_side(capsys: pytest.CaptureFixture[str]) -> None:
+    bench_unpadded.main(["--shape", "tiny", "--pairs", "24", "--batch", "4", "8", "--rounds", "1"])
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [name[:3] for name in line["sides"]] == ["(a)", "(b)", "(c)"]
+    assert line["ratio"] > 0 and line["peak_mb"] > 0 and line["max_score_difference_float32"] < 1e-6
+    assert all(side["cpu_seconds"] > 0 and side["batch"] in (4, 8) for side in line["sides"].values())
+    assert line["device"] == (torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU")
+
+
+def test_another_score_is_no_speed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    right = shapes.classifier
+
+    def wrong(*given: object) -> object:
+        model = right(*given)  # ty: ignore[invalid-argument-type]
+        torch.nn.init.normal_(model[0].model.classifier.weight)
+        return model
+
+    monkeypatch.setattr(shapes, "classifier", wrong)
+    with pytest.raises(SystemExit, match="1"):
+        bench_unpadded.main(["--shape", "tiny", "--pairs", "24", "--rounds", "1"])
+    assert "float32 scores are" in capsys.readouterr().err
+
+
+def test_pairs_are_as_long_as_questions_with_their_passages() -> None:
+    pairs = shapes.question_pairs(2000)
+    model = shapes.modular(shapes.tiny_shapes()["tiny"], "cpu")
+    ids = model.tokenizer(*map(list, zip(*pairs, strict=True)), truncation=True)["input_ids"]
+    assert np.mean([len(row) for row in ids]) == pytest.approx(shapes.mean_tokens(pairs), rel=0.01)
+    assert shapes.mean_tokens(pairs) == pytest.approx(133, rel=0.03)
+    assert shapes.question_pairs(40) == PAIRS
+
+
+def test_the_six_shapes_are_the_familys() -> None:
+    found = shapes.published_shapes()
+    assert {name: shape.batch for name, shape in found.items()} == {
+        "17m": 1024, "32m": 512, "68m": 256, "150m": 192, "400m": 256, "1b": 512,
+    }  # fmt: skip
+    assert found["1b"].config.hidden_size == 1792 and found["150m"].config.num_hidden_layers == 22
+
+
+def test_padding_taken_out_for_attention_alone_changes_no_score() -> None:
+    shape = shapes.tiny_shapes()["tiny"]
+    padded_varlen.register()
+    plain = shapes.classifier(shapes.modular(shape, "cpu"), shape, "cpu")
+    scores = plain.predict(PAIRS, batch_size=8)
+    plain[0].model.set_attn_implementation(padded_varlen.NAME)
+    np.testing.assert_allclose(plain.predict(PAIRS, batch_size=8), scores, atol=1e-6)
+
+
+def test_cpu_seconds_count_work_and_not_waiting() -> None:
+    waiting = timing.cost(lambda: time.sleep(0.2))
+    working = timing.cost(lambda: sum(number * number for number in range(2_000_000)))
+    assert waiting.wall >= 0.2 and waiting.cpu < 0.1
+    assert working.cpu > 0.05
+    costs = {"slow": [timing.Cost(4.0, 2.0)], "fast": [timing.Cost(1.0, 1.0)]}
+    assert timing.ratio(costs["slow"], costs["fast"]) == 2.0
+    assert timing.ratio(costs["slow"], costs["fast"], "wall") == 4.0
+
+
+def test_threads_are_put_back() -> None:
+    before = torch.get_num_threads()
+    with timing.threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
