@@ -16,7 +16,7 @@ from release.names import ConfigName, FileName, HubLicense, HubName, LanguageCod
 from release.schema import STRICT, parse, problem
 
 MaxLength = Annotated[int, Field(ge=8)]  # tokens of a pair; fewer hold no query and document beside the special ones
-TAKEN_FAMILIES = {"demo", "evaluations", "hf-home", "hub", "quality"}  # other folders of build/
+TAKEN_FAMILIES = {"demo", "evaluations", "hf-home", "hub", "quality", "rehearsal"}  # other folders of build/
 TAKEN_SIZES = {"compared", "data", "facts", "records"}  # other folders of build/<family>/
 
 

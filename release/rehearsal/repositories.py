@@ -1,0 +1,111 @@
+"""Everything that a family names on a Hub, as stand-ins: which repositories, at which commits, and how they are put there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from release.data.spec import MixtureSpec
+from release.family import Family
+from release.rehearsal import benchmarks, models, sources
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+MODEL_CARD = "---\nlicense: {license}\nlibrary_name: {library}\n---\n\nA stand-in of {id}, made for a rehearsal.\n"
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A repository to be put on the Hub.
+
+    Attributes:
+        id, type: As the family names it.
+        role: What the family uses it for.
+        commit: The commit under which it is read; None where the newest one is.
+        write: Fills a folder with its files.
+    """
+
+    id: str
+    type: Literal["model", "dataset"]
+    role: str
+    commit: str | None
+    write: Callable[[Path], object] = field(repr=False, compare=False)
+
+
+def stand_ins(family: Family, declaration: MixtureSpec, sizes: Sequence[str], *, shape_scale: int = 1) -> list[StandIn]:
+    """Every repository that a release of `sizes` and its comparison read, each once.
+
+    Args:
+        declaration: The family's mixture, scaled (see `sources.scaled`).
+        shape_scale: Divides the shapes of the encoders.
+    """
+    found = [*_models(family, sizes, shape_scale), *_benchmarks(family), *_sources(declaration)]
+    unique = {(each.type, each.id): each for each in reversed(found)}
+    return sorted(unique.values(), key=lambda each: (each.type, each.id))
+
+
+def _models(family: Family, sizes: Sequence[str], scale: int) -> Iterator[StandIn]:
+    named: list[tuple[str, models.Role]] = [(family.size(size).encoder, "encoder") for size in sizes]
+    named += [(family.teacher.model, "teacher")] if family.teacher.kind == "cross-encoder" else []
+    named += [(name, "embedder") for name in family.evaluation.embedders if "/" in name]
+    named += [(name, "compared") for name in family.evaluation.compared]
+    for name, role in named:
+        yield StandIn(name, "model", role, None, lambda folder, name=name, role=role: _model(name, role, folder, scale))
+
+
+def _model(name: str, role: models.Role, folder: Path, scale: int) -> None:
+    models.build(name, role, folder, scale=scale)
+    library = "transformers" if role == "encoder" else "sentence-transformers"
+    card = MODEL_CARD.format(id=name, license="mit" if role == "encoder" else "apache-2.0", library=library)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _benchmarks(family: Family) -> Iterator[StandIn]:
+    import mteb
+
+    evaluation = family.evaluation
+    if not Path(evaluation.nano).is_dir():
+        yield StandIn(evaluation.nano, "dataset", "nano", None, lambda to: benchmarks.nano(to, evaluation.nano_sets))
+    for name in evaluation.tasks:
+        where = mteb.get_task(name).metadata.dataset
+        path, commit = str(where["path"]), str(where["revision"])
+        yield StandIn(path, "dataset", "task", commit, lambda to, name=name: benchmarks.mteb_data(to, name))
+    if "/" in family.speed.pairs:
+        yield StandIn(family.speed.pairs, "dataset", "speed", None, benchmarks.question_pairs)
+
+
+def _sources(declaration: MixtureSpec) -> Iterator[StandIn]:
+    for repository, configs in sources.repositories(declaration).items():
+        pins = {revision for config in configs if (revision := config.source.revision)}
+        commit = next(iter(pins)) if len(pins) == 1 else None
+        yield StandIn(repository, "dataset", "source", commit, lambda to, c=configs: sources.write_source(to, c))
+
+
+def build(found: Sequence[StandIn], root: Path) -> dict[str, Path]:
+    """Write all of them under `root`; gives the folder of each id. What is there already is not written again."""
+    folders = {}
+    for each in found:
+        folder = folders[each.id] = root / f"{each.type}s" / each.id.replace("/", "--")
+        if not folder.is_dir():
+            making = folder.with_name(f".{folder.name}.making")
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir(parents=True)
+            each.write(making)
+            making.rename(folder)
+    return folders
+
+
+def put(api: HfApi, found: Sequence[StandIn], folders: dict[str, Path], pin: Callable[[StandIn, Path], object]) -> None:
+    """Publish them on the Hub of `api`: through the client, or through `pin` where a commit is given."""
+    for each in found:
+        if each.commit:
+            pin(each, folders[each.id])
+            continue
+        api.create_repo(each.id, repo_type=each.type, exist_ok=True)
+        api.upload_folder(
+            repo_id=each.id, repo_type=each.type, folder_path=folders[each.id], commit_message="A stand-in"
+        )

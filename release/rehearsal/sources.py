@@ -1,0 +1,126 @@
+"""Stand-ins of the training sources on the Hub, from the family's own declaration, and that declaration in small.
+
+Every number of rows is divided by one scale, so that caps still cut, held-out rows are still held out and a mixture has all
+of its configs. What each source marks is there: rows to drop, duplicates, a null text; and one poisoned row.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from release.data.spec import ConfigSpec, HubRetrievalSource, HubSource, MixtureSpec
+from release.rehearsal.tables import Table, write
+from release.rehearsal.text import passages
+
+SCALE = 25_000
+LEAST_ROWS, LEAST_HELD_OUT, LEAST_SHARD = 40, 16, 100
+QUERIES, CANDIDATES, POSITIVES = 3, 300, 1  # of a retrieval domain: more candidates than the first cut keeps
+LOW, HIGH = -12.0, 22.0  # the range of a teacher's logits
+
+
+def scaled(text: str, scale: int = SCALE) -> str:
+    """A declaration with every number of rows divided by `scale`, and nothing else changed."""
+    value = yaml.safe_load(text)
+    value["shard_rows"] = max(LEAST_SHARD, value["shard_rows"] // scale)
+    for config in value["configs"].values():
+        if config.get("rows"):
+            config["rows"] = max(LEAST_ROWS, config["rows"] // scale)
+        for key, least in (("cap", LEAST_ROWS), ("held_out", LEAST_HELD_OUT)):
+            if key in config:
+                config[key]["rows"] = max(least, config[key]["rows"] // scale)
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def repositories(spec: MixtureSpec) -> dict[str, list[ConfigSpec]]:
+    """Every repository that a (scaled) declaration reads from, with the configs that come from it."""
+    found: dict[str, list[ConfigSpec]] = defaultdict(list)
+    for config in spec.configs.values():
+        if isinstance(config.source, HubSource | HubRetrievalSource):
+            found[config.source.repository].append(config)
+    return dict(found)
+
+
+def write_source(folder: Path, configs: list[ConfigSpec]) -> Path:
+    """One repository with the files of all its configs."""
+    tables = []
+    for config in configs:
+        if isinstance(config.source, HubRetrievalSource):
+            tables += _retrieval(config, config.source)
+        else:
+            assert isinstance(config.source, HubSource)
+            path = f"{config.source.config}/{config.source.split}-00000-of-00001.parquet"
+            tables.append(Table(config.source.config, config.source.split, path, _marked_rows(config)))
+    order = ("documents", "queries", "scores", "scores_merged")
+    tables.sort(key=lambda table: order.index(table.config) if table.config in order else -1)
+    return write(folder, tables, license="cc-by-4.0")
+
+
+def _marked_rows(config: ConfigSpec) -> pa.Table:
+    """Pairs with labels and marks: as many good ones as the config's cap and more, or as are declared."""
+    draw = random.Random(f"source {config.name}")
+    good = (
+        config.cap.rows + 20
+        if config.cap
+        else config.rows or LEAST_ROWS + (config.held_out.rows if config.held_out else 0)
+    )
+    found = passages(f"source {config.name}", good + 8)
+    rows = [
+        {
+            config.columns.query: each.question if draw.random() < 0.8 else found[number - 1].question,
+            config.columns.document: each.text,
+            **({config.columns.label: draw.uniform(0, HIGH)} if config.columns.label else {}),
+            **({config.filters.drop: False} if config.filters.drop else {}),
+            **({config.filters.duplicate: None} if config.filters.duplicate else {}),
+        }
+        for number, each in enumerate(found)
+    ]
+    marked = rows[good:]
+    for row in marked[:3] if config.filters.drop else []:
+        row[str(config.filters.drop)] = True
+    for row in marked[3:6] if config.filters.duplicate else []:
+        row[str(config.filters.duplicate)] = 0
+    marked[6][config.columns.document] = None  # left out when it is read
+    marked[7][config.columns.document] = " "  # set aside when it is scored
+    draw.shuffle(rows)
+    return pa.Table.from_pylist(rows, schema=_schema(config))
+
+
+def _schema(config: ConfigSpec) -> pa.Schema:
+    columns: list[tuple[str, Any]] = [(config.columns.query, pa.string()), (config.columns.document, pa.string())]
+    optional = (
+        (config.columns.label, pa.float32()),
+        (config.filters.drop, pa.bool_()),
+        (config.filters.duplicate, pa.int64()),
+    )
+    return pa.schema(columns + [(name, kind) for name, kind in optional if name])
+
+
+def _retrieval(config: ConfigSpec, source: HubRetrievalSource) -> list[Table]:
+    """One domain: its documents, its queries, and for each query scored candidates, the judged ones marked."""
+    draw = random.Random(f"domain {source.domain}")
+    found = passages(f"domain {source.domain}", CANDIDATES)
+    asked = draw.sample(range(CANDIDATES), QUERIES)
+    lists = []
+    for number, document in enumerate(asked):
+        others = draw.sample([each for each in range(CANDIDATES) if each != document], CANDIDATES - 1)
+        scores = sorted((draw.uniform(LOW, HIGH) for _ in range(CANDIDATES)), reverse=True)
+        ids = [document, *others]
+        lists.append({"query_id": number, "document_ids": ids, "scores": scores, "positive_ids": ids[:POSITIVES]})
+    schema = [("query_id", pa.int64()), ("document_ids", pa.list_(pa.int64()))]
+    schema += [("scores", pa.list_(pa.float32())), ("positive_ids", pa.list_(pa.int64()))]
+    scored = pa.Table.from_pylist(lists, schema=pa.schema(schema))
+    tables = {
+        "documents": pa.table({"document_id": list(range(CANDIDATES)), "document": [each.text for each in found]}),
+        "queries": pa.table({"query_id": list(range(QUERIES)), "query": [found[each].question for each in asked]}),
+        **{name: scored for name in dict.fromkeys((source.scores, "scores_merged"))},
+    }
+    return [
+        Table(name, source.domain, f"{name}/{source.domain}-00000-of-00001.parquet", rows)
+        for name, rows in tables.items()
+    ]
