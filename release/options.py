@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Family = Annotated[Path, typer.Option(help="The family file.")]
+Family = Annotated[Path, typer.Option("--family", help="The family file.")]
 Size = Annotated[str, typer.Option(help="One of the family's sizes.")]
 Push = Annotated[bool, typer.Option("--push", help="Write to the endpoint that HF_ENDPOINT names.")]
 

@@ -2,17 +2,89 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from release import records, results
 from release.errors import ReleaseError
 from release.evaluation import beir
 from release.family import Family
+from release.files import sha256_file
 from release.records import STAGES, Record, again
+from release.results import Kind, Result, Subject
+from release.results.data import DataResult, DataSubject
 from release.results.evaluation import EvaluationResult, EvaluationSubject
+from release.results.export import ExportResult, ExportSubject
 from release.results.speed import SpeedResult, SpeedSubject
+from release.results.training import CheckpointChoice, ChoiceSubject, RunSubject, TrainingRun
 
 PROTOCOL = ("pairs", "max_length", "first_batch", "passes")  # of [speed]
+
+
+@dataclass(frozen=True)
+class CardRecords:
+    """Every record that a model's card rests on, and the manifest of the data it was trained on."""
+
+    data: Record[DataResult, DataSubject]
+    run: Record[TrainingRun, RunSubject]
+    choice: Record[CheckpointChoice, ChoiceSubject]
+    evaluate: Record[EvaluationResult, EvaluationSubject]
+    speed: Record[SpeedResult, SpeedSubject]
+    export: Record[ExportResult, ExportSubject]
+    manifest: dict[str, Any]
+
+
+def card_records(family: Family, size: str) -> CardRecords:
+    """Read the records of one size and check that each belongs to this model and this family.
+
+    Raises:
+        ReleaseError: One is missing, damaged, of another model, size, protocol or device; the command that makes it.
+    """
+    folder = family.folder(size)
+    sha256 = records.model_hash(folder / "model")
+
+    def read(kind: Kind[Result, Subject]) -> Record[Result, Subject]:
+        record = records.read(folder / "records", kind, model_sha256=sha256)
+        belonging(record, family, size, folder / "records" / f"{kind.name}.json")
+        return record
+
+    run, evaluate, timed = read(results.RUN), read(results.EVALUATE), read(results.SPEED)
+    choice, export = read(results.CHOICE), read(results.EXPORT)
+    evaluation(evaluate, family, folder / "records/evaluate.json")
+    speed(timed, family, folder / "records/speed.json")
+    data, manifest = data_records(family)
+    _check_data(family, run.subject, folder / "records/run.json")
+    return CardRecords(data, run, choice, evaluate, timed, export, manifest)
+
+
+def data_records(family: Family) -> tuple[Record[DataResult, DataSubject], dict[str, Any]]:
+    """The record and the manifest of the family's training data.
+
+    Raises:
+        ReleaseError: One is missing, damaged or of another family.
+    """
+    data = records.read(family.build / "records", results.DATA)
+    path = family.build / "data/mixture/manifest.json"
+    if data.family != family.about.name:
+        raise ReleaseError(
+            f"a record of {data.family}", where=str(family.build / "records/data.json"), hint="make data"
+        )
+    try:
+        return data, json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReleaseError("no readable manifest of the data", where=str(path), hint="make data") from error
+
+
+def _check_data(family: Family, subject: RunSubject, path: Path) -> None:
+    """The mixture that lies here must be the one that the model learnt from; one from a Hub is named by its commit."""
+    mixture = family.build / "data/mixture"
+    if Path(subject.data) != mixture:
+        return
+    if subject.data_revision != sha256_file(mixture / "manifest.json"):
+        what = "the model was trained on other data than lies here now"
+        raise ReleaseError(what, where=f"{path}, {mixture}", hint="remove the record, then make train")
 
 
 def belonging(record: Record[Any, Any], family: Family, size: str, path: Path) -> None:
@@ -32,21 +104,21 @@ def evaluation(record: Record[EvaluationResult, EvaluationSubject], family: Fami
     Raises:
         ReleaseError: The line says which; `path` is where the record lies.
     """
-    wanted, subject = family.evaluation, record.subject
-    tasks = (*wanted.tasks, *wanted.collections)
-    asked = {(task, stage, wanted.top_k) for task in tasks for stage in wanted.embedders}
-    found = {(row.task, row.first_stage, row.top_k) for row in record.measured.tasks}
-    if found != asked:
-        absent = sorted(asked - found)
-        task, stage, top_k = absent[0] if absent else sorted(found - asked)[0]
+    config, subject = family.evaluation, record.subject
+    tasks = (*config.tasks, *config.collections)
+    required = {(task, stage, config.top_k) for task in tasks for stage in config.embedders}
+    measured = {(row.task, row.first_stage, row.top_k) for row in record.measured.tasks}
+    if measured != required:
+        absent = sorted(required - measured)
+        task, stage, top_k = absent[0] if absent else sorted(measured - required)[0]
         how = "no evaluation" if absent else "the family does not ask for the evaluation"
-        what = f"{how} of {task} behind {stage} with top_k {top_k}"
+        what = f"{how} of {task} over {stage} with top_k {top_k}"
         raise ReleaseError(what, where=str(path), hint=again("evaluate"))
     if record.machine.device != "CPU" and subject.dtype != "bfloat16":
         # The published tables are in bf16 on a GPU; a CPU without bf16 instructions is measured in float32.
         what = f"the evaluation was made in {subject.dtype}, not bfloat16"
         raise ReleaseError(what, where=str(path), hint=again("evaluate"))
-    for name in wanted.collections:
+    for name in config.collections:
         folder = family.build / "data/collections" / name
         if folder.is_dir() and beir.revision(folder) != subject.tasks.get(name):
             what = f"the evaluation was made on other data of {name}, which moved"
@@ -59,14 +131,14 @@ def speed(record: Record[SpeedResult, SpeedSubject], family: Family, path: Path)
     Raises:
         ReleaseError: The line says what differs.
     """
-    wanted, found = family.speed.device, record.machine.device
-    if wanted.lower() not in found.lower():
-        what = f"speed was measured on {found}, but a card of this family shows {wanted}"
-        raise ReleaseError(what, where=str(path), hint=f"make speed on a machine with {wanted}")
+    required, device = family.speed.device, record.machine.device
+    if required.lower() not in device.lower():
+        what = f"speed was measured on {device}, but a card of this family shows {required}"
+        raise ReleaseError(what, where=str(path), hint=f"make speed on a machine with {required}")
     for key in PROTOCOL:
-        asked, had = getattr(family.speed, key), getattr(record.subject, key)
-        if asked != had:
-            what = f"speed was measured with {key} {had}, but the family's protocol says {asked}"
+        protocol, measured = getattr(family.speed, key), getattr(record.subject, key)
+        if protocol != measured:
+            what = f"speed was measured with {key} {measured}, but the family's protocol says {protocol}"
             raise ReleaseError(what, where=str(path), hint=again("speed"))
 
 

@@ -16,13 +16,13 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from release.card.compare import COMPARED, OURS, TEACHER, Comparison, Model
+from release.card.comparison import COMPARED, OURS, TEACHER, ComparedModel, Comparison
 from release.results.evaluation import MeanResult
 
 MARKS = {OURS: "o", TEACHER: "D", COMPARED: "s"}
 SIZES = {OURS: 42, TEACHER: 40, COMPARED: 24}
 PANELS = 3  # first stages beside each other
-Point = tuple[float, float, Model]
+Point = tuple[float, float, ComparedModel]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ LOOKS = {
 }
 
 
-def draw(found: Comparison, title: str, folder: Path) -> list[tuple[str, str]]:
+def draw(comparison: Comparison, title: str, folder: Path) -> list[tuple[str, str]]:
     """Write every plot that the records allow to `folder`.
 
     Args:
@@ -49,18 +49,18 @@ def draw(found: Comparison, title: str, folder: Path) -> list[tuple[str, str]]:
     Returns:
         (file name without variant and ending, what it shows) of each plot: `<name>-light.svg` is one of its four files.
     """
-    against_speed = [model for model in found.models if model.reranked_ndcg is not None and model.pairs_per_second]
-    against_parameters = [model for model in found.models if model.reranked_ndcg is not None and model.parameters]
+    against_speed = [model for model in comparison.models if model.reranked_ndcg is not None and model.pairs_per_second]
+    against_parameters = [model for model in comparison.models if model.reranked_ndcg is not None and model.parameters]
     plots: list[tuple[str, str, Callable[[Look], Figure]]] = []
-    if found.first_stages:
-        caption = "NDCG@10 behind every first stage, with the gain's 95 % interval; dashed: the first stage alone"
-        plots.append(("first-stages", caption, lambda look: _first_stages(found, title, look)))
+    if comparison.first_stages:
+        caption = "NDCG@10 over every first stage, with the gain's 95 % interval; dashed: the first stage itself"
+        plots.append(("first-stages", caption, lambda look: _first_stages(comparison, title, look)))
     if against_speed:
         caption = "Mean NDCG@10 against pairs per second; the line is the Pareto front"
-        plots.append(("speed", caption, lambda look: _speed(found, against_speed, title, look)))
+        plots.append(("speed", caption, lambda look: _speed(comparison, against_speed, title, look)))
     if against_parameters:
         caption = "Mean NDCG@10 against parameters"
-        plots.append(("parameters", caption, lambda look: _parameters(found, against_parameters, title, look)))
+        plots.append(("parameters", caption, lambda look: _parameters(comparison, against_parameters, title, look)))
     for name, _, make in plots:
         for variant, look in LOOKS.items():
             with matplotlib.rc_context(_settings(look)):
@@ -91,77 +91,79 @@ def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path.with_suffix(".png"), transparent=True, dpi=160, metadata={"Software": None})
 
 
-def _first_stages(found: Comparison, title: str, look: Look) -> Figure:
-    """A panel per first stage, a row per model: points with intervals, and the first stage alone as a dashed line."""
-    models = [model for model in reversed(found.models) if model.means]
-    across = min(PANELS, len(found.first_stages))
-    down = -(-len(found.first_stages) // across)
-    # Some room, so that a panel's title is not taken for the name of the axis above it.
+def _first_stages(comparison: Comparison, title: str, look: Look) -> Figure:
+    """A panel per first stage, a row per model: points with intervals, and the first stage as a dashed line."""
+    models = [model for model in reversed(comparison.models) if model.means]
+    across = min(PANELS, len(comparison.first_stages))
+    down = -(-len(comparison.first_stages) // across)
+    # Space, so that a panel's title is not taken for the name of the axis above it.
     layout = ConstrainedLayoutEngine(hspace=0.04)
     figure = Figure(figsize=(2.2 + 2.7 * across, down * (0.9 + 0.22 * len(models))), layout=layout)
     panels = figure.subplots(down, across, sharey=True, squeeze=False).flatten()
-    for panel, (stage, mean) in zip(panels, found.first_stages.items(), strict=False):
-        for place, model in enumerate(models):
+    for panel, (stage, mean) in zip(panels, comparison.first_stages.items(), strict=False):
+        for row, model in enumerate(models):
             assert model.means is not None
-            _interval(panel, place, model.means.first_stages[stage], model.role, look)
+            _interval(panel, row, model.means.first_stages[stage], model.role, look)
         panel.axvline(mean.first_stage_ndcg, color=look.text, linestyle="--", linewidth=1)
         panel.set_title(stage.split("/")[-1], fontsize=9, loc="left")
         panel.set_yticks(range(len(models)), [model.label for model in models])
         panel.set_ylim(-0.6, len(models) - 0.4)
         panel.margins(x=0.08)
-    for panel in panels[len(found.first_stages) :]:
+    for panel in panels[len(comparison.first_stages) :]:
         panel.set_visible(False)
     figure.supxlabel("NDCG@10", fontsize=9)
-    _legend(figure, panels[0], models, title, look, "first stage alone")
+    _legend(figure, panels[0], models, title, look, "first stage")
     return figure
 
 
-def _interval(panel: Axes, place: int, mean: MeanResult, role: str, look: Look) -> None:
+def _interval(panel: Axes, row: int, mean: MeanResult, role: str, look: Look) -> None:
     colour = look.colours[role]
     ends = [mean.first_stage_ndcg + mean.ci_low, mean.first_stage_ndcg + mean.ci_high]
-    panel.plot(ends, [place, place], color=colour, linewidth=1.4, alpha=0.6, solid_capstyle="round")
-    panel.scatter(mean.reranked_ndcg, place, marker=MARKS[role], s=0.7 * SIZES[role], color=colour, zorder=3)
+    panel.plot(ends, [row, row], color=colour, linewidth=1.4, alpha=0.6, solid_capstyle="round")
+    panel.scatter(mean.reranked_ndcg, row, marker=MARKS[role], s=0.7 * SIZES[role], color=colour, zorder=3)
 
 
-def _speed(found: Comparison, models: list[Model], title: str, look: Look) -> Figure:
+def _speed(comparison: Comparison, models: list[ComparedModel], title: str, look: Look) -> Figure:
     points = [(model.pairs_per_second or 0.0, model.reranked_ndcg or 0.0, model) for model in models]
-    figure, panel = _points(found, points, "pairs per second", look)
+    figure, panel = _points(comparison, points, "pairs per second", look)
     best = front([(x, y) for x, y, _ in points])
     panel.plot(*zip(*best, strict=True), color=look.text, linewidth=1, alpha=0.5, zorder=1, label="Pareto front")
-    _legend(figure, panel, models, title, look, "first stages alone")
+    _legend(figure, panel, models, title, look, "first stages")
     _labels(figure, panel, points, best, look)
     return figure
 
 
-def _parameters(found: Comparison, models: list[Model], title: str, look: Look) -> Figure:
+def _parameters(comparison: Comparison, models: list[ComparedModel], title: str, look: Look) -> Figure:
     points = [(float(model.parameters or 0), model.reranked_ndcg or 0.0, model) for model in models]
-    figure, panel = _points(found, points, "parameters", look)
+    figure, panel = _points(comparison, points, "parameters", look)
     ours = sorted((x, y) for x, y, model in points if model.role == OURS)
     if len(ours) > 1:
         panel.plot(*zip(*ours, strict=True), color=look.colours[OURS], linewidth=1, alpha=0.5, zorder=1)
-    _legend(figure, panel, models, title, look, "first stages alone")
+    _legend(figure, panel, models, title, look, "first stages")
     _labels(figure, panel, points, ours, look)
     return figure
 
 
 def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """The Pareto front: points that no other beats in one coordinate without losing in the other, by the first."""
-    kept: list[tuple[float, float]] = []
+    best: list[tuple[float, float]] = []
     for point in sorted(set(points), reverse=True):
-        if not kept or point[1] > kept[-1][1]:
-            kept.append(point)
-    return kept[::-1]
+        if not best or point[1] > best[-1][1]:
+            best.append(point)
+    return best[::-1]
 
 
-def _points(found: Comparison, points: list[Point], along: str, look: Look) -> tuple[Figure, Axes]:
+def _points(comparison: Comparison, points: list[Point], along: str, look: Look) -> tuple[Figure, Axes]:
     """Quality against something on a logarithmic scale."""
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     panel = figure.add_subplot()
     panel.set_xscale("log")
     for x, y, model in points:
         panel.scatter(x, y, marker=MARKS[model.role], s=SIZES[model.role], color=look.colours[model.role], zorder=3)
-    if found.evaluate:
-        panel.axhline(found.evaluate.measured.means.all.first_stage_ndcg, color=look.text, linestyle="--", linewidth=1)
+    if comparison.evaluate:
+        panel.axhline(
+            comparison.evaluate.measured.means.all.first_stage_ndcg, color=look.text, linestyle="--", linewidth=1
+        )
     panel.margins(x=0.16, y=0.12)
     panel.set_xlabel(along)
     panel.set_ylabel("mean NDCG@10")
@@ -186,15 +188,15 @@ def short(value: float) -> str:
 
 
 def _labels(figure: Figure, panel: Axes, points: list[Point], line: list[tuple[float, float]], look: Look) -> None:
-    """A label at each point, ours first, each at the first place around its point that is free and inside the panel.
+    """A label at each point, ours first, each at the first position around its point that is free and inside the panel.
 
     Args:
         line: Where a line runs from point to point; no label is written across it.
     """
-    figure.draw_without_rendering()  # now it is known where the panel lies
-    place = panel.transData.transform
-    taken = [_around(spot, 5) for spot in place([(x, y) for x, y, _ in points])]
-    for start, end in pairwise(place(line) if len(line) > 1 else []):
+    figure.draw_without_rendering()  # only now are the panel's pixels known
+    pixels = panel.transData.transform
+    taken = [_around(spot, 5) for spot in pixels([(x, y) for x, y, _ in points])]
+    for start, end in pairwise(pixels(line) if len(line) > 1 else []):
         steps = max(2, int(np.hypot(*(end - start)) / 3))
         taken += [_around(spot, 1.5) for spot in np.linspace(start, end, steps)]
     for x, y, model in sorted(points, key=lambda point: list(MARKS).index(point[2].role)):
@@ -209,7 +211,7 @@ def _labels(figure: Figure, panel: Axes, points: list[Point], line: list[tuple[f
             if inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break
-            label.remove()  # in a crowd without a free place the table names the point
+            label.remove()  # where no position is free, only the table names the point
 
 
 def _around(spot: np.ndarray, half: float) -> Bbox:
@@ -232,7 +234,7 @@ _AROUND = [  # offsets in points, with the corner of the label that lies there
 ]
 
 
-def _legend(figure: Figure, panel: Axes, models: list[Model], title: str, look: Look, dashed: str) -> None:
+def _legend(figure: Figure, panel: Axes, models: list[ComparedModel], title: str, look: Look, dashed: str) -> None:
     """Only what the plot shows, above it."""
     words, shown = {OURS: title, TEACHER: "teacher", COMPARED: "other rerankers"}, {model.role for model in models}
     for role in (role for role in MARKS if role in shown):

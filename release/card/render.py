@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +9,15 @@ import yaml
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-from release import options, records, results
+from release import options
 from release.card import acceptance, formatting, tables
+from release.card.acceptance import CardRecords
 from release.errors import ReleaseError
 from release.family import Family, load
-from release.files import sha256_file, write_atomic
+from release.files import write_atomic
 from release.records import Record
-from release.results import Kind, Result, Subject
 from release.results.data import DataResult, DataSubject
-from release.results.evaluation import EvaluationResult, EvaluationSubject
-from release.results.export import ExportResult, ExportSubject
-from release.results.speed import SpeedResult, SpeedSubject
-from release.results.training import CheckpointChoice, ChoiceSubject, RunSubject, TrainingRun
+from release.results.evaluation import EvaluationResult
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "cards"
 LICENSES = {  # how a licence is named and linked on a card; the ids are the Hub's
@@ -32,83 +27,19 @@ LICENSES = {  # how a licence is named and linked on a card; the ids are the Hub
 LANGUAGES = {"en": "English"}
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """Every record that a model's card rests on, and the manifest of the data it was trained on."""
-
-    data: Record[DataResult, DataSubject]
-    run: Record[TrainingRun, RunSubject]
-    choice: Record[CheckpointChoice, ChoiceSubject]
-    evaluate: Record[EvaluationResult, EvaluationSubject]
-    speed: Record[SpeedResult, SpeedSubject]
-    export: Record[ExportResult, ExportSubject]
-    manifest: dict[str, Any]
-
-
-def command(size: options.Size, family: options.Family = options.ETTIN) -> None:
+def command(size: options.Size, family_file: options.Family = options.ETTIN) -> None:
     """Render the model's card, the dataset's card and the collection, to look at before anything is staged."""
-    facts = load(family)
-    folder = facts.folder(size)
-    found = evidence(facts, size)
-    write_atomic(facts.build / "data/README.md", dataset_card(facts, found.data, found.manifest))
-    write_atomic(folder / "collection.yaml", collection_text(facts, size, found))
-    print(write_atomic(folder / "README.md", model_card(facts, size, found)))
-
-
-def evidence(family: Family, size: str) -> Evidence:
-    """Read the records of one size and check that each belongs to this model and this family.
-
-    Raises:
-        ReleaseError: One is missing, damaged, of another model, size, protocol or device; the command that makes it.
-    """
+    family = load(family_file)
     folder = family.folder(size)
-    sha256 = records.model_hash(folder / "model")
-
-    def read(kind: Kind[Result, Subject]) -> Record[Result, Subject]:
-        record = records.read(folder / "records", kind, model_sha256=sha256)
-        acceptance.belonging(record, family, size, folder / "records" / f"{kind.name}.json")
-        return record
-
-    run, evaluate, speed = read(results.RUN), read(results.EVALUATE), read(results.SPEED)
-    choice, export = read(results.CHOICE), read(results.EXPORT)
-    acceptance.evaluation(evaluate, family, folder / "records/evaluate.json")
-    acceptance.speed(speed, family, folder / "records/speed.json")
-    data, manifest = data_evidence(family)
-    _check_data(family, run.subject, folder / "records/run.json")
-    return Evidence(data, run, choice, evaluate, speed, export, manifest)
-
-
-def data_evidence(family: Family) -> tuple[Record[DataResult, DataSubject], dict[str, Any]]:
-    """The record and the manifest of the family's training data.
-
-    Raises:
-        ReleaseError: One is missing, damaged or of another family.
-    """
-    data = records.read(family.build / "records", results.DATA)
-    path = family.build / "data/mixture/manifest.json"
-    if data.family != family.about.name:
-        raise ReleaseError(
-            f"a record of {data.family}", where=str(family.build / "records/data.json"), hint="make data"
-        )
-    try:
-        return data, json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReleaseError("no readable manifest of the data", where=str(path), hint="make data") from error
-
-
-def _check_data(family: Family, subject: RunSubject, path: Path) -> None:
-    """The mixture that lies here must be the one that the model learnt from; one from a Hub is named by its commit."""
-    mixture = family.build / "data/mixture"
-    if Path(subject.data) != mixture:
-        return
-    if subject.data_revision != sha256_file(mixture / "manifest.json"):
-        what = "the model was trained on other data than lies here now"
-        raise ReleaseError(what, where=f"{path}, {mixture}", hint="remove the record, then make train")
+    measured = acceptance.card_records(family, size)
+    write_atomic(family.build / "data/README.md", dataset_card(family, measured.data, measured.manifest))
+    write_atomic(folder / "collection.yaml", collection_text(family, size, measured))
+    print(write_atomic(folder / "README.md", model_card(family, size, measured)))
 
 
 def environment() -> Environment:
-    """Jinja with strict names and the filters of `figures`: a misspelt name is an error, not an empty place."""
-    found = Environment(
+    """Jinja with strict names and the filters of `formatting`: a misspelt name is an error, not an empty place."""
+    filled = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -116,8 +47,8 @@ def environment() -> Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    found.filters |= formatting.FILTERS
-    return found
+    filled.filters |= formatting.FILTERS
+    return filled
 
 
 def render(template: str, **context: Any) -> str:
@@ -135,9 +66,9 @@ def render(template: str, **context: Any) -> str:
         ) from error
 
 
-def context(family: Family, size: str, found: Evidence) -> dict[str, Any]:
+def context(family: Family, size: str, measured: CardRecords) -> dict[str, Any]:
     """What the templates of a model may name."""
-    evaluate = found.evaluate.measured
+    evaluate = measured.evaluate.measured
     return {
         "family": family,
         "size": size,
@@ -147,17 +78,17 @@ def context(family: Family, size: str, found: Evidence) -> dict[str, Any]:
         "rows": tables.results(evaluate),
         "means": evaluate.means,
         "tally": tables.tally(evaluate),
-        "run": found.run.measured,
-        "choice": found.choice.measured,
-        "trained": found.run.subject,
-        "trained_on": tables.device(found.run.machine),
-        "speed": found.speed.measured,
-        "speed_on": tables.device(found.speed.machine),
-        "export": found.export.measured,
+        "run": measured.run.measured,
+        "choice": measured.choice.measured,
+        "trained": measured.run.subject,
+        "trained_on": tables.device(measured.run.machine),
+        "speed": measured.speed.measured,
+        "speed_on": tables.device(measured.speed.machine),
+        "export": measured.export.measured,
         "nano": evaluate.nano,
         "calibration": evaluate.calibration,
-        "data": tables.data(found.manifest),
-        "base_model": tables.base_model(found.run.subject.encoder),
+        "data": tables.data(measured.manifest),
+        "base_model": tables.base_model(measured.run.subject.encoder),
         "teacher": tables.teacher(family, linked=False),
         "teacher_linked": tables.teacher(family, linked=True),
         "stand_in": tables.is_stand_in(family),
@@ -167,9 +98,9 @@ def context(family: Family, size: str, found: Evidence) -> dict[str, Any]:
     }
 
 
-def model_card(family: Family, size: str, found: Evidence) -> str:
+def model_card(family: Family, size: str, measured: CardRecords) -> str:
     """README.md of a model: YAML front matter and body."""
-    encoder = found.run.subject.encoder
+    encoder = measured.run.subject.encoder
     front = ModelCardData(
         language=family.about.language,
         license=family.about.license,
@@ -179,9 +110,9 @@ def model_card(family: Family, size: str, found: Evidence) -> str:
         base_model=encoder if tables.is_hub_id(encoder) else None,
         datasets=[family.data_id],
         model_name=family.model_name(size),
-        eval_results=eval_results(family, found.evaluate.measured),
+        eval_results=eval_results(family, measured.evaluate.measured),
     )
-    return f"---\n{front.to_yaml()}\n---\n\n{render('model.md.j2', **context(family, size, found))}"
+    return f"---\n{front.to_yaml()}\n---\n\n{render('model.md.j2', **context(family, size, measured))}"
 
 
 def eval_results(family: Family, evaluate: EvaluationResult) -> list[EvalResult]:
@@ -244,9 +175,9 @@ def dataset_card(family: Family, data: Record[DataResult, DataSubject], manifest
     return f"---\n{front.to_yaml()}\n---\n\n{body}"
 
 
-def collection_text(family: Family, size: str, found: Evidence) -> str:
+def collection_text(family: Family, size: str, measured: CardRecords) -> str:
     """The collection as YAML text: title, description and the items of this release with their notes."""
-    return render("collection.yaml.j2", **context(family, size, found))
+    return render("collection.yaml.j2", **context(family, size, measured))
 
 
 def collection(text: str) -> dict[str, Any]:

@@ -66,13 +66,13 @@ def headline(evaluate: EvaluationResult) -> str:
     rows, mean = evaluate.tasks, evaluate.means.all
     tasks, stages = list(dict.fromkeys(row.task for row in rows)), list(dict.fromkeys(row.first_stage for row in rows))
     over = tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"
-    behind = formatting.listing(stages) if len(stages) <= 2 else f"{len(stages)} first stages"
+    first_stages = formatting.listing(stages) if len(stages) <= 2 else f"{len(stages)} first stages"
     queries = rows[0].queries if len(tasks) == 1 else mean.queries
     depth = formatting.listing(sorted({f"top {row.top_k}" for row in rows}))
     return (
         f"NDCG@10 {formatting.score(mean.first_stage_ndcg)} → {formatting.score(mean.reranked_ndcg)} "
         f"({formatting.signed(mean.gain)}, 95 % interval {formatting.interval(mean)}) "
-        f"on {over}, {depth} of {behind}, {formatting.count(queries)} queries."
+        f"on {over}, {depth} of {first_stages}, {formatting.count(queries)} queries."
     )
 
 
@@ -98,7 +98,7 @@ def data(manifest: dict[str, Any]) -> dict[str, Any]:
     """The training data, largest config first: rows, files, sources, licences, label ranges and overlaps."""
     configs = [_config(name, entry) for name, entry in manifest["configs"].items()]
     configs.sort(key=lambda row: (-row["rows"], row["name"]))
-    measured = [entry["overlap"] for entry in manifest["configs"].values()]
+    overlaps = [entry["overlap"] for entry in manifest["configs"].values()]
     return {
         "configs": configs,
         "rows": sum(row["rows"] for row in configs),
@@ -107,7 +107,7 @@ def data(manifest: dict[str, Any]) -> dict[str, Any]:
         "teacher": {key.replace("_", " "): value for key, value in manifest["teacher"].items()},
         "overlap": manifest["overlap"],
         "overlaps": [row for name, entry in manifest["configs"].items() for row in _overlaps(name, entry)],
-        "compared_with": sorted({task for found in measured for task in found or {}}),
+        "compared_with": sorted({task for overlap in overlaps for task in overlap or {}}),
     }
 
 
@@ -139,40 +139,40 @@ def _config(name: str, entry: dict[str, Any]) -> dict[str, Any]:
 def configs(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     """`configs` of the front matter: `default`, which is all of them together, and each under its own name."""
     named = {name: entry["shards"] for name, entry in manifest["configs"].items()}
-    every = {"*": [shard for found in named.values() for shard in found]}
+    every = {"*": [shard for shards in named.values() for shard in shards]}
     return [
         {
             "config_name": "default" if folder == "*" else folder,
             "data_files": [
                 {"split": split, "path": f"{folder}/{split}-*.parquet"}
-                for split in dict.fromkeys(shard["split"] for shard in found)
+                for split in dict.fromkeys(shard["split"] for shard in shards)
             ],
         }
-        for folder, found in (every | named).items()
+        for folder, shards in (every | named).items()
     ]
 
 
 def dataset_info(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     """`dataset_info` of the front matter, summed over the shards that the manifest names."""
     named = {name: entry["shards"] for name, entry in manifest["configs"].items()}
-    every = {"default": [shard for found in named.values() for shard in found]}
+    every = {"default": [shard for shards in named.values() for shard in shards]}
     columns = {"query": "string", "document": "string", "label": "float32"}
     info = []
-    for name, found in (every | named).items():
+    for name, shards in (every | named).items():
         splits = [
             {
                 "name": split,
-                "num_bytes": sum(shard["bytes_in_memory"] for shard in found if shard["split"] == split),
-                "num_examples": sum(shard["rows"] for shard in found if shard["split"] == split),
+                "num_bytes": sum(shard["bytes_in_memory"] for shard in shards if shard["split"] == split),
+                "num_examples": sum(shard["rows"] for shard in shards if shard["split"] == split),
             }
-            for split in dict.fromkeys(shard["split"] for shard in found)
+            for split in dict.fromkeys(shard["split"] for shard in shards)
         ]
         info.append(
             {
                 "config_name": name,
                 "features": [{"name": column, "dtype": kind} for column, kind in columns.items()],
                 "splits": splits,
-                "download_size": sum(shard["bytes"] for shard in found),
+                "download_size": sum(shard["bytes"] for shard in shards),
                 "dataset_size": sum(split["num_bytes"] for split in splits),
             }
         )
@@ -197,7 +197,7 @@ def _license(entry: dict[str, Any]) -> str:
 def _overlaps(name: str, entry: dict[str, Any]) -> list[dict[str, Any]]:
     """One row per evaluation set that a config shares its origin or any text with."""
     declared, measured = entry["overlaps_declared"] or [], entry["overlap"] or {}
-    repeated = [task for task, found in measured.items() if found["queries"] or found["documents"]]
+    repeated = [task for task, overlap in measured.items() if overlap["queries"] or overlap["documents"]]
     rows = []
     for task in dict.fromkeys([*declared, *repeated]):
         shares = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from release import options
-from release.card import render
+from release.card import acceptance, render
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import atomic_directory, link_or_copy, list_files, sha256_folder, write_atomic
@@ -44,7 +44,7 @@ def stage_model(family: Family, size: str) -> Path:
     Raises:
         ReleaseError: A record is missing or foreign, or `export/` is not what was compared with the trained model.
     """
-    found = render.evidence(family, size)
+    found = acceptance.card_records(family, size)
     export = family.folder(size) / "export"
     if not export.is_dir() or sha256_folder(export) != found.export.measured.sha256:
         what = "the exported model is missing, or is not the one that was compared with the trained model"
@@ -66,7 +66,7 @@ def stage_dataset(family: Family) -> Path:
     Raises:
         ReleaseError: The mixture is missing, or a shard is not the one that its manifest names.
     """
-    data, manifest = render.data_evidence(family)
+    data, manifest = acceptance.data_records(family)
     mixture = family.build / "data/mixture"
     text = render.dataset_card(family, data, manifest)
     with atomic_directory(dataset_repo(family)) as folder:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from release import family
 from release.__main__ import main
-from release.card import compare, plots
+from release.card import compare, comparison, plots
 from release.errors import ReleaseError
 from release.family import Family
 from tests import built
@@ -50,7 +50,7 @@ def everything(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_sizes_teacher_and_public_rerankers_stand_in_one_table(ettin: Family) -> None:
-    found = compare.gather(ettin)
+    found = comparison.gather(ettin)
     table = rows(compare.text(ettin, found, []))
     names = [re.sub(r"[*\[\]]|\(http\S+\)", "", row[0]) for row in table]
     assert names[:7] == [*(f"ettin-reranker-{size}-v1" for size in ettin.sizes), f"{TEACHER} (teacher)"]
@@ -63,7 +63,7 @@ def test_sizes_teacher_and_public_rerankers_stand_in_one_table(ettin: Family) ->
 
 
 def test_every_number_comes_from_a_record_or_the_family(ettin: Family) -> None:
-    text = compare.text(ettin, compare.gather(ettin), [])
+    text = compare.text(ettin, comparison.gather(ettin), [])
     known = numbers(everything(ettin.build)) | numbers([vars(ettin.evaluation), vars(ettin.speed)])
     known |= {
         f"{sum(record['measured']['parameters'].values()):,}"
@@ -96,7 +96,7 @@ ANOTHER = {
         change(
             "32m/records/evaluate.json", lambda record: [row.update(top_k=10) for row in record["measured"]["tasks"]]
         ),
-        "no evaluation of ArguAna behind BAAI/bge-small-en-v1.5 with top_k 100",
+        "no evaluation of ArguAna over BAAI/bge-small-en-v1.5 with top_k 100",
     ),
     "another type": (
         change("32m/records/evaluate.json", lambda record: record["subject"].update(dtype="float32")),
@@ -133,7 +133,7 @@ ANOTHER = {
 def test_what_may_not_stand_beside_the_others_is_left_out_with_its_reason(case: str, ettin: Family) -> None:
     alter, says = ANOTHER[case]
     alter(ettin)
-    found = compare.gather(ettin)
+    found = comparison.gather(ettin)
     (line,) = found.left_out
     assert says in line and "32m/records" in line
     text = compare.text(ettin, found, [])
@@ -146,7 +146,7 @@ def test_what_may_not_stand_beside_the_others_is_left_out_with_its_reason(case: 
 
 def test_records_of_a_model_that_was_trained_again_are_left_out(ettin: Family, reranker: Path) -> None:
     built.write_model(ettin.folder("68m"), reranker)
-    found = compare.gather(ettin)
+    found = comparison.gather(ettin)
     assert len(found.left_out) == 3 and all("on another model" in line for line in found.left_out)
     assert "ettin-reranker-68m-v1" in found.unmeasured
 
@@ -164,14 +164,14 @@ def test_nothing_to_compare_is_one_clear_line(
     ):
         for path in Path("build").rglob("evaluate.json"):
             path.unlink()
-        compare.gather(family.load(ETTIN))
+        comparison.gather(family.load(ETTIN))
     assert not Path("build/ettin-reranker/compare").exists()
 
 
 def test_without_speeds_there_is_no_plot_of_them_and_no_number(ettin: Family) -> None:
     for path in Path("build").rglob("speed.json"):
         path.unlink()
-    found = compare.gather(ettin)
+    found = comparison.gather(ettin)
     assert {row[-1] for row in rows(compare.text(ettin, found, []))} == {"not measured"}
     assert all(model.pairs_per_second is None for model in found.models)
 
@@ -207,7 +207,7 @@ def test_plots_are_there_in_both_forms_for_light_and_dark(drawn: Path) -> None:
 def test_the_same_records_give_the_same_bytes(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(drawn.parent.parent.parent)
     found = family.load(ETTIN)
-    again = replace(compare.gather(found), first_stages={})  # two of the three plots: the first one takes seconds
+    again = replace(comparison.gather(found), first_stages={})  # two of the three plots: the first one takes seconds
     plots.draw(again, found.about.title, tmp_path)
     drawn_again = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(drawn_again) == 8

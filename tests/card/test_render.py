@@ -10,7 +10,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from release import records
-from release.card import formatting, render, tables
+from release.card import acceptance, formatting, render, tables
 from release.errors import ReleaseError
 from release.family import Family
 from release.hub import checks, stage
@@ -46,7 +46,7 @@ def numbers(value: object) -> set[str]:
 
 
 def test_every_number_in_the_body_is_in_a_record_or_the_family(family: Family) -> None:
-    found = render.evidence(family, built.SIZE)
+    found = acceptance.card_records(family, built.SIZE)
     _, body = checks.split_card(render.model_card(family, built.SIZE, found))
     kinds = [*(getattr(found, kind) for kind in ("run", "choice", "evaluate", "speed", "export")), found.manifest]
     known = numbers([kind if isinstance(kind, dict) else asdict(kind) for kind in kinds])
@@ -70,10 +70,10 @@ def test_every_number_in_the_body_is_in_a_record_or_the_family(family: Family) -
 
 
 def test_the_card_says_in_words_what_the_interval_says(family: Family) -> None:
-    found = render.evidence(family, built.SIZE)
+    found = acceptance.card_records(family, built.SIZE)
     text = render.model_card(family, built.SIZE, found)
     assert "| 0.579 | 0.601 | +0.022 (+0.008 to +0.036) | 0.914 | 0.875 | 0.643 |" in text
-    assert "behind bm25: the whole interval lies above zero" in text
+    assert "over bm25: the whole interval lies above zero" in text
     assert "all-MiniLM-L6-v2: the interval spans zero" in text
     evaluation = found.evaluate.measured
     worse = replace(evaluation.means, all=replace(evaluation.means.all, ci_low=-0.03, ci_high=-0.01))
@@ -83,7 +83,7 @@ def test_the_card_says_in_words_what_the_interval_says(family: Family) -> None:
 
 
 def test_many_rows_are_shown_as_means_with_the_rest_folded(family: Family) -> None:
-    found = render.evidence(family, built.SIZE)
+    found = acceptance.card_records(family, built.SIZE)
     first, second = found.evaluate.measured.tasks
     more = [replace(first, task=f"Task{n}", in_domain=True) for n in range(5)]
     more.append(replace(second, task="ArguAna", dataset="mteb/arguana", in_domain=None))
@@ -97,7 +97,7 @@ def test_many_rows_are_shown_as_means_with_the_rest_folded(family: Family) -> No
 
 
 def test_a_measurement_that_changes_changes_the_card(family: Family) -> None:
-    found = render.evidence(family, built.SIZE)
+    found = acceptance.card_records(family, built.SIZE)
     before = render.model_card(family, built.SIZE, found)
     faster = (replace(found.speed.measured.best, pairs_per_second=1234.4),)
     speed = replace(found.speed, measured=replace(found.speed.measured, configurations=faster))
@@ -107,7 +107,7 @@ def test_a_measurement_that_changes_changes_the_card(family: Family) -> None:
 
 
 def test_front_matter_names_only_what_exists(family: Family) -> None:
-    found = render.evidence(family, built.SIZE)
+    found = acceptance.card_records(family, built.SIZE)
     front, _ = checks.split_card(render.model_card(family, built.SIZE, found))
     assert front["datasets"] == ["local/docstring-reranker-data"]
     assert "base_model" not in front  # the encoder is a folder of this project, not a model on the Hub
@@ -120,8 +120,8 @@ def test_front_matter_names_only_what_exists(family: Family) -> None:
     assert front["base_model"] == "jhu-clsp/ettin-encoder-17m"
 
 
-def test_the_same_evidence_gives_the_same_bytes(family: Family) -> None:
-    texts = {render.model_card(family, built.SIZE, render.evidence(family, built.SIZE)) for _ in range(2)}
+def test_the_same_records_give_the_same_bytes(family: Family) -> None:
+    texts = {render.model_card(family, built.SIZE, acceptance.card_records(family, built.SIZE)) for _ in range(2)}
     assert len(texts) == 1
 
 
@@ -132,30 +132,30 @@ def test_a_missing_or_foreign_record_stops_with_its_command(family: Family, kind
     path = family.folder(built.SIZE) / "records" / f"{kind}.json"
     built.edit(path, lambda record: record.update(model_sha256="0" * 64))
     with pytest.raises(ReleaseError, match=rf"another model.*make {target}"):
-        render.evidence(family, built.SIZE)
+        acceptance.card_records(family, built.SIZE)
     sha256 = records.model_hash(family.folder(built.SIZE) / "model")
     built.edit(path, lambda record: record.update(model_sha256=sha256, size="huge"))
     with pytest.raises(ReleaseError, match=rf"huge, not of mini.*make {target}"):
-        render.evidence(family, built.SIZE)
+        acceptance.card_records(family, built.SIZE)
     path.unlink()
     with pytest.raises(ReleaseError, match=rf"no record of '{kind}'.*make {target}"):
-        render.evidence(family, built.SIZE)
+        acceptance.card_records(family, built.SIZE)
 
 
 def test_another_device_protocol_or_mixture_is_refused(family: Family) -> None:
     official = replace(family, speed=replace(family.speed, device="H100"))
     with pytest.raises(ReleaseError, match=r"measured on CPU.*shows H100.*make speed on a machine with H100"):
-        render.evidence(official, built.SIZE)
+        acceptance.card_records(official, built.SIZE)
     deeper = replace(family, evaluation=replace(family.evaluation, top_k=100))
-    with pytest.raises(ReleaseError, match=r"no evaluation of docstrings behind bm25 with top_k 100.*make evaluate"):
-        render.evidence(deeper, built.SIZE)
+    with pytest.raises(ReleaseError, match=r"no evaluation of docstrings over bm25 with top_k 100.*make evaluate"):
+        acceptance.card_records(deeper, built.SIZE)
     built.edit(family.build / "data/mixture/manifest.json", lambda manifest: manifest.update(title="Other"))
     with pytest.raises(ReleaseError, match=r"trained on other data.*make train"):
-        render.evidence(family, built.SIZE)
+        acceptance.card_records(family, built.SIZE)
 
 
 def test_a_name_that_no_record_holds_is_an_error(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = render.evidence(family, built.SIZE)
+    found = acceptance.card_records(family, built.SIZE)
     with pytest.raises(UndefinedError):
         render.environment().from_string("{{ record.speeed }}").render(record=found.speed)
     templates = Path("cards")
@@ -171,11 +171,11 @@ def test_a_record_that_lacks_what_the_card_shows_is_one_line_with_its_command(fa
     path = family.folder(built.SIZE) / "records/run.json"
     built.edit(path, lambda record: record["measured"]["parameters"].pop("head"))
     with pytest.raises(ReleaseError, match=r"no key 'measured\.parameters\.head'; in .*run\.json; hint: .*make train$"):
-        render.evidence(family, built.SIZE)
+        acceptance.card_records(family, built.SIZE)
 
 
 def test_the_dataset_card_lists_every_config_with_its_licence(family: Family) -> None:
-    data, manifest = render.data_evidence(family)
+    data, manifest = acceptance.data_records(family)
     front, body = checks.split_card(render.dataset_card(family, data, manifest))
     files = [
         [{"split": split, "path": f"{folder}/{split}-*.parquet"} for split in ("train", "validation")]
@@ -191,7 +191,7 @@ def test_the_dataset_card_lists_every_config_with_its_licence(family: Family) ->
 
 
 def test_the_dataset_card_says_how_it_was_made_and_what_repeats_a_benchmark(family: Family) -> None:
-    data, manifest = render.data_evidence(family)
+    data, manifest = acceptance.data_records(family)
     entry = manifest["configs"]["docstrings"]
     body = render.dataset_card(family, data, manifest)
     assert f"| docstrings | {entry['rows_in']} | 2 duplicates; 1 unreadable for the teacher |" in body
@@ -229,7 +229,7 @@ def test_dataset_info_is_what_the_library_finds_in_the_files(family: Family, tmp
 
 
 def test_the_collection_fits_the_hub(family: Family) -> None:
-    content = render.collection(render.collection_text(family, built.SIZE, render.evidence(family, built.SIZE)))
+    content = render.collection(render.collection_text(family, built.SIZE, acceptance.card_records(family, built.SIZE)))
     assert content["title"] == family.about.collection and len(content["description"]) <= 150
     assert [item["id"] for item in content["items"]] == [family.model_id(built.SIZE), family.data_id]
     assert all(0 < len(item["note"]) <= 500 for item in content["items"])

@@ -288,7 +288,7 @@ def test_only_the_familys_protocol_comes_onto_a_card(collection: Path) -> None:
     fewer = dataclasses.replace(measured, tasks=measured.tasks[:1])
     deeper = tuple(dataclasses.replace(row, top_k=100) for row in measured.tasks)
     changes: tuple[tuple[dict[str, Any], str], ...] = (
-        ({"measured": fewer}, "no evaluation of docstrings behind sentence-transformers"),
+        ({"measured": fewer}, "no evaluation of docstrings over sentence-transformers"),
         ({"measured": dataclasses.replace(measured, tasks=deeper)}, f"with top_k {demo.evaluation.top_k}"),
         ({"machine": gpu}, "made in float32, not bfloat16"),
         ({"subject": dataclasses.replace(subject, tasks={"docstrings": "0" * 40})}, "which moved"),
@@ -322,7 +322,7 @@ def test_the_cards_map_to_0_1_is_the_one_that_was_fitted(
     tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     demo = built.workspace(tmp_path, reranker, monkeypatch)
-    text = render.model_card(demo, built.SIZE, render.evidence(demo, built.SIZE))
+    text = render.model_card(demo, built.SIZE, acceptance.card_records(demo, built.SIZE))
     (snippet,) = (code for code in verify.SNIPPET.findall(text) if "zero_to_one" in code)
     names: dict[str, Any] = {}
     folder = demo.folder(built.SIZE) / "model"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from release import records, results
-from release.card import render
+from release.card import acceptance, render
 from release.errors import ReleaseError
 from release.export import checkpoint, parity, quantize
 from release.hub import checks
@@ -109,5 +109,5 @@ def test_int8_is_released_only_if_its_measured_ndcg_allows_it(
 
     shutil.rmtree(family.build / "data/collections")  # the hand-made evaluation is of another one
     built.edit(records_ / "export.json", lambda record: record["measured"].update(int8=asdict(found)))
-    shown = checks.split_card(render.model_card(family, built.SIZE, render.evidence(family, built.SIZE)))[1]
+    shown = checks.split_card(render.model_card(family, built.SIZE, acceptance.card_records(family, built.SIZE)))[1]
     assert f"`{quantize.FILE}` is the ONNX file with 8-bit weights" in shown

@@ -1,0 +1,191 @@
+"""What a comparison of rerankers is drawn from: every model of a family's table, from records and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from release import records, results
+from release.card import acceptance
+from release.errors import ReleaseError
+from release.family import Family
+from release.records import Record
+from release.results import Kind, Result, Subject
+from release.results.evaluation import EvaluationResult, EvaluationSubject, MeanResult, Means, NanoResult
+from release.results.speed import SpeedResult, SpeedSubject
+
+OURS, TEACHER, COMPARED = "ours", "teacher", "compared"
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """One model of the comparison; what no record holds is None.
+
+    Attributes:
+        name: As the table shows it, `label` as a plot does.
+        role: OURS, TEACHER or COMPARED.
+        parameters: Counted when it was trained or evaluated.
+        pairs_per_second: Its best configuration by the family's protocol.
+        means: Over all tasks and first stages, over the tasks whose data is and is not in the family's training mixture,
+            and by first stage.
+        nano: Mean NDCG@10 on the family's nano sets.
+    """
+
+    name: str
+    label: str
+    role: str
+    parameters: int | None = None
+    pairs_per_second: float | None = None
+    means: Means | None = None
+    nano: float | None = None
+
+    @property
+    def reranked_ndcg(self) -> float | None:
+        """Mean NDCG@10 after reranking."""
+        return self.means.all.reranked_ndcg if self.means else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What table and plots are drawn from.
+
+    Attributes:
+        models: Those with any record: the sizes, the teacher, then the compared ones, best first.
+        first_stages: First stage -> mean results, of which the comparison shows `first_stage_ndcg`; empty where no
+            evaluation is accepted.
+        evaluate, speed: The records that the others were found comparable with.
+        left_out: One line for each record that may not be shown beside them.
+        unmeasured: Sizes and models of which no record can be shown.
+    """
+
+    models: list[ComparedModel]
+    first_stages: dict[str, MeanResult]
+    evaluate: Record[EvaluationResult, EvaluationSubject] | None
+    speed: Record[SpeedResult, SpeedSubject] | None
+    left_out: list[str]
+    unmeasured: list[str]
+
+
+def gather(family: Family) -> Comparison:
+    """Read every record of the family, its teacher and the models it is compared with.
+
+    Raises:
+        ReleaseError: There is no evaluation and no speed that a card could show.
+    """
+    collector = RecordCollector(family)
+    ours = [collector.model(family.folder(size), size, family.model_name(size), size, OURS) for size in family.sizes]
+    compared = [
+        collector.model(family.compared_folder(name), "", name, name.split("/")[-1], COMPARED)
+        for name in family.evaluation.compared
+    ]
+    teacher = collector.teacher()
+    if not (collector.evaluate or collector.speed):
+        why = f" ({collector.left_out[0]})" if collector.left_out else ""
+        raise ReleaseError(f"nothing to compare{why}", where=str(family.build), hint="make evaluate, make speed")
+    others = sorted(filter(None, compared), key=lambda model: (-(model.reranked_ndcg or 0), model.name))
+    names = [*map(family.model_name, family.sizes), family.teacher.model, *family.evaluation.compared]
+    models = [model for model in (*ours, teacher, *others) if model]
+    means = collector.evaluate.measured.means.first_stages if collector.evaluate else {}
+    return Comparison(
+        models=models,
+        first_stages={name: means[name] for name in family.evaluation.embedders if name in means},
+        evaluate=collector.evaluate,
+        speed=collector.speed,
+        left_out=collector.left_out,
+        unmeasured=[name for name in names if name not in {model.name for model in models}],
+    )
+
+
+class RecordCollector:
+    """The records of a family, each accepted or left out with its reason.
+
+    Attributes:
+        evaluate, speed: The first one accepted, to which others must be comparable.
+        left_out: One line for each record that was not accepted.
+    """
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+        self.evaluate: Record[EvaluationResult, EvaluationSubject] | None = None
+        self.speed: Record[SpeedResult, SpeedSubject] | None = None
+        self.left_out: list[str] = []
+
+    def model(self, folder: Path, size: str, name: str, label: str, role: str) -> ComparedModel | None:
+        """The model whose records lie in `folder`; None where none does."""
+        model = folder / "model"
+        sha256 = records.model_hash(model) if model.is_dir() else None
+        run = self._read(folder, results.RUN, size, sha256)
+        sha256 = sha256 or (run.model_sha256 if run else None)
+        evaluate = self._evaluation(folder, size, sha256)
+        sha256 = sha256 or (evaluate.model_sha256 if evaluate else None)
+        speed = self._speed(folder, size, sha256)
+        if not (run or evaluate or speed):
+            return None
+        parameters = evaluate.measured.parameters if evaluate else None
+        return ComparedModel(
+            name,
+            label,
+            role,
+            parameters=run.measured.parameters.total if run else parameters,
+            pairs_per_second=speed.measured.best.pairs_per_second if speed else None,
+            means=evaluate.measured.means if evaluate else None,
+            nano=self._nano(evaluate.measured.nano) if evaluate else None,
+        )
+
+    def teacher(self) -> ComparedModel | None:
+        """The teacher, whose quality is in the evaluation of every size and whose own records lie in teacher/."""
+        name = self.family.teacher.model
+        teacher = self.evaluate.measured.teacher if self.evaluate else None
+        speed = self._speed(self.family.build / "teacher", "", None)
+        if not (teacher or speed):
+            return None
+        return ComparedModel(
+            name,
+            name.split("/")[-1],
+            TEACHER,
+            parameters=teacher.parameters if teacher else None,
+            pairs_per_second=speed.measured.best.pairs_per_second if speed else None,
+            means=teacher.means if teacher else None,
+            nano=self._nano(teacher.nano) if teacher else None,
+        )
+
+    def _evaluation(
+        self, folder: Path, size: str, sha256: str | None
+    ) -> Record[EvaluationResult, EvaluationSubject] | None:
+        record = self._read(folder, results.EVALUATE, size, sha256, acceptance.evaluation, self.evaluate)
+        self.evaluate = self.evaluate or record
+        return record
+
+    def _speed(self, folder: Path, size: str, sha256: str | None) -> Record[SpeedResult, SpeedSubject] | None:
+        record = self._read(folder, results.SPEED, size, sha256, acceptance.speed, self.speed)
+        self.speed = self.speed or record
+        return record
+
+    def _read(
+        self,
+        folder: Path,
+        kind: Kind[Result, Subject],
+        size: str,
+        sha256: str | None,
+        accept: Callable[[Record[Result, Subject], Family, Path], None] = lambda *_: None,
+        first: Record[Result, Subject] | None = None,
+    ) -> Record[Result, Subject] | None:
+        """The record if it may be shown beside the others; a reason is kept for one that may not."""
+        path = folder / "records" / f"{kind.name}.json"
+        if not path.is_file():
+            return None
+        try:
+            record = records.read(path.parent, kind, model_sha256=sha256)
+            acceptance.belonging(record, self.family, size, path)
+            accept(record, self.family, path)
+            if first:
+                acceptance.comparable(record, first, path)
+        except ReleaseError as error:
+            self.left_out.append(str(error))
+            return None
+        return record
+
+    def _nano(self, nano: NanoResult | None) -> float | None:
+        """The mean over the family's nano sets; None where other sets were measured."""
+        return nano.mean if nano and set(nano.sets) == set(self.family.evaluation.nano_sets) else None
