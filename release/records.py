@@ -24,6 +24,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from release.errors import ReleaseError
 from release.files import sha256_file, write_json
+from release.rehearsal import mode
 from release.results import KINDS, Kind, Result, Subject
 
 Parsed = TypeVar("Parsed")
@@ -74,6 +75,7 @@ class Record(Generic[Result, Subject]):
         commit: The project's git commit, with "+changes" where the work tree differed, "" outside git.
         command: The command that measured it, without secrets.
         created: When, UTC, ISO 8601 in seconds.
+        rehearsal: Whether it was measured in a rehearsal (release/rehearsal/mode.py): no card but a rehearsed one shows it.
     """
 
     kind: str
@@ -87,6 +89,7 @@ class Record(Generic[Result, Subject]):
     commit: str
     command: str
     created: str
+    rehearsal: bool = False
 
 
 def model_hash(folder: Path) -> str:
@@ -126,6 +129,7 @@ def new(
         commit=git_commit(),
         command=" ".join(["python", *(re.sub(r"hf_\w+", "hf_***", word) for word in _argv())]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        rehearsal=mode.active(),
     )
 
 

@@ -13,6 +13,7 @@ from release.evaluation import beir
 from release.family import Family
 from release.files import sha256_file
 from release.records import STAGES, Record, again
+from release.rehearsal import mode
 from release.results import Kind, Result, Subject
 from release.results.data import DataResult, DataSubject
 from release.results.evaluation import EvaluationResult, EvaluationSubject
@@ -71,6 +72,7 @@ def data_records(family: Family) -> tuple[Record[DataResult, DataSubject], dict[
         raise ReleaseError(
             f"a record of {data.family}", where=str(family.build / "records/data.json"), hint="make data"
         )
+    rehearsal(data, family.build / "records/data.json")
     try:
         return data, json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -96,6 +98,17 @@ def belonging(record: Record[Any, Any], family: Family, size: str, path: Path) -
     if (record.family, record.size) != (family.about.name, size):
         what = f"a record of {record.family} {record.size}, not of {size or family.about.name}"
         raise ReleaseError(what, where=str(path), hint=again(record.kind))
+    rehearsal(record, path)
+
+
+def rehearsal(record: Record[Any, Any], path: Path) -> None:
+    """Refuse a record that was made in a rehearsal, unless this is one.
+
+    Raises:
+        ReleaseError: It was.
+    """
+    if record.rehearsal and not mode.active():
+        raise ReleaseError("this was measured in a rehearsal", where=str(path), hint=again(record.kind))
 
 
 def evaluation(record: Record[EvaluationResult, EvaluationSubject], family: Family, path: Path) -> None:
@@ -132,7 +145,7 @@ def speed(record: Record[SpeedResult, SpeedSubject], family: Family, path: Path)
         ReleaseError: The line says what differs.
     """
     required, device = family.speed.device, record.machine.device
-    if required.lower() not in device.lower():
+    if required.lower() not in device.lower() and not (record.rehearsal and mode.active()):
         what = f"speed was measured on {device}, but a card of this family shows {required}"
         raise ReleaseError(what, where=str(path), hint=f"make speed on a machine with {required}")
     for key in PROTOCOL:

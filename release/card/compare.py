@@ -44,7 +44,7 @@ def text(family: Family, comparison: Comparison, drawn: list[tuple[str, str]]) -
     """
     evaluate, speed = comparison.evaluate, comparison.speed
     means = [model.means for model in comparison.models if model.means]
-    return render.render(
+    return render.banner() + render.render(
         "compare.md.j2",
         family=family,
         comparison=comparison,

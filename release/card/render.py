@@ -16,6 +16,7 @@ from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import write_atomic
 from release.records import Record
+from release.rehearsal import mode
 from release.results.data import DataResult, DataSubject
 from release.results.evaluation import EvaluationResult
 
@@ -112,7 +113,8 @@ def model_card(family: Family, size: str, measured: CardRecords) -> str:
         model_name=family.model_name(size),
         eval_results=eval_results(family, measured.evaluate.measured),
     )
-    return f"---\n{front.to_yaml()}\n---\n\n{render('model.md.j2', **context(family, size, measured))}"
+    body = render("model.md.j2", **context(family, size, measured))
+    return f"---\n{front.to_yaml()}\n---\n\n{banner()}{body}"
 
 
 def eval_results(family: Family, evaluate: EvaluationResult) -> list[EvalResult]:
@@ -172,7 +174,12 @@ def dataset_card(family: Family, data: Record[DataResult, DataSubject], manifest
         stand_in=tables.is_stand_in(family),
         license_linked=LICENSES.get(family.data.license, family.data.license),
     )
-    return f"---\n{front.to_yaml()}\n---\n\n{body}"
+    return f"---\n{front.to_yaml()}\n---\n\n{banner()}{body}"
+
+
+def banner() -> str:
+    """What stands above every card of a rehearsal: nothing that was rehearsed is taken for a measurement."""
+    return f"{mode.BANNER}\n" if mode.active() else ""
 
 
 def collection_text(family: Family, size: str, measured: CardRecords) -> str:

@@ -19,6 +19,7 @@ from release.export import quantize
 from release.family import Family, load
 from release.files import list_files, sha256_file
 from release.hub import stage
+from release.rehearsal import mode
 
 REQUIRED = {
     "model": (
@@ -71,6 +72,7 @@ def problems(family: Family, size: str) -> list[str]:
             continue
         found += [f"{folder}/{line}" for line in _folder(kind, folder)]
         found += [f"{folder}/{line}" for line in _card(kind, folder, family, size)]
+        found += [f"{folder}/{line}" for line in _rehearsed(folder)]
     if model.is_dir():
         found += [f"{model}/{line}" for line in _records(model, family, size)]
     if dataset.is_dir():
@@ -187,6 +189,13 @@ def _records(folder: Path, family: Family, size: str) -> Iterator[str]:
             continue
         if (record.family, record.size) != (family.about.name, size):
             yield f"records/{kind}.json: measured on {record.family} {record.size}"
+
+
+def _rehearsed(folder: Path) -> Iterator[str]:
+    """Records of a rehearsal, unless this is one."""
+    for path in sorted((folder / "records").glob("*.json")) if not mode.active() else []:
+        if json.loads(path.read_text(encoding="utf-8")).get("rehearsal"):
+            yield f"records/{path.name}: measured in a rehearsal"
 
 
 def _shards(folder: Path) -> Iterator[str]:

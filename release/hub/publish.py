@@ -30,6 +30,7 @@ from release.hub.state import (
     named,
     wanted,
 )
+from release.rehearsal import mode
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -228,6 +229,7 @@ def publish(family: Family, size: str, endpoint: str | None) -> list[Step]:
             change, or a Hub that fails; running it again continues.
     """
     api = connect(endpoint)
+    mode.check_endpoint(str(api.endpoint), mode.active())
     if found := checks.problems(family, size):
         raise ReleaseError(f"{len(found)} problem(s), the first: {found[0]}", hint="make check names all of them")
     steps = plan(family, size, api)
@@ -244,6 +246,7 @@ def finish(family: Family, size: str, api: HfApi, commits: dict[str, str]) -> li
     Raises:
         ReleaseError: A repository moved since it was verified.
     """
+    mode.check_endpoint(str(api.endpoint), mode.active())
     for repo in wanted(family, size):
         commit = actual(api, repo).commit
         if commits.get(repo.id) != commit:
