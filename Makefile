@@ -1,6 +1,7 @@
-# The front door. SIZE and FAMILY are the only dials; PUSH=1 lets `publish` and `release` write to the endpoint in HF_ENDPOINT.
+# Every verb of the project: `make help`. SIZE and FAMILY are the only options; PUSH=1 lets `publish` and `release` write to the
+# endpoint in HF_ENDPOINT. release/stages.py has the stages as a table; a test holds this file against it.
 FAMILY ?= recipes/ettin.toml
-SIZE   ?= $(firstword $(SIZES))
+SIZE   ?=
 PUSH   ?=
 
 PYTHON ?= python3
@@ -8,31 +9,32 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-NAME   := $(shell sed -n '/^\[family\]/,/^\[/s/^name *= *"\([^"]*\)".*/\1/p' $(FAMILY) 2>/dev/null)
-SIZES  := $(shell sed -n 's/^\[sizes\.\(.*\)\]/\1/p' $(FAMILY) 2>/dev/null)
-DATA   := build/$(NAME)/data
-RUN    := build/$(NAME)/$(SIZE)
-WHAT   := --family $(FAMILY) --size $(SIZE)
-DECLARATION := $(shell sed -n 's/^declaration *= *"\([^"]*\)".*/\1/p' $(FAMILY) 2>/dev/null)
+STAGES := mix score train select evaluate speed export card stage publish verify
 
-# Verbs that are about one model need a family file and a size that exist; say so before anything is set up.
-MODEL_VERBS := release data mix score train distill choose evaluate speed export card stage plan publish verify preflight plan-data plan-train
-ifneq ($(filter $(MODEL_VERBS),$(MAKECMDGOALS)),)
-  ifeq ($(wildcard $(FAMILY)),)
-    $(error no family file '$(FAMILY)'; hint: FAMILY is one of $(wildcard recipes/*.toml))
-  endif
-  ifeq ($(filter $(SIZE),$(SIZES)),)
-    $(error unknown size '$(SIZE)'; in $(FAMILY); hint: SIZE is one of $(SIZES))
+# Python reads the family file and answers `ok NAME SIZE SIZES...` or what is wrong with it, at most once per run of make. For a stage
+# it also keeps the facts/<stage>.json below up to date: they change where a fact changes that the stage rests on, and nowhere else.
+ifneq ($(filter $(STAGES) build/% help release preflight plan plan-data plan-train compare,$(or $(MAKECMDGOALS),help)),)
+  WRITE  := $(if $(filter $(STAGES) build/%,$(MAKECMDGOALS)),--write)
+  ANSWER := $(shell $(or $(wildcard $(PY)),$(PYTHON)) -S -m release.facts $(WRITE) $(FAMILY) $(SIZE) 2>&1)
+  ifneq ($(firstword $(ANSWER)),ok)
+    $(error $(ANSWER))
   endif
 endif
+NAME  := $(word 2,$(ANSWER))
+override SIZE := $(word 3,$(ANSWER))
+SIZES := $(wordlist 4,$(words $(ANSWER)),$(ANSWER))
+DATA  := build/$(NAME)/data
+RUN   := build/$(NAME)/$(SIZE)
+WHAT  := --family $(FAMILY) --size $(SIZE)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo release preflight data mix score train distill choose evaluate speed export card stage plan publish verify hub \
-        compare plan-data plan-train test check style bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded clean
+.NOTPARALLEL:  # what is timed must be alone on the machine
+.PHONY: help setup demo release preflight $(STAGES) data distill choose hub compare plan plan-data plan-train test check style \
+        bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded clean
 
 help: ## this list
-	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "  FAMILY=$(FAMILY)  SIZE=$(SIZE)  (sizes: $(SIZES))"
 
 $(READY): pyproject.toml constraints.txt
@@ -41,79 +43,86 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,engines,export,dev]'
 	@touch $@
 
-setup: $(READY) ## a virtual environment with everything, from constraints.txt
+setup: $(READY) ## a virtual environment with everything in it
 
-demo: setup ## the whole chain on the embedded default, published to the embedded Hub: no network, no GPU, no account
+demo: setup ## every stage, small: no network, no GPU, no account
 	@$(PY) -m release demo
 
-release: setup ## the whole chain for SIZE of FAMILY; PUSH=1 with HF_ENDPOINT publishes
+release: setup ## every stage for SIZE of FAMILY; PUSH=1 publishes
 	@$(PY) -m release preflight $(WHAT) $(if $(PUSH),--push)
 	@$(MAKE) --no-print-directory $(if $(PUSH),verify,stage plan) FAMILY=$(FAMILY) SIZE=$(SIZE) PUSH=$(PUSH)
 
-preflight: setup ## what a release of SIZE still misses on this machine
+preflight: setup ## what a release of SIZE lacks on this machine
 	@$(PY) -m release preflight $(WHAT) $(if $(PUSH),--push)
 
 # The stages. Each is a file under build/, so make itself skips what is current.
 mix: $(DATA)/pairs/manifest.json ## sources -> pairs
-score data: $(DATA)/mixture/manifest.json ## pairs -> teacher logits: the training mixture
-train distill: $(RUN)/records/run.json ## the recipe: encoder + mixture -> model
-choose: $(RUN)/records/choice.json ## best or last checkpoint, by the family's own benchmark -> record
+score: $(DATA)/mixture/manifest.json ## pairs -> teacher logits: the training mixture
+train: $(RUN)/records/run.json ## the recipe: encoder + mixture -> model
+select: $(RUN)/records/choice.json ## the better of best and last checkpoint -> record
 evaluate: $(RUN)/records/evaluate.json ## two-stage NDCG@10 -> record
-speed: $(RUN)/records/speed.json ## pairs/s by the protocol -> record
+speed: $(RUN)/records/speed.json ## pairs/s, memory and latency -> record
 export: $(RUN)/records/export.json ## dual root and ONNX, compared with the model -> record
 card: $(RUN)/README.md ## family + records -> the model card
-stage: $(RUN)/repo/README.md ## the folder exactly as the Hub will hold it, checked
+stage: $(RUN)/repo/README.md ## the folder as the Hub will hold it, checked
 
-$(DATA)/pairs/manifest.json: $(FAMILY) $(DECLARATION) | $(READY)
-	@$(PY) -m release.data.mix --family $(FAMILY)
+$(DATA)/pairs/manifest.json: $(DATA)/facts/mix.json | $(READY)
+	@$(PY) -m release mix --family $(FAMILY)
 
-$(DATA)/mixture/manifest.json: $(DATA)/pairs/manifest.json | $(READY)
-	@$(PY) -m release.data.score --family $(FAMILY)
+$(DATA)/mixture/manifest.json: $(DATA)/pairs/manifest.json $(DATA)/facts/score.json | $(READY)
+	@$(PY) -m release score --family $(FAMILY)
 
-$(RUN)/records/run.json: $(DATA)/mixture/manifest.json | $(READY)
+$(RUN)/records/run.json: $(DATA)/mixture/manifest.json $(RUN)/facts/train.json | $(READY)
 	@$(PY) recipes/distill.py $(WHAT)
 
-$(RUN)/records/choice.json: $(RUN)/records/run.json | $(READY)
-	@$(PY) -m release choose $(WHAT)
+$(RUN)/records/choice.json: $(RUN)/records/run.json $(RUN)/facts/select.json | $(READY)
+	@$(PY) -m release select $(WHAT)
 
-$(RUN)/records/evaluate.json: $(RUN)/records/choice.json | $(READY)
+$(RUN)/records/evaluate.json: $(RUN)/records/choice.json $(RUN)/facts/evaluate.json | $(READY)
 	@$(PY) -m release evaluate $(WHAT)
 
-$(RUN)/records/speed.json: $(RUN)/records/choice.json | $(READY)
+$(RUN)/records/speed.json: $(RUN)/records/choice.json $(RUN)/facts/speed.json | $(READY)
 	@$(PY) -m release speed $(WHAT)
 
-$(RUN)/records/export.json: $(RUN)/records/choice.json | $(READY)
+$(RUN)/records/export.json: $(RUN)/records/choice.json $(RUN)/facts/export.json | $(READY)
 	@$(PY) -m release export $(WHAT)
 
-$(RUN)/README.md: $(RUN)/records/evaluate.json $(RUN)/records/speed.json $(RUN)/records/export.json $(wildcard cards/*) | $(READY)
+$(RUN)/README.md: $(addprefix $(RUN)/records/,evaluate.json speed.json export.json) $(RUN)/facts/card.json $(wildcard cards/*) | $(READY)
 	@$(PY) -m release card $(WHAT)
 
 $(RUN)/repo/README.md: $(RUN)/README.md | $(READY)
 	@$(PY) -m release stage $(WHAT)
 	@$(PY) -m release check $(WHAT)
 
-compare: setup ## every size, the teacher, other rerankers and the first stages: table and plots, from the records here
-	@$(PY) -m release compare --family $(FAMILY)
-
-plan: setup ## what would run and what would be published, without doing it
-	@$(PY) -m release plan $(WHAT)
-
-publish: $(RUN)/repo/README.md ## to the endpoint in HF_ENDPOINT, private at first; only with PUSH=1
+publish: $(RUN)/repo/README.md ## upload to HF_ENDPOINT, private until verified (PUSH=1, --push)
 	@$(PY) -m release publish $(WHAT) $(if $(PUSH),--push)
 
 verify: publish ## pull everything back, compare, make public, tag
 	@$(PY) -m release verify $(WHAT) $(if $(PUSH),--push)
 
+data: # former names
+	$(error `make data` is now called `make score`)
+distill:
+	$(error `make distill` is now called `make train`)
+choose:
+	$(error `make choose` is now called `make select`)
+
+compare: setup ## sizes, teacher, other rerankers: table and plots
+	@$(PY) -m release compare --family $(FAMILY)
+
+plan: setup ## what would run and be published, without doing it
+	@$(PY) -m release plan $(WHAT)
+
 hub: setup ## the embedded Hub on loopback, over build/hub
 	@$(PY) -m release hub
 
 plan-data: setup ## rows, bytes, licences and overlaps of the declared data
-	@$(PY) -m release.data.mix --family $(FAMILY) --plan
+	@$(PY) -m release plan-data --family $(FAMILY)
 
-plan-train: setup ## parameters, steps, memory and hours of training SIZE on WORLD devices, without any weights
-	@$(PY) -m release.training.budget $(WHAT) --world $(or $(WORLD),1) $(if $(RATE),--pairs-per-second $(RATE))
+plan-train: setup ## steps, memory and hours of training on WORLD devices
+	@$(PY) -m release plan-train $(WHAT) --world $(or $(WORLD),1) $(if $(RATE),--pairs-per-second $(RATE))
 
-test: setup ## the promises of the README
+test: setup ## all tests
 	@$(PY) -m pytest
 
 check: setup ## style and types
@@ -130,5 +139,5 @@ bench: bench-train bench-predict bench-hub bench-mix bench-sample bench-engines 
 bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded: setup
 	@$(PY) -m benchmarks.$(subst -,_,$@)
 
-clean: ## remove everything generated (the virtual environment stays)
+clean: ## remove build/ (the virtual environment stays)
 	rm -rf build

@@ -100,7 +100,7 @@ def main() -> None:
     with needed(f"cannot load the encoder {size['encoder']!r}", options.family, "connect to the Hub, or name a folder"):
         model = build_model(size["encoder"], training["max_length"], "flash_attention_2" if flash else "sdpa")
     attention, precision = without_padding(model), training["precision"] if has_fast_bf16() else "fp32"
-    with needed("cannot load the evaluation sets", evaluation["nano"], "make data, or connect to the Hub"):
+    with needed("cannot load the evaluation sets", evaluation["nano"], "make score, or connect to the Hub"):
         evaluator = NanoBEIR(evaluation["nano"], evaluation["nano_sets"], precision)
 
     # 4. The run: its facts name it, so that another encoder, other data or another rate is another run
@@ -334,7 +334,7 @@ def load_mixture(data: str, validation: str, smoke: bool) -> tuple[Dataset, Data
     Returns: training pairs, pairs for the evaluation loss (None where there are none), and the facts for the record.
     """
     folder, columns = Path(data), ["query", "document", "label"]  # their order has a meaning
-    with needed("no training data", data, "make data, or pass --data FOLDER_OR_HUB_ID"):
+    with needed("no training data", data, "make score, or pass --data FOLDER_OR_HUB_ID"):
         if folder.is_dir():
             configs = {file.parent.name: {"path": str(file.parent)} for file in folder.glob("*/train-*.parquet")}
             manifest, files = folder / "manifest.json", sorted(folder.glob("*/*.parquet"))

@@ -14,6 +14,9 @@ from typing import Any
 
 from release.errors import ReleaseError
 
+_PACKAGE = Path(__file__).resolve().parent
+_RESOURCES = inside if (inside := _PACKAGE / "_resources").is_dir() else _PACKAGE.parent
+
 
 def write_atomic(path: Path, data: bytes | str) -> Path:
     """Write `data` to `path` so that a reader, or a machine that loses power, sees all of it or none of it.
@@ -121,3 +124,12 @@ def link_or_copy(source: Path, target: Path) -> None:
 def list_files(folder: Path) -> list[str]:
     """The relative POSIX paths of all files in `folder`, sorted."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def resource(path: str | Path) -> Path:
+    """The file or folder `path`: below the working directory if it is there, else the one that came with the project.
+
+    A checkout has its cards, recipes and declarations beside release/; a wheel carries them inside of it.
+    """
+    own = _RESOURCES / path
+    return Path(path) if Path(path).exists() or not own.exists() else own

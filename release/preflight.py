@@ -15,18 +15,7 @@ from release import options
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.rehearsal import mode
-
-STAGES = (  # make target, the file that says it is done (under build/<family>/, {size} filled in), what it makes
-    ("mix", "data/pairs/manifest.json", "sources -> pairs"),
-    ("score", "data/mixture/manifest.json", "pairs -> teacher logits"),
-    ("distill", "{size}/records/run.json", "encoder + mixture -> model"),
-    ("choose", "{size}/records/choice.json", "best or last checkpoint"),
-    ("evaluate", "{size}/records/evaluate.json", "two-stage NDCG@10"),
-    ("speed", "{size}/records/speed.json", "pairs/s"),
-    ("export", "{size}/records/export.json", "dual root and ONNX, compared"),
-    ("card", "{size}/README.md", "the card"),
-    ("stage", "{size}/repo/README.md", "the folder that is published"),
-)
+from release.stages import STAGES
 
 
 def command(size: options.Size, family: options.Family = options.ETTIN, push: options.Push = False) -> None:
@@ -50,7 +39,7 @@ def missing(family: Family, size: str, *, push: bool = False) -> Iterator[tuple[
     if not mixed and family.teacher.kind != "stand-in" and not _reachable(family.teacher.model):
         yield (
             f"no training data, and no teacher {family.teacher.model!r} to make it",
-            "connect to the Hub, then make data",
+            "connect to the Hub, then make score",
         )
     if mode.active():
         pass  # a CPU stands for the device
@@ -98,9 +87,9 @@ def plan(size: options.Size, family: options.Family = options.ETTIN) -> None:
     table = Table(title=f"{facts.model_id(size)}: stages", title_justify="left")
     for column in ("make", "makes", "state"):
         table.add_column(column)
-    for target, path, makes in STAGES:
-        done = (facts.build / path.format(size=size)).is_file()
-        table.add_row(target, makes, "done" if done else "to run")
+    for stage in STAGES:
+        if file := stage.file(facts.build, size):
+            table.add_row(stage.name, stage.description, "done" if file.is_file() else "to run")
     Console().print(table)
     found = list(missing(facts, size))
     for what, hint in found:

@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
+from release import stages
 from release.errors import ReleaseError
 from release.files import sha256_file, write_json
 from release.rehearsal import mode
@@ -31,15 +32,7 @@ Parsed = TypeVar("Parsed")
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # passed on to the dataclasses inside
 
 PACKAGES = ("torch", "sentence-transformers", "transformers", "datasets", "mteb", "huggingface_hub", "flash-attn")
-STAGES = {  # the record's kind -> the make target that measures it
-    "data": "data",
-    "run": "train",
-    "choice": "choose",
-    "evaluate": "evaluate",
-    "speed": "speed",
-    "export": "export",
-    "verify": "verify",
-}
+STAGES = {stage.record: stage.name for stage in stages.STAGES if stage.record}  # the kind -> the stage that measures it
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,13 @@ def data_records(family: Family) -> tuple[Record[DataResult, DataSubject], dict[
     path = family.build / "data/mixture/manifest.json"
     if data.family != family.about.name:
         raise ReleaseError(
-            f"a record of {data.family}", where=str(family.build / "records/data.json"), hint="make data"
+            f"a record of {data.family}", where=str(family.build / "records/data.json"), hint="make score"
         )
     rehearsal(data, family.build / "records/data.json")
     try:
         return data, json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ReleaseError("no readable manifest of the data", where=str(path), hint="make data") from error
+        raise ReleaseError("no readable manifest of the data", where=str(path), hint="make score") from error
 
 
 def _check_data(family: Family, subject: RunSubject, path: Path) -> None:

@@ -149,7 +149,7 @@ def dataset_card(family: Family, data: Record[DataResult, DataSubject], manifest
         shown, info = tables.data(manifest), tables.dataset_info(manifest)
     except KeyError as error:
         where = str(family.build / "data/mixture/manifest.json")
-        raise ReleaseError(f"the manifest lacks {error}", where=where, hint="remove it, then make data") from error
+        raise ReleaseError(f"the manifest lacks {error}", where=where, hint="remove it, then make score") from error
     other = family.data.license == "other"
     front = DatasetCardData(
         language=family.about.language,

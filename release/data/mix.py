@@ -1,4 +1,4 @@
-"""From a declaration to the pairs of a training mixture: `python -m release.data.mix --family recipes/demo.toml`.
+"""From a declaration to the pairs of a training mixture: `python -m release mix --family recipes/demo.toml`.
 
 Each config of the declaration becomes a folder of parquet shards under build/<family>/data/pairs, with a manifest of what was read,
 left out and why. A finished config is not made again while its declaration and source stay the same. The embedded default's
@@ -7,22 +7,22 @@ evaluation sets are made here too, from objects that no training pair contains.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import shutil
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+import typer
 
+from release import console, options
 from release.data import shards, spec
 from release.data.contamination import hold
 from release.data.minhash import Held, Overlap
@@ -30,37 +30,39 @@ from release.data.sources import base
 from release.data.sources.base import Opened
 from release.data.spec import ConfigSpec, MixtureSpec
 from release.errors import ReleaseError
-
-if TYPE_CHECKING:
-    from release.family import Family
+from release.family import Family, load
+from release.files import exclusive_lock, resource, write_json
 
 UNKNOWN = "unknown until fetched"
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Parse the command line, run, and print errors for people as one line."""
-    parser = argparse.ArgumentParser(prog="python -m release.data.mix", description=__doc__.splitlines()[0])
-    parser.add_argument("--family", type=Path, required=True, help="a family file, such as recipes/demo.toml")
-    parser.add_argument("--config", action="append", help="only this config (may be given several times)")
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--drop-overlap", action="store_true", help="leave out pairs that repeat an evaluation text")
-    choice.add_argument("--no-overlap", action="store_true", help="do not compare with the evaluation sets at all")
-    parser.add_argument("--plan", action="store_true", help="print what is declared, fetch and write nothing")
-    words = parser.parse_args(argv)
-    try:
-        from release.family import load
+def command(
+    family: options.Family,
+    config: Annotated[list[str] | None, typer.Option(help="Only this config (may be given several times).")] = None,
+    drop_overlap: Annotated[
+        bool, typer.Option("--drop-overlap", help="Leave out pairs that repeat an evaluation text.")
+    ] = False,
+    no_overlap: Annotated[
+        bool, typer.Option("--no-overlap", help="Do not compare with the evaluation sets at all.")
+    ] = False,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Print what is declared, fetch and write nothing (as plan-data).")
+    ] = False,
+) -> None:
+    """Make the pairs that the family declares, and its own evaluation sets; what is finished is kept."""
+    if drop_overlap and no_overlap:
+        raise ReleaseError("--drop-overlap and --no-overlap exclude each other", hint="give one of them")
+    if only_plan:
+        return plan(family)
+    loaded = load(family)
+    overlap = "drop" if drop_overlap else "ignore" if no_overlap else "report"
+    run(loaded, spec.load(resource(loaded.data.declaration)), only=config, overlap=overlap)
 
-        family = load(words.family)
-        declaration = spec.load(family.data.declaration)
-        if words.plan:
-            print_plan(declaration, family.build / "data/pairs")
-        else:
-            overlap = "drop" if words.drop_overlap else "ignore" if words.no_overlap else "report"
-            run(family, declaration, only=words.config, overlap=overlap)
-    except ReleaseError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("error: stopped by hand; hint: run the same command again, finished configs are kept")
+
+def plan(family: options.Family = options.ETTIN) -> None:
+    """Print rows, bytes, licences and overlaps of what the family declares; nothing is fetched or written."""
+    loaded = load(family)
+    print_plan(spec.load(resource(loaded.data.declaration)), loaded.build / "data/pairs")
 
 
 def run(family: Family, declaration: MixtureSpec, *, only: list[str] | None = None, overlap: str = "report") -> Path:
@@ -74,8 +76,6 @@ def run(family: Family, declaration: MixtureSpec, *, only: list[str] | None = No
         ReleaseError: A source or an evaluation set is missing or wrong. Configs that were finished before stay; nothing else is
             left behind.
     """
-    from release.files import exclusive_lock, write_json
-
     names = list(declaration.configs)
     for name in only or []:
         if name not in declaration.configs:
@@ -185,10 +185,8 @@ def _make(
 
 def without_overlap(opened: Opened, overlap: Overlap, name: str) -> Opened:
     """The source without the pairs that repeat an evaluation text. It is read once more for it; a bit per row is remembered."""
-    from release.console import Bar
-
     repeated = []
-    with Bar(f"mix: {name}, overlap", opened.kept) as bar:
+    with console.Bar(f"mix: {name}, overlap", opened.kept) as bar:
         for table in opened.tables():
             repeated.append(np.packbits(overlap.repeated(table)))
             bar.advance(table.num_rows)
@@ -244,9 +242,6 @@ def _write_config(
     overlap: Overlap | None,
 ) -> dict[str, Any]:
     """Write the stream as shards into a folder of its own, which takes the config's place when it is whole."""
-    from release.console import Bar
-    from release.files import write_json
-
     held = config.held_out.rows if config.held_out else 0
     if held >= rows:
         raise ReleaseError(
@@ -263,7 +258,7 @@ def _write_config(
         )
     seen = 0
     try:
-        with Bar(f"mix: {config.name}", rows) as bar:
+        with console.Bar(f"mix: {config.name}", rows) as bar:
             for table in ahead(stream):
                 before = max(min(rows - held - seen, table.num_rows), 0)
                 if before:
@@ -344,8 +339,6 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def print_overlap(manifests: dict[str, dict[str, Any]]) -> None:
     """Print which configs repeat texts of which evaluation sets, if any do."""
-    from release.console import table
-
     rows = [
         [name, task, f"{found['query_share']:.4%}", f"{found['document_share']:.4%}"]
         for name, entry in manifests.items()
@@ -353,7 +346,9 @@ def print_overlap(manifests: dict[str, dict[str, Any]]) -> None:
         if found["queries"] or found["documents"]
     ]
     if rows:
-        table("Pairs that repeat an evaluation text", ["config", "set", "by the query", "by the document"], rows)
+        console.table(
+            "Pairs that repeat an evaluation text", ["config", "set", "by the query", "by the document"], rows
+        )
 
 
 # --- The plan ---------------------------------------------------------------------------------------------------------
@@ -386,7 +381,3 @@ def _plan_cells(config: ConfigSpec, pairs: Path) -> tuple[str, ...]:
     licence = UNKNOWN if config.license == "unknown" else config.license
     overlaps = UNKNOWN if config.overlaps is None else ", ".join(config.overlaps) or "none declared"
     return config.name, rows, size, licence, overlaps
-
-
-if __name__ == "__main__":
-    main()

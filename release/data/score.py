@@ -1,4 +1,4 @@
-"""From pairs to a labelled mixture: `python -m release.data.score --family recipes/demo.toml`.
+"""From pairs to a labelled mixture: `python -m release score --family recipes/demo.toml`.
 
 Every shard of build/<family>/data/pairs gets the teacher's raw logits as `label` and is written whole. Finished shards are
 the checkpoint: after a kill the same command goes on with the next one. Shards of another teacher, revision, template,
@@ -8,55 +8,43 @@ aside with its reason. With --workers several processes share the shards, here o
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
+import typer
+import yaml
 
+from release import options, records, results
+from release.console import Bar
 from release.data import shards
 from release.data.score_shard import Job, score_shard
 from release.errors import ReleaseError
+from release.family import Family, load
+from release.files import exclusive_lock, write_json
+from release.results.data import ConfigLabels, DataResult, DataSubject, LabelRange
 from release.teachers.cross_encoder import Teacher, already, load_teacher
 
-if TYPE_CHECKING:
-    from release.family import Family
-    from release.results.data import DataSubject
 
-
-def main(argv: list[str] | None = None) -> None:
-    """Parse the command line, run, and print errors for people as one line."""
-    import yaml
-
-    from release.errors import ReleaseError
-    from release.family import load
-
-    parser = argparse.ArgumentParser(prog="python -m release.data.score", description=__doc__.splitlines()[0])
-    parser.add_argument("--family", type=Path, required=True, help="a family file, such as recipes/demo.toml")
-    parser.add_argument("--workers", type=int, default=1, help="processes that share the shards (default: 1)")
-    parser.add_argument("--executor", choices=("local", "slurm", "ray"), default="local", help="where they run")
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="for the executor")
-    words = parser.parse_args(argv)
-    try:
-        for option in words.option:
-            if "=" not in option:
-                raise ReleaseError(f"--option {option!r} has no value", hint="write NAME=VALUE, such as partition=gpu")
-        if words.workers < 1:
-            raise ReleaseError(f"{words.workers} workers", hint="--workers 1 or more")
-        options = {name: yaml.safe_load(value) for name, _, value in (option.partition("=") for option in words.option)}
-        run(load(words.family), workers=words.workers, executor=words.executor, options=options)
-    except ReleaseError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("error: stopped by hand; hint: run the same command again, finished shards are kept")
+def command(
+    family: options.Family,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the shards.")] = 1,
+    executor: Annotated[Literal["local", "slurm", "ray"], typer.Option(help="Where they run.")] = "local",
+    option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="For the executor.")] = None,
+) -> None:
+    """Label the pairs with the teacher's logits; finished shards are kept, so the same command continues."""
+    for each in option or []:
+        if "=" not in each:
+            raise ReleaseError(f"--option {each!r} has no value", hint="write NAME=VALUE, such as partition=gpu")
+    settings = {name: yaml.safe_load(value) for name, _, value in (each.partition("=") for each in option or [])}
+    run(load(family), workers=workers, executor=executor, options=settings)
 
 
 def run(
@@ -79,8 +67,6 @@ def run(
     Raises:
         ReleaseError: No pairs, no teacher, labels that are no numbers, or a mixture that another teacher began.
     """
-    from release.files import exclusive_lock
-
     pairs, mixture = family.build / "data/pairs", family.build / "data/mixture"
     manifest = _read(pairs / "manifest.json")
     with exclusive_lock(family.build / "data"):
@@ -130,8 +116,6 @@ def _label(
     options: dict[str, Any] | None,
 ) -> None:
     """Score the jobs that wait, in this process or by several workers, under a progress bar."""
-    from release.console import Bar
-
     if not jobs:
         return
     with Bar("score: pairs", sum(job.rows for job in jobs)) as bar:
@@ -158,8 +142,6 @@ def _claim(mixture: Path, identity: dict[str, Any]) -> None:
 
     The stand-in's document frequencies follow from the pairs: when only they differ, the pairs have changed, not the teacher.
     """
-    from release.files import write_json
-
     path = mixture / "teacher.json"
     if path.is_file() and any(mixture.glob("*/*.parquet")):
         found = _read(path)
@@ -187,10 +169,6 @@ def _finish(
     family: Family, manifest: dict[str, Any], jobs: list[Job], identity: dict[str, Any], made: int, seconds: float
 ) -> Path:
     """Write the mixture's manifest and the record `data`; the manifest holds no time, so equal data has an equal manifest."""
-    from release import records, results
-    from release.files import write_json
-    from release.results.data import ConfigLabels, DataResult, DataSubject, LabelRange
-
     mixture = family.build / "data/mixture"
     for name, entry in manifest["configs"].items():
         names = [job.target.name for job in jobs if job.target.parent.name == name]
@@ -221,9 +199,6 @@ def _finish(
 
 
 def _recorded(folder: Path, subject: DataSubject) -> bool:
-    from release import records, results
-    from release.errors import ReleaseError
-
     try:
         return records.read(folder, results.DATA).subject == subject
     except ReleaseError:
@@ -268,7 +243,3 @@ def _read(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ReleaseError("no readable manifest of pairs", where=str(path), hint="make mix") from error
-
-
-if __name__ == "__main__":
-    main()

@@ -107,7 +107,7 @@ def _evaluator(family: Family) -> Any:
         raise ReleaseError(
             f"the nano sets are not here and cannot be fetched ({type(error).__name__})",
             where=source,
-            hint=f"make data, or where the Hub can be reached `hf download --repo-type dataset {source}`",
+            hint=f"make score, or where the Hub can be reached `hf download --repo-type dataset {source}`",
         ) from error
 
 

@@ -23,7 +23,7 @@ def load(family: Family) -> Reranker:
     pairs = family.build / "data" / "pairs"
     if family.teacher.kind == "stand-in" and not any(pairs.glob("*/train-*.parquet")):
         what = "the stand-in teacher needs the training documents to count words in"
-        raise ReleaseError(what, where=str(pairs), hint="make data")
+        raise ReleaseError(what, where=str(pairs), hint="make score")
     teacher: Any = load_teacher(family, pairs)
     _check_labelled(family, teacher.identity)
     if family.teacher.kind == "stand-in":
@@ -51,7 +51,7 @@ def _check_labelled(family: Family, identity: dict[str, Any]) -> None:
         raise ReleaseError(
             f"this teacher is not the one that labelled the mixture (other {', '.join(differs)})",
             where=str(path),
-            hint="make data, then make train",
+            hint="make score, then make train",
         )
 
 

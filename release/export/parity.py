@@ -56,7 +56,7 @@ def sample_pairs(family: Family, count: int = PAIRS) -> list[Pair]:
     file = _pairs_file(family.build / "data/mixture", family.data.validation)
     table = parquet.ParquetFile(file).read_row_group(0, columns=["query", "document"])
     if table.num_rows < count:
-        raise ReleaseError(f"{table.num_rows} rows, but {count} are compared", where=str(file), hint="make data")
+        raise ReleaseError(f"{table.num_rows} rows, but {count} are compared", where=str(file), hint="make score")
     rows = table.take([index * table.num_rows // count for index in range(count)]).to_pylist()
     return [(row["query"][:CHARACTERS], row["document"][:CHARACTERS]) for row in rows]
 
@@ -65,7 +65,7 @@ def _pairs_file(mixture: Path, validation: str) -> Path:
     for pattern in (f"{validation}/validation-*.parquet", "*/validation-*.parquet", "*/train-*.parquet"):
         if found := sorted(mixture.glob(pattern)):
             return found[0]
-    raise ReleaseError("no scored pairs to compare the forms on", where=str(mixture), hint="make data")
+    raise ReleaseError("no scored pairs to compare the forms on", where=str(mixture), hint="make score")
 
 
 def differences(

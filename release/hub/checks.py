@@ -213,7 +213,7 @@ def _shards(folder: Path) -> Iterator[str]:
     names = {name for name in list_files(folder) if name.endswith(".parquet")}
     for name in sorted(names | known.keys()):
         if name not in names or known.get(name) != sha256_file(folder / name):
-            yield f"{name}: not the shard that the manifest names, make data"
+            yield f"{name}: not the shard that the manifest names, make score"
 
 
 def _collection(path: Path) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What a training run will need, before any weights are here: `python -m release.training.budget --size 1b --world 32`.
+"""What a training run will need, before any weights are here: `python -m release plan-train --size 1b --world 32`.
 
 The model is built on torch's meta device, so its parameters and the tensors that its backward pass keeps are counted, not
 estimated by a formula. Nothing is downloaded, nothing trained.
@@ -6,17 +6,22 @@ estimated by a formula. Nothing is downloaded, nothing trained.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from torch import Tensor, nn
 from transformers import AttentionInterface, ModernBertConfig, ModernBertModel
+
+from release import options
+from release.console import print_json, table
+from release.errors import ReleaseError
+from release.family import Family, load
+from release.files import resource
 
 BYTES_OF_STATE = 16  # per parameter: fp32 weight, gradient and AdamW's two moments
 SEEN = 2048  # tokens in the counted pass; what is kept grows in proportion to tokens
@@ -43,9 +48,7 @@ def shape(encoder: str) -> ModernBertConfig:
     Raises:
         ReleaseError: It is neither a folder nor listed.
     """
-    from release.errors import ReleaseError
-
-    file = Path(encoder) / "config.json"
+    file = resource(encoder) / "config.json"
     if file.is_file():
         return ModernBertConfig(**json.loads(file.read_text(encoding="utf-8")))
     facts = published()
@@ -91,77 +94,72 @@ def count(config: ModernBertConfig) -> dict[str, int]:
     }
 
 
-def plan(words: argparse.Namespace) -> dict[str, Any]:
-    """All figures of the plan.
+def command(
+    size: options.Size,
+    family: options.Family = options.ETTIN,
+    world: Annotated[int, typer.Option(min=1, help="Devices.")] = 1,
+    tokens: Annotated[int, typer.Option(min=1, help="Assumed mean tokens of a pair.")] = 256,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Pairs; by default the manifest's, else the published number.")
+    ] = None,
+    pairs_per_second: Annotated[
+        float | None, typer.Option(min=0, help="Of one device in training: gives the hours.")
+    ] = None,
+) -> None:
+    """Print the plan as a table and as one JSON line."""
+    found = plan(load(family), size, world=world, tokens=tokens, rows=rows, pairs_per_second=pairs_per_second)
+    shown = {key: f"{value:,.2f}" if isinstance(value, float) else value for key, value in found.items()}
+    shown = {key: f"{value:,}" if isinstance(value, int) else value for key, value in shown.items()}
+    table("Training plan", ["", "planned"], [[key.replace("_", " "), value] for key, value in shown.items()])
+    print(
+        f"assumed: {tokens} tokens per pair, replicas with fp32 weights and AdamW, bf16 activations, nothing recomputed"
+    )
+    print_json(found)
+
+
+def plan(
+    family: Family,
+    name: str,
+    *,
+    world: int = 1,
+    tokens: int = 256,
+    rows: int | None = None,
+    pairs_per_second: float | None = None,
+) -> dict[str, Any]:
+    """All figures of training the size `name` on `world` devices.
 
     Raises:
         ReleaseError: The global batch does not divide, or nothing says how many rows there are.
     """
-    from release.errors import ReleaseError
-    from release.family import load
-
-    family = load(words.family)
-    size = family.size(words.size)
-    if size.global_batch_size % words.world:
-        what = f"the global batch of {size.global_batch_size} does not divide by {words.world} devices"
-        raise ReleaseError(what, where=f"{words.family} [sizes.{words.size}]", hint="take a WORLD that divides it")
+    size = family.size(name)
+    if size.global_batch_size % world:
+        what = f"the global batch of {size.global_batch_size} does not divide by {world} devices"
+        raise ReleaseError(what, where=f"{family.path} [sizes.{name}]", hint="take a WORLD that divides it")
     manifest = family.build / "data/mixture/manifest.json"
-    rows = words.rows or published()["rows"].get(family.data_id)
-    if not words.rows and manifest.is_file():
+    if not rows and manifest.is_file():
         configs = json.loads(manifest.read_text(encoding="utf-8"))["configs"].values()
         rows = sum(shard["rows"] for entry in configs for shard in entry["shards"])
+    rows = rows or published()["rows"].get(family.data_id)
     if not rows:
         raise ReleaseError(
-            "nothing says how many rows there are", where=str(manifest), hint="make data, or pass --rows"
+            "nothing says how many rows there are", where=str(manifest), hint="make score, or pass --rows"
         )
     counted = count(shape(size.encoder))
-    parameters, batch = counted["encoder"] + counted["head"], size.global_batch_size // words.world
+    parameters, batch = counted["encoder"] + counted["head"], size.global_batch_size // world
     steps = math.ceil(rows / size.global_batch_size) * family.training.epochs
     found = {
-        "size": words.size,
-        "world": words.world,
+        "size": name,
+        "world": world,
         "parameters": parameters,
         "encoder_parameters": counted["encoder"],
         "rows": rows,
         "global_batch": size.global_batch_size,
         "per_device_batch": batch,
         "steps": steps,
-        "tokens": rows * words.tokens * family.training.epochs,
+        "tokens": rows * tokens * family.training.epochs,
         "state_gb_per_device": parameters * BYTES_OF_STATE / 1e9,
-        "activation_gb_per_device": counted["kept_per_token"] * words.tokens * batch / 1e9,
+        "activation_gb_per_device": counted["kept_per_token"] * tokens * batch / 1e9,
     }
-    if words.pairs_per_second:
-        found["hours"] = rows * family.training.epochs / (words.pairs_per_second * words.world) / 3600
+    if pairs_per_second:
+        found["hours"] = rows * family.training.epochs / (pairs_per_second * world) / 3600
     return found
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Print the plan as a table and as one JSON line."""
-    from release.console import print_json, table
-    from release.errors import ReleaseError
-
-    parser = argparse.ArgumentParser(prog="python -m release.training.budget", description=__doc__.splitlines()[0])
-    parser.add_argument("--family", type=Path, default=Path("recipes/ettin.toml"))
-    parser.add_argument("--size", required=True)
-    parser.add_argument("--world", type=int, default=1, help="devices (default: 1)")
-    parser.add_argument("--tokens", type=int, default=256, help="assumed mean tokens of a pair (default: 256)")
-    parser.add_argument("--rows", type=int, help="pairs (default: the manifest's, else the published number)")
-    parser.add_argument("--pairs-per-second", type=float, help="of one device in training: gives the hours")
-    words = parser.parse_args(argv)
-    try:
-        if min(words.world, words.tokens) < 1:
-            raise ReleaseError("--world and --tokens are 1 or more")
-        found = plan(words)
-    except ReleaseError as error:
-        sys.exit(f"error: {error}")
-    shown = {key: f"{value:,.2f}" if isinstance(value, float) else value for key, value in found.items()}
-    shown = {key: f"{value:,}" if isinstance(value, int) else value for key, value in shown.items()}
-    table("Training plan", ["", "planned"], [[key.replace("_", " "), value] for key, value in shown.items()])
-    print(
-        f"assumed: {words.tokens} tokens per pair, replicas with fp32 weights and AdamW, bf16 activations, nothing recomputed"
-    )
-    print_json(found)
-
-
-if __name__ == "__main__":
-    main()

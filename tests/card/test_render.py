@@ -126,7 +126,7 @@ def test_the_same_records_give_the_same_bytes(family: Family) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "target"), [("run", "train"), ("choice", "choose"), ("evaluate", "evaluate"), ("speed", "speed")]
+    ("kind", "target"), [("run", "train"), ("choice", "select"), ("evaluate", "evaluate"), ("speed", "speed")]
 )
 def test_a_missing_or_foreign_record_stops_with_its_command(family: Family, kind: str, target: str) -> None:
     path = family.folder(built.SIZE) / "records" / f"{kind}.json"
@@ -205,7 +205,7 @@ def test_the_dataset_card_says_how_it_was_made_and_what_repeats_a_benchmark(fami
     body = render.dataset_card(licensed, data, manifest)
     assert "covers what was made here" in body and "cannot\ncover the texts" in body
     del entry["rows_in"]
-    with pytest.raises(ReleaseError, match=r"lacks 'rows_in'.*make data"):
+    with pytest.raises(ReleaseError, match=r"lacks 'rows_in'.*make score"):
         render.dataset_card(family, data, manifest)
 
 

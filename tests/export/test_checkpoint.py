@@ -77,7 +77,7 @@ def test_what_is_missing_is_named_with_its_command(
     with pytest.raises(ReleaseError, match=r"no model.*make train"):
         checkpoint.export(family, built.SIZE)
     built.write_model(family.folder(built.SIZE), reranker)
-    with pytest.raises(ReleaseError, match=r"no scored pairs.*make data"):
+    with pytest.raises(ReleaseError, match=r"no scored pairs.*make score"):
         checkpoint.export(family, built.SIZE)
     with pytest.raises(ReleaseError, match=r"no modules\.json.*make train"):
         checkpoint.dual_root(encoder, tmp_path / "out")

@@ -1,0 +1,100 @@
+"""What make asks about a family file: its name and sizes, and whether a fact that a stage rests on has changed.
+
+    python -S -m release.facts [--write] FILE [SIZE]
+
+prints `ok NAME SIZE SIZES...`, or one line that says what is wrong. With --write, the values that decide a stage's result are
+kept in a file of the stage, which make compares with the age of its output. The file is written only where they changed, so a
+comment remakes nothing, and [speed] trains nothing anew. No package is needed: make asks before the virtual environment is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from release.errors import ReleaseError
+from release.files import resource, sha256_file, write_atomic
+from release.stages import STAGES
+
+NAME = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)  # release/family.py is stricter; this keeps paths inside build/
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The tables of a family file, of which only name and sizes have been checked.
+
+    Raises:
+        ReleaseError: No such file, no TOML, or a name that can be no folder.
+    """
+    try:
+        import tomllib
+    except ImportError as error:
+        raise ReleaseError("Python 3.11 or newer is needed", hint="make PYTHON=python3.12") from error
+    if not path.is_file():
+        known = ", ".join(sorted(map(str, resource("recipes").glob("*.toml"))))
+        raise ReleaseError(f"no family file {str(path)!r}", hint=f"FAMILY is one of {known}, or one of your own")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ReleaseError(f"not a TOML file: {error}", where=str(path), hint="correct that line") from error
+    name, sizes = value(tables, "family.name"), tables.get("sizes")
+    if not isinstance(sizes, dict) or not sizes:
+        raise ReleaseError("a family needs at least one size", where=str(path), hint="add a table [sizes.<name>]")
+    for word in (name, *sizes):
+        if not isinstance(word, str) or not NAME.fullmatch(word):
+            hint = "use letters, digits, '-', '_' and '.'"
+            raise ReleaseError(f"{word!r} is no name of a family or size", where=str(path), hint=hint)
+    return tables
+
+
+def value(tables: dict[str, Any], key: str, size: str = "") -> Any:
+    """What stands under a dotted key, None if nothing does; {size} in it is that size."""
+    found: Any = tables
+    for part in key.split("."):
+        found = found.get(part.format(size=size)) if isinstance(found, dict) else None
+    return found
+
+
+def write(path: Path, tables: dict[str, Any], size: str) -> None:
+    """Write the facts of every stage that differ from those that are there.
+
+    The first time they get the age of their sources: what was built since counts as built from them.
+    """
+    build = Path("build") / value(tables, "family.name")
+    for stage in STAGES:
+        if (file := stage.facts_file(build, size)) is None:
+            continue
+        facts, sources = {key: value(tables, key, size) for key in stage.facts}, [path]
+        declaration = resource(str(facts.get("data.declaration", "")))
+        if declaration.is_file():  # its content is a fact too
+            facts["sha256"] = sha256_file(declaration)
+            sources.append(declaration)
+        text, first = json.dumps(facts, indent=2, sort_keys=True, default=str), not file.is_file()
+        if first or file.read_text(encoding="utf-8") != text:
+            write_atomic(file, text)
+        if first:
+            age = max(source.stat().st_mtime for source in sources)
+            os.utime(file, (age, age))
+
+
+def answer(words: list[str]) -> str:
+    """What make reads: `ok`, the family's name, the size that was asked for or the first one, and all sizes."""
+    writes, words = "--write" in words, [word for word in words if word != "--write"]
+    tables = read(path := Path(words[0]))
+    sizes = list(tables["sizes"])
+    size = words[1] if len(words) > 1 else sizes[0]
+    if size not in sizes:
+        raise ReleaseError(f"unknown size {size!r}", where=str(path), hint=f"SIZE is one of {' '.join(sizes)}")
+    if writes:
+        write(path, tables, size)
+    return " ".join(["ok", value(tables, "family.name"), size, *sizes])
+
+
+if __name__ == "__main__":
+    try:
+        print(answer(sys.argv[1:]))
+    except ReleaseError as error:
+        print(error)

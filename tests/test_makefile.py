@@ -1,0 +1,222 @@
+"""make runs what has to be run: the stages of the table, in their order, when a fact that they rest on has changed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from release import stages
+from release.stages import STAGES
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = Path("build/docstring-reranker")
+LOCAL = STAGES[:-2]  # the others are done on a Hub
+
+
+class Project:
+    """The Makefile in a folder of its own, with the embedded family as family.toml and every stage done."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.family = folder, folder / "family.toml"
+        for name in ("release", "recipes"):
+            (folder / name).symlink_to(ROOT / name)
+        for name in ("cards", "datasets"):
+            shutil.copytree(ROOT / name, folder / name)
+        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+            shutil.copy(ROOT / name, folder)
+        shutil.copy(ROOT / "recipes/demo.toml", self.family)
+        for path in [self.family, *folder.glob("cards/*"), *folder.glob("datasets/*")]:
+            os.utime(path, (self.now - 1000,) * 2)
+        (folder / ".venv/bin").mkdir(parents=True)
+        (folder / ".venv/bin/python").symlink_to(sys.executable)
+        (folder / ".venv/.ready").touch()
+
+    @property
+    def now(self) -> float:
+        return time.time()
+
+    def finish(self) -> None:
+        """Every stage's output, each younger than the one before."""
+        for age, stage in enumerate(LOCAL):
+            path = stage.file(self.folder / BUILD, "mini")
+            assert path is not None
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            os.utime(path, (self.now - 500 + age,) * 2)
+
+    def make(self, *words: str) -> subprocess.CompletedProcess[str]:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+        command = ["make", "FAMILY=family.toml", *words]
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+
+    def would_run(self, *words: str) -> list[str]:
+        """The stages that `make` would run, in their order."""
+        done = self.make("-n", *(words or ("stage",)))
+        assert done.returncode == 0, done.stderr
+        found = re.findall(r"-m release (\S+)|recipes/(distill)\.py", done.stdout)
+        return [verb or "train" for verb, _ in found if verb != "check"]
+
+    def edit(self, old: str, new: str) -> None:
+        text = self.family.read_text()
+        assert old in text
+        self.family.write_text(text.replace(old, new, 1))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def done(project: Project) -> Project:
+    """A project with nothing left to do."""
+    project.finish()
+    assert project.would_run() == []
+    return project
+
+
+def test_the_makefile_is_the_table_of_stages(project: Project) -> None:
+    shown = project.make("-n", "-p", "verify").stdout
+    text = (ROOT / "Makefile").read_text()
+    assert re.search(r"^STAGES := (.*)$", text, re.MULTILINE)[1].split() == [stage.name for stage in STAGES]
+    assert re.findall(r"^(\w+): .*## ", text[text.index("\nmix:") : text.index("\ndata:")], re.MULTILINE) == [
+        stage.name for stage in STAGES
+    ]
+    named = {stage.name: stage for stage in STAGES}
+    for stage in STAGES:
+        assert re.search(rf"^{stage.name}: .*## {re.escape(stage.description)}$", text, re.MULTILINE), stage.name
+        target = stage.file(BUILD, "mini") if stage in LOCAL else stage.name
+        rule = re.search(rf"^{target}: ([^|\n]*)", shown, re.MULTILINE)
+        assert rule, target
+        inputs = {str(named[name].file(BUILD, "mini") or name) for name in stage.inputs}
+        facts = {str(file)} if (file := stage.facts_file(BUILD, "mini")) else set()
+        assert {word for word in rule[1].split() if not word.startswith("cards/")} == inputs | facts, stage.name
+
+
+def test_everything_runs_in_order_where_nothing_is_done(project: Project) -> None:
+    assert project.would_run("verify") == [stage.name for stage in STAGES]
+    assert project.would_run("evaluate") == ["mix", "score", "train", "select", "evaluate"]
+
+
+def test_stages_never_run_beside_each_other(project: Project) -> None:
+    assert ".NOTPARALLEL" in project.make("-n", "-p", "help").stdout
+    assert project.would_run("-j8", "verify") == [stage.name for stage in STAGES]
+
+
+def test_a_comment_or_a_touch_remakes_nothing(done: Project) -> None:
+    done.edit("epochs = 1", "epochs = 1  # one is enough")
+    assert done.would_run() == []
+    done.family.touch()
+    assert done.would_run() == []
+    assert done.make("-n", "release").returncode == 0
+    assert done.would_run("release") == ["preflight", "plan"]
+
+
+def test_an_untouched_build_folder_without_facts_is_judged_by_the_age_of_its_family_file(done: Project) -> None:
+    for folder in (done.folder / BUILD / "data/facts", done.folder / BUILD / "mini/facts"):
+        shutil.rmtree(folder)
+    assert done.would_run() == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "remade"),
+    [
+        ("passes = 3", "passes = 5", "speed card stage"),
+        ("top_k = 20", "top_k = 30", "select evaluate speed export card stage"),
+        ('summary = "A small', 'summary = "The small', "card stage"),
+        ("compared = []", 'compared = ["some/reranker"]', "card stage"),
+        ("learning_rate = 4e-4", "learning_rate = 3e-4", "train select evaluate speed export card stage"),
+        ("seed = 12", "seed = 13", "train select evaluate speed export card stage"),
+        ('version = "v1"', 'version = "v2"', "evaluate card stage"),
+        ("max_length = 256", "max_length = 128", "score train select evaluate speed export card stage"),
+        ('collections = ["docstrings"]', 'collections = ["others"]', " ".join(stage.name for stage in LOCAL)),
+    ],
+)
+def test_a_fact_remakes_the_stages_that_rest_on_it(done: Project, old: str, new: str, remade: str) -> None:
+    done.edit(old, new)
+    assert done.would_run() == remade.split()
+
+
+def test_another_declaration_is_mixed_anew(done: Project) -> None:
+    (done.folder / "other.yaml").write_text("name: other\n")
+    done.edit("datasets/docstring-reranker-data.yaml", "other.yaml")
+    assert done.would_run("score") == ["mix", "score"]
+    done.finish()
+    os.utime(done.folder / BUILD / "data/facts/mix.json", (done.now - 1000,) * 2)
+    assert done.would_run("score") == []
+    (done.folder / "other.yaml").write_text("name: changed\n")
+    assert done.would_run("score") == ["mix", "score"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('name = "docstring-reranker"', "name = 'docstring-reranker'"),
+        ('name = "docstring-reranker"', '"name"  =  "docstring-reranker" # a name'),
+        ('[family]\nname = "docstring-reranker"', '[ family ]\nname="""docstring-reranker"""'),
+        ("[sizes.mini]", '[sizes."mini"]'),
+        ("[sizes.mini]", "[ sizes . 'mini' ]"),
+        (
+            '[sizes.mini]\nencoder = "recipes/encoder"\nlearning_rate = 4e-4\nglobal_batch_size = 64',
+            '[sizes]\nmini = { encoder = "recipes/encoder", learning_rate = 4e-4, global_batch_size = 64 }',
+        ),
+    ],
+)
+def test_any_legal_toml_is_read(done: Project, old: str, new: str) -> None:
+    done.edit(old, new)
+    assert done.would_run() == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('name = "docstring-reranker"', 'name = "../../elsewhere"', "'../../elsewhere' is no name"),
+        ('name = "docstring-reranker"', 'name = "two words"', "'two words' is no name"),
+        ('name = "docstring-reranker"', 'name = "$(shell touch x)"', "is no name"),
+        ("[sizes.mini]", '[sizes."."]', "'.' is no name"),
+        ("[family]", "[family", "not a TOML file"),
+        ("[sizes.mini]", "[others.mini]", "a family needs at least one size"),
+    ],
+)
+def test_a_wrong_family_file_is_one_line_before_anything_is_made(
+    project: Project, old: str, new: str, says: str
+) -> None:
+    project.edit(old, new)
+    done = project.make("stage")
+    assert done.returncode != 0 and done.stdout == ""
+    assert says in done.stderr and "hint" in done.stderr and done.stderr.count("\n") == 1
+    assert not (project.folder / "build").exists()
+
+
+def test_make_starts_python_once(project: Project) -> None:
+    python = project.folder / ".venv/bin/python"
+    python.unlink()
+    python.write_text(f'#!/bin/sh\necho "$@" >> {project.folder}/started\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    for goal in ("help", "verify", "plan"):
+        project.make("-n", goal)
+        assert len((project.folder / "started").read_text().splitlines()) == 1, goal
+        (project.folder / "started").unlink()
+    project.make("-n", "test")
+    assert not (project.folder / "started").exists()
+
+
+def test_names_are_read_before_there_is_an_environment(project: Project) -> None:
+    shutil.rmtree(project.folder / ".venv")
+    assert "sizes: mini" in project.make("help", f"PYTHON={sys.executable}").stdout
+
+
+@pytest.mark.parametrize(("old", "new"), stages.RENAMED.items())
+def test_a_former_name_says_the_new_one(project: Project, old: str, new: str) -> None:
+    for command in (["make", old], [sys.executable, "-m", "release", old, "--size", "mini"]):
+        done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert f"is now called `make {new}`" in done.stderr or f"is now called {new!r}" in done.stderr
+        assert done.stderr.count("\n") == 1
