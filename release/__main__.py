@@ -26,6 +26,12 @@ VERBS = {  # verb -> the function that is called, or the script that is run, and
     "hub": ("release.localhub.cli:hub", "serve the embedded Hub on loopback"),
     "hub-fsck": ("release.localhub.cli:hub_fsck", "check every hash that the embedded Hub keeps"),
 }
+EXTRAS = {  # the packages that a verb needs beside the core ones; for all others it is `demo`, which has everything
+    **dict.fromkeys(("mix", "score", "plan-data"), "data"),
+    **dict.fromkeys(("select", "evaluate", "speed"), "evaluate"),
+    **dict.fromkeys(("export", "verify"), "export"),
+    **dict.fromkeys(("hub", "hub-fsck"), "localhub"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,6 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except ReleaseError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("release"):
+            raise
+        hint = f"pip install 'ettin-release[{EXTRAS.get(verb, 'demo')}]'"
+        print(f"error: the package {error.name!r} is not installed; hint: {hint}", file=sys.stderr)
         return 1
     except Exception as error:
         if not disk_is_full(error):

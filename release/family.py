@@ -12,6 +12,7 @@ from pydantic import Field, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from release.errors import ReleaseError
+from release.files import resource
 from release.names import ConfigName, FileName, HubLicense, HubName, LanguageCode, Line, RepositoryId
 from release.schema import STRICT, parse, problem
 
@@ -198,14 +199,14 @@ def load(path: Path) -> Family:
     Raises:
         ReleaseError: No such file, no TOML, an unknown or missing key, or a value that cannot be; the key is named.
     """
-    tables = parse(_FamilyFile, _read(path), str(path), hint="recipes/ettin.toml shows every key")
+    tables = parse(_FamilyFile, _read(resource(path)), str(path), hint="recipes/ettin.toml shows every key")
     about, rest = tables.family, {name: value for name, value in vars(tables).items() if name != "family"}
     return Family(path=path, about=about, **rest)
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        known = ", ".join(sorted(str(file) for file in Path("recipes").glob("*.toml")))
+        known = ", ".join(sorted(str(file) for file in resource("recipes").glob("*.toml")))
         raise ReleaseError(f"no family file {path}", hint=f"FAMILY is a TOML file such as {known or 'family.toml'}")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

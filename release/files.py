@@ -14,8 +14,9 @@ from typing import Any
 
 from release.errors import ReleaseError
 
-_PACKAGE = Path(__file__).resolve().parent
-_RESOURCES = inside if (inside := _PACKAGE / "_resources").is_dir() else _PACKAGE.parent
+PACKAGE = Path(__file__).resolve().parent
+RESOURCES = packed if (packed := PACKAGE / "_resources").is_dir() else PACKAGE.parent
+"""Where cards/, datasets/ and recipes/ lie: in the package of a wheel, beside the package in a checkout."""
 
 
 def write_atomic(path: Path, data: bytes | str) -> Path:
@@ -127,9 +128,6 @@ def list_files(folder: Path) -> list[str]:
 
 
 def resource(path: str | Path) -> Path:
-    """The file or folder `path`: below the working directory if it is there, else the one that came with the project.
-
-    A checkout has its cards, recipes and declarations beside release/; a wheel carries them inside of it.
-    """
-    own = _RESOURCES / path
+    """The file or folder `path` that is below the working directory, or else the project's own of that name."""
+    own = RESOURCES / path
     return Path(path) if Path(path).exists() or not own.exists() else own

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +13,7 @@ from rich.table import Table
 from release import options
 from release.errors import ReleaseError
 from release.family import Family, load
+from release.files import resource
 from release.rehearsal import mode
 from release.stages import STAGES
 
@@ -34,7 +34,7 @@ def missing(family: Family, size: str, *, push: bool = False) -> Iterator[tuple[
     wanted = family.size(size)
     trained = (family.folder(size) / "records/run.json").is_file()
     mixed = (family.build / "data/mixture/manifest.json").is_file()
-    if not trained and not Path(wanted.encoder).is_dir() and not _reachable(wanted.encoder):
+    if not trained and not resource(wanted.encoder).is_dir() and not _reachable(wanted.encoder):
         yield f"no encoder {wanted.encoder!r}", "connect to the Hub once, or name a local folder in [sizes]"
     if not mixed and family.teacher.kind != "stand-in" and not _reachable(family.teacher.model):
         yield (

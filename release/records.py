@@ -24,7 +24,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from release import stages
 from release.errors import ReleaseError
-from release.files import sha256_file, write_json
+from release.files import PACKAGE, RESOURCES, sha256_file, write_json
 from release.rehearsal import mode
 from release.results import KINDS, Kind, Result, Subject
 
@@ -229,12 +229,14 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """The commit of the project's work tree, with "+changes" where it differs, or "" where there is no git."""
+    """The commit of the project's work tree, with "+changes" where it differs, or "" for a wheel and where there is no git."""
 
     def git(*words: str) -> str:
-        root = Path(__file__).resolve().parent.parent
-        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout
+        command = ["git", "-C", str(PACKAGE.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
+    if PACKAGE.parent != RESOURCES:
+        return ""  # a repository around an installed package is somebody else's
     try:
         changed = git("status", "--porcelain", "--untracked-files=no").strip()
         return git("rev-parse", "HEAD").strip() + ("+changes" if changed else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,13 +13,13 @@ from release.card import acceptance, formatting, tables
 from release.card.acceptance import CardRecords
 from release.errors import ReleaseError
 from release.family import Family, load
-from release.files import write_atomic
+from release.files import RESOURCES, write_atomic
 from release.records import Record
 from release.rehearsal import mode
 from release.results.data import DataResult, DataSubject
 from release.results.evaluation import EvaluationResult
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "cards"
+TEMPLATES = RESOURCES / "cards"
 LICENSES = {  # how a licence is named and linked on a card; the ids are the Hub's
     "apache-2.0": "the [Apache License 2.0](https://www.apache.org/licenses/LICENSE-2.0)",
     "mit": "the [MIT License](https://opensource.org/license/mit)",

@@ -90,15 +90,15 @@ def calibrate(reranker: Reranker, family: Family) -> Calibration | None:
 
 def validation_pairs(family: Family) -> tuple[list[tuple[str, str]], np.ndarray] | None:
     """The first `LIMIT` rows of the family's validation split: pairs, and the teacher's logits, shape (pairs,)."""
-    import polars
+    import pyarrow.parquet as parquet
 
     files = sorted(_mixture(family).glob(f"{family.data.validation}/validation-*.parquet"))
     if not files:
         return None
-    rows = polars.concat([polars.read_parquet(file, columns=["query", "document", "label"]) for file in files])[:LIMIT]
+    rows = parquet.read_table(files, columns=["query", "document", "label"]).slice(0, LIMIT)
     if len(rows) < 4:
         return None
-    pairs = list(zip(rows["query"].to_list(), rows["document"].to_list(), strict=True))
+    pairs = list(zip(rows["query"].to_pylist(), rows["document"].to_pylist(), strict=True))
     return pairs, rows["label"].to_numpy().astype(np.float64)
 
 
