@@ -30,7 +30,7 @@ REQUIRED = {
             for module in ("2_Dense", "3_LayerNorm", "4_Dense")
             for name in ("config.json", "model.safetensors")
         ),
-        *(f"records/{kind}.json" for kind in stage.EVIDENCE),
+        *(f"records/{kind}.json" for kind in stage.RECORDS),
     ),
     "dataset": ("README.md", "manifest.json", "records/data.json"),
 }
@@ -51,33 +51,32 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 HUB_CALL = re.compile(r"(?:CrossEncoder|from_pretrained|snapshot_download|load_dataset)\(\s*\"([^\"]+)\"")
 
 
-def command(size: options.Size, family: options.Family = options.ETTIN) -> None:
+def command(size: options.Size, family_file: options.Family = options.ETTIN) -> None:
     """Refuse staged folders that must not be published; every problem is a line."""
-    facts = load(family)
-    found = problems(facts, size)
-    for line in found:
+    lines = problems(load(family_file), size)
+    for line in lines:
         print(line)
-    if found:
-        raise ReleaseError(f"{len(found)} problem(s) in what would be published", hint="fix them, then make stage")
+    if lines:
+        raise ReleaseError(f"{len(lines)} problem(s) in what would be published", hint="fix them, then make stage")
     print("nothing wrong with the staged folders")
 
 
 def problems(family: Family, size: str) -> list[str]:
     """Every problem of the staged model, dataset and collection of one size."""
     model, dataset = stage.model_repo(family, size), stage.dataset_repo(family)
-    found = []
+    lines = []
     for kind, folder in (("dataset", dataset), ("model", model)):
         if not folder.is_dir():
-            found.append(f"{folder}: not staged, make stage")
+            lines.append(f"{folder}: not staged, make stage")
             continue
-        found += [f"{folder}/{line}" for line in _folder(kind, folder)]
-        found += [f"{folder}/{line}" for line in _card(kind, folder, family, size)]
-        found += [f"{folder}/{line}" for line in _rehearsed(folder)]
+        lines += [f"{folder}/{line}" for line in _folder(kind, folder)]
+        lines += [f"{folder}/{line}" for line in _card(kind, folder, family, size)]
+        lines += [f"{folder}/{line}" for line in _rehearsed(folder)]
     if model.is_dir():
-        found += [f"{model}/{line}" for line in _records(model, family, size)]
+        lines += [f"{model}/{line}" for line in _records(model, family, size)]
     if dataset.is_dir():
-        found += [f"{dataset}/{line}" for line in _shards(dataset)]
-    return found + list(_collection(family.folder(size) / "collection.yaml"))
+        lines += [f"{dataset}/{line}" for line in _shards(dataset)]
+    return lines + list(_collection(family.folder(size) / "collection.yaml"))
 
 
 def _folder(kind: str, folder: Path) -> Iterator[str]:
@@ -108,8 +107,8 @@ def _leaks(file: Path, marks: re.Pattern[bytes]) -> Iterator[str]:
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if SECRETS.search(content):
             yield "holds what looks like a token or a private key"
-        if found := marks.search(content):
-            yield f"holds a path of the build machine ({found.group().decode(errors='replace')})"
+        if match := marks.search(content):
+            yield f"holds a path of the build machine ({match.group().decode(errors='replace')})"
 
 
 def _card(kind: str, folder: Path, family: Family, size: str) -> Iterator[str]:
@@ -125,10 +124,10 @@ def _card(kind: str, folder: Path, family: Family, size: str) -> Iterator[str]:
         return
     yield from (f"README.md: {line}" for line in _front(kind, front, folder, family))
     yield from (f"README.md: {line}" for line in _links(body, folder, family, size))
-    wanted = family.model_id(size) if kind == "model" else family.data_id
+    own = family.model_id(size) if kind == "model" else family.data_id
     for called in HUB_CALL.findall(body):
-        if called != wanted:
-            yield f"README.md: the usage loads {called}, this is {wanted}"
+        if called != own:
+            yield f"README.md: the usage loads {called}, this is {own}"
 
 
 def split_card(text: str) -> tuple[dict[str, Any], str]:
@@ -137,14 +136,14 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
     Raises:
         ReleaseError: There is none, or it is no YAML mapping.
     """
-    found = re.match(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL)
+    match = re.match(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL)
     try:
-        front = yaml.safe_load(found.group(1)) if found else None
+        front = yaml.safe_load(match.group(1)) if match else None
     except yaml.YAMLError as error:
         raise ReleaseError(f"front matter is no YAML ({' '.join(str(error).split())})") from error
-    if not found or not isinstance(front, dict):
+    if not match or not isinstance(front, dict):
         raise ReleaseError("no front matter between two lines of ---")
-    return front, found.group(2)
+    return front, match.group(2)
 
 
 def _front(kind: str, front: dict[str, Any], folder: Path, family: Family) -> Iterator[str]:
@@ -181,7 +180,7 @@ def _links(body: str, folder: Path, family: Family, size: str) -> Iterator[str]:
 def _records(folder: Path, family: Family, size: str) -> Iterator[str]:
     """Records that belong to another model, size or family than the one in `model/`."""
     sha256 = records.model_hash(family.folder(size) / "model")
-    for kind in stage.EVIDENCE:
+    for kind in stage.RECORDS:
         try:
             record = records.read(folder / "records", results.KINDS[kind], model_sha256=sha256)
         except ReleaseError as error:

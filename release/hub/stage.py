@@ -10,19 +10,19 @@ from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import atomic_directory, link_or_copy, list_files, sha256_folder, write_atomic
 
-EVIDENCE = (
+RECORDS = (
     "run",
     "choice",
     "evaluate",
     "speed",
     "export",
-)  # shipped as records/*.json: where the numbers on the card come from
+)  # records/*.json of a model: where its card's numbers come from
 
 
-def command(size: options.Size, family: options.Family = options.ETTIN) -> None:
+def command(size: options.Size, family_file: options.Family = options.ETTIN) -> None:
     """Assemble the model's and the dataset's folder, and the collection, as the Hub will hold them."""
-    facts = load(family)
-    for folder in (stage_dataset(facts), stage_model(facts, size)):
+    family = load(family_file)
+    for folder in (stage_dataset(family), stage_model(family, size)):
         files = list_files(folder)
         total = sum((folder / name).stat().st_size for name in files)
         print(f"{folder}: {len(files)} files, {total / 1e6:.1f} MB")
@@ -44,19 +44,19 @@ def stage_model(family: Family, size: str) -> Path:
     Raises:
         ReleaseError: A record is missing or foreign, or `export/` is not what was compared with the trained model.
     """
-    found = acceptance.card_records(family, size)
+    measured = acceptance.card_records(family, size)
     export = family.folder(size) / "export"
-    if not export.is_dir() or sha256_folder(export) != found.export.measured.sha256:
+    if not export.is_dir() or sha256_folder(export) != measured.export.measured.sha256:
         what = "the exported model is missing, or is not the one that was compared with the trained model"
         raise ReleaseError(what, where=str(export), hint="make export")
-    text = render.model_card(family, size, found)
+    text = render.model_card(family, size, measured)
     with atomic_directory(model_repo(family, size)) as folder:
         for name in list_files(export):
             link_or_copy(export / name, folder / name)
-        for kind in EVIDENCE:
+        for kind in RECORDS:
             link_or_copy(family.folder(size) / "records" / f"{kind}.json", folder / "records" / f"{kind}.json")
         write_atomic(folder / "README.md", text)
-        write_atomic(family.folder(size) / "collection.yaml", render.collection_text(family, size, found))
+        write_atomic(family.folder(size) / "collection.yaml", render.collection_text(family, size, measured))
     return model_repo(family, size)
 
 

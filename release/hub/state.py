@@ -1,4 +1,4 @@
-"""A Hub as it is: the client of a named endpoint, and what its repositories and collections hold. Reads only."""
+"""A Hub as it is: the client of a given endpoint, and what its repositories and collections hold. Reads only."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ RepoType = Literal["model", "dataset"]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A repository as it should be: its staged folder, and the tag that finishes it."""
+class DesiredRepo:
+    """A repository as it should be: its staged folder, and the tag that it gets when it is finished."""
 
     id: str
     type: RepoType
@@ -40,7 +40,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Actual:
+class RemoteRepo:
     """A repository as it is: `files` are those of the tag where there is one, else of the main branch."""
 
     private: bool = True
@@ -53,25 +53,25 @@ class Actual:
         return self.commit is not None
 
 
-def named(endpoint: str | None) -> str | None:
-    """The endpoint that was named, by option or by HF_ENDPOINT; never a default, least of all the public Hub."""
-    found = endpoint or os.environ.get("HF_ENDPOINT") or None
-    if found and not found.startswith(("https://", "http://")):
+def given_endpoint(endpoint: str | None) -> str | None:
+    """The endpoint that was given, by option or by HF_ENDPOINT; never a default, least of all the public Hub."""
+    url = endpoint or os.environ.get("HF_ENDPOINT") or None
+    if url and not url.startswith(("https://", "http://")):
         raise ReleaseError(
-            f"not an endpoint: {found!r}", hint="write it like https://huggingface.co or http://127.0.0.1:8080"
+            f"not an endpoint: {url!r}", hint="write it like https://huggingface.co or http://127.0.0.1:8080"
         )
-    return found.rstrip("/") if found else None
+    return url.rstrip("/") if url else None
 
 
 def connect(endpoint: str | None, *, write: bool = True) -> HfApi:
-    """The client of the named endpoint; its token comes from HF_TOKEN or the client's own login.
+    """The client of the given endpoint; its token comes from HF_TOKEN or the client's own login.
 
     Raises:
-        ReleaseError: No endpoint was named, or a token is needed and there is none.
+        ReleaseError: No endpoint was given, or a token is needed and there is none.
     """
     from huggingface_hub import HfApi, get_token
 
-    url = named(endpoint)
+    url = given_endpoint(endpoint)
     if url is None:
         raise ReleaseError("no Hub is named, and there is no default", hint="set HF_ENDPOINT, or pass --endpoint URL")
     if write and get_token() is None:
@@ -100,16 +100,16 @@ def hub_errors(api: HfApi, doing: str) -> Generator[None]:
         raise ReleaseError(f"cannot {doing} ({what})", where=str(api.endpoint), hint=hint) from error
 
 
-def wanted(family: Family, size: str) -> list[Wanted]:
+def desired_repos(family: Family, size: str) -> list[DesiredRepo]:
     """The repositories of a release, in the order in which they are published."""
     tag = family.about.version
     return [
-        Wanted(family.data_id, "dataset", stage.dataset_repo(family), tag),
-        Wanted(family.model_id(size), "model", stage.model_repo(family, size), tag),
+        DesiredRepo(family.data_id, "dataset", stage.dataset_repo(family), tag),
+        DesiredRepo(family.model_id(size), "model", stage.model_repo(family, size), tag),
     ]
 
 
-def actual(api: HfApi, repo: Wanted) -> Actual:
+def remote_repo(api: HfApi, repo: DesiredRepo) -> RemoteRepo:
     """Look at a repository on the Hub; one that this token cannot see does not exist for it."""
     from huggingface_hub.errors import RepositoryNotFoundError
     from huggingface_hub.hf_api import RepoFile
@@ -118,13 +118,13 @@ def actual(api: HfApi, repo: Wanted) -> Actual:
         try:
             info = api.repo_info(repo.id, repo_type=repo.type)
         except RepositoryNotFoundError:
-            return Actual()
+            return RemoteRepo()
         refs = api.list_repo_refs(repo.id, repo_type=repo.type)
         tagged = {ref.name: ref.target_commit for ref in refs.tags}.get(repo.tag)
         commit = tagged or info.sha
         tree = api.list_repo_tree(repo.id, repo_type=repo.type, revision=commit, recursive=True)
         files = {file.path: file for file in tree if isinstance(file, RepoFile) and file.path != ".gitattributes"}
-    return Actual(bool(info.private), commit, tagged is not None, files)
+    return RemoteRepo(bool(info.private), commit, tagged is not None, files)
 
 
 def same(file: Path, remote: RepoFile) -> bool:
@@ -137,17 +137,17 @@ def same(file: Path, remote: RepoFile) -> bool:
     return hashlib.sha1(b"blob %d\0%s" % (len(content), content), usedforsecurity=False).hexdigest() == remote.blob_id
 
 
-def changed(repo: Wanted, found: Actual) -> tuple[list[str], list[str]]:
+def changed(repo: DesiredRepo, remote: RemoteRepo) -> tuple[list[str], list[str]]:
     """Names of files to upload, and of files on the Hub that the staged folder does not hold."""
     files = repo.files
-    upload = [name for name in files if name not in found.files or not same(repo.folder / name, found.files[name])]
-    return upload, sorted(found.files.keys() - set(files))
+    upload = [name for name in files if name not in remote.files or not same(repo.folder / name, remote.files[name])]
+    return upload, sorted(remote.files.keys() - set(files))
 
 
 def find_collection(api: HfApi, family: Family) -> Any:
     """The collection of the family's title in its organisation, with all its items, or None."""
     with hub_errors(api, "look at the collections"):
-        for found in api.list_collections(owner=family.about.organization):
-            if found.title == family.about.collection:
-                return api.get_collection(found.slug)  # lists show four items at most
+        for collection in api.list_collections(owner=family.about.organization):
+            if collection.title == family.about.collection:
+                return api.get_collection(collection.slug)  # lists show four items at most
     return None

@@ -31,20 +31,20 @@ SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 def command(
     size: options.Size,
-    family: options.Family = options.ETTIN,
+    family_file: options.Family = options.ETTIN,
     push: options.Push = False,
     endpoint: state.Endpoint = None,
 ) -> None:
     """Pull the published release back and compare it; with `--push`, make it public, collect it and tag it."""
-    facts = load(family)
+    family = load(family_file)
     api = state.connect(endpoint)
-    record = verified(facts, size, api) or verify(facts, size, api)
+    record = verified(family, size, api) or verify(family, size, api)
     result = record.measured
     rows = [[form.form, f"{form.max_score_difference:.1e}", f"{form.tolerance:.1e}"] for form in result.forms]
     console.table(f"{result.pairs} pairs scored from {api.endpoint}", ["form", "difference", "allowed"], rows)
     commits = {name: repo.commit for name, repo in result.repositories.items()}
     if push:
-        publish.finish(facts, size, api, commits)
+        publish.finish(family, size, api, commits)
     else:
         print("verified; --push makes it public and tags it")
     console.print_json({"endpoint": api.endpoint, "public": push, "commits": commits})
@@ -57,10 +57,10 @@ def verified(family: Family, size: str, api: Any) -> Record[VerifyResult, Verify
         record = records.read(family.folder(size) / "records", results.VERIFY, model_sha256=sha256)
     except ReleaseError:
         return None
-    for repo in state.wanted(family, size):
-        found = state.actual(api, repo)
+    for repo in state.desired_repos(family, size):
+        remote = state.remote_repo(api, repo)
         pulled = record.measured.repositories.get(repo.id)
-        if pulled is None or found.commit != pulled.commit or any(state.changed(repo, found)):
+        if pulled is None or remote.commit != pulled.commit or any(state.changed(repo, remote)):
             return None
     return record
 
@@ -73,14 +73,14 @@ def verify(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySu
     """
     folder = family.folder(size)
     sha256 = records.model_hash(folder / "model")
-    repos, commits = state.wanted(family, size), {}
+    repos, commits = state.desired_repos(family, size), {}
     for repo in repos:
-        found = state.actual(api, repo)
-        if found.commit is None or not repo.folder.is_dir() or any(state.changed(repo, found)):
+        remote = state.remote_repo(api, repo)
+        if remote.commit is None or not repo.folder.is_dir() or any(state.changed(repo, remote)):
             raise ReleaseError(
                 f"{repo.id} is not there as it is staged", where=str(api.endpoint), hint="make publish PUSH=1"
             )
-        commits[repo.id] = found.commit
+        commits[repo.id] = remote.commit
     pairs = parity.sample_pairs(family)
     task = {
         "repositories": [{"id": repo.id, "type": repo.type, "commit": commits[repo.id]} for repo in repos],
@@ -106,7 +106,7 @@ def _snippets(card: Path) -> list[str]:
     return SNIPPET.findall(card.read_text(encoding="utf-8"))
 
 
-def _same_files(repo: state.Wanted, commit: str, pulled: dict[str, str], api: Any) -> PulledRepository:
+def _same_files(repo: state.DesiredRepo, commit: str, pulled: dict[str, str], api: Any) -> PulledRepository:
     """Compare the hashes of what came back with the staged files."""
     staged = {name: sha256_file(repo.folder / name) for name in repo.files}
     differ = sorted(name for name in staged.keys() | pulled.keys() if staged.get(name) != pulled.get(name))

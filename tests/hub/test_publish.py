@@ -54,13 +54,13 @@ def verbs(steps: list[publish.Step]) -> list[str]:
     return [step.verb for step in steps]
 
 
-def states(api: Any, family: Family) -> list[state.Actual]:
-    return [state.actual(api, repo) for repo in state.wanted(family, built.SIZE)]
+def states(api: Any, family: Family) -> list[state.RemoteRepo]:
+    return [state.remote_repo(api, repo) for repo in state.desired_repos(family, built.SIZE)]
 
 
 def commits(api: Any, family: Family) -> dict[str, str]:
     """What verification would have seen."""
-    pairs = zip(state.wanted(family, built.SIZE), states(api, family), strict=True)
+    pairs = zip(state.desired_repos(family, built.SIZE), states(api, family), strict=True)
     return {repo.id: state.commit or "" for repo, state in pairs}
 
 
@@ -70,7 +70,9 @@ def test_a_release_is_private_then_public_then_tagged_and_then_nothing_is_left_t
     api = state.connect(hub)
     plan = publish.plan(family, built.SIZE, api)
     assert verbs(plan) == ["create", "upload"] * 2 + ["make public"] * 2 + ["create"] + ["tag"] * 2
-    assert state.actual(api, state.wanted(family, built.SIZE)[0]) == state.Actual()  # planning changes nothing
+    assert (
+        state.remote_repo(api, state.desired_repos(family, built.SIZE)[0]) == state.RemoteRepo()
+    )  # planning changes nothing
 
     assert verbs(publish.publish(family, built.SIZE, hub)) == ["create", "upload"] * 2
     assert all(state.private and not state.tagged for state in states(api, family))
@@ -110,14 +112,14 @@ def test_a_finished_release_never_changes(family: Family, hub: str, online: None
 def test_before_the_tag_a_correction_replaces_what_was_uploaded(family: Family, hub: str, online: None) -> None:
     api = state.connect(hub)
     publish.publish(family, built.SIZE, hub)
-    model = state.wanted(family, built.SIZE)[1]
+    model = state.desired_repos(family, built.SIZE)[1]
     api.upload_file(path_or_fileobj=b"old", path_in_repo="leftover.json", repo_id=model.id)
     record = family.folder(built.SIZE) / "records/speed.json"
     built.edit(record, lambda value: value["measured"]["configurations"][0].update(pairs_per_second=999.0))
     restage(family)
     (step,) = publish.publish(family, built.SIZE, hub)
     assert step.detail.startswith("2 files of") and step.detail.endswith("delete 1")
-    assert set(state.actual(api, model).files) == set(model.files)
+    assert set(state.remote_repo(api, model).files) == set(model.files)
 
 
 def test_what_moved_after_verification_is_not_made_public(family: Family, hub: str, online: None) -> None:
@@ -178,7 +180,7 @@ def test_whatever_request_fails_running_again_continues(
             interruptions += 1
     assert interruptions == len(calls) == len(failed)
     assert publish.plan(family, built.SIZE, api) == []
-    for repo in state.wanted(family, built.SIZE):
+    for repo in state.desired_repos(family, built.SIZE):
         assert len(api.list_repo_commits(repo.id, repo_type=repo.type)) == 2  # the Hub's own first one, and the upload
 
 
@@ -202,9 +204,9 @@ def test_a_push_that_is_cut_off_goes_on_behind_its_last_commit(
     with pytest.raises(ReleaseError, match=r"connection reset.*run it again"):
         publish.publish(family, built.SIZE, hub)
     api = state.connect(hub)
-    data, model = state.wanted(family, built.SIZE)
+    data, model = state.desired_repos(family, built.SIZE)
     shards = [name for name in data.files if name.endswith(".parquet")]
-    assert set(state.actual(api, data).files) == set(sent[:2]) == set(shards)
+    assert set(state.remote_repo(api, data).files) == set(sent[:2]) == set(shards)
     publish.publish(family, built.SIZE, hub)
     assert sorted([*sent[:2], *sent[3:]]) == sorted([*data.files, *model.files])  # nothing was sent twice
     assert publish.publish(family, built.SIZE, hub) == []

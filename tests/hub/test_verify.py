@@ -40,7 +40,7 @@ def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> F
 
 def private(family: Family, endpoint: str) -> list[bool]:
     api = state.connect(endpoint)
-    return [state.actual(api, repo).private for repo in state.wanted(family, built.SIZE)]
+    return [state.remote_repo(api, repo).private for repo in state.desired_repos(family, built.SIZE)]
 
 
 def test_pull_back_compare_make_public_and_do_it_only_once(
@@ -54,7 +54,7 @@ def test_pull_back_compare_make_public_and_do_it_only_once(
     assert [row.form for row in measured.forms] == ["CrossEncoder", "AutoModelForSequenceClassification", "ONNX"]
     assert all(row.max_score_difference <= row.tolerance for row in measured.forms)
     assert (measured.pairs, measured.snippets) == (64, 5)  # four of the model's card, one of the dataset's
-    for repo in state.wanted(family, built.SIZE):
+    for repo in state.desired_repos(family, built.SIZE):
         assert measured.repositories[repo.id].files == len(repo.files)
 
     monkeypatch.setattr(verify, "_elsewhere", lambda *_: pytest.fail("verified twice"))
@@ -83,7 +83,7 @@ def test_a_file_that_comes_back_different_keeps_it_private(
     publish.publish(family, built.SIZE, hub)
     from release.files import sha256_file
 
-    pulled = {r.id: {f: sha256_file(r.folder / f) for f in r.files} for r in state.wanted(family, built.SIZE)}
+    pulled = {r.id: {f: sha256_file(r.folder / f) for f in r.files} for r in state.desired_repos(family, built.SIZE)}
     spoil(pulled[family.model_id(built.SIZE)])
     monkeypatch.setattr(verify, "_elsewhere", lambda *_: {"files": pulled, "forms": []})
     with pytest.raises(ReleaseError, match=says):
