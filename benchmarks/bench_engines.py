@@ -29,7 +29,7 @@ from transformers import AutoTokenizer
 from benchmarks.common import natural_pairs, ratio, reranker, rounds, write_encoder
 from release.console import print_json, table
 from release.export import checkpoint, parity
-from release.export.quantize import ALLOWED, TOP_K, Judged, int8_onnx
+from release.export.quantize import ALLOWED, TOP_K, JudgedPairs, int8_onnx
 from release.runtime import cpu_engines, unpadded
 
 DEMO = Path("build/docstring-reranker")
@@ -64,7 +64,7 @@ def main() -> None:
             model = folder / "model"
         else:
             model = options.model
-            quality = Judged(options.collection, folder / "runs", top_k=options.top_k, queries=options.queries)
+            quality = JudgedPairs(options.collection, folder / "runs", top_k=options.top_k, queries=options.queries)
             order = np.random.default_rng(12).permutation(len(quality.pairs))[: options.pairs]
             pairs = [quality.pairs[place] for place in order]
         sides, skipped = prepare(model, folder / "export", options.threads)
@@ -91,7 +91,7 @@ def main() -> None:
         }
     about = {
         "model": f"{options.shape} shape, random weights" if options.shape else str(options.model),
-        "ndcg_on": quality.about if quality else None,
+        "ndcg_on": quality.description if quality else None,
         "score_range": float(np.ptp(scores[default])),
         "pairs": len(pairs),
         "gflop_per_pair": flops / 1e9,

@@ -1,11 +1,11 @@
 """From the trained model to the folder that every engine loads with the same scores.
 
-The folder `export/` is the modular CrossEncoder with a second face: its root checkpoint is a
+The folder `export/` is the modular CrossEncoder, and its root checkpoint is a
 `ModernBertForSequenceClassification`, so that Sentence Transformers (which reads modules.json) and all that knows
 sequence classification give the same scores; `onnx/model.onnx` is the whole pipeline with the output `logits`. Each
 form is compared with the trained model on real pairs before the folder appears.
 
-The LayerNorm's bias has no place in that class. It folds away exactly, because only a linear layer follows it:
+The LayerNorm's bias does not exist in that class. It folds away exactly, because only a linear layer follows it:
 W @ (n * g + b) + c = W @ (n * g) + (W @ b + c).
 """
 
@@ -40,9 +40,9 @@ MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Dense")
 EXTERNAL_DATA = 1_900_000_000  # a protobuf file cannot pass 2 GiB: beyond this the ONNX weights lie beside the graph
 
 
-def command(size: options.Size, family: options.Family = options.ETTIN) -> None:
+def command(size: options.Size, family_file: options.Family = options.ETTIN) -> None:
     """Export one trained model in every form and compare each with it."""
-    result = export(load(family), size).measured
+    result = export(load(family_file), size).measured
     rows = [
         [form.form, form.file, form.bytes, f"{form.max_score_difference:.1e}", f"{form.tolerance:.1e}"]
         for form in result.forms
@@ -124,8 +124,8 @@ def _module_paths(model: Path) -> list[str]:
     kinds = tuple(module["type"].rsplit(".", 1)[-1] for module in modules)
     pooling = json.loads((model / modules[1]["path"] / "config.json").read_text(encoding="utf-8"))
     if kinds != MODULES or pooling.get("pooling_mode") != "cls":
-        found = f"{' -> '.join(kinds)}, pooling {pooling.get('pooling_mode')}"
-        raise ReleaseError(f"not the recipe's model: {found}", where=str(file), hint="make train")
+        modules_found = f"{' -> '.join(kinds)}, pooling {pooling.get('pooling_mode')}"
+        raise ReleaseError(f"not the recipe's model: {modules_found}", where=str(file), hint="make train")
     return [module["path"] for module in modules]
 
 

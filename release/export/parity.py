@@ -63,8 +63,8 @@ def sample_pairs(family: Family, count: int = PAIRS) -> list[Pair]:
 
 def _pairs_file(mixture: Path, validation: str) -> Path:
     for pattern in (f"{validation}/validation-*.parquet", "*/validation-*.parquet", "*/train-*.parquet"):
-        if found := sorted(mixture.glob(pattern)):
-            return found[0]
+        if files := sorted(mixture.glob(pattern)):
+            return files[0]
     raise ReleaseError("no scored pairs to compare the forms on", where=str(mixture), hint="make score")
 
 

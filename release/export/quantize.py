@@ -19,16 +19,16 @@ ALLOWED = 0.001  # of NDCG@10
 TOP_K = 20  # candidates of each query: what is compared are two rerankers on the same ones
 
 
-class Judged:
+class JudgedPairs:
     """A collection's queries with BM25's best: NDCG@10 of anything that scores pairs.
 
     Attributes:
         pairs: All (query, document) that are scored.
-        about: What they are, for people.
+        description: What they are, for people.
     """
 
     def __init__(self, collection: Path, runs: Path, *, top_k: int = TOP_K, queries: int | None = None) -> None:
-        """Read a BEIR folder; the run of BM25 is kept in `runs`, or found there. The first `queries` or all count."""
+        """Read a BEIR folder; the run of BM25 is written to `runs`, or read from there. The first `queries` or all count."""
         from release.evaluation.first_stage import first_stage, run
         from release.evaluation.rerankers import document_text
         from release.evaluation.tasks import from_folder
@@ -41,15 +41,15 @@ class Judged:
         documents = {row["id"]: document_text(row) for row in task.split["corpus"]}
         texts = dict(zip(task.split["queries"]["id"], task.split["queries"]["text"], strict=True))
         self.pairs = [(texts[query], documents[name]) for query, names in self.first.items() for name in names]
-        self.about = f"{task.name}, BM25's top {top_k} of {len(self.first)} queries"
+        self.description = f"{task.name}, BM25's top {top_k} of {len(self.first)} queries"
 
     def ndcg(self, scores: np.ndarray) -> np.ndarray:
         """NDCG@10 of every query, shape (queries,), from the scores of `pairs`."""
         from release.evaluation import metrics
 
-        found = iter(scores.tolist())
-        named = {query: {name: next(found) for name in names} for query, names in self.first.items()}
-        return metrics.ndcg(metrics.rerank(self.first, named), self.judgements)
+        values = iter(scores.tolist())
+        by_query = {query: {name: next(values) for name in names} for query, names in self.first.items()}
+        return metrics.ndcg(metrics.rerank(self.first, by_query), self.judgements)
 
 
 def int8_onnx(folder: Path) -> Path:
@@ -72,14 +72,14 @@ def add_int8(family: Family, folder: Path) -> Int8Export:
     if not collection.is_dir():
         return Int8Export(False, f"the collection {names[0]!r} is not here to measure NDCG@10 on", None)
     path = int8_onnx(folder)
-    measured = _measure(Judged(collection, family.build / "runs"), folder)
+    measured = _measure(JudgedPairs(collection, family.build / "runs"), folder)
     if measured.change >= -ALLOWED:
         return Int8Export(True, None, measured)
     path.unlink()
     return Int8Export(False, f"NDCG@10 changes by {measured.change:+.4f}, {-ALLOWED} is allowed", measured)
 
 
-def _measure(judged: Judged, folder: Path) -> Int8Measurement:
+def _measure(judged: JudgedPairs, folder: Path) -> Int8Measurement:
     from release.evaluation.metrics import bootstrap, interval
     from release.runtime.cpu_engines import onnxruntime
 
@@ -90,7 +90,7 @@ def _measure(judged: Judged, folder: Path) -> Int8Measurement:
         file=FILE,
         bytes=(folder / FILE).stat().st_size,
         max_score_difference=float(np.abs(narrow - exact).max()),
-        collection=judged.about,
+        collection=judged.description,
         queries=len(before),
         float32_ndcg=float(before.mean()),
         int8_ndcg=float(after.mean()),

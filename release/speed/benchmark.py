@@ -15,13 +15,13 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from release import family as families
 from release import options, records, results
 from release.console import Bar, print_json, table
 from release.errors import ReleaseError
 from release.evaluation import rerankers
 from release.export import parity
 from release.family import Family
+from release.family import load as load_family
 from release.records import Record
 from release.results.speed import (
     ConfigurationSpeed,
@@ -30,7 +30,7 @@ from release.results.speed import (
     SpeedResult,
     SpeedSubject,
 )
-from release.speed.configurations import CannotRun, Loaded, Way, candidates, load
+from release.speed.configurations import CannotRun, Configuration, Loaded, candidates, load
 from release.speed.machine import driver, energy, peak_memory_mb, reset_peak
 from release.speed.pairs import draw, lengths
 from release.speed.timing import MOST, Pairs, batches, latency, memory_is_out, pairs_for, rates
@@ -41,7 +41,7 @@ LATENCY = (10, 50, 100)  # documents for one query
 
 
 def command(
-    family: options.Family = options.ETTIN,
+    family_file: options.Family = options.ETTIN,
     size: Annotated[str | None, typer.Option(help="One of the family's sizes.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Instead of a size: any CrossEncoder, a folder or Hub id, by this protocol.")
@@ -52,15 +52,15 @@ def command(
     output: Annotated[Path | None, typer.Option(help="Write the record to this file too.")] = None,
 ) -> None:
     """Measure pairs per second, peak memory and latency by the family's protocol (the table "speed" of its file)."""
-    facts = families.load(family)
+    family = load_family(family_file)
     if (size is None) == (model is None):
-        raise ReleaseError("what is to be measured?", hint=f"--size {' | '.join(facts.sizes)}, or --model DIR_OR_ID")
+        raise ReleaseError("what is to be measured?", hint=f"--size {' | '.join(family.sizes)}, or --model DIR_OR_ID")
     with parity.quiet():
         if size is not None:
-            record, path = measure_size(facts, size, count=pairs), facts.folder(size) / "records" / "speed.json"
+            record, path = measure_size(family, size, count=pairs), family.folder(size) / "records" / "speed.json"
         else:
             assert model is not None
-            record, path = measure_other(facts, model, count=pairs)
+            record, path = measure_other(family, model, count=pairs)
     _show(record, records.write_file(record, output) if output else path)
 
 
@@ -104,41 +104,53 @@ def measure(source: str, family: Family, *, size: str, name: str, sha256: str, c
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    pool = draw(family, MOST if count is None else count)
-    protocol = family.speed
-    ways, skipped = candidates(device)
-    first = load(ways[0], source, protocol.max_length)
+    pool, protocol = draw(family, MOST if count is None else count), family.speed
+    configurations, skipped = candidates(device)
+    first = load(configurations[0], source, protocol.max_length)
     if count is None:
         count = pairs_for(first.predict, pool, protocol.first_batch, PASS_SECONDS["CPU" if device == "CPU" else "GPU"])
     pairs = pool[:count]
-    counted = lengths(first.model, pairs, protocol.max_length)
-    reference = first.predict(pairs, protocol.first_batch)
-    measured: list[ConfigurationSpeed] = []
-    with Bar("speed: configurations", len(ways) + 1) as bar:
-        for way in ways:
-            try:
-                loaded = first if way == first.way else load(way, source, protocol.max_length)
-                measured.append(_configuration(way, loaded, pairs, reference, family))
-            except CannotRun as error:
-                skipped[way.name] = error.what
-            bar.advance()
-        best = max(measured, key=lambda speed: speed.pairs_per_second)
-        fastest = load(next(way for way in ways if way.name == best.name), source, protocol.max_length)
-        waits = tuple(latency(fastest.predict, pool, documents, best.batch) for documents in LATENCY)
-        spent = energy(lambda: fastest.predict(pairs, best.batch), device)
-    per_pair = None if spent.joules is None else spent.joules / len(pairs)
+    tokens = lengths(first.model, pairs, protocol.max_length)
+    measured = _ablation(first, configurations, skipped, source, pairs, family)
+    best = max(measured, key=lambda speed: speed.pairs_per_second)
+    fastest = load(next(each for each in configurations if each.name == best.name), source, protocol.max_length)
+    latencies = tuple(latency(fastest.predict, pool, documents, best.batch) for documents in LATENCY)
+    spent = energy(lambda: fastest.predict(pairs, best.batch), device)
     result = SpeedResult(
         best=best,
-        configurations=tuple(measured),
+        configurations=measured,
         skipped=skipped,
-        latency=waits,
-        energy=EnergyPerPair(per_pair, spent.source),
-        lengths=counted,
+        latency=latencies,
+        energy=EnergyPerPair(None if spent.joules is None else spent.joules / len(pairs), spent.source),
+        lengths=tokens,
         pairs=len(pairs),
-        full_length=_full_length(fastest, source, pairs, best.batch, family) if counted.truncated else None,
+        full_length=_full_length(fastest, source, pairs, best.batch, family) if tokens.truncated else None,
     )
     about: dict[str, Any] = {"family": family.about.name, "size": size, "model_sha256": sha256, "device": device}
     return records.new(results.SPEED, measured=result, subject=_subject(family, name, pairs, device), **about)
+
+
+def _ablation(
+    first: Loaded,
+    configurations: list[Configuration],
+    skipped: dict[str, str],
+    source: str,
+    pairs: Pairs,
+    family: Family,
+) -> tuple[ConfigurationSpeed, ...]:
+    """Every configuration that runs, slowest first; `skipped` gets the reason of each that does not."""
+    reference = first.predict(pairs, family.speed.first_batch)
+    measured = []
+    with Bar("speed: configurations", len(configurations)) as bar:
+        for configuration in configurations:
+            try:
+                again = configuration != first.configuration
+                loaded = load(configuration, source, family.speed.max_length) if again else first
+                measured.append(_configuration_speed(loaded, pairs, reference, family))
+            except CannotRun as error:
+                skipped[configuration.name] = error.what
+            bar.advance()
+    return tuple(measured)
 
 
 def _subject(family: Family, model: str, pairs: Pairs, device: str) -> SpeedSubject:
@@ -159,19 +171,20 @@ def _subject(family: Family, model: str, pairs: Pairs, device: str) -> SpeedSubj
     )
 
 
-def _configuration(way: Way, loaded: Loaded, pairs: Pairs, reference: np.ndarray, family: Family) -> ConfigurationSpeed:
-    """One row of the ablation: the best batch size of one way to run the model."""
+def _configuration_speed(loaded: Loaded, pairs: Pairs, reference: np.ndarray, family: Family) -> ConfigurationSpeed:
+    """One row of the ablation: a configuration at its best batch size."""
+    configuration = loaded.configuration
     reset_peak()
     tried = batches(loaded.predict, pairs, family.speed.first_batch, family.speed.passes)
     best = max(tried, key=lambda speed: speed.pairs_per_second)
     scores = loaded.predict(pairs, best.batch)
     return ConfigurationSpeed(
         **asdict(best),
-        name=way.name,
+        name=configuration.name,
         dtype=loaded.weights,
         scores_dtype=loaded.scores,
-        attention=way.attention,
-        padded=way.padded,
+        attention=configuration.attention,
+        padded=configuration.padded,
         peak_memory_mb=peak_memory_mb(),
         max_score_difference=float(np.abs(scores - reference).max()),
         batches=tuple(tried),
@@ -179,16 +192,16 @@ def _configuration(way: Way, loaded: Loaded, pairs: Pairs, reference: np.ndarray
 
 
 def _full_length(fastest: Loaded, source: str, pairs: Pairs, batch: int, family: Family) -> FullLength | None:
-    """The best setting again on pairs cut only where the model's positions end, whatever length it was trained on.
+    """The best configuration again on pairs cut only where the model's positions end, whatever length it was trained on.
 
     None where that is no further than the protocol reads. Positions that are no table end where the tokenizer says.
     """
     config = fastest.model[0].model.config
-    turning = getattr(config, "rope_parameters", None) is not None
-    limit = config.max_position_embeddings if turning else fastest.model.tokenizer.model_max_length
+    rotary = getattr(config, "rope_parameters", None) is not None
+    limit = config.max_position_embeddings if rotary else fastest.model.tokenizer.model_max_length
     if limit <= family.speed.max_length:
         return None
-    loaded = load(fastest.way, source, limit)
+    loaded = load(fastest.configuration, source, limit)
     while True:
         try:
             rate = statistics.median(rates(loaded.predict, pairs, batch, family.speed.passes))
@@ -198,7 +211,7 @@ def _full_length(fastest: Loaded, source: str, pairs: Pairs, batch: int, family:
                 raise
             batch //= 2
     cut = lengths(loaded.model, pairs, limit).truncated
-    return FullLength(fastest.way.name, batch, max_length=limit, truncated=cut, pairs_per_second=rate)
+    return FullLength(fastest.configuration.name, batch, max_length=limit, truncated=cut, pairs_per_second=rate)
 
 
 def _show(record: Measured, path: Path | None) -> None:
@@ -219,8 +232,8 @@ def _show(record: Measured, path: Path | None) -> None:
     ]
     title = f"{result.pairs} pairs of {result.lengths.mean:.0f} tokens on average (longest {result.lengths.max})"
     table(title, columns, rows)
-    waits = [[wait.documents, f"{wait.p50_ms:.1f}", f"{wait.p95_ms:.1f}"] for wait in result.latency]
-    table("One query, milliseconds", ["documents", "p50", "p95"], waits)
+    latencies = [[one.documents, f"{one.p50_ms:.1f}", f"{one.p95_ms:.1f}"] for one in result.latency]
+    table("Latency of one query, milliseconds", ["documents", "p50", "p95"], latencies)
     if full := result.full_length:
         print(f"cut at {full.max_length} tokens instead: {full.pairs_per_second:.1f} pairs/s")
     joules, source = result.energy.joules_per_pair, result.energy.source
@@ -231,7 +244,7 @@ def _show(record: Measured, path: Path | None) -> None:
     print_json(
         {
             "best": best,
-            "latency": [asdict(wait) for wait in result.latency],
+            "latency": [asdict(one) for one in result.latency],
             "pairs": result.pairs,
             "record": str(path) if path else None,
         }

@@ -1,4 +1,4 @@
-"""The ways to run one CrossEncoder that the speed protocol compares: weights, attention, with or without padding."""
+"""The configurations of one CrossEncoder that the speed protocol compares: weights, attention, with or without padding."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from release.evaluation.rerankers import check_dtype
 
 
 class CannotRun(ReleaseError):
-    """This model or machine cannot run one way; another may."""
+    """This model or machine cannot run one configuration; it may run another."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to run a model. `attention` is transformers' name, or "unpadded" for release/runtime/unpadded.py."""
+class Configuration:
+    """How a model is run. `attention` is transformers' name, or "unpadded" for release/runtime/unpadded.py."""
 
     name: str
     dtype: str
@@ -29,67 +29,67 @@ class Way:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model set up in one way; `weights` and `scores` are the types that were really found.
+    """A model set up in one configuration; `weights` and `scores` are the types that it really has.
 
     `predict` takes pairs and a batch size and returns float32 scores of shape (pairs,).
     """
 
-    way: Way
+    configuration: Configuration
     model: Any
     predict: Callable[[list[tuple[str, str]], int], np.ndarray]
     weights: str
     scores: str
 
 
-def candidates(device: str) -> tuple[list[Way], dict[str, str]]:
-    """The ways that this machine can run, slowest first, and why others are left out (name -> reason)."""
+def candidates(device: str) -> tuple[list[Configuration], dict[str, str]]:
+    """The configurations that this machine can run, slowest first, and why others are left out (name -> reason)."""
     import torch
 
-    plain = Way("fp32, padded (Sentence Transformers' default)", "float32", "sdpa", True)
+    plain = Configuration("fp32, padded (Sentence Transformers' default)", "float32", "sdpa", True)
     if device == "CPU":
-        ways = [plain, Way("fp32, unpadded", "float32", "unpadded", False)]
-        half = Way("bf16, unpadded", "bfloat16", "unpadded", False)
+        configurations = [plain, Configuration("fp32, unpadded", "float32", "unpadded", False)]
+        half = Configuration("bf16, unpadded", "bfloat16", "unpadded", False)
         if torch.cpu._is_avx512_bf16_supported():
-            return [*ways, half], {}
-        return ways, {half.name: "this CPU has no bf16 instructions"}
-    ways = [plain, Way("bf16, padded", "bfloat16", "sdpa", True)]
+            return [*configurations, half], {}
+        return configurations, {half.name: "this CPU has no bf16 instructions"}
+    configurations = [plain, Configuration("bf16, padded", "bfloat16", "sdpa", True)]
     flash = [
-        Way("bf16, flash attention 2, padded", "bfloat16", "flash_attention_2", True),
-        Way("bf16, flash attention 2, unpadded", "bfloat16", "flash_attention_2", False),
+        Configuration("bf16, flash attention 2, padded", "bfloat16", "flash_attention_2", True),
+        Configuration("bf16, flash attention 2, unpadded", "bfloat16", "flash_attention_2", False),
     ]
-    own = Way("bf16, unpadded", "bfloat16", "unpadded", False)
+    own = Configuration("bf16, unpadded", "bfloat16", "unpadded", False)
     if find_spec("flash_attn") is None:
-        return [*ways, own], {way.name: "flash-attn is not installed" for way in flash}
-    return [*ways, *flash, own], {}
+        return [*configurations, own], {configuration.name: "flash-attn is not installed" for configuration in flash}
+    return [*configurations, *flash, own], {}
 
 
-def load(way: Way, source: str, max_length: int | None) -> Loaded:
-    """Set up a model's folder or Hub id this way, and assert that its weights are of the type that the way names.
+def load(configuration: Configuration, source: str, max_length: int | None) -> Loaded:
+    """Set up a model's folder or Hub id, and assert that its weights are of the type that the configuration names.
 
     Raises:
-        CannotRun: No model there, or not one that runs this way.
+        CannotRun: No model there, or not one that runs so.
         ReleaseError: Its weights have another type.
     """
     import torch
     from sentence_transformers import CrossEncoder
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    options: dict[str, Any] = {"dtype": way.dtype}
-    if way.attention != "unpadded":
-        options["attn_implementation"] = way.attention
+    options: dict[str, Any] = {"dtype": configuration.dtype}
+    if configuration.attention != "unpadded":
+        options["attn_implementation"] = configuration.attention
     limit = {"max_length": max_length} if max_length else {}
     try:
         model = CrossEncoder(source, device=device, model_kwargs=options, **limit)
-        predict = _predict(way, model)
+        predict = _predict(configuration, model)
     except (OSError, ValueError) as error:
-        raise CannotRun(str(error).strip().split("\n")[0], where=source, hint="leave this way out") from error
+        raise CannotRun(str(error).strip().split("\n")[0], where=source, hint="leave this configuration out") from error
     model.activation_fn = torch.nn.Identity()  # scores are compared as they are, before any sigmoid
-    check_dtype(model, way.dtype)
-    return Loaded(way, model, predict, way.dtype, scores_dtype(model))
+    check_dtype(model, configuration.dtype)
+    return Loaded(configuration, model, predict, configuration.dtype, scores_dtype(model))
 
 
-def _predict(way: Way, model: Any) -> Callable[[list[tuple[str, str]], int], np.ndarray]:
-    if way.attention == "unpadded":
+def _predict(configuration: Configuration, model: Any) -> Callable[[list[tuple[str, str]], int], np.ndarray]:
+    if configuration.attention == "unpadded":
         from release.runtime import unpadded
 
         unpadded.unpad(model)
@@ -101,16 +101,16 @@ def _predict(way: Way, model: Any) -> Callable[[list[tuple[str, str]], int], np.
             return unpadded.predict(model, pairs, token_budget=batch * tokens)
 
         return budgeted
-    if way.attention.startswith("flash"):
-        model[0].unpad_inputs = not way.padded
+    if configuration.attention.startswith("flash"):
+        model[0].unpad_inputs = not configuration.padded
     return lambda pairs, batch: model.predict(pairs, batch_size=batch, show_progress_bar=False)
 
 
 def mean_tokens(model: Any, pairs: list[tuple[str, str]]) -> int:
     """Tokens of a pair on average, cut at the model's limit: what makes a batch of pairs a budget of tokens."""
-    found = model.tokenizer([query for query, _ in pairs], [document for _, document in pairs])["input_ids"]
-    limit = model.max_length or max(map(len, found))
-    return max(1, round(sum(min(len(ids), limit) for ids in found) / len(found)))
+    tokens = model.tokenizer([query for query, _ in pairs], [document for _, document in pairs])["input_ids"]
+    limit = model.max_length or max(map(len, tokens))
+    return max(1, round(sum(min(len(ids), limit) for ids in tokens) / len(tokens)))
 
 
 def scores_dtype(model: Any) -> str:

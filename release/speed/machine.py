@@ -1,4 +1,4 @@
-"""What the machine tells while a model runs: peak memory, energy where a counter can be read, and the driver."""
+"""What can be read from the machine while a model runs: peak memory, energy where a counter can be read, and the driver."""
 
 from __future__ import annotations
 
@@ -116,5 +116,5 @@ def _smi(what: str) -> str | None:
     if not shutil.which(SMI):
         return None
     query = [SMI, "--id=0", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
-    found = subprocess.run(query, capture_output=True, text=True).stdout.strip()
-    return found if found[:1].isdigit() else None
+    value = subprocess.run(query, capture_output=True, text=True).stdout.strip()
+    return value if value[:1].isdigit() else None

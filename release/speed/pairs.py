@@ -26,7 +26,7 @@ def draw(family: Family, count: int) -> list[tuple[str, str]]:
     folder = family.build / "data" / "collections" / source
     pairs = _from_collection(family) if folder.is_dir() or "/" not in source else _from_hub(source)
     order = np.random.default_rng(SEED).permutation(len(pairs))
-    return [pairs[place] for place in order[:count]]
+    return [pairs[index] for index in order[:count]]
 
 
 def _from_collection(family: Family) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Timing a scorer: passes of which the median counts, batch sizes doubled from the first one, waits of one query."""
+"""Timing a scorer: passes of which the median counts, batch sizes doubled from the first one, latency of one query."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Predict = Callable[[Pairs, int], np.ndarray]
 
 
 def pairs_for(predict: Predict, pool: Pairs, batch: int, seconds: float) -> int:
-    """A power of two of pairs that one pass of the slowest setting gets through in about `seconds`."""
+    """A power of two of pairs that one pass of the slowest configuration gets through in about `seconds`."""
     sample = pool[: max(batch * 4, 32)]
     predict(sample, batch)  # warm-up
     started = time.perf_counter()
     predict(sample, batch)
     rate = len(sample) / (time.perf_counter() - started)
-    wanted = 2 ** round(np.log2(max(rate * seconds, 1)))
-    return int(min(max(wanted, LEAST), MOST, len(pool)))
+    count = 2 ** round(np.log2(max(rate * seconds, 1)))
+    return int(min(max(count, LEAST), MOST, len(pool)))
 
 
 def rates(predict: Predict, pairs: Pairs, batch: int, passes: int) -> list[float]:
@@ -77,15 +77,15 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def latency(predict: Predict, pool: Pairs, documents: int, batch: int) -> Latency:
-    """Milliseconds that one query waits for `documents` scores: what a search box feels."""
+    """Milliseconds until one query has the scores of `documents` documents."""
     texts = [document for _, document in pool]
-    waits: list[float] = []
-    for place in range(-2, REPEATS):  # two to warm up
-        start = (place * documents) % len(texts)
+    seconds_taken: list[float] = []
+    for trial in range(-2, REPEATS):  # two to warm up
+        start = (trial * documents) % len(texts)
         chosen = (texts[start:] + texts)[:documents] if len(texts) >= documents else (texts * documents)[:documents]
-        query = pool[place % len(pool)][0]
-        waits.append(seconds(lambda pairs=[(query, text) for text in chosen]: predict(pairs, batch)))
-        if place >= 4 and sum(waits) > LATENCY_SECONDS:
+        query = pool[trial % len(pool)][0]
+        seconds_taken.append(seconds(lambda pairs=[(query, text) for text in chosen]: predict(pairs, batch)))
+        if trial >= 4 and sum(seconds_taken) > LATENCY_SECONDS:
             break
-    p50, p95 = np.quantile(waits[2:], [0.5, 0.95]) * 1000
-    return Latency(documents, float(p50), float(p95), len(waits) - 2)
+    p50, p95 = np.quantile(seconds_taken[2:], [0.5, 0.95]) * 1000
+    return Latency(documents, float(p50), float(p95), len(seconds_taken) - 2)

@@ -23,13 +23,13 @@ from release.errors import ReleaseError
 from release.results.speed import ConfigurationSpeed
 from release.speed import benchmark, configurations, machine, timing
 from release.speed.benchmark import Measured
-from release.speed.configurations import Way
+from release.speed.configurations import Configuration
 from release.speed.machine import EnergyReading
 from tests import built
 
 PAIRS = 48
 WORDS = ["speed", "--family", str(built.DEMO), "--size", built.SIZE, "--pairs", str(PAIRS)]
-HALF = Way("bf16", "bfloat16", "unpadded", False)
+HALF = Configuration("bf16", "bfloat16", "unpadded", False)
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +85,10 @@ def test_the_record_says_what_was_measured_on_what(measured: tuple[Measured, str
     assert energy.joules_per_pair is not None or "not readable" in energy.source
 
 
-def test_the_waits_of_one_query(measured: tuple[Measured, str]) -> None:
-    waits = measured[0].measured.latency
-    assert [wait.documents for wait in waits] == [10, 50, 100]
-    assert all(0 < wait.p50_ms <= wait.p95_ms and wait.repeats >= 5 for wait in waits)
+def test_the_latency_of_one_query(measured: tuple[Measured, str]) -> None:
+    latencies = measured[0].measured.latency
+    assert [one.documents for one in latencies] == [10, 50, 100]
+    assert all(0 < one.p50_ms <= one.p95_ms and one.repeats >= 5 for one in latencies)
 
 
 def test_full_length_is_the_models_not_the_one_it_was_trained_on(measured: tuple[Measured, str]) -> None:
@@ -102,7 +102,7 @@ def test_the_last_line_is_for_programs(measured: tuple[Measured, str]) -> None:
     record, shown = measured
     line = json.loads(shown.splitlines()[-1])
     assert line["best"]["pairs_per_second"] == record.measured.best.pairs_per_second
-    assert line["latency"] == [asdict(wait) for wait in record.measured.latency]
+    assert line["latency"] == [asdict(one) for one in record.measured.latency]
     assert line["record"].endswith("mini/records/speed.json")
 
 
@@ -120,20 +120,22 @@ def test_a_run_that_is_stopped_leaves_the_earlier_record(
     monkeypatch.chdir(place)
     folder = built.family().folder(built.SIZE) / "records"
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    configuration, done = benchmark._configuration, []
+    measure_one, done = benchmark._configuration_speed, []
 
-    def stop(way: Way, *rest: Any) -> ConfigurationSpeed:
+    def stop(*arguments: Any) -> ConfigurationSpeed:
         if done:
             raise KeyboardInterrupt
-        done.append(way)
-        return configuration(way, *rest)
+        done.append(arguments)
+        return measure_one(*arguments)
 
-    monkeypatch.setattr(benchmark, "_configuration", stop)
+    monkeypatch.setattr(benchmark, "_configuration_speed", stop)
     assert main(WORDS) == 130
     assert done and {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_weights_of_another_type_than_the_way_says_are_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_of_another_type_than_the_configuration_says_are_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sentence_transformers import CrossEncoder
 
     model = str(place / built.family().folder(built.SIZE) / "model")
@@ -149,11 +151,11 @@ def test_weights_of_another_type_than_the_way_says_are_refused(place: Path, monk
 def test_what_this_machine_cannot_run_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     found, skipped = configurations.candidates("CPU")
-    assert {way.dtype for way in found} == {"float32"}
+    assert {each.dtype for each in found} == {"float32"}
     assert skipped == {"bf16, unpadded": "this CPU has no bf16 instructions"}
     monkeypatch.setattr(configurations, "find_spec", lambda name: None)
     found, skipped = configurations.candidates("NVIDIA H100 80GB HBM3")
-    assert all("flash" not in way.name for way in found)
+    assert all("flash" not in each.name for each in found)
     assert set(skipped.values()) == {"flash-attn is not installed"} and len(skipped) == 2
 
 
