@@ -70,7 +70,7 @@ def test_a_rehearsed_record_is_refused_by_everything_but_a_rehearsal(
     with pytest.raises(ReleaseError, match="measured in a rehearsal"):
         acceptance.data_records(family)
     found = [line for line in checks.problems(family, built.SIZE) if "rehearsal" in line]
-    assert len(found) == len(stage.EVIDENCE) + 1  # those of the model, and the data's
+    assert len(found) == len(stage.RECORDS) + 1  # those of the model, and the data's
     rehearse(monkeypatch)
     assert acceptance.card_records(family, built.SIZE).speed.rehearsal
     assert not any("rehearsal" in line for line in checks.problems(family, built.SIZE))
