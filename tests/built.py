@@ -274,7 +274,7 @@ def run_subject(data: Path) -> RunSubject:
         attention="unpadded",
         precision="bf16",
         processes=1,
-        micro_batch=64,
+        per_device_batch_size=64,
         smoke=False,
         teacher="bm25-minilm-hybrid",
     )

@@ -103,7 +103,7 @@ class RunSubject:
         max_length: Tokens of a pair that are read.
         attention: transformers' name, or "unpadded".
         precision: "bf16" or "fp32", as it was really used.
-        processes, micro_batch: Processes, and pairs on each of them at a time.
+        processes, per_device_batch_size: Processes, and pairs on each of them at a time.
         smoke: A run on a handful of pairs, for tests of the path.
         teacher: The model that labelled the data.
     """
@@ -128,7 +128,7 @@ class RunSubject:
     attention: str
     precision: Literal["bf16", "fp32"]
     processes: int
-    micro_batch: int
+    per_device_batch_size: int
     smoke: bool
     teacher: str
 

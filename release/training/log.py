@@ -1,0 +1,61 @@
+"""What a training run says: its own lines on the terminal, everything in a file, and one line where it stops."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from transformers import TrainerCallback
+
+from release.errors import ReleaseError, disk_is_full
+
+log = logging.getLogger("distill")
+QUIET = ("httpx", "filelock", "fsspec", "urllib3", "huggingface_hub", "codecarbon")
+CONTINUE = "run the same command again: it continues from the last checkpoint"
+
+
+class LogFile(TrainerCallback):
+    """What the trainer reports goes into the log file too."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            log.debug("step %d %s", state.global_step, logs)
+
+
+def start_log(file: Path) -> None:
+    """The project's own lines to the terminal and, with all that the trainer reports, to `file`; libraries stay quiet."""
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    terminal, whole = logging.StreamHandler(), logging.FileHandler(file)
+    terminal.setLevel(logging.INFO)
+    log.handlers.clear()
+    log.addHandler(terminal)
+    log.addHandler(whole)
+    log.propagate = False
+    log.setLevel(logging.DEBUG)
+    sys.excepthook = lambda kind, error, trace: _last_words(error, trace, file)
+
+
+def _last_words(error: BaseException, trace: TracebackType | None, file: Path) -> None:
+    """One line for people instead of a traceback, which goes into the log."""
+    log.debug("%s", "".join(traceback.format_exception(type(error), error, trace)))
+    print(f"error: {explain(error, file)}", file=sys.stderr)
+
+
+def explain(error: BaseException, file: Path) -> str:
+    """What stopped a training, in one line: what, where, hint."""
+    if isinstance(error, ReleaseError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return f"stopped by hand; hint: {CONTINUE}"
+    if disk_is_full(error):
+        return f"the disk is full; in {file.parent}; hint: free some space, then {CONTINUE}"
+    reason = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {reason}; in {file}, which has the traceback; hint: then {CONTINUE}"

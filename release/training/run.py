@@ -1,0 +1,286 @@
+"""One training run of the recipe: what it needs, its folder, its log, and the record of what came out.
+
+`Run` is what recipes/distill.py uses. A run is named by the facts that its weights depend on, so that another encoder,
+other data or another learning rate never continues from its checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from huggingface_hub import HfApi, try_to_load_from_cache
+from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
+from transformers.integrations import is_codecarbon_available
+
+from release import records
+from release.errors import ReleaseError
+from release.family import load
+from release.files import sha256_file
+from release.results import RUN
+from release.results.training import Checkpoint, EnergyUse, Parameters, RunSubject, TrainingRun
+from release.runtime.unpadded import NAME as UNPADDED
+from release.runtime.unpadded import unpad
+from release.training.log import LogFile, log, start_log
+from release.training.rows import check_files, check_rows
+
+
+class Run:
+    """One run: created before anything is loaded, asked before training whether it is finished, told when it is.
+
+    Attributes:
+        data: Folder or Hub id of the mixture; `data_revision` is its commit on the Hub, None for a folder.
+        callbacks: For the trainer: what it reports goes into `<output>/train.log` too.
+    """
+
+    def __init__(self, options: argparse.Namespace, *, smoke: bool) -> None:
+        """Check everything that can be checked without loading a weight, and start the log.
+
+        Args:
+            options: `family`, `size`, `data`, `output` of the recipe's command line.
+
+        Raises:
+            ReleaseError: The family file, the size, the encoder, the mixture or an evaluation set is missing or wrong.
+        """
+        self.family = load(options.family)
+        self.size = self.family.size(options.size)
+        self.name, self.smoke = options.size, smoke
+        self.output = options.output or self.family.folder(options.size)
+        start_log(self.output / "train.log")
+        mixture = self.family.build / "data/mixture"
+        self.data = options.data or (str(mixture) if mixture.is_dir() else self.family.data_id)
+        self.data_revision: str | None = None
+        if Path(self.data).is_dir():
+            check_files(Path(self.data))
+        else:
+            self.data_revision = _commit("dataset", self.data, "no training data", "make score, or pass --data")
+        self.encoder_revision = self._encoder_revision(options.family)
+        if not Path(self.family.evaluation.nano).is_dir():
+            _commit("dataset", self.family.evaluation.nano, "no evaluation sets", "make mix, or connect to the Hub")
+        self.callbacks: list[LogFile] = [LogFile()]
+
+    def _encoder_revision(self, file: Path) -> str | None:
+        encoder = self.size.encoder
+        if Path(encoder).is_dir():
+            return None
+        if isinstance(cached := try_to_load_from_cache(encoder, "config.json"), str):
+            return Path(cached).parent.name
+        return _commit("model", encoder, f"cannot load the encoder {encoder!r}", f"connect to the Hub; {file} names it")
+
+    def is_finished(
+        self,
+        model: CrossEncoder,
+        args: CrossEncoderTrainingArguments,
+        train: Dataset,
+        held_out: Dataset | None,
+        configs: dict[str, Any],
+    ) -> bool:
+        """Check the rows, give the run its folder (`args.output_dir`), and say whether its record is there already.
+
+        Args:
+            train: The training rows, all configs one after the other; `configs` has their splits by name.
+
+        Raises:
+            ReleaseError: A row that cannot be learnt from; config, row and value are named.
+        """
+        counts = {name: len(splits["train"]) for name, splits in configs.items()}
+        check_rows(train, counts)
+        if held_out is not None:
+            check_rows(held_out, {})
+        self.rows, self.args = len(train), args
+        self.subject = self._subject(model, args, counts)
+        folder = Path(str(args.output_dir), _key(self.subject))
+        args.output_dir = str(folder)
+        args.report_to = ["codecarbon"] if is_codecarbon_available() else []
+        args.dataloader_pin_memory = torch.cuda.is_available()
+        _remove_cut_off(folder)
+        self.resumed_at = max((_step(path) for path in folder.glob("checkpoint-*")), default=0)
+        if args.process_index > 0:
+            return self._finished_record() is not None
+        if (record := self._finished_record()) is not None:
+            print(f"finished already, at {record.created}: {self.output / 'records/run.json'}")
+            print(verdict(record.measured.score, record.measured.baseline), flush=True)
+            return True
+        for former in ("model", "best", "last"):  # of another run, or of one that was stopped while it saved
+            shutil.rmtree(self.output / former, ignore_errors=True)
+        attention, precision = self.subject.attention, self.subject.precision
+        log.info("%s pairs, %s, %s, %d process(es)", f"{len(train):,}", precision, attention, args.world_size)
+        log.info("continues from step %d", self.resumed_at)
+        return False
+
+    def _subject(self, model: CrossEncoder, args: CrossEncoderTrainingArguments, configs: dict[str, int]) -> RunSubject:
+        training, evaluation = self.family.training, self.family.evaluation
+        encoder: Any = model[0]
+        folder = Path(self.size.encoder)
+        if self.encoder_revision is not None:
+            folder = Path(str(try_to_load_from_cache(self.size.encoder, "config.json"))).parent
+        weights = folder / "model.safetensors"
+        return RunSubject(
+            data=self.data,
+            data_revision=self.data_revision or _folder_revision(Path(self.data)),
+            data_rows=self.rows,
+            configs=configs,
+            encoder=self.size.encoder,
+            encoder_revision=self.encoder_revision,
+            encoder_sha256=sha256_file(weights) if weights.is_file() else None,
+            learning_rate=self.size.learning_rate,
+            global_batch_size=args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            loss=training.loss,
+            epochs=training.epochs,
+            warmup=training.warmup,
+            evaluations=training.evaluations,
+            seed=training.seed,
+            nano=evaluation.nano,
+            nano_sets=evaluation.nano_sets[: 1 if self.smoke else None],
+            max_length=model.max_seq_length,
+            attention=encoder.model.config._attn_implementation,
+            precision="bf16" if args.bf16 else "fp32",
+            processes=args.world_size,
+            per_device_batch_size=args.per_device_train_batch_size,
+            smoke=self.smoke,
+            teacher=self.family.teacher.model,
+        )
+
+    def _finished_record(self) -> records.Record[TrainingRun, RunSubject] | None:
+        """The record of this very run, where the model that it speaks of lies beside it."""
+        with suppress(ReleaseError):
+            record = records.read(self.output / "records", RUN, model_sha256=records.model_hash(self.output / "model"))
+            if _key(record.subject) == _key(self.subject):
+                return record
+        return None
+
+    def record(self, trainer: CrossEncoderTrainer, evaluator: Any) -> None:
+        """Measure the saved models once more and write `<output>/records/run.json`."""
+        history = trainer.state.log_history
+        metric = trainer.args.metric_for_best_model
+        baseline, *scores = [
+            Checkpoint(entry["step"], entry[metric], entry.get("eval_loss")) for entry in history if metric in entry
+        ]
+        best = max(scores, key=lambda checkpoint: checkpoint.score)
+        last = scores[-1]  # the trainer evaluates after its last step too
+        losses = [entry["loss"] for entry in history if "loss" in entry]
+        seconds = next(entry["train_runtime"] for entry in reversed(history) if "train_runtime" in entry)
+        steps, batch = trainer.state.max_steps, self.subject.global_batch_size
+        model: Any = trainer.model
+        counts = [sum(weight.numel() for weight in module.parameters()) for module in model]
+        measured = TrainingRun(
+            steps=steps,
+            examples=min(self.rows * self.family.training.epochs, steps * batch),
+            seconds=round(seconds, 1),
+            resumed_at=self.resumed_at,
+            pairs_per_second=_rate((steps - self.resumed_at) * batch, seconds),
+            loss_first=losses[0],
+            loss_last=losses[-1],
+            eval_loss=last.eval_loss,
+            baseline=baseline.score,
+            checkpoints=tuple(scores),
+            best=best,
+            last=last,
+            score=self._measure(self.output / "model", evaluator),
+            released="best",
+            log_history=tuple(history),
+            energy=energy(Path(str(self.args.output_dir))),
+            parameters=Parameters(encoder=counts[0], head=sum(counts[1:])),
+        )
+        records.write(
+            records.new(
+                RUN,
+                family=self.family.about.name,
+                size=self.name,
+                model_sha256=records.model_hash(self.output / "model"),
+                measured=measured,
+                subject=self.subject,
+                device=torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+            ),
+            self.output / "records",
+        )
+
+    def _measure(self, folder: Path, evaluator: Any) -> float:
+        """The evaluator's score of a saved model, in the precision of the training."""
+        model = CrossEncoder(str(folder), device=str(self.args.device))
+        if self.subject.attention == UNPADDED:
+            unpad(model)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=self.args.bf16):
+            return float(evaluator(model)[evaluator.primary_metric])
+
+
+def verdict(score: float, baseline: float) -> str:
+    """The recipe's last line."""
+    delta = score - baseline
+    word = "WIN" if delta >= 0.01 else "MARGINAL" if delta >= 0 else "REGRESSION"
+    return f"VERDICT: {word} | score={score:.4f} | baseline={baseline:.4f} | delta={delta:+.4f}"
+
+
+def energy(folder: Path) -> EnergyUse | None:
+    """What CodeCarbon measured over all legs of a run; None where it is not installed, or a leg's figures are missing.
+
+    CodeCarbon moves `emissions.csv` aside, as `emissions.csv_N.bak`, where its columns change between two legs.
+
+    Raises:
+        ReleaseError: A file that cannot be read: a sum without it would be too small.
+    """
+    files = sorted(folder.glob("emissions.csv*"))
+    total = EnergyUse(0.0, 0.0)
+    for file in files:
+        try:
+            with file.open(newline="", encoding="utf-8") as stream:
+                for row in csv.DictReader(stream):
+                    kwh, kilograms = float(row["energy_consumed"]), float(row["emissions"])
+                    total = EnergyUse(total.kwh + kwh, total.co2_kg + kilograms)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ReleaseError(
+                f"no energy figures ({error})", where=str(file), hint="remove it to record none"
+            ) from error
+    return total if files else None
+
+
+def _rate(pairs: int, seconds: float) -> float | None:
+    return round(pairs / seconds, 1) if pairs > 0 else None
+
+
+def _key(subject: RunSubject) -> str:
+    """Twelve digits that name a run, from all facts but how the work was divided."""
+    divided = ("processes", "per_device_batch_size", "smoke", "teacher")
+    facts = {name: value for name, value in asdict(subject).items() if name not in divided}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _folder_revision(data: Path) -> str:
+    """The sha256 of a mixture's manifest or, without one, of its files' names and sizes."""
+    if (manifest := data / "manifest.json").is_file():
+        return sha256_file(manifest)
+    lines = "\n".join(f"{file.relative_to(data)} {file.stat().st_size}" for file in sorted(data.glob("*/*.parquet")))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _commit(kind: str, name: str, what: str, hint: str) -> str:
+    try:
+        commit = HfApi().repo_info(name, repo_type=kind, timeout=20).sha
+    except Exception as error:  # no network, offline mode, no such repository, no access: each has its own type
+        reason = " ".join(str(error).split())[:200]
+        raise ReleaseError(f"{what} ({type(error).__name__}: {reason})", where=name, hint=hint) from error
+    if commit is None:
+        raise ReleaseError(f"{what} (the Hub names no commit)", where=name, hint=hint)
+    return commit
+
+
+def _remove_cut_off(folder: Path) -> None:
+    """Remove checkpoints that a crash left half written; the trainer writes their state last."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])

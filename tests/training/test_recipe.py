@@ -1,0 +1,172 @@
+"""The recipe on one page: it trains what it says, in the repository and copied out of it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sentence_transformers import CrossEncoder
+
+from recipes import distill
+from release import records
+from release.localhub import running_hub
+from tests.localhub.hub_fixtures import ACCOUNTS, client_environment
+from tests.training.conftest import FAMILY
+from tests.training.helpers import ROOT, command, record, step_losses
+
+VERDICT = r"VERDICT: (WIN|MARGINAL|REGRESSION) \| score=\S+ \| baseline=\S+ \| delta=[+-]\S+"
+PUBLISHED = {  # encoder, learning rate, global batch
+    "17m": ("jhu-clsp/ettin-encoder-17m", 2.4e-4, 1024),
+    "32m": ("jhu-clsp/ettin-encoder-32m", 1.2e-4, 512),
+    "68m": ("jhu-clsp/ettin-encoder-68m", 3e-5, 256),
+    "150m": ("jhu-clsp/ettin-encoder-150m", 1.5e-5, 192),
+    "400m": ("jhu-clsp/ettin-encoder-400m", 7e-6, 256),
+    "1b": ("jhu-clsp/ettin-encoder-1b", 3e-6, 512),
+}
+
+
+def test_it_is_one_page_with_one_optional_import() -> None:
+    text = (ROOT / "recipes/distill.py").read_text()
+    assert len(text.splitlines()) <= 170
+    assert re.findall(r"^\s*(?:from|import) (?:release|recipes)\b.*", text, re.MULTILINE) == [
+        "    from release import training as project"
+    ]
+
+
+def test_it_trains_saves_and_records_what_it_saved(work: Path, recipe: Callable[..., None], capsys: object) -> None:
+    recipe()
+    folder, run = work / "build/tiny/mini", record(work / "build/tiny/mini")
+    measured, subject = run.measured, run.subject
+    last_line = capsys.readouterr().out.strip().splitlines()[-1]  # ty: ignore[unresolved-attribute]
+    assert re.fullmatch(VERDICT, last_line)
+    assert f"score={measured.score:.4f}" in last_line
+    assert (measured.steps, measured.examples, subject.data_rows) == (12, 96, 96)
+    assert subject.configs == {"more": 40, "words": 56}
+    assert measured.loss_last < measured.loss_first
+    assert [entry.step for entry in measured.checkpoints] == [4, 8, 12]
+    assert measured.best.score == max(entry.score for entry in measured.checkpoints)
+    assert measured.score == pytest.approx(measured.best.score)
+    assert run.model_sha256 == records.model_hash(folder / "model")
+    assert "step 12" in (folder / "train.log").read_text()
+
+    model = CrossEncoder(str(folder / "model"), device="cpu")
+    assert isinstance(model.activation_fn, torch.nn.Identity)
+    assert model.keep_in_fp32_modules == ["4.linear"]
+    assert model.max_seq_length == 64 and model.tokenizer.model_max_length == 64
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    best = CrossEncoder(str(next(folder.glob(f"checkpoints/*/checkpoint-{measured.best.step}"))), device="cpu")
+    assert model.predict([("paris fox", "fox")]) == best.predict([("paris fox", "fox")])
+
+
+def test_passes_of_fewer_pairs_make_the_same_steps(trained: Path, work: Path, recipe: Callable[..., None]) -> None:
+    recipe("--output", "four", "--per-device-batch-size", "2")
+    assert record(work / "four").subject.per_device_batch_size == 2
+    assert record(work / "four").measured.steps == 12
+    assert step_losses(work / "four") == pytest.approx(step_losses(trained), rel=1e-3)
+
+
+def test_copied_out_of_the_project_it_trains_the_published_recipe(work: Path, tmp_path: Path) -> None:
+    """With its family file in an empty folder, and everything else on a Hub."""
+    data, away = tmp_path / "data", tmp_path / "somewhere/else"
+    shutil.copytree(work / "build/tiny/data/mixture", data)
+    (data / "README.md").write_text(CARD)
+    (away / "no/release").mkdir(parents=True)
+    (away / "no/release/__init__.py").write_text("raise ImportError")  # the project is not there
+    shutil.copy(ROOT / "recipes/distill.py", away)
+    family = FAMILY.format(size="mini", encoder="acme/encoder", nano="acme/nano").replace('"local"', '"acme"')
+    (away / "family.toml").write_text(family)
+    encoder = Path(tomllib.loads((work / "family.toml").read_text())["sizes"]["mini"]["encoder"])
+    sent = {
+        ("model", "acme/encoder"): encoder,
+        ("dataset", "acme/nano"): work / "nano",
+        ("dataset", "acme/tiny-data"): data,
+    }
+    with running_hub(tmp_path / "hub", ACCOUNTS) as (endpoint, _):
+        environment = client_environment(endpoint, tmp_path / "home") | {"PYTHONPATH": str(away / "no")}
+        words = [str(word) for (kind, name), folder in sent.items() for word in (kind, name, folder)]
+        subprocess.run([sys.executable, "-c", UPLOAD, *words], env=environment, check=True, capture_output=True)
+        environment |= {"HF_HUB_OFFLINE": "0"}
+        done = command(away, "distill.py", **environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+        again = command(away, "distill.py", **environment)
+    lines = done.stdout.strip().splitlines()
+    assert lines[0].startswith("without the package release: ") and re.fullmatch(VERDICT, lines[-1])
+    steps = {path.name for path in (away / "out/checkpoints").glob("checkpoint-*")}
+    assert steps == {"checkpoint-4", "checkpoint-8", "checkpoint-12"}
+    assert again.stdout.strip().splitlines()[-1] == lines[-1]  # it went on from the last checkpoint
+    assert CrossEncoder(str(away / "out/model"), device="cpu").predict([("paris fox", "fox")]).shape == (1,)
+
+
+def test_a_smoke_test_takes_the_whole_path_on_a_few_pairs(work: Path, tmp_path: Path) -> None:
+    done = command(work, str(ROOT / "recipes/distill.py"), output=str(tmp_path), SMOKE_TEST="1", PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.fullmatch(VERDICT, done.stdout.strip().splitlines()[-1])
+    subject = record(tmp_path).subject
+    assert (subject.smoke, subject.data_rows, subject.attention) == (True, 64, "unpadded")
+
+
+UPLOAD = """
+import sys
+from huggingface_hub import HfApi
+for kind, name, folder in zip(*[iter(sys.argv[1:])] * 3):
+    HfApi().create_repo(name, repo_type=kind)
+    HfApi().upload_folder(repo_id=name, repo_type=kind, folder_path=folder)
+"""
+# As the project's own: what it calls default holds every config once more.
+CARD = """---
+configs:
+- {config_name: default, data_files: [{split: train, path: "*/train-*"}, {split: validation, path: "*/validation-*"}]}
+- {config_name: more, data_files: [{split: train, path: more/train-*}]}
+- {config_name: words, data_files: [{split: train, path: words/train-*}, {split: validation, path: words/validation-*}]}
+---
+"""
+
+
+def test_its_header_pins_the_versions_that_the_project_is_tested_with() -> None:
+    header = re.search(r"# /// script\n(.*?)# ///", (ROOT / "recipes/distill.py").read_text(), re.DOTALL)
+    assert header
+    names = tomllib.loads(re.sub("^# ?", "", header[1], flags=re.MULTILINE))["dependencies"]
+    pins = {re.sub(r"\[.*\]", "", name) for name in names if "==" in name}
+    assert len(pins) == 4 and pins <= set((ROOT / "constraints.txt").read_text().splitlines())
+
+
+def test_as_a_job_it_takes_its_family_file_along(tmp_path: Path) -> None:
+    words = [str(Path(sys.executable).with_name("hf")), "jobs", "uv", "run", "recipes/distill.py"]
+    words += ["--family", "recipes/ettin.toml", "--size", "17m", "--dry-run"]
+    environment = client_environment("http://127.0.0.1:9", tmp_path) | {"HF_TOKEN": "hf_secret"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 0 and "Job not submitted" in said, done.stderr
+    assert "ettin.toml" in said and "--size 17m" in said
+    assert "flavor h200" in said and "timeout 3d" in said and "HF_TOKEN=***" in said
+    assert "hf_secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("size", ["17m", "32m", "68m", "150m", "400m", "1b"])
+def test_every_ettin_size_is_trained_as_published(size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, rate, batch = PUBLISHED[size]
+    family = tomllib.loads((ROOT / "recipes/ettin.toml").read_text())
+    training, chosen = family["training"], family["sizes"][size]
+    args = distill.training_arguments(training, chosen, None, tmp_path)
+    assert chosen["encoder"] == encoder
+    assert (args.num_train_epochs, args.lr_scheduler_type, args.seed) == (1, "linear", 12)
+    assert args.get_warmup_steps(1000) == 30
+    assert (args.eval_strategy, args.save_strategy, args.eval_steps, args.save_steps) == ("steps", "steps", 0.05, 0.05)
+    assert (args.save_total_limit, args.load_best_model_at_end) == (5, True)
+    assert args.metric_for_best_model == "eval_NanoBEIR_R100_mean_ndcg@10"
+    assert training["loss"] == "mse" and training["precision"] == "bf16"
+    assert len(family["evaluation"]["nano_sets"]) == 13
+    monkeypatch.setattr(distill, "CrossEncoderTrainingArguments", dict)  # the real ones look for the other processes
+    for world in (1, 8, 32):
+        monkeypatch.setenv("WORLD_SIZE", str(world))
+        given: Any = distill.training_arguments(training, chosen, None, tmp_path)
+        assert given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] * world == batch
+        assert (given["learning_rate"], given["dataloader_drop_last"]) == (rate, world > 1)

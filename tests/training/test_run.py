@@ -1,0 +1,111 @@
+"""A run says what is missing before the first step, in one line, and adds up the energy of all its legs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from release.errors import ReleaseError
+from release.results.training import EnergyUse
+from release.training.log import explain
+from release.training.run import energy
+from tests.training.conftest import FAMILY, WORDS, rows
+from tests.training.helpers import ROOT, command
+
+HEAD = "timestamp,emissions,energy_consumed"
+
+
+def test_the_energy_of_all_legs_is_added(tmp_path: Path) -> None:
+    assert energy(tmp_path) is None
+    lines = [HEAD, "2026-11-24T10:00:00,0.25,0.5", "2026-11-24T11:00:00,0.5,1.5"]
+    (tmp_path / "emissions.csv").write_text("\n".join(lines) + "\n")
+    assert energy(tmp_path) == EnergyUse(kwh=2.0, co2_kg=0.75)
+
+
+def test_the_energy_of_a_leg_that_was_moved_aside_counts_too(tmp_path: Path) -> None:
+    (tmp_path / "emissions.csv").write_text(f"{HEAD}\n2026-11-24T12:00:00,0.5,1.0\n")
+    (tmp_path / "emissions.csv_0.bak").write_text("energy_consumed,emissions,other\n5.0,2.0,x\n")
+    assert energy(tmp_path) == EnergyUse(kwh=6.0, co2_kg=2.5)
+    (tmp_path / "emissions.csv_1.bak").write_text("timestamp\n2026-11-24T09:00:00\n")
+    with pytest.raises(ReleaseError, match=r"no energy figures.*emissions\.csv_1\.bak"):
+        energy(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "keywords", "message"),
+    [
+        ([], {"size": "huge"}, "unknown size 'huge'"),
+        ([], {"family": "no.toml"}, "no family file"),
+        ([], {"family": "broken.toml"}, "not a TOML file"),
+        ([], {"family": "loss.toml"}, "mae"),
+        (["--data", "empty"], {}, "no training data"),
+        (["--data", "nobody/nothing"], {}, "no training data"),
+        (["--data", "columns"], {}, "no column label"),
+        (["--data", "words"], {}, "the column label holds large_string, not numbers"),
+        (["--data", "lists"], {}, "the column label holds large_list"),
+        (["--data", "nan"], {}, "the label is nan; in config words, row 3 of split train"),
+        (["--data", "infinite"], {}, "the label is inf; in config words, row 3 of split train"),
+        (["--data", "null"], {}, "the label is missing; in config words, row 3 of split train"),
+        (["--data", "textless"], {}, "the document is missing; in config words, row 3 of split train"),
+        ([], {"family": "nobody.toml"}, "cannot load the encoder 'nobody/nothing'"),
+        (["--data", "single"], {"family": "margin.toml"}, "no query has two documents"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_is_missing_is_said_in_one_line(
+    work: Path, recipe: Callable[..., None], words: list[str], keywords: dict[str, str], message: str
+) -> None:
+    write_faulty(work)
+    with pytest.raises(ReleaseError) as stopped:
+        recipe("--output", "bad", *words, **keywords)
+    said = explain(stopped.value, Path("train.log"))
+    assert message in said
+    assert "; hint: " in said and "\n" not in said
+    assert not (work / "bad/model").exists()
+
+
+def write_faulty(work: Path) -> None:
+    """Family files and mixtures of which each has one fault."""
+    family = (work / "family.toml").read_text()
+    (work / "broken.toml").write_text("[family\n")
+    (work / "loss.toml").write_text(family.replace('"mse"', '"mae"'))
+    (work / "margin.toml").write_text(family.replace('"mse"', '"margin-mse"'))
+    (work / "nobody.toml").write_text(FAMILY.format(size="mini", encoder="nobody/nothing", nano=work / "nano"))
+    (work / "empty").mkdir(exist_ok=True)
+    eight = rows(8, 1).with_columns(pl.Series("query", WORDS[:8]))
+
+    def spoiled(column: str, value: Any) -> pl.DataFrame:
+        return eight.with_columns(pl.Series(column, [*eight[column][:3], value, *eight[column][4:]]))
+
+    mixtures = {
+        "single": eight,
+        "columns": eight.drop("label"),
+        "words": eight.with_columns(pl.col("label").cast(pl.String)),
+        "lists": eight.with_columns(pl.concat_list("label")),
+        "nan": spoiled("label", float("nan")),
+        "infinite": spoiled("label", float("inf")),
+        "null": spoiled("label", None),
+        "textless": spoiled("document", None),
+    }
+    for name, mixture in mixtures.items():
+        (work / name / "words").mkdir(parents=True, exist_ok=True)
+        mixture.write_parquet(work / name / "words/train-0.parquet")
+
+
+def test_a_batch_that_does_not_divide_is_refused(work: Path, recipe: Callable[..., None]) -> None:
+    with pytest.raises(SystemExit, match="a global batch of 8 does not divide by 1 processes x 3 pairs"):
+        recipe("--output", "bad", "--per-device-batch-size", "3")
+
+
+def test_on_the_command_line_it_is_one_line_and_the_traceback_is_in_the_log(work: Path, tmp_path: Path) -> None:
+    (work / "gone.toml").write_text(FAMILY.format(size="mini", encoder=tmp_path / "gone", nano=work / "nano"))
+    (tmp_path / "gone").mkdir()
+    script = str(ROOT / "recipes/distill.py")
+    done = command(work, script, family="gone.toml", output=str(tmp_path / "out"), PYTHONPATH=str(ROOT))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "hint: " in done.stderr.splitlines()[-1]
+    assert "Traceback" in (tmp_path / "out/train.log").read_text()
