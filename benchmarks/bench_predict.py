@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from sentence_transformers import CrossEncoder
 
 from benchmarks.common import MAX_LENGTH, natural_pairs, ratio, reranker, rounds, write_encoder
-from recipes.distill import has_fast_bf16
+from release.runtime.precision import has_fast_bf16
 from release.runtime.unpadded import predict, unpad
 
 

@@ -36,6 +36,7 @@ from release.data.demo_sets import bm25
 from release.evaluation import beir, first_stage, metrics, rerankers, tasks, two_stage
 from release.files import write_json
 from release.runtime import unpadded
+from release.runtime.precision import has_fast_bf16
 from release.teachers.hybrid import HybridStandIn, Statistics, minilm_folder
 
 QUERIES = 4_000  # per source of pairs
@@ -243,7 +244,7 @@ def train(pool: Pool, variant: Variant, encoder: str, start: Start, minutes: flo
     torch.manual_seed(12)
     model = unpadded.unpad(distill.build_model(encoder, start.tokens))
     model.train()
-    half = distill.has_fast_bf16()
+    half = has_fast_bf16()
     logits = torch.from_numpy(pool.logits)
     if variant.standardised:
         logits = (logits - logits.mean()) / logits.std()
@@ -310,7 +311,7 @@ def judge(
 ) -> dict[str, dict[str, float]]:
     """NDCG@10 behind each first stage of each collection, through the same code as a release's evaluation."""
     model.save_pretrained(str(folder / "model"))
-    dtype = "bfloat16" if distill.has_fast_bf16() else "float32"
+    dtype = "bfloat16" if has_fast_bf16() else "float32"
     reranker = rerankers.load(str(folder / "model"), name=folder.name, dtype=dtype)
     stages = [first_stage.first_stage(name) for name in ("bm25", "sentence-transformers/all-MiniLM-L6-v2")]
     found = {}

@@ -22,7 +22,7 @@ from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.losses import MSELoss
 
 from benchmarks.common import natural_pairs, ratio, reranker, rounds, write_encoder
-from recipes.distill import has_fast_bf16
+from release.runtime.precision import has_fast_bf16
 from release.runtime.unpadded import unpad
 
 
