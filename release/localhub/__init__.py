@@ -1,4 +1,21 @@
-"""The embedded Hub: publish for real, on loopback, with the real client, before anything is public."""
+"""The embedded Hub: publish for real, on loopback, with the real client, before anything is public.
+
+It has what a release, its rehearsal and a user of a released model ask for: repos of models, data sets and spaces with
+branches, tags, commits and pull requests; files through Xet and through git LFS; private and gated repos; moved repos
+whose old ids lead to the new ones; cards and their rules; collections; lists; pages to look at.
+
+What stays out, because none of these needs it; a client gets 404, or 501 where the real Hub would talk:
+
+- talk: discussions without changes, comments, reviews, reactions, likes, follows, notifications, webhooks, papers;
+- what the real Hub computes: downloads, trends, safetensors and GGUF summaries, security scans, the dataset viewer and
+  its parquet copies, leaderboards, full-text search; lists are in one page of at most 1,000;
+- what runs: spaces, jobs, inference, sandboxes; a space is only its files;
+- accounts: sign-up, organisations, teams, resource groups, OAuth and Trusted Publishers; accounts come from the
+  command line;
+- git itself: clone, fetch and push, multipart LFS, LFS downloads, listing and erasing LFS objects, diffs of lines;
+- copies from one repo to another, and repos without a namespace;
+- buckets, but for reading: a folder under ROOT/buckets is one, so that `hf skills add` works.
+"""
 
 from __future__ import annotations
 

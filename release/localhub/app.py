@@ -14,16 +14,32 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
-from release.localhub.api import buckets, collections, commits, discussions, files, lfs, listing, refs, repos, xet
+from release.localhub.api import (
+    access,
+    buckets,
+    collections,
+    commits,
+    discussions,
+    files,
+    lfs,
+    listing,
+    refs,
+    repos,
+    xet,
+)
 from release.localhub.auth import Account
 from release.localhub.errors import HubError
-from release.localhub.http import RawPath, error_response, route
+from release.localhub.http import route
+from release.localhub.middleware import RawPath, RequestId
 from release.localhub.pages import pages
+from release.localhub.responses import error_response
 from release.localhub.service import KINDS, Hub
 from release.localhub.storage.xet_format import MAX_SHARD, MAX_XORB
 
 THREADS = 12  # requests that are worked on at the same time; each may hold a few megabytes
+STALL_SECONDS = 60.0
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 EXPECTED = (HubError, HTTPException, ValidationError, UnicodeDecodeError, ClientDisconnect)
 
@@ -35,18 +51,26 @@ class RepoKindConvertor(StringConvertor):
 
 
 register_url_convertor("kind", RepoKindConvertor())
-REPO, BUCKET, XET = "/api/{kind}/{ns}/{name}", "/api/buckets/{ns}/{name}", "/xet/{store}"
+REPO, BUCKET, XET = "/api/{kind}/{ns}/{name}", "/api/buckets/{ns}/{name}", "/xet/{store}/{account}"
+# What may follow an id, so that `/api/models/typo/tree/main` is about a repo without a namespace.
+REPO_VERBS = ("revision/", "tree/", "paths-info/", "refs", "commits/", "auth-check", "xet-read-token/", "preupload/")
 ROUTES = [
     route("/api/whoami-v2", "GET", repos.whoami),
     route("/api/repos/create", "POST", repos.create_repo),
     route("/api/repos/delete", "DELETE", repos.delete_repo),
+    route("/api/repos/move", "POST", repos.move_repo),
     route("/api/validate-yaml", "POST", repos.validate_yaml),
     route("/api/agent-harnesses", "GET", repos.agent_harnesses),
+    route("/api/settings/repositories", "GET", listing.list_storage),
+    route("/api/organizations/{ns}/settings/repositories", "GET", listing.list_storage),
     route("/api/{kind}", "GET", listing.list_repos),
     route(REPO, "GET", listing.repo_info),
     route(REPO + "/revision/{rev}", "GET", listing.repo_info),
     route(REPO + "/auth-check", "GET", repos.auth_check),
     route(REPO + "/settings", "PUT", repos.change_settings),
+    route(REPO + "/user-access-request/handle", "POST", access.decide),
+    route(REPO + "/user-access-request/grant", "POST", access.grant),
+    route(REPO + "/user-access-request/{status}", "GET", access.list_access_requests),
     route(REPO + "/tree/{rev}", "GET", files.tree),
     route(REPO + "/tree/{rev}/{path:path}", "GET", files.tree),
     route(REPO + "/paths-info/{rev}", "POST", files.paths_info),
@@ -84,10 +108,13 @@ ROUTES = [
     route(BUCKET + "/tree/{path:path}", "GET", buckets.tree),
     route(BUCKET + "/xet-read-token", "GET", buckets.read_token),
     route("/buckets/{ns}/{name}/resolve/{path:path}", "GET", buckets.resolve),
+    route("/api/{kind}/{name}", "GET", repos.no_namespace),
+    *(route(f"/api/{{kind}}/{{name}}/{verb}{{rest:path}}", "GET POST", repos.no_namespace) for verb in REPO_VERBS),
     route("/api/{rest:path}", "GET POST PUT PATCH DELETE", repos.unknown),
     route("/static/page.css", "GET", pages.style),
     route("/", "GET", pages.home, browser=True),
     route("/collections/{ns}/{slug}", "GET", pages.collection_page, browser=True),
+    *(route(prefix + "/{ns}/{name}/ask-access", "POST", access.ask) for prefix in ("/{kind}", "")),
     *(
         route(prefix + "/{ns}/{name}" + rest, "GET", handler, browser=True)
         for prefix in ("/{kind}", "")
@@ -100,17 +127,21 @@ ROUTES = [
             ("/discussions/{number}", pages.pull_page),
         )
     ),
+    route("/{name}/resolve/{rev}/{path:path}", "GET", repos.no_namespace),
     route("/{ns}", "GET", pages.home, browser=True),
 ]
 
 
-def create_app(root: Path, accounts: Iterable[Account], *, hosts: Iterable[str] = LOOPBACK) -> Starlette:
+def create_app(
+    root: Path, accounts: Iterable[Account], *, hosts: Iterable[str] = LOOPBACK, stall_seconds: float = STALL_SECONDS
+) -> ASGIApp:
     """The Hub over the folder `root` as an ASGI app.
 
     Args:
         root: Where everything is kept. Only one server may run over it.
         accounts: Who has a token.
         hosts: The names under which it may be called: with others a hostile page could reach it through a browser.
+        stall_seconds: How long the Hub waits for the next bytes of a body.
     """
 
     @asynccontextmanager
@@ -125,5 +156,5 @@ def create_app(root: Path, accounts: Iterable[Account], *, hosts: Iterable[str] 
         lifespan=limited_threads,
         exception_handlers=dict.fromkeys(EXPECTED, error_response),
     )
-    app.state.hub = Hub(root, accounts)
-    return app
+    app.state.hub, app.state.stall_seconds = Hub(root, accounts), stall_seconds
+    return RequestId(app)  # around Starlette, whose own answer to an unexpected error needs an id too

@@ -55,7 +55,8 @@ def parse_account(text: str) -> Account:
 def load_accounts(root: Path, given: Iterable[str] = (), token_file: Path | None = None) -> list[Account]:
     """Accounts from the command line, a token file and RELEASE_HUB_ACCOUNTS (one account per line or space).
 
-    With none of them: the account and organisation `local`, with a random token kept in `root`/accounts (mode 600).
+    With none of them: the account and organisation `local`. An account without a token, such as
+    `local::local,cross-encoder`, gets a random one, which is kept in `root`/accounts (mode 600).
 
     Raises:
         ReleaseError: An account is malformed, two share a token, or the token file cannot be read.
@@ -65,15 +66,23 @@ def load_accounts(root: Path, given: Iterable[str] = (), token_file: Path | None
         texts += token_file.read_text().split() if token_file else []
     except OSError as error:
         raise ReleaseError(f"cannot read the token file ({error.strerror})", where=str(token_file)) from error
-    if not texts:
-        default = root / "accounts"
-        if not default.exists():
-            _write_private(default, f"local:{random_token()}:local\n")
-        texts = default.read_text().split()
-    accounts = [parse_account(text) for text in texts]
+    accounts = [parse_account(_with_token(root / "accounts", text)) for text in texts or ["local::local"]]
     if len({account.token for account in accounts}) < len(accounts):
         raise ReleaseError("two accounts share one token", hint="give each account a token of its own")
     return accounts
+
+
+def _with_token(path: Path, text: str) -> str:
+    """The account with the token that the file `path` keeps for its name, which is made if it keeps none."""
+    name, separator, organizations = text.partition("::")
+    if not separator or not is_usable_name(name):
+        return text
+    lines = path.read_text().split() if path.exists() else []
+    tokens = dict(line.split(":")[:2] for line in lines)
+    if name not in tokens:
+        tokens[name] = random_token()
+        _write_private(path, "\n".join([*lines, f"{name}:{tokens[name]}:{name}"]) + "\n")
+    return f"{name}:{tokens[name]}:{organizations}"
 
 
 def random_token() -> str:

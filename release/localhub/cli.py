@@ -17,7 +17,11 @@ def hub(
     port: Annotated[int, typer.Option(help="The port; 0 picks a free one.")] = 8765,
     root: Root = Path("build/hub"),
     account: Annotated[
-        list[str] | None, typer.Option(metavar="NAME:TOKEN:ORG[,ORG...]", help="Who may write, and where; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:[TOKEN]:ORG[,ORG...]",
+            help="Who may write, and where, e.g. local::cross-encoder; without a token, one is made. Repeatable.",
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; another needs a token file.")] = "127.0.0.1",
     token_file: Annotated[Path | None, typer.Option(help="A file with one account per line, as --account.")] = None,

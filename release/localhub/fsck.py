@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,7 +11,7 @@ from pathlib import Path
 from release.errors import ReleaseError
 from release.files import sha256_file
 from release.localhub.errors import HubError
-from release.localhub.history import Commit, Repo, load_repos, parse_commit
+from release.localhub.history import Commit, Repo, is_intact, load_repos, parse_commit
 from release.localhub.storage.blobs import Store, git_oid
 from release.localhub.storage.database import Database
 from release.localhub.storage.xet import XetStore
@@ -100,7 +99,7 @@ def _history(repo: Repo) -> Iterator[tuple[Commit | None, list[str]]]:
     known = {row["id"]: row["content"] for row in repo.db("SELECT * FROM history WHERE repo = ?", repo.key)}
     named = {target for group in ("heads", "tags", "pr") for target in repo.refs(group).values()}
     for commit_id, content in known.items():
-        if hashlib.sha1(content.encode()).hexdigest() != commit_id:
+        if not is_intact(commit_id, content):
             yield None, [f"commit {commit_id}: it hashes to another id"]
             continue
         commit = parse_commit(commit_id, content)

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from release.localhub.errors import HubError, bad_request, revision_not_found
-from release.localhub.names import is_reference_name
+from release.localhub.names import SHORT_COMMIT_ID, is_reference_name
 from release.localhub.storage.database import Database
 
 
@@ -30,7 +30,10 @@ Files = dict[str, Entry]
 
 @dataclass(frozen=True)
 class Commit:
-    """A state of all files, by path, with who made it from what, why and when; `id` is the sha1 of all that."""
+    """A state of all files, by path, with who made it from what, why and when.
+
+    `id` is the sha1 of all that, unless the commit was added under a given id.
+    """
 
     id: str
     parents: tuple[str, ...]
@@ -43,13 +46,17 @@ class Commit:
 
 @dataclass(frozen=True)
 class Repo:
-    """A repo's row; what changes later is read from the database. `kind`: model, dataset or space."""
+    """A repo's row; what changes later is read from the database.
+
+    `kind`: model, dataset or space. `gated`: "auto" or "manual" if downloads need an accepted request, else "".
+    """
 
     db: Database = field(repr=False, compare=False)
     key: int
     kind: str
     id: str
     private: bool
+    gated: str
     created: str
 
     @property
@@ -69,7 +76,7 @@ class Repo:
         return {name.removeprefix(prefix): target for name, target in rows if name.startswith(prefix)}
 
     def resolve(self, revision: str) -> Commit:
-        """The commit of a branch, a tag, a full reference (refs/...) or a commit id.
+        """The commit of a branch, a tag, a full reference (refs/...), or a commit id or its beginning.
 
         Raises:
             HubError: 404 RevisionNotFound.
@@ -77,6 +84,10 @@ class Repo:
         for name in (revision, f"refs/heads/{revision}", f"refs/tags/{revision}"):
             if rows := self.db("SELECT target FROM ref WHERE repo = ? AND name = ?", self.key, name):
                 return self.commit(rows[0]["target"])
+        if SHORT_COMMIT_ID.fullmatch(revision):
+            rows = self.db("SELECT id FROM history WHERE repo = ? AND id GLOB ?", self.key, f"{revision}*")
+            if len(rows) == 1:
+                return self.commit(rows[0]["id"])
         return self.commit(revision)
 
     def commit(self, commit_id: str) -> Commit:
@@ -99,9 +110,19 @@ class Repo:
             yield commit
 
     def add_commit(
-        self, reference: str, parents: tuple[str, ...], title: str, message: str, author: str, files: Files
+        self,
+        reference: str,
+        parents: tuple[str, ...],
+        title: str,
+        message: str,
+        author: str,
+        files: Files,
+        *,
+        given_id: str | None = None,
     ) -> Commit:
         """Add a commit to a reference of the form refs/...; the caller read the parent in the same transaction.
+
+        With `given_id` (40 hexadecimal digits) that is its id, and the row holds the sha1 of its content beside it.
 
         Raises:
             HubError: 400, one path is both a file and a folder.
@@ -109,9 +130,20 @@ class Repo:
         folders = {str(parent) for path in files for parent in PurePosixPath(path).parents}
         if both := folders & files.keys():
             raise bad_request(f"{min(both)} cannot be both a file and a folder")
-        value = {"parents": parents, "title": title, "message": message, "author": author, "date": now()}
-        content = json.dumps(value | {"files": dict(sorted(files.items()))}, sort_keys=True)
-        commit_id = hashlib.sha1(content.encode()).hexdigest()
+        value: dict[str, Any] = {
+            "parents": parents,
+            "title": title,
+            "message": message,
+            "author": author,
+            "date": now(),
+        }
+        value["files"] = dict(sorted(files.items()))
+        commit_id = _content_id(value)
+        if given_id:
+            value |= {"given_id": given_id}
+            value |= {"content_id": _content_id(value)}
+            commit_id = given_id
+        content = _serialize(value)
         with self.db.change():
             self.db("INSERT OR IGNORE INTO history VALUES (?, ?, ?)", self.key, commit_id, content)
             self.db("INSERT OR REPLACE INTO ref VALUES (?, ?, ?)", self.key, reference, commit_id)
@@ -162,8 +194,8 @@ class Repo:
 
 def load_repos(db: Database, clause: str = "", *values: object) -> list[Repo]:
     """The repos that the SQL `clause` selects."""
-    rows = db(f"SELECT key, kind, id, private, created FROM repo {clause}", *values)
-    return [Repo(db, row["key"], row["kind"], row["id"], bool(row["private"]), row["created"]) for row in rows]
+    rows = db(f"SELECT key, kind, id, private, gated, created FROM repo {clause}", *values)
+    return [Repo(db, key, kind, id, bool(private), gated, created) for key, kind, id, private, gated, created in rows]
 
 
 def url_path(kind: str, repo_id: str) -> str:
@@ -171,9 +203,30 @@ def url_path(kind: str, repo_id: str) -> str:
     return f"/{'' if kind == 'model' else kind + 's/'}{repo_id}"
 
 
+def is_intact(commit_id: str, content: str) -> bool:
+    """Whether the content of a commit's row has the hash that its id, or with a given id the row itself, says."""
+    try:
+        value = json.loads(content)
+        whole = _serialize(value) == content
+        content_id, given_id = value.pop("content_id", commit_id), value.get("given_id", commit_id)
+    except (ValueError, AttributeError, TypeError):  # no JSON, or no mapping
+        return False
+    return whole and given_id == commit_id and _content_id(value) == content_id
+
+
+def _serialize(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _content_id(value: dict[str, Any]) -> str:
+    return hashlib.sha1(_serialize(value).encode()).hexdigest()
+
+
 def parse_commit(commit_id: str, content: str) -> Commit:
     """A commit from its row."""
     value = json.loads(content)
+    for key in ("given_id", "content_id"):
+        value.pop(key, None)
     value["files"] = {path: Entry(*entry) for path, entry in value["files"].items()}
     return Commit(commit_id, tuple(value.pop("parents")), **value)
 

@@ -1,4 +1,4 @@
-"""From an HTTP request to a plain function and back: tokens, bodies with limits, ranges, responses.
+"""From an HTTP request to a plain function: the caller, the repo of the path, and bodies with limits.
 
 A handler is an ordinary function of a `RequestContext`; it runs in a thread and may read and write files. Every body
 is written to a file under tmp/ as it arrives, never more of it than the route allows.
@@ -7,9 +7,7 @@ is written to a file under tmp/ as it arrives, never more of it than the route a
 from __future__ import annotations
 
 import asyncio
-import mimetypes
-import re
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,22 +15,17 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from release.localhub.auth import Account
-from release.localhub.errors import HubError, bad_request, validation_messages
+from release.localhub.errors import HubError
 from release.localhub.history import Repo
-from release.localhub.service import KINDS, Content, Hub
+from release.localhub.rights import check_contributor, check_download, check_writer
+from release.localhub.service import KINDS, Hub
 
 MAX_BODY = 8 << 20
-# Files come from anybody: whatever a browser could run is sent as text or bytes, and into a sandbox.
-IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml", "image/avif")
-FILE_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
-FILE_HEADERS |= {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 Form = TypeVar("Form", bound=BaseModel)
 
 
@@ -66,14 +59,41 @@ class RequestContext:
         """`namespace/name`, from the path."""
         return f"{self.path_params['ns']}/{self.path_params['name']}"
 
+    @property
+    def opens_pull(self) -> bool:
+        """Whether the request is about a pull request that is still to be opened."""
+        return self.query.get("create_pr", "0") not in ("0", "false")
+
     def repo(self) -> Repo:
-        """The repo of the path, if the caller may read it."""
-        return self.hub.find(self.kind, self.repo_id, self.account)
+        """The repo of the path, if the caller may read it.
+
+        Raises:
+            HubError: 307, the path has another case, or an id that the repo had before; else as `Hub.find`.
+        """
+        repo = self.hub.find(self.kind, self.repo_id, self.account)
+        if repo.id != self.repo_id:
+            raw = self.request.path_params
+            path = self.request.scope["path"].replace(f"/{raw['ns']}/{raw['name']}", f"/{repo.id}", 1)
+            query = self.request.url.query
+            location = f"{path}?{query}" if query else path
+            raise HubError(307, f"Temporary Redirect. Redirecting to {path}", headers={"Location": location})
+        return repo
+
+    def repo_to_download(self) -> Repo:
+        """The repo of the path, if the caller may read the content of its files."""
+        repo = self.repo()
+        check_download(repo, self.account)
+        return repo
 
     def repo_to_write(self) -> tuple[Repo, str]:
         """The repo of the path and the caller's name, if the caller may change it."""
         repo = self.repo()
-        return repo, self.hub.check_writer(repo.namespace, self.account).name
+        return repo, check_writer(repo.namespace, self.account).name
+
+    def repo_to_contribute(self, revision: str | None) -> tuple[Repo, str]:
+        """The repo and the caller's name, if the caller may send files for `revision` or for a new pull request."""
+        repo = self.repo()
+        return repo, check_contributor(repo, self.account, None if self.opens_pull else revision).name
 
     def json(self, form: type[Form]) -> Form:
         """The JSON body as a `form`; pydantic's error becomes status 400."""
@@ -122,8 +142,9 @@ async def _receive(request: Request, path: Path, limit: int) -> None:
     too_large = HubError(413, f"The body is larger than {limit} bytes")
     if not length.isdigit() or int(length) > limit:
         raise too_large
+    parts = request.stream()
     with path.open("wb") as stream:
-        async for part in request.stream():
+        while part := await _next_part(parts, request.app.state.stall_seconds):
             size += len(part)
             if size > limit:
                 raise too_large
@@ -131,69 +152,14 @@ async def _receive(request: Request, path: Path, limit: int) -> None:
             await asyncio.sleep(0)  # other requests are served while a large file streams in
 
 
-def error_response(_: Request, error: Exception) -> Response:
-    """The answer to an error: of the Hub, of the router, or of a body or path that cannot be read."""
-    if isinstance(error, HTTPException):
-        error = HubError(error.status_code, error.detail, headers=dict(error.headers or {}))
-    if not isinstance(error, HubError):
-        message = "; ".join(validation_messages(error)) or "The path is no UTF-8, or the body ended early"
-        error = bad_request(message)
-    return JSONResponse({"error": error.message, **error.extra}, error.status, error.headers)
-
-
-def send_content(
-    context: RequestContext, content: Content, path: str, headers: dict[str, str], *, text: bool = False
-) -> Response:
-    """A response with the content, or the part of it that the request's Range asks for.
-
-    A browser gets images as themselves, what git would hold as `text` as plain text, all else as bytes.
+async def _next_part(parts: AsyncGenerator[bytes], seconds: float) -> bytes:
+    """The next bytes of a body; none at its end.
 
     Raises:
-        HubError: 416, the range begins behind the end.
+        HubError: 408, none came for `seconds`.
     """
-    part = parse_range(context.request.headers.get("range", ""), content.size)
-    start, end = part or (0, content.size)
-    headers = headers | FILE_HEADERS | {"Accept-Ranges": "bytes", "Content-Length": str(end - start)}
-    if part:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{content.size}"
-    guess = mimetypes.guess_type(path)[0]
-    other = "text/plain; charset=utf-8" if text else "application/octet-stream"
-    status, media_type = (206 if part else 200), guess if guess in IMAGES else other
-    if context.request.method == "HEAD":
-        return Response(b"", status, headers, media_type)
-    return StreamingResponse(content.read(start, end), status, headers, media_type)
-
-
-def parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """The bytes [start, end) that a Range header asks of a content of `size` bytes; None stands for all of it.
-
-    Several ranges at once, other units and nonsense count as all, as RFC 9110 allows.
-
-    Raises:
-        HubError: 416, the range begins behind the end.
-    """
-    match = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", header.strip())
-    if not match or not any(match.groups()):
-        return None
-    if not match[1]:
-        start, end = max(0, size - int(match[2])), size
-    else:
-        start, end = int(match[1]), min(size, int(match[2]) + 1 if match[2] else size)
-        if match[2] and int(match[2]) < start:
-            return None
-    if start >= end:
-        raise HubError(416, "The range begins behind the end", headers={"Content-Range": f"bytes */{size}"})
-    return start, end
-
-
-class RawPath:
-    """ASGI middleware that lets routes see paths as they were sent: a quoted slash in a branch's name is no slash."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] == "http":
-            scope["path"] = scope["raw_path"].decode("ascii", "replace")
-        await self._app(scope, receive, send)
+    try:
+        async with asyncio.timeout(seconds):
+            return await anext(parts, b"")
+    except TimeoutError as error:
+        raise HubError(408, f"The rest of the body did not come for {seconds:.0f} seconds") from error

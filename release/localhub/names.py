@@ -6,6 +6,7 @@ import re
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 COMMIT_ID = re.compile(r"[0-9a-f]{40}")
+SHORT_COMMIT_ID = re.compile(r"[0-9a-f]{7,39}")
 _NAME = re.compile(r"(?!.*(?:\.\.|--))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_-])?")
 _RESERVED = {"api", "datasets", "models", "spaces", "collections", "buckets", "xet", "static"}
 # What `git check-ref-format` allows, without characters that only confuse URLs.

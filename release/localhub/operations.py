@@ -20,14 +20,16 @@ from release.localhub.storage.blobs import git_oid
 MAX_LINE = 16 << 20  # one regular file in base64; preupload sends everything above 10 MB to LFS
 MAX_FILES = 256  # in one preupload or LFS batch
 RepoPath = Annotated[str, AfterValidator(check_path)]
+Summary = Annotated[str, Field(max_length=1000)]  # every listing shows it
+Description = Annotated[str, Field(max_length=1 << 16)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class CommitHeader(BaseModel):
     """The first line of a commit."""
 
-    summary: str
-    description: str | None = ""
+    summary: Summary
+    description: Description | None = ""
     parentCommit: str | None = None
 
 
@@ -49,7 +51,7 @@ class LfsFile(BaseModel):
 
 
 class DeletedFile(BaseModel):
-    """A file to be deleted."""
+    """A file to be deleted, or a folder: a client that is not told which it is, sends this."""
 
     path: RepoPath
 
@@ -78,7 +80,7 @@ class CommitLine(BaseModel):
 
 @dataclass(frozen=True)
 class Operation:
-    """One line of a commit, checked: add a file with its `entry`, or without one delete a file or `folder`."""
+    """One line of a commit, checked: add a file with its `entry`, or without one delete a file or a `folder`."""
 
     path: str
     entry: Entry | None = None
@@ -118,7 +120,7 @@ def prepare(line: BaseModel, hub: Hub, repo: Repo) -> Operation:
         assert isinstance(line, DeletedFile | DeletedFolder)
         return Operation(line.path, folder=isinstance(line, DeletedFolder))
     entry = _regular(line, hub) if isinstance(line, RegularFile) else _large(line, hub, repo)
-    errors = validate(hub.read_card(entry), repo.kind)[0] if line.path == "README.md" else []
+    errors = validate(hub.read_text(entry.sha256), repo.kind)[0] if line.path == "README.md" else []
     if errors:
         raise bad_request("Invalid metadata in README.md. " + " ".join(errors))
     return Operation(line.path, entry)
@@ -152,8 +154,8 @@ def apply(files: Files, operations: Iterable[Operation]) -> Files:
         if operation.entry:
             after[operation.path] = operation.entry
             continue
-        inside = [path for path in after if operation.folder and path.startswith(f"{operation.path}/")]
-        deleted = inside or [path for path in [operation.path] if path in after and not operation.folder]
+        inside = [path for path in after if path.startswith(f"{operation.path}/")]
+        deleted = [operation.path] if operation.path in after and not operation.folder else inside
         if not deleted:
             raise entry_not_found("A file with this name doesn't exist")
         for path in deleted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import signal
@@ -13,15 +14,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from release.errors import ReleaseError
 from release.files import exclusive_lock, write_atomic
-from release.localhub.app import LOOPBACK, create_app
+from release.localhub.app import LOOPBACK, STALL_SECONDS, create_app
 from release.localhub.auth import ENVIRONMENT, Account, load_accounts, random_token
+from release.localhub.connection import StallTimeout
 
 START_SECONDS = 60.0  # that a Hub may take to start on a busy machine
 
@@ -33,12 +37,14 @@ def serve(
     host: str = "127.0.0.1",
     accounts: Iterable[str] = (),
     token_file: Path | None = None,
+    stall_seconds: float = STALL_SECONDS,
     wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
 ) -> None:
     """Serve the Hub over `root` until SIGTERM or SIGINT, then exit with 0.
 
     The address is in `root`/endpoint while it runs. `port` 0 picks a free one; `accounts` and `token_file` as in
-    `load_accounts`; `wrap` puts an ASGI middleware around the whole app.
+    `load_accounts`; a client that neither sends nor reads what is due for `stall_seconds` is disconnected; `wrap` puts
+    an ASGI middleware around the whole app.
 
     Raises:
         ReleaseError: The host is not the loopback and no token file says who may use the Hub; the port is taken;
@@ -51,14 +57,21 @@ def serve(
         )
     with exclusive_lock(root), _listening_socket(host, port) as listener:
         loaded = load_accounts(root, accounts, token_file)
-        app = create_app(root, loaded, hosts=LOOPBACK if _is_loopback(host) else ("*",))
+        hosts = LOOPBACK if _is_loopback(host) else ("*",)
+        app = create_app(root, loaded, hosts=hosts, stall_seconds=stall_seconds)
         endpoint = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         write_atomic(root / "endpoint", endpoint)
-        print(_greeting(endpoint, root, loaded, token_file, bool(accounts)), flush=True)
+        print(_greeting(endpoint, root, loaded), flush=True)
         # uvicorn repeats the signal that ended it, and by default that would not be exit status 0.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-        config = uvicorn.Config(wrap(app), access_log=False, log_level="warning", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            wrap(app),
+            http=cast("type[asyncio.Protocol]", partial(StallTimeout, seconds=stall_seconds)),
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=5,
+        )
         try:
             uvicorn.Server(config).run(sockets=[listener])
         finally:
@@ -113,11 +126,15 @@ def _wait(root: Path, process: subprocess.Popen[bytes]) -> str:
     raise ReleaseError("the Hub did not start", where=str(root / "hub.log"), hint="read that file")
 
 
-def _greeting(endpoint: str, root: Path, accounts: list[Account], token_file: Path | None, given: bool) -> str:
+def _greeting(endpoint: str, root: Path, accounts: list[Account]) -> str:
     lines = [f"Hub at {endpoint}, kept in {root}", f"  export HF_ENDPOINT={endpoint}"]
-    if not given and token_file is None and not os.environ.get(ENVIRONMENT):
+    kept = root / "accounts"
+    tokens = (
+        {line.split(":")[1]: number for number, line in enumerate(kept.read_text().split(), 1)} if kept.exists() else {}
+    )
+    if number := tokens.get(accounts[0].token):
         # The command that prints it, not its value: output ends up in logs.
-        lines.append(f"  export HF_TOKEN=$(cut -d: -f2 {root / 'accounts'})")
+        lines.append(f"  export HF_TOKEN=$(sed -n {number}p {kept} | cut -d: -f2)")
     return "\n".join([*lines, f"  accounts: {', '.join(account.name for account in accounts)}"])
 
 

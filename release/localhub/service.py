@@ -1,18 +1,20 @@
-"""The Hub as a whole: which repos there are, who may see and change them, and where their content is."""
+"""The Hub as a whole: which repos there are, under which names, and where their content is."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from release.errors import ReleaseError
 from release.localhub.auth import Account, Auth
 from release.localhub.errors import HubError, bad_request, entry_not_found, repo_not_found
 from release.localhub.history import Commit, Entry, Repo, load_repos, now
+from release.localhub.metadata import BadMetadata, split_card
 from release.localhub.names import is_usable_name
+from release.localhub.rights import may_read
 from release.localhub.storage.blobs import Store, git_oid, read_range
 from release.localhub.storage.database import Database
 from release.localhub.storage.xet import XetStore
@@ -29,7 +31,7 @@ LARGE_SUFFIXES = frozenset(
 GITATTRIBUTES = "".join(
     f"*.{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in sorted(LARGE_SUFFIXES)
 ).encode()
-MAX_CARD = 1 << 20
+MAX_TEXT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,10 @@ class Hub:
             )
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.store, self.auth = root, Store(root), Auth(accounts, root)
-        self.store.remove_temporary_files()
+        self.store.prepare()
         self.db = Database(root / "hub.sqlite")
         self.xet = XetStore(self.store, self.db)
+        self.card_metadata = lru_cache(512)(self._card_metadata)  # by the card's sha256
 
     def store_id(self) -> str:
         """A name for this store that changes when it is wiped: clients remember per address what they have sent."""
@@ -70,25 +73,24 @@ class Hub:
     def repos(self, account: Account | None) -> list[Repo]:
         """The repos that `account` may see, newest first."""
         repos = load_repos(self.db, "ORDER BY created DESC, key DESC")
-        return [repo for repo in repos if self.may_read(repo, account)]
+        return [repo for repo in repos if may_read(repo, account)]
 
     def repo_heads(self, account: Account | None, selects: Callable[[Repo], bool]) -> list[tuple[Repo, Commit]]:
         """The repos that `account` may see and `selects` accepts, newest first, each with the commit of main."""
         with self.db.change():  # nothing is deleted between the list and its commits
             return [(repo, repo.resolve("main")) for repo in self.repos(account) if selects(repo)]
 
-    def may_read(self, repo: Repo, account: Account | None) -> bool:
-        """Whether `account` may know that the repo exists."""
-        return not repo.private or (account is not None and account.owns(repo.namespace))
-
     def find(self, kind: str, repo_id: str, account: Account | None) -> Repo:
-        """The repo, if `account` may read it.
+        """The repo, if `account` may read it; its id may differ from `repo_id` in case, or because it was moved.
 
         Raises:
             HubError: RepoNotFound, as `repo_not_found`.
         """
-        repos = load_repos(self.db, "WHERE kind = ? AND id = ?", kind, repo_id)
-        if not repos or not self.may_read(repos[0], account):
+        same = "WHERE kind = ? AND id = ? COLLATE NOCASE ORDER BY id = ? DESC"
+        repos = load_repos(self.db, same, kind, repo_id, repo_id)
+        moved = "WHERE key = (SELECT repo FROM moved WHERE kind = ? AND id = ?)"
+        repos = repos or load_repos(self.db, moved, kind, repo_id)
+        if not repos or not may_read(repos[0], account):
             raise repo_not_found(signed_in=account is not None)
         return repos[0]
 
@@ -103,39 +105,43 @@ class Hub:
             raise repo_not_found(signed_in=True)
         return repos[0]
 
-    def check_writer(self, namespace: str, account: Account | None) -> Account:
-        """`account`, if it may create and change things in `namespace`.
-
-        Raises:
-            HubError: 401 without a token, 403 without the right or with a token that may only read.
-        """
-        if account is None:
-            raise HubError(401, "Invalid username or password.")
-        if not account.owns(namespace):
-            raise HubError(403, f"You don't have the rights to create or change anything under {namespace}")
-        if account.role == "read":
-            raise HubError(403, "This token may only read")
-        return account
-
     def create(self, kind: str, repo_id: str, account: Account, *, private: bool) -> Repo:
         """Make a repo whose first commit holds .gitattributes, as on the real Hub.
 
         Raises:
             HubError: 400 the name cannot be used, 409 the repo exists.
         """
-        names = repo_id.split("/")
-        if kind not in KINDS.values() or len(names) != 2 or not all(map(is_usable_name, names)):
-            raise bad_request(f"Invalid repo name: {repo_id[:200]!r}")
+        if kind not in KINDS.values():
+            raise bad_request(f"Invalid repo type: {kind[:200]!r}")
         entry = Entry(len(GITATTRIBUTES), git_oid(GITATTRIBUTES), self.store.put(GITATTRIBUTES))
         with self.db.change():
-            try:
-                row = (kind, repo_id, private, now())
-                self.db("INSERT INTO repo (kind, id, private, created) VALUES (?, ?, ?, ?)", *row)
-            except sqlite3.IntegrityError as error:
-                raise HubError(409, "You already created this repo") from error
+            self._reserve(kind, repo_id)
+            row = (kind, repo_id, private, now())
+            self.db("INSERT INTO repo (kind, id, private, created) VALUES (?, ?, ?, ?)", *row)
             repo = self.find(kind, repo_id, account)
             repo.add_commit("refs/heads/main", (), "initial commit", "", account.name, {".gitattributes": entry})
         return repo
+
+    def move(self, repo: Repo, new_id: str) -> None:
+        """Give a repo another id; the old one leads to it until another repo takes it.
+
+        Raises:
+            HubError: 400 the name cannot be used, 409 a repo has it.
+        """
+        with self.db.change():
+            if repo.id.lower() != new_id.lower():
+                self._reserve(repo.kind, new_id)
+                self.db("INSERT INTO moved VALUES (?, ?, ?)", repo.kind, repo.id, repo.key)
+            self.db("UPDATE repo SET id = ? WHERE key = ?", new_id, repo.key)
+
+    def _reserve(self, kind: str, repo_id: str) -> None:
+        """Check that a repo can have this id, which no longer leads to one that was moved."""
+        names = repo_id.split("/")
+        if len(names) != 2 or not all(map(is_usable_name, names)):
+            raise bad_request(f"Invalid repo name: {repo_id[:200]!r}")
+        if load_repos(self.db, "WHERE kind = ? AND id = ? COLLATE NOCASE", kind, repo_id):
+            raise HubError(409, "You already created this repo")
+        self.db("DELETE FROM moved WHERE kind = ? AND id = ?", kind, repo_id)
 
     def delete(self, repo: Repo) -> None:
         """Remove a repo, also from collections. Content stays, since other repos may hold it too."""
@@ -148,16 +154,23 @@ class Hub:
             return Content(blob.stat().st_size, xet_file, partial(read_range, blob))
         return Content(xet_file.size, xet_file, partial(self.xet.read, xet_file)) if xet_file else None
 
-    def read_card(self, entry: Entry) -> str:
-        """The text of a card, or of its first megabyte: every list of repos reads all cards.
+    def read_text(self, sha256: str) -> str:
+        """The text of a card or another small file, or of its first megabyte: every list of repos reads all cards.
 
         Raises:
             HubError: 404, the content is missing.
         """
-        content = self.content(entry.sha256)
+        content = self.content(sha256)
         if content is None:
-            raise entry_not_found(entry.sha256)
-        return b"".join(content.read(0, min(content.size, MAX_CARD))).decode("utf-8", "replace")
+            raise entry_not_found(sha256)
+        return b"".join(content.read(0, min(content.size, MAX_TEXT))).decode("utf-8", "replace")
+
+    def _card_metadata(self, sha256: str) -> dict[str, Any]:
+        """The metadata of a card; empty if it cannot be read."""
+        try:
+            return split_card(self.read_text(sha256))[0]
+        except BadMetadata:
+            return {}
 
     def record_upload(self, repo: Repo, sha256: str) -> None:
         """Note that a client has uploaded this content to this repo, if the repo has not been deleted meanwhile."""

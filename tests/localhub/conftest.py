@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Generator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -11,10 +14,26 @@ from release.localhub import running_hub
 from tests.localhub.faults import running_faulty_hub
 from tests.localhub.hub_fixtures import ACCOUNTS, SECRET, Http
 
+MEMORY, NEEDED = Path("/dev/shm"), 2 << 30
+
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("plain") / "hub"
+def fast_folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
+    """A folder in memory where the machine has enough of it.
+
+    The Hub flushes every change to the disk. These tests end processes, not the power supply, and would mostly wait.
+    """
+    if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < NEEDED:
+        yield tmp_path_factory.mktemp("fast")
+        return
+    with TemporaryDirectory(dir=MEMORY, prefix="localhub-tests-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def root(fast_folder: Path) -> Path:
+    (fast_folder / "plain").mkdir()
+    return fast_folder / "plain" / "hub"
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +59,8 @@ def nothing_changes(hub: Http, root: Path) -> Generator[None]:
 
 
 @pytest.fixture(scope="session")
-def faulty_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("faulty")
+def faulty_root(fast_folder: Path) -> Path:
+    return fast_folder / "faulty"
 
 
 @pytest.fixture(scope="session")

@@ -123,10 +123,10 @@ def _abort(send: Send) -> None:
 
 
 def running_faulty_hub(
-    root: Path, accounts: Iterable[Account] | None = None
+    root: Path, accounts: Iterable[Account] | None = None, *, stall_seconds: float = 60.0
 ) -> AbstractContextManager[tuple[str, str]]:
-    """`running_hub` with fault injection."""
-    return running_hub(root, accounts, module=("tests.localhub.faults",))
+    """`running_hub` with fault injection, and with `stall_seconds` for clients that stop in the middle."""
+    return running_hub(root, accounts, module=("tests.localhub.faults", "--stall-seconds", str(stall_seconds)))
 
 
 def main() -> None:
@@ -134,8 +134,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--stall-seconds", type=float, default=60.0)
     args = parser.parse_args()
-    serve(args.root, port=args.port, wrap=FaultInjection)
+    serve(args.root, port=args.port, stall_seconds=args.stall_seconds, wrap=FaultInjection)
 
 
 if __name__ == "__main__":

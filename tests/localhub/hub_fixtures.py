@@ -162,6 +162,7 @@ def client_environment(
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[2])}
     environment |= {"HF_XET_CLIENT_RETRY_BASE_DELAY": "100ms", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
     return environment | ({} if xet else {"HF_HUB_DISABLE_XET": "1"}) | ({"HF_TOKEN": token} if token else {})
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
+from release.localhub.pages.limited import render_card
 from tests.localhub.hub_fixtures import Http
 
 pytestmark = pytest.mark.usefixtures("nothing_changes")
@@ -40,6 +43,35 @@ def test_a_million_errors_are_told_in_short(hub: Http) -> None:
     for path, body in (("/api/validate-yaml", card), ("/api/buckets/a/b/paths-info", {"paths": [1] * 100_000})):
         answer = hub("POST", path, body)
         assert answer.status == 400 and len(answer.body) < 1000
+
+
+HOSTILE = {
+    "code that a lexer reads in quadratic time": "```perl\n" + "s{" * 25_000 + "\n```",
+    "a hundred thousand brackets": "[" * 100_000,
+    "a wide table": "|".join("a" * 30_000) + "\n" + "|".join("-" * 30_000) + "\n" + "|".join("b" * 30_000),
+    "lines without end": "line\n" * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_card_is_shown_in_time(name: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    html = render_card(HOSTILE[name], "/acme/m", "main")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Processor time, which a busy machine does not change; the limit is one second, and the kernel counts roughly.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+    assert len(html) >= len(HOSTILE[name]) * 0.9, "the text is not there"
+
+
+def test_a_card_that_cannot_be_rendered_in_time_is_text() -> None:
+    html = render_card("```perl\n" + "s{" * 25_000 + "\n```\n<script>x</script>", "/acme/m", "main")
+    assert "shown as plain text" in html and "&lt;script&gt;" in html and "<script" not in html
+
+
+@pytest.mark.parametrize("value", ["1:" * 100_000 + "1", "9" * 100_000, "[" + "9" * 4000 + "]"])
+def test_a_number_without_end_is_refused_at_once(hub: Http, value: str) -> None:
+    answer = hub("POST", "/api/validate-yaml", {"content": f"---\na: {value}\n---\n", "repoType": "model"})
+    assert answer.status == 400 and "number" in answer.json["errors"][0]["message"]
 
 
 def test_a_card_without_end_is_read_in_part(hub: Http) -> None:

@@ -87,7 +87,7 @@ def state(hub: Hub) -> str:
     return json.dumps([rows, collections])
 
 
-def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(tmp_path: Path) -> None:
+def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(fast_folder: Path) -> None:
     meant = {
         json.dumps(value)
         for value in (
@@ -105,7 +105,7 @@ def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(tmp_path: Path) -> 
     seen, moment, crashed = set(), 0, True
     while crashed:
         moment += 1
-        root = tmp_path / str(moment)
+        root = fast_folder / f"crash-{moment}"
         child = os.fork()
         if child == 0:
             status = 1

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from release.localhub.errors import HubError
 from release.localhub.history import Entry
-from release.localhub.http import parse_range
 from release.localhub.metadata import BadMetadata, split_card, validate
 from release.localhub.names import check_path
 from release.localhub.operations import CommitLine, Operation, apply, prepare, read_lines
 from release.localhub.pages.render import card_html
+from release.localhub.responses import parse_range
 from release.localhub.service import Hub
 from tests.localhub.hub_fixtures import ACCOUNTS, ALICE
 

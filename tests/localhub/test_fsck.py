@@ -38,14 +38,14 @@ def test_a_broken_database_is_told(tmp_path: Path) -> None:
         Hub(tmp_path, ACCOUNTS)
 
 
-def test_any_changed_byte_is_found(faulty_hub: Http, faulty_root: Path, tmp_path: Path) -> None:
+def test_any_changed_byte_is_found(faulty_hub: Http, faulty_root: Path, fast_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "model.safetensors").write_bytes(os.urandom(300_000))
     (tmp_path / "folder" / "a.txt").write_text("some text that can be found again")
     command = [str(Path(sys.executable).parent / "hf"), "upload", "acme/changed", str(tmp_path / "folder"), "."]
     environment = client_environment(faulty_hub.endpoint, tmp_path / "home")
     subprocess.run(command, env=environment, capture_output=True, check=True)
-    copy = tmp_path / "copy"
+    copy = fast_folder / "copy"
     shutil.copytree(faulty_root, copy)
     for kind in ("blobs", "xorbs"):
         path = max((copy / kind).glob("??/*"), key=lambda path: (path.stat().st_size, path.name))

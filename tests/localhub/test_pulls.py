@@ -22,7 +22,7 @@ def test_a_merge_does_not_overwrite_what_others_changed(tmp_path: Path) -> None:
     add_file(hub, repo, "main", "ours.txt", b"ours")
     merge_pull(repo, 1, "alice")
     assert {
-        path: hub.read_card(entry) for path, entry in repo.resolve("main").files.items() if path.endswith("txt")
+        path: hub.read_text(entry.sha256) for path, entry in repo.resolve("main").files.items() if path.endswith("txt")
     } == {
         "same.txt": "old",
         "theirs.txt": "new",
@@ -33,7 +33,7 @@ def test_a_merge_does_not_overwrite_what_others_changed(tmp_path: Path) -> None:
     add_file(hub, repo, "main", "same.txt", b"two")
     with pytest.raises(HubError, match=r"same\.txt"):
         merge_pull(repo, 2, "alice")
-    assert hub.read_card(repo.resolve("main").files["same.txt"]) == "two"
+    assert hub.read_text(repo.resolve("main").files["same.txt"].sha256) == "two"
     assert get_pull(repo, 2).status == "open"
 
 

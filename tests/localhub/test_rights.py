@@ -61,6 +61,24 @@ def test_a_file_opens_no_other_chunk_of_its_xorb(hub: Http) -> None:
         assert hub("GET", href, token=None, headers=headers).status == 401
 
 
+def test_hashes_open_no_private_content_through_a_shard(hub: Http) -> None:
+    """Whoever has read the hashes of a private file somewhere names them in a shard of their own."""
+    content, bob = b"known by its hashes only", Http(hub.endpoint, BOB.token)
+    name, shard = xorb_hash(table([content])), None
+    path, token = hub.xet(repo="acme/closed")
+    assert hub("POST", f"{path}/v1/xorbs/default/{name}", pack([content], 0), token=token).status == 200
+    shard = make_shard(file_hash(table([content])), [(name, len(content), 0, 1)])
+    assert hub("POST", f"{path}/v1/shards", shard, token=token).status == 200
+    bob("POST", "/api/repos/create", {"organization": "other", "name": "thief", "type": "model"})
+    path, token = bob.xet(repo="other/thief")
+    assert bob("POST", f"{path}/v1/xorbs/default/{name}", pack([b"something else"], 0), token=token).status == 400
+    assert bob("POST", f"{path}/v1/shards", shard, token=token).status == 400
+    # The address of another account is no help: what counts is the account in the token.
+    assert bob("POST", f"{path.replace('bob', 'alice')}/v1/shards", shard, token=token).status == 400
+    path, token = bob.xet("read", "other/thief")
+    assert bob("GET", f"{path}/v2/reconstructions/{file_hash(table([content]))}", token=token).status == 404
+
+
 PRIVATE = [
     "/api/models/acme/closed",
     "/api/models/acme/closed/tree/main",
@@ -110,13 +128,34 @@ WRITES = [
     ("DELETE", "/api/models/acme/open/branch/main", None),
     ("PUT", "/api/models/acme/open/settings", {"visibility": "private"}),
     ("POST", "/api/models/acme/open/super-squash/main", {}),
-    ("POST", "/api/models/acme/open/discussions", {"title": "x", "pullRequest": True}),
     ("GET", "/api/models/acme/open/xet-write-token/main", None),
-    ("POST", "/acme/open.git/info/lfs/objects/batch", {"operation": "upload", "objects": []}),
+    ("POST", "/acme/open.git/info/lfs/objects/batch", {"operation": "upload", "objects": [], "ref": {"name": "main"}}),
+    ("POST", "/api/repos/move", {"fromRepo": "acme/open", "toRepo": "acme/opened", "type": "model"}),
+    ("GET", "/api/models/acme/open/user-access-request/pending", None),
+    ("POST", "/api/models/acme/open/user-access-request/grant", {"user": "bob"}),
     ("POST", "/api/repos/create", {"organization": "acme", "name": "new", "type": "model"}),
     ("DELETE", "/api/repos/delete", {"organization": "acme", "name": "open", "type": "model"}),
     ("POST", "/api/collections", {"title": "new", "namespace": "acme"}),
 ]
+
+
+# What everybody with a token may do on a public repo, to open a pull request.
+CONTRIBUTIONS = [
+    ("POST", "/api/models/acme/open/discussions", {"title": "x", "pullRequest": True}),
+    ("POST", "/acme/open.git/info/lfs/objects/batch", {"operation": "upload", "objects": []}),
+    ("POST", "/api/models/acme/open/preupload/main?create_pr=1", {"files": []}),
+    ("GET", "/api/models/acme/open/xet-write-token/main?create_pr=1", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CONTRIBUTIONS)
+def test_a_contribution_needs_a_token_that_writes(hub: Http, method: str, path: str, body: Any) -> None:
+    assert hub(method, path, body, token=None).status == 401
+    assert hub(method, path, body, token="hf_unknown").status == 401
+    assert hub(method, path, body, token=READER.token).status == 403
+    assert hub(method, path, body, token=BOB.token).status == 200
+    private = path.replace("open", "closed")
+    assert hub(method, private, body, token=BOB.token).status == 404
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
@@ -152,5 +191,5 @@ def test_a_browser_can_only_read(hub: Http) -> None:
     assert "basic" in hub("GET", "/acme/closed", token=None).headers["www-authenticate"].lower()
     wrong = {"Authorization": "Basic " + base64.b64encode(b"alice:wrong").decode()}
     assert hub("GET", "/acme/closed", headers=wrong).status == 401
-    for method, path, body in WRITES:
+    for method, path, body in WRITES + CONTRIBUTIONS:
         assert hub(method, path, body, headers=basic).status == 401

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ import pytest
 from release.errors import ReleaseError
 from release.localhub import Account, fsck, serve
 from release.localhub.auth import load_accounts, parse_account
+from release.localhub.service import Hub
+from release.localhub.storage.database import SCHEMA
 from tests.localhub.hub_fixtures import ACCOUNTS, ALICE, Http
 
 pytestmark = pytest.mark.usefixtures("nothing_changes")
@@ -50,6 +54,47 @@ def test_accounts_come_from_safe_places(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(ReleaseError) as caught:
             parse_account(text)
         assert "hf_" not in str(caught.value)
+
+
+def test_an_account_without_a_token_gets_one_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RELEASE_HUB_ACCOUNTS", raising=False)
+    (local,) = load_accounts(tmp_path)
+    rehearsal, second = load_accounts(tmp_path, ["local::local,cross-encoder", "second::other"])
+    assert rehearsal == Account("local", local.token, ("local", "cross-encoder")) and rehearsal.owns("cross-encoder")
+    assert second.token not in ("", local.token) and load_accounts(tmp_path, ["second::other"]) == [second]
+    assert load_accounts(tmp_path) == [local]
+    assert (tmp_path / "accounts").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(ReleaseError):
+        load_accounts(tmp_path, ["../a::other"])
+
+
+def test_only_the_owner_reads_what_the_hub_keeps(hub: Http, root: Path) -> None:
+    public = {root / "endpoint", root / "hub.log", root / ".lock"}
+    files = [path for path in root.rglob("*") if path.is_file() and path not in public and "buckets" not in path.parts]
+    assert {"hub.sqlite", "hub.sqlite-wal", "secret"} <= {path.name for path in files} and len(files) > 5
+    for path in files:
+        folders = [folder for folder in path.parents if folder.is_relative_to(root)][:-1]
+        assert any(each.stat().st_mode & 0o077 == 0 for each in (path, *folders)), f"others may read {path}"
+
+
+def test_what_an_older_version_left_open_is_closed(tmp_path: Path) -> None:
+    for name in ("blobs", "xorbs", "tmp"):
+        (tmp_path / name).mkdir(mode=0o755)
+    with closing(sqlite3.connect(tmp_path / "hub.sqlite")) as database:
+        database.executescript(SCHEMA)
+        database.execute("INSERT INTO repo (kind, id, private, created) VALUES ('model', 'acme/m', 0, '')")
+        database.commit()
+    (tmp_path / "hub.sqlite").chmod(0o644)
+    assert "version 0" in fsck(tmp_path).problems[0]
+    hub = Hub(tmp_path, ACCOUNTS)
+    assert [(repo.id, repo.gated) for repo in hub.repos(None)] == [("acme/m", "")]
+    hub.db.close()
+    for name in ("blobs", "xorbs", "tmp", "hub.sqlite"):
+        assert (tmp_path / name).stat().st_mode & 0o077 == 0, name
+    with closing(sqlite3.connect(tmp_path / "hub.sqlite")) as database:
+        database.execute("PRAGMA user_version = 99")
+    with pytest.raises(ReleaseError, match="version 99"):
+        Hub(tmp_path, ACCOUNTS)
 
 
 def test_no_token_is_ever_written(hub: Http, root: Path) -> None:

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import lz4.frame
@@ -99,20 +100,18 @@ def test_a_xorb_has_no_more_chunks_than_a_table_can_hold() -> None:
 
 @settings(max_examples=40)
 @given(chunk_lists, st.data())
-def test_a_file_and_each_range_of_it_come_back(
-    tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes], data: Any
-) -> None:
-    xet = new_xet(tmp_path_factory.mktemp("store"))
+def test_a_file_and_each_range_of_it_come_back(fast_folder: Path, chunks: list[bytes], data: Any) -> None:
+    xet = new_xet(Path(mkdtemp(dir=fast_folder)))
     sizes = [len(chunk) for chunk in chunks]
     name, content = xorb_hash(table(chunks)), b"".join(chunks)
     upload = xet.store.root / "upload"
     upload.write_bytes(pack(chunks, 1))
-    assert xet.add_xorb(name, upload)
+    assert xet.add_xorb(name, upload, "alice")
     middle = data.draw(st.integers(0, len(chunks)))
     runs = [(first, last) for first, last in ((0, middle), (middle, len(chunks))) if first < last]
     terms = [(name, sum(sizes[first:last]), first, last) for first, last in runs]
     upload.write_bytes(make_shard(file_hash(table(chunks)), terms))
-    (file,) = xet.add_shard(upload)
+    (file,) = xet.add_shard(upload, "alice")
     low = data.draw(st.integers(0, len(content) - 1))
     high = data.draw(st.integers(low + 1, len(content)))
     assert b"".join(xet.read(file, low, high)) == content[low:high]
@@ -136,13 +135,33 @@ def test_a_shard_must_be_true(tmp_path: Path, wrong: str) -> None:
     chunks = [b"one", b"two", b"three"]
     name, zeros = xorb_hash(table(chunks)), "0" * 64
     (tmp_path / "upload").write_bytes(pack(chunks, 0))
-    xet.add_xorb(name, tmp_path / "upload")
+    xet.add_xorb(name, tmp_path / "upload", "alice")
     terms = [(zeros if wrong == "xorb" else name, 12 if wrong == "size" else 11, 0, 4 if wrong == "run" else 3)]
     digest = zeros if wrong == "file" else file_hash(table(chunks))
     (tmp_path / "upload").write_bytes(make_shard(digest, terms, "f" * 64 if wrong == "sha256" else None))
     with pytest.raises(HubError):
-        xet.add_shard(tmp_path / "upload")
+        xet.add_shard(tmp_path / "upload", "alice")
     assert list(xet.files()) == []
+
+
+def test_a_shard_names_only_xorbs_that_its_account_has_sent(tmp_path: Path) -> None:
+    xet = new_xet(tmp_path)
+    chunks, upload = [b"secret"], tmp_path / "upload"
+    name = xorb_hash(table(chunks))
+    shard = make_shard(file_hash(table(chunks)), [(name, 6, 0, 1)])
+    upload.write_bytes(pack(chunks, 0))
+    assert xet.add_xorb(name, upload, "alice")
+    upload.write_bytes(b"what is not the xorb")
+    with pytest.raises(Malformed):
+        xet.add_xorb(name, upload, "bob")
+    upload.write_bytes(shard)
+    with pytest.raises(Malformed, match="There is no xorb"):
+        xet.add_shard(upload, "bob")
+    assert [file.hash for file in xet.add_shard(upload, "alice")] == [file_hash(table(chunks))]
+    upload.write_bytes(pack(chunks, 0))
+    assert not xet.add_xorb(name, upload, "bob"), "the bytes are there already"
+    upload.write_bytes(shard)
+    assert len(xet.add_shard(upload, "bob")) == 1
 
 
 @given(st.binary(max_size=300))

@@ -16,8 +16,9 @@ from starlette.responses import Response
 from release.localhub.api.xet import connection
 from release.localhub.errors import HubError, entry_not_found
 from release.localhub.history import hub_time
-from release.localhub.http import RequestContext, send_content
+from release.localhub.http import RequestContext
 from release.localhub.names import is_usable_name
+from release.localhub.responses import send_content
 from release.localhub.service import Content
 from release.localhub.storage.xet_format import XetFile
 

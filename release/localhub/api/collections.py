@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from release.localhub.errors import HubError
 from release.localhub.history import Repo, now
 from release.localhub.http import RequestContext
+from release.localhub.rights import check_writer
 
 MAX_ITEMS_LISTED = 4  # of each collection in a list
 Title = Annotated[str, Field(min_length=1, max_length=60)]
@@ -33,6 +34,7 @@ class CollectionChanges(BaseModel):
     title: Title | None = None
     description: Description | None = None
     private: bool | None = None
+    theme: Literal["orange", "blue", "green", "purple", "pink", "indigo"] | None = None
 
 
 class ItemName(BaseModel):
@@ -64,7 +66,7 @@ def visible_collections(context: RequestContext, condition: str = "1", *values: 
         if row["private"] and not (context.account and context.account.owns(owner)):
             continue
         kind = "user" if owner in context.hub.auth.users() else "org"
-        value = {"slug": row["slug"], "title": row["title"], "description": row["description"], "theme": "indigo"}
+        value = {"slug": row["slug"], "title": row["title"], "description": row["description"], "theme": row["theme"]}
         value |= {"private": bool(row["private"]), "lastUpdated": row["updated"], "position": 0, "upvotes": 0}
         value |= {"owner": {"name": owner, "type": kind, "fullname": owner, "avatarUrl": ""}}
         collections.append(value | {"items": _items(context, row["key"], repos)})
@@ -103,7 +105,7 @@ def create_collection(context: RequestContext) -> dict[str, Any]:
     """
     body, db = context.json(NewCollection), context.hub.db
     namespace = body.namespace or (context.account.name if context.account else "")
-    context.hub.check_writer(namespace, context.account)
+    check_writer(namespace, context.account)
     words = re.sub(r"[^a-z0-9]+", "-", body.title.lower()).strip("-") or "collection"
     slug = f"{namespace}/{words}-{secrets.token_hex(12)}"
     with db.change():
@@ -124,9 +126,9 @@ def one_collection(context: RequestContext) -> dict[str, Any]:
         db("DELETE FROM collection WHERE key = ?", key)
         return {}
     body = context.json(CollectionChanges)
-    columns = "title = coalesce(?, title), description = coalesce(?, description), private = coalesce(?, private)"
-    values = body.title, body.description, body.private
-    db(f"UPDATE collection SET {columns}, updated = ? WHERE key = ?", *values, now(), key)
+    changes = body.model_dump(exclude_none=True) | {"updated": now()}
+    columns = ", ".join(f"{column} = ?" for column in changes)  # the names of the form, never the client's
+    db(f"UPDATE collection SET {columns} WHERE key = ?", *changes.values(), key)
     return {"success": True, "data": _collection(context)}
 
 
@@ -184,5 +186,5 @@ def _collection(context: RequestContext) -> dict[str, Any]:
 
 def _key_to_write(context: RequestContext) -> int:
     slug = _collection(context)["slug"]
-    context.hub.check_writer(context.path_params["ns"], context.account)
+    check_writer(context.path_params["ns"], context.account)
     return context.hub.db("SELECT key FROM collection WHERE slug = ?", slug)[0]["key"]

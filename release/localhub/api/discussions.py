@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from release.localhub.errors import HubError, bad_request
 from release.localhub.history import Repo
 from release.localhub.http import RequestContext
+from release.localhub.operations import Description, Summary
 from release.localhub.pulls import (
     PullRequest,
     get_pull,
@@ -23,8 +24,8 @@ from release.localhub.pulls import (
 class NewDiscussion(BaseModel):
     """A pull request to be opened."""
 
-    title: str
-    description: str | None = ""
+    title: Summary
+    description: Description | None = ""
     pullRequest: bool = False
 
 
@@ -36,7 +37,7 @@ class NewStatus(BaseModel):
 
 def open_discussion(context: RequestContext) -> dict[str, Any]:
     """Open a pull request without any change yet."""
-    (repo, author), body = context.repo_to_write(), context.json(NewDiscussion)
+    (repo, author), body = context.repo_to_contribute(None), context.json(NewDiscussion)
     if not body.pullRequest:
         raise HubError(501, "This Hub has pull requests, but no discussions")
     if not body.title.strip():
@@ -46,10 +47,15 @@ def open_discussion(context: RequestContext) -> dict[str, Any]:
 
 
 def list_discussions(context: RequestContext) -> dict[str, Any]:
-    """Every pull request, on one page."""
-    repo = context.repo()
-    pulls = list_pulls(repo)
-    page = pulls if context.query.get("p", "0") == "0" else []
+    """The pull requests of an author and a status, all on one page; a merged one counts as closed."""
+    repo, query = context.repo(), context.query
+    author, status = query.get("author"), query.get("status", "all")
+    pulls = [pull for pull in list_pulls(repo) if author in (None, pull.author)]
+    if status != "all":
+        pulls = [pull for pull in pulls if (pull.status == "open") == (status == "open")]
+    if query.get("type") == "discussion":
+        pulls = []
+    page = pulls if query.get("p", "0") == "0" else []
     return {"discussions": [_describe(repo, pull) for pull in page], "count": len(pulls), "start": 0}
 
 
@@ -74,9 +80,10 @@ def merge(context: RequestContext) -> dict[str, Any]:
 
 
 def change_status(context: RequestContext) -> dict[str, Any]:
-    """Close a pull request, or open it again."""
-    (repo, _), body = context.repo_to_write(), context.json(NewStatus)
-    pull = _describe(repo, set_pull_status(repo, _number(context), body.status))
+    """Close a pull request, or open it again; its author may close it."""
+    number, body = _number(context), context.json(NewStatus)
+    repo, _ = context.repo_to_contribute(f"refs/pr/{number}")
+    pull = _describe(repo, set_pull_status(repo, number, body.status))
     event = {"id": "0", "type": "status-change", "data": {"status": body.status}}
     return {"newStatus": event | {"author": pull["author"], "createdAt": pull["createdAt"]}}
 

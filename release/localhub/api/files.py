@@ -11,7 +11,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from release.localhub.api.listing import lfs_fields
 from release.localhub.errors import entry_not_found
 from release.localhub.history import Commit, Repo, changed_paths
-from release.localhub.http import RequestContext, send_content
+from release.localhub.http import RequestContext
+from release.localhub.responses import send_content
 from release.localhub.service import Hub
 
 
@@ -41,7 +42,7 @@ def paths_info(context: RequestContext) -> list[dict[str, Any]]:
 
 def resolve(context: RequestContext) -> Response:
     """A file at a revision."""
-    repo = context.repo()
+    repo = context.repo_to_download()
     commit, path = repo.resolve(context.path_params["rev"]), context.path_params["path"]
     entry = commit.files.get(path)
     content = context.hub.content(entry.sha256) if entry else None

@@ -21,16 +21,24 @@ class LfsObject(BaseModel):
     size: Annotated[int, Field(ge=0, lt=MAX_LFS)]
 
 
+class Ref(BaseModel):
+    """A branch or pull request."""
+
+    name: str
+
+
 class LfsBatch(BaseModel):
-    """Large files to be sent."""
+    """Large files to be sent; without a `ref`, for a pull request that is still to be opened."""
 
     operation: Literal["upload"]
+    ref: Ref | None = None
     objects: Annotated[list[LfsObject], Field(max_length=MAX_FILES)]
 
 
 def batch(context: RequestContext) -> dict[str, Any]:
     """Say where to send each file; a file that this repo has gets no address."""
-    (repo, _), body = context.repo_to_write(), context.json(LfsBatch)
+    body = context.json(LfsBatch)
+    repo, _ = context.repo_to_contribute(body.ref.name if body.ref else None)
     objects = []
     for row in body.objects:
         answer: dict[str, Any] = {"oid": row.oid, "size": row.size}
@@ -66,7 +74,7 @@ def upload(context: RequestContext) -> dict[str, Any]:
 
 def verify(context: RequestContext) -> dict[str, Any]:
     """Confirm that an LFS file has arrived with this size."""
-    (repo, _), body = context.repo_to_write(), context.json(LfsObject)
+    (repo, _), body = context.repo_to_contribute(None), context.json(LfsObject)
     if context.hub.uploaded_size(repo, body.oid) != body.size:
         raise HubError(404, "The file has not arrived with this size")
     return {}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 from pydantic import BaseModel
 
+from release.localhub.history import Commit
 from release.localhub.http import RequestContext
+from release.localhub.operations import Summary
 from release.localhub.pulls import list_pulls
 
 
@@ -15,7 +18,7 @@ class RefRequest(BaseModel):
 
     startingPoint: str | None = None
     tag: str = ""
-    message: str | None = None
+    message: Summary | None = None
 
 
 def list_refs(context: RequestContext) -> dict[str, Any]:
@@ -34,11 +37,16 @@ def list_refs(context: RequestContext) -> dict[str, Any]:
 
 
 def list_commits(context: RequestContext) -> list[dict[str, Any]]:
-    """The history, newest first."""
-    return [
-        {"id": c.id, "title": c.title, "message": c.message, "date": c.date, "authors": [{"user": c.author}]}
-        for c in context.repo().log(context.path_params["rev"])
-    ]
+    """The history, newest first; with `expand[]=formatted` the texts also as HTML."""
+    formatted = context.query.get("expand[]") == "formatted"
+    return [_describe(commit, formatted=formatted) for commit in context.repo().log(context.path_params["rev"])]
+
+
+def _describe(commit: Commit, *, formatted: bool) -> dict[str, Any]:
+    value: dict[str, Any] = {"id": commit.id, "title": commit.title, "message": commit.message, "date": commit.date}
+    value["authors"] = [{"user": commit.author}]
+    html = {"formatted": {"title": escape(commit.title), "message": escape(commit.message)}}
+    return value | (html if formatted else {})
 
 
 def change_branch(context: RequestContext) -> dict[str, Any]:

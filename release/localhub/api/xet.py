@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 
 from release.localhub.auth import SIGNATURE_SECONDS
 from release.localhub.errors import HubError
-from release.localhub.http import RequestContext, parse_range, send_content
+from release.localhub.http import RequestContext
+from release.localhub.responses import parse_range, send_content
 from release.localhub.service import Content
 from release.localhub.storage.blobs import read_range
 
@@ -25,18 +26,23 @@ _HASHING = threading.Semaphore(2)
 
 def write_token(context: RequestContext) -> Response:
     """A token to upload to a repo."""
-    return connection(context, write=True, repo=context.repo_to_write()[0].key)
+    repo, account = context.repo_to_contribute(context.path_params["rev"])
+    return connection(context, write=True, repo=repo.key, account=account)
 
 
 def read_token(context: RequestContext) -> Response:
     """A token to download what a repo holds."""
-    return connection(context, write=False, repo=context.repo().key)
+    return connection(context, write=False, repo=context.repo_to_download().key)
 
 
 def connection(context: RequestContext, **claims: Any) -> Response:
-    """The address of the Xet store and a token for it: hf_xet reads the body, other code of the client the headers."""
+    """The address of the Xet store and a token for it: hf_xet reads the body, other code of the client the headers.
+
+    Every account has an address of its own. A client remembers per address which xorbs it has sent, and two accounts
+    may share one HF_HOME, but a shard may only name xorbs that its own account has sent.
+    """
     token, expires = context.hub.auth.sign(**claims), int(time.time()) + SIGNATURE_SECONDS
-    url = f"{context.base_url}/xet/{context.hub.store_id()}"
+    url = f"{context.base_url}/xet/{context.hub.store_id()}/{context.account.name if context.account else '-'}"
     headers = {"X-Xet-Cas-Url": url, "X-Xet-Access-Token": token, "X-Xet-Token-Expiration": str(expires)}
     return JSONResponse({"accessToken": token, "exp": expires, "casUrl": url}, headers=headers)
 
@@ -53,14 +59,16 @@ def upload_limit(most: int) -> Callable[[RequestContext], int]:
 
 def upload_xorb(context: RequestContext) -> dict[str, Any]:
     """Store a xorb."""
+    name, account = context.path_params["hash"], _claims(context, write=True)["account"]
     with _HASHING:
-        return {"was_inserted": context.hub.xet.add_xorb(context.path_params["hash"], context.body_path)}
+        return {"was_inserted": context.hub.xet.add_xorb(name, context.body_path, account)}
 
 
 def upload_shard(context: RequestContext) -> dict[str, Any]:
     """Store a shard; from now on commits of the repo may refer to its files."""
-    repo = context.hub.signed_repo(_claims(context, write=True)["repo"])
-    for file in context.hub.xet.add_shard(context.body_path):
+    claims = _claims(context, write=True)
+    repo = context.hub.signed_repo(claims["repo"])
+    for file in context.hub.xet.add_shard(context.body_path, claims["account"]):
         context.hub.record_upload(repo, str(file.sha256))
     return {"result": 1}
 
@@ -71,7 +79,7 @@ def reconstruction(context: RequestContext) -> dict[str, Any]:
     if file is None or not _may_download(context, claims, str(file.sha256)):
         raise HubError(404, "There is no such file")
     start, end = parse_range(context.request.headers.get("range", ""), file.size) or (0, file.size)
-    prefix = f"{context.base_url}/xet/{context.hub.store_id()}/xorbs"
+    prefix = f"{context.base_url}/xet/{context.hub.store_id()}/-/xorbs"
 
     def url(xorb: str, first: int, last: int) -> str:
         # Only for the bytes of this file: the xorb may hold chunks of others, of a private repo's.

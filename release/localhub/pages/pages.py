@@ -15,7 +15,7 @@ from release.localhub.errors import HubError
 from release.localhub.history import Repo
 from release.localhub.http import RequestContext
 from release.localhub.metadata import REPO_ID, BadMetadata, as_list, split_card, validate
-from release.localhub.pages.render import card_html
+from release.localhub.pages.limited import render_card
 from release.localhub.pulls import list_pulls
 
 FOLDER = Path(__file__).parent / "templates"
@@ -66,7 +66,7 @@ def repo_page(context: RequestContext) -> Response:
     revision = context.path_params.get("rev", "main")
     commit = repo.resolve(revision)
     entry = commit.files.get("README.md")
-    text = context.hub.read_card(entry) if entry else ""
+    text = context.hub.read_text(entry.sha256) if entry else ""
     errors, warnings = validate(text, repo.kind) if entry else ([], [])
     try:
         metadata, body = split_card(text)
@@ -78,7 +78,7 @@ def repo_page(context: RequestContext) -> Response:
         commit=commit,
         revision=revision,
         total=sum(entry.size for entry in commit.files.values()),
-        card=card_html(body, repo.url_path, revision),
+        card=render_card(body, repo.url_path, revision),
         labels=labels(metadata),
         results=results(metadata),
         errors=errors,
@@ -139,7 +139,13 @@ def results(metadata: dict[str, Any]) -> list[tuple[str, str, str, Any]]:
 
 
 def _sign_in(error: HubError) -> Response:
-    """The same answer for what is private and for what does not exist; a browser then asks for name and token."""
+    """The same answer for what is private and for what does not exist; a browser then asks for name and token.
+
+    Raises:
+        HubError: The error, where it is another: the redirect of a repo that was moved.
+    """
+    if error.status not in (401, 404):
+        raise error
     headers = {"WWW-Authenticate": 'Basic realm="Hub: account and token"'} if error.status == 401 else {}
     return _page("error", error.status, headers, message=error.message)
 

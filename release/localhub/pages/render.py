@@ -1,8 +1,14 @@
-"""From the Markdown of a card, written by anybody, to HTML that can run nothing."""
+"""From the Markdown of a card, written by anybody, to HTML that can run nothing.
+
+Run as a program, for `limited.py`: it imports nothing of this project, since that would take longer than most cards.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import resource
+import sys
 from html import escape
 from itertools import zip_longest
 from urllib.parse import quote
@@ -27,6 +33,8 @@ ATTRIBUTES = {
     "code": {"class"},
     "details": {"open"},
 }
+CPU_SECONDS = 1  # for one card; an ordinary one takes a tenth of a second
+MEMORY = 1 << 30
 SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 
 
@@ -70,3 +78,14 @@ def _highlight(code: str, language: str, _: str) -> str:
     except ClassNotFound:
         lexer = None
     return highlight(code, lexer, HtmlFormatter(nowrap=True)) if lexer else escape(code)
+
+
+def main() -> None:
+    """Render the card on the standard input (the arguments of `card_html` as JSON), or be stopped at the limits."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    sys.stdout.buffer.write(card_html(*json.load(sys.stdin)).encode())
+
+
+if __name__ == "__main__":
+    main()

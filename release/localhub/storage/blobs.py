@@ -27,14 +27,19 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root, self._temporary = root, root / "tmp"
 
-    def remove_temporary_files(self) -> None:
-        """Delete what an interrupted process left behind; only for a server that has just started."""
+    def prepare(self) -> None:
+        """Make the folders, for their owner only, and delete what an interrupted process left behind.
+
+        Only for a server that has just started.
+        """
         shutil.rmtree(self._temporary, ignore_errors=True)
+        for folder in (self._temporary, self.root / "blobs", self.root / "xorbs"):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
 
     @contextmanager
     def temporary_file(self) -> Generator[Path]:
         """A path for one upload; if the file is still there at the end, it is deleted."""
-        self._temporary.mkdir(parents=True, exist_ok=True)
         path = self._temporary / uuid.uuid4().hex
         try:
             yield path

@@ -36,6 +36,18 @@ CREATE TABLE IF NOT EXISTS in_bucket (sha256 TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS about (row INTEGER PRIMARY KEY CHECK (row = 1), store_id TEXT NOT NULL);
 INSERT OR IGNORE INTO about VALUES (1, lower(hex(randomblob(16))));
 """
+# What later versions added; `PRAGMA user_version` counts how many of these a file has.
+CHANGES = (
+    """
+ALTER TABLE repo ADD COLUMN gated TEXT NOT NULL DEFAULT '';
+ALTER TABLE collection ADD COLUMN theme TEXT NOT NULL DEFAULT 'indigo';
+CREATE TABLE moved (kind TEXT NOT NULL, id TEXT NOT NULL COLLATE NOCASE, repo INTEGER NOT NULL REFERENCES repo
+  ON DELETE CASCADE, PRIMARY KEY (kind, id));
+CREATE TABLE access (id TEXT PRIMARY KEY, repo INTEGER NOT NULL REFERENCES repo ON DELETE CASCADE,
+  user TEXT NOT NULL, status TEXT NOT NULL, requested TEXT NOT NULL, UNIQUE (repo, user));
+CREATE TABLE xorb_upload (account TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (account, hash));
+""",
+)
 SETTINGS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
 
 
@@ -43,24 +55,35 @@ class Database:
     """SQLite for many threads: one connection, used by one thread at a time.
 
     Args:
-        path: The file; it is made if it does not exist, unless `read_only`.
+        path: The file; it is made if it does not exist, unless `read_only`. Only its owner may read it.
         read_only: For reading beside a running server.
 
     Raises:
-        ReleaseError: The file is no database, or a broken one.
+        ReleaseError: The file is no database, a broken one, or a later version's.
+        sqlite3.DatabaseError: The same, of a file that is opened `read_only`.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._lock = threading.RLock()
+        if not read_only:
+            path.touch(mode=0o600)
+            path.chmod(0o600)  # SQLite gives the files of its log the same mode
         address = f"{path.absolute().as_uri()}{'?mode=ro' if read_only else ''}"
         self._connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
         self._connection.row_factory = sqlite3.Row
-        if not read_only:
-            try:
-                self._connection.executescript(SETTINGS + SCHEMA)
-            except sqlite3.DatabaseError as error:
-                hint = "see what hub-fsck says, or give another --root"
-                raise ReleaseError(f"the database cannot be used ({error})", where=str(path), hint=hint) from error
+        if read_only:
+            self._check_version()
+            return
+        try:
+            self._connection.executescript(SETTINGS + SCHEMA)
+            for number in range(self._version(), len(CHANGES)):
+                self._connection.executescript(
+                    f"BEGIN IMMEDIATE; {CHANGES[number]} PRAGMA user_version = {number + 1}; COMMIT;"
+                )
+            self._check_version()
+        except sqlite3.DatabaseError as error:
+            hint = "see what hub-fsck says, or give another --root"
+            raise ReleaseError(f"the database cannot be used ({error})", where=str(path), hint=hint) from error
 
     def close(self) -> None:
         """Close the file now, not when Python collects the object: SQLite then merges its log into the file."""
@@ -70,6 +93,13 @@ class Database:
         """Execute one statement and return its rows."""
         with self._lock:
             return self._connection.execute(statement, values).fetchall()
+
+    def _version(self) -> int:
+        return self("PRAGMA user_version")[0][0]
+
+    def _check_version(self) -> None:
+        if (version := self._version()) != len(CHANGES):
+            raise sqlite3.DatabaseError(f"it is of version {version}, and this Hub writes version {len(CHANGES)}")
 
     @contextmanager
     def change(self) -> Generator[None]:

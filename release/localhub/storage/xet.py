@@ -30,6 +30,7 @@ from release.localhub.storage.xet_format import (
     xorb_hash,
 )
 
+BUCKETS = "-"  # in place of an account, which cannot have this name
 _CHUNK_ROW = struct.Struct("<III32s")
 _PLAIN_CHUNK = 1 << 16  # bytes; how the Hub itself cuts a file
 _PLAIN_CHUNKS = 32  # per xorb
@@ -42,27 +43,36 @@ class XetStore:
         self.store, self._db = store, database
         self.chunks = lru_cache(64)(self._read_chunks)  # a xorb never changes, so neither do its chunks
 
-    def add_xorb(self, name: str, upload: Path) -> bool:
-        """Store an uploaded xorb; whether it is new.
+    def add_xorb(self, name: str, upload: Path, account: str) -> bool:
+        """Store a xorb that `account` has uploaded; whether it is new.
 
         Raises:
             Malformed: The upload is no xorb, or hashes to another name.
         """
-        if self._db("SELECT 1 FROM xorb WHERE hash = ?", name):
+        if self._has_sent(account, name):
             return False
         chunks = check_xorb(name, upload)
-        self.store.add(upload, "xorbs", name)
-        packed = b"".join(_CHUNK_ROW.pack(*chunk) for chunk in chunks)
-        self._db("INSERT OR IGNORE INTO xorb VALUES (?, ?)", name, packed)
-        return True
+        new = not self._db("SELECT 1 FROM xorb WHERE hash = ?", name)
+        if new:
+            self.store.add(upload, "xorbs", name)
+            packed = b"".join(_CHUNK_ROW.pack(*chunk) for chunk in chunks)
+            self._db("INSERT OR IGNORE INTO xorb VALUES (?, ?)", name, packed)
+        self._db("INSERT OR IGNORE INTO xorb_upload VALUES (?, ?)", account, name)
+        return new
 
-    def add_shard(self, upload: Path) -> list[XetFile]:
+    def add_shard(self, upload: Path, account: str) -> list[XetFile]:
         """Store how a shard's files are put together, once every byte of every file has been checked.
 
+        Whoever knows the hashes of a private file could otherwise name its xorbs in a shard of their own, and read it.
+
         Raises:
-            Malformed: The shard is malformed, refers to a xorb that does not exist, or names a wrong hash.
+            Malformed: The shard is malformed, names a xorb that `account` has not uploaded, or a wrong hash.
         """
-        files = [self.verify(file) for file in parse_shard(upload.read_bytes())]
+        files = parse_shard(upload.read_bytes())
+        for xorb in {term.xorb for file in files for term in file.terms}:
+            if not self._has_sent(account, xorb):
+                raise Malformed(f"There is no xorb {xorb}")
+        files = [self.verify(file) for file in files]
         with self._db.change():
             for file in files:
                 self._insert(file)
@@ -77,7 +87,7 @@ class XetStore:
                 name = xorb_hash(run)
                 with self.store.temporary_file() as upload:
                     upload.write_bytes(b"".join(pack(part) for part in parts))
-                    self.add_xorb(name, upload)
+                    self.add_xorb(name, upload, BUCKETS)
                 terms.append(Term(name, 0, len(run), sum(size for _, size in run)))
                 chunks += run
                 digest.update(b"".join(parts))
@@ -162,6 +172,9 @@ class XetStore:
 
         for index, rows in groupby(overlapping(), key=lambda row: row[0]):
             yield file.terms[index], (row[1:] for row in rows)
+
+    def _has_sent(self, account: str, xorb: str) -> bool:
+        return bool(self._db("SELECT 1 FROM xorb_upload WHERE account = ? AND hash = ?", account, xorb))
 
     def _insert(self, file: XetFile) -> None:
         self._db("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", *file[:3], json.dumps(file.terms))
