@@ -31,7 +31,7 @@ WHAT  := --family $(FAMILY) --size $(SIZE)
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # what is timed must be alone on the machine
 .PHONY: help setup demo release preflight $(STAGES) data distill choose hub compare plan plan-data plan-train test check style \
-        bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded clean
+        bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -136,7 +136,7 @@ style: setup ## fix what can be fixed
 
 bench: bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded ## every benchmark, both sides in one run
 
-bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded: setup
+bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu: setup
 	@$(PY) -m benchmarks.$(subst -,_,$@)
 
 clean: ## remove build/ (the virtual environment stays)

@@ -20,7 +20,7 @@ from sentence_transformers.sentence_transformer.modules import LayerNorm, Poolin
 from torch import nn
 from transformers import ModernBertConfig, ModernBertForSequenceClassification, ModernBertModel
 
-from release.training import budget
+from release.training import shape as encoder
 
 ROOT = Path(__file__).resolve().parent.parent
 ENCODER = ROOT / "recipes/encoder"  # its tokenizer, and a folder that Sentence Transformers can load
@@ -53,7 +53,7 @@ def published_shapes() -> dict[str, Shape]:
     """The six sizes of recipes/ettin.toml, the smallest first."""
     sizes = tomllib.loads((ROOT / "recipes/ettin.toml").read_text(encoding="utf-8"))["sizes"]
     return {
-        name: Shape(name, budget.shape(size["encoder"]), size["global_batch_size"], PUBLISHED[name])
+        name: Shape(name, encoder.shape(size["encoder"]), size["global_batch_size"], PUBLISHED[name])
         for name, size in sizes.items()
     }
 

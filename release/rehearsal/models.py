@@ -86,9 +86,9 @@ def encoder(name: str, folder: Path, scale: int = 1) -> None:
 
 def _shape(name: str, scale: int) -> dict[str, Any]:
     """The configuration that shapes.toml gives; a small one for an encoder that it does not list."""
-    from release.training import budget
+    from release.training.shape import published
 
-    known = budget.published()
+    known = published()
     if name not in known["encoders"]:
         return TINY | {"vocab_size": PUBLISHED_VOCABULARY, "local_attention": 128, "global_attn_every_n_layers": 3}
     shape = dict(known["encoders"][name])

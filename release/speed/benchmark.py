@@ -31,9 +31,9 @@ from release.results.speed import (
     SpeedSubject,
 )
 from release.speed.configurations import CannotRun, Configuration, Loaded, candidates, load
-from release.speed.machine import driver, energy, peak_memory_mb, reset_peak
+from release.speed.machine import driver, energy, memory_is_out, peak_memory_mb, reset_peak
 from release.speed.pairs import draw, lengths
-from release.speed.timing import MOST, Pairs, batches, latency, memory_is_out, pairs_for, rates
+from release.speed.timing import MOST, Pairs, batches, latency, pairs_for, rates
 
 Measured = Record[SpeedResult, SpeedSubject]
 PASS_SECONDS = {"CPU": 0.8, "GPU": 4.0}  # how long one pass should take: decides the number of pairs

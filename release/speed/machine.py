@@ -55,6 +55,12 @@ def peak_memory_mb() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
+def memory_is_out(error: Exception) -> bool:
+    """Whether an error of torch or Python means that memory ran out; an illegal access to memory is something else."""
+    words = ("out of memory", "allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
 def driver() -> str | None:
     """The version of the NVIDIA driver, None without one."""
     return _smi("driver_version")

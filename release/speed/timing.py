@@ -11,6 +11,7 @@ import numpy as np
 
 from release.results.speed import BatchSpeed, Latency
 from release.speed.configurations import CannotRun
+from release.speed.machine import memory_is_out
 
 CLEARLY = 0.9  # below this share of the best rate, larger batches are not tried
 LEAST, MOST = 128, 65_536  # pairs
@@ -59,11 +60,6 @@ def batches(predict: Predict, pairs: Pairs, first: int, passes: int) -> list[Bat
             break
         batch *= 2
     return tried
-
-
-def memory_is_out(error: Exception) -> bool:
-    """Whether an error of torch or Python means that memory ran out."""
-    return isinstance(error, MemoryError) or "memory" in str(error).lower()
 
 
 def seconds(work: Callable[[], Any]) -> float:

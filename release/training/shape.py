@@ -1,0 +1,89 @@
+"""What is known of an encoder before its weights are here: its shape, its parameters, and what a backward pass keeps of it.
+
+The model is built on torch's meta device, so all of that is counted, not estimated by a formula.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, ModernBertConfig, ModernBertModel
+
+from release.errors import ReleaseError
+from release.files import resource
+
+BYTES_OF_STATE = 16  # per parameter: fp32 weight, gradient and AdamW's two moments
+SEEN = 2048  # tokens in the counted pass; what is kept grows in proportion to tokens
+
+
+class Unpadded(torch.autograd.Function):
+    """Attention that keeps what flash attention keeps: query, key, value, the result, and one number per head and token."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        out = torch.empty_like(query)
+        ctx.save_for_backward(query, key, value, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return out
+
+
+def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **_: Any) -> tuple[Tensor, None]:
+    """`Unpadded` behind transformers' interface: (batch, heads, tokens, width) -> (batch, tokens, heads, width)."""
+    return Unpadded.apply(query, key, value).transpose(1, 2), None
+
+
+def shape(encoder: str) -> ModernBertConfig:
+    """The encoder's configuration: from its folder, or from shapes.toml.
+
+    Raises:
+        ReleaseError: It is neither a folder nor listed.
+    """
+    file = resource(encoder) / "config.json"
+    if file.is_file():
+        return ModernBertConfig(**json.loads(file.read_text(encoding="utf-8")))
+    facts = published()
+    if encoder not in facts["encoders"]:
+        raise ReleaseError(
+            f"the shape of {encoder!r} is not known",
+            where="release/training/shapes.toml",
+            hint="name a local folder, or add its shape",
+        )
+    return ModernBertConfig(**facts["common"], **facts["encoders"][encoder])
+
+
+def published() -> dict[str, Any]:
+    """shapes.toml."""
+    return tomllib.loads(Path(__file__).with_name("shapes.toml").read_text(encoding="utf-8"))
+
+
+def count(config: ModernBertConfig) -> dict[str, int]:
+    """Parameters of encoder and head, and the bytes per token that a bf16 forward pass keeps for the backward one."""
+    AttentionInterface.register("counted", attention)
+    width = config.hidden_size
+    with torch.device("meta"):
+        encoder = ModernBertModel(config).to(torch.bfloat16)
+        head = nn.Sequential(nn.Linear(width, width, bias=False), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, 1))
+        ids = torch.zeros((1, SEEN), dtype=torch.long)
+    encoder.set_attn_implementation("counted")
+    weights = {id(weight) for weight in encoder.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        base = tensor if tensor._base is None else tensor._base  # views share the memory of their base
+        if id(base) not in weights:
+            kept[id(base)] = base  # held on to, so that no other tensor gets its id
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        encoder(input_ids=ids)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
+    return {
+        "encoder": sum(weight.numel() for weight in encoder.parameters()),
+        "head": sum(weight.numel() for weight in head.parameters()),
+        "kept_per_token": math.ceil(size / SEEN),
+    }
