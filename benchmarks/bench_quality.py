@@ -319,10 +319,10 @@ def judge(
         task = tasks.from_folder(data / "collections" / collection)
         if queries:
             for stage in stages:  # of all queries, because runs are shared
-                first_stage.run(stage, task, folder.parent / "runs")
+                first_stage.retrieve(stage, task, folder.parent / "runs")
             task = some(task, queries)
         for row in two_stage.evaluate_task(
-            reranker, task, stages, top_k=top_k, runs=folder.parent / "runs", kept=folder / "kept"
+            reranker, task, stages, top_k=top_k, runs=folder.parent / "runs", cache_dir=folder / "kept"
         ):
             where = f"{collection}, {row.result.first_stage.split('/')[-1]}"
             keys = ("first_stage_ndcg", "reranked_ndcg", "gain", "ci_low", "ci_high")

@@ -53,6 +53,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def short_hash(text: str) -> str:
+    """The first 12 digits of a text's sha256, for the names of files and folders."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def sha256_folder(folder: Path, pattern: str = "**/*") -> str:
     """One sha256 over the names and contents of the files in `folder` that match, in the order of their names."""
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Quality as a record: NDCG@10 behind every first stage, with gain, interval, ceiling, teacher and calibration."""
+"""Quality as a record: NDCG@10 over every first stage, with gain, interval, oracle, teacher and calibration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from release import family as families
 from release import records, results
 from release.console import print_json, table
 from release.errors import ReleaseError
@@ -21,6 +20,7 @@ from release.evaluation.rerankers import Reranker
 from release.evaluation.tasks import Task
 from release.evaluation.two_stage import Row, evaluate_task, means
 from release.family import Family
+from release.family import load as load_family
 from release.files import exclusive_lock
 from release.records import Record
 from release.results.evaluation import EvaluationResult, EvaluationSubject, TaskResult, TeacherEvaluation
@@ -30,7 +30,9 @@ STANDALONE = Path("build") / "evaluations"  # first-stage runs and rows of model
 
 
 def command(
-    family: Annotated[Path | None, typer.Option(help="Family file: evaluate one of its sizes.")] = None,
+    family_file: Annotated[
+        Path | None, typer.Option("--family", help="Family file: evaluate one of its sizes.")
+    ] = None,
     size: Annotated[str | None, typer.Option(help="The size in the family file.")] = None,
     compared: Annotated[str | None, typer.Option(help="With --family: a public reranker to compare with.")] = None,
     model: Annotated[str | None, typer.Option(help="Without --family: any CrossEncoder, a folder or Hub id.")] = None,
@@ -41,15 +43,15 @@ def command(
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default by device.")] = None,
 ) -> None:
     """Measure how much a reranker improves retrieval: a size of a family, or any CrossEncoder on any BEIR folder."""
-    if family is not None:
-        facts = families.load(family)
+    if family_file is not None:
+        family = load_family(family_file)
         if compared is not None:
-            _show(evaluate_compared(facts, compared, dtype=dtype), None)
+            _show(evaluate_compared(family, compared, dtype=dtype), None)
         elif size is not None:
-            record = evaluate_size(facts, size, dtype=dtype)
-            _show(record, facts.folder(size) / "records" / "evaluate.json")
+            record = evaluate_size(family, size, dtype=dtype)
+            _show(record, family.folder(size) / "records" / "evaluate.json")
         else:
-            raise ReleaseError("which size?", hint=f"--size {' | '.join(facts.sizes)}")
+            raise ReleaseError("which size?", hint=f"--size {' | '.join(family.sizes)}")
         return
     if model is None or collection is None:
         raise ReleaseError(
@@ -62,7 +64,7 @@ def command(
 
 
 def evaluate_size(family: Family, size: str, *, dtype: str | None = None) -> Evaluated:
-    """Measure one size of a family and write its record; rows that are already measured are kept.
+    """Measure one size of a family and write its record; rows that are already measured are read.
 
     Raises:
         ReleaseError: No model, no collection, or tasks and embedders that cannot be had here; the line says which.
@@ -80,7 +82,7 @@ def evaluate_size(family: Family, size: str, *, dtype: str | None = None) -> Eva
 
 
 def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) -> Evaluated:
-    """Measure a public reranker on the family's tasks, for the table that compares; its record is kept by its name.
+    """Measure a public reranker on the family's tasks, for the table that compares; its record lies in a folder of its name.
 
     Raises:
         ReleaseError: The family file does not list it, or it cannot be loaded here.
@@ -97,10 +99,10 @@ def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) ->
     return record
 
 
-def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, kept: Path) -> Evaluated:
+def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, cache_dir: Path) -> Evaluated:
     stages = [first_stage.first_stage(name) for name in family.evaluation.embedders]
-    rows = all_rows(reranker, family, stages, kept=kept)
-    watched = nano(reranker, family, kept)
+    rows = all_rows(reranker, family, stages, cache_dir=cache_dir)
+    watched = nano(reranker, family, cache_dir)
     result = EvaluationResult(
         tasks=tuple(row.result for row in rows),
         means=means(rows),
@@ -121,9 +123,9 @@ def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, k
 
 
 def _teacher(family: Family, stages: list[first_stage.FirstStage]) -> TeacherEvaluation:
-    """The teacher on the same candidates; what it scored for another size is kept."""
+    """The teacher on the same candidates; what it scored for another size is not scored again."""
     teacher = teachers.load(family)
-    rows = all_rows(teacher, family, stages, kept=family.build / "teacher")
+    rows = all_rows(teacher, family, stages, cache_dir=family.build / "teacher")
     return TeacherEvaluation(
         name=family.teacher.model,
         kind=family.teacher.kind,
@@ -148,16 +150,16 @@ def task_loaders(family: Family) -> list[Callable[[], Task]]:
 
 
 def all_rows(
-    reranker: Reranker, family: Family, stages: list[first_stage.FirstStage] | None = None, *, kept: Path
+    reranker: Reranker, family: Family, stages: list[first_stage.FirstStage] | None = None, *, cache_dir: Path
 ) -> list[Row]:
-    """Every task of a family behind every first stage, measured now or kept from before.
+    """Every task of a family over every first stage, measured now or read from the cache.
 
     Args:
         stages: The family's first stages, where they are loaded already.
-        kept: Where this reranker's finished rows are kept.
+        cache_dir: Folder of this reranker's finished rows.
     """
     stages = stages or [first_stage.first_stage(name) for name in family.evaluation.embedders]
-    marks = in_domain_tasks(family)
+    inside = in_domain_tasks(family)
     rows: list[Row] = []
     for load in task_loaders(family):
         task = load()
@@ -167,8 +169,8 @@ def all_rows(
             stages,
             top_k=family.evaluation.top_k,
             runs=family.build / "runs",
-            kept=kept,
-            in_domain=None if marks is None else task.name in marks,
+            cache_dir=cache_dir,
+            in_domain=None if inside is None else task.name in inside,
         )
     return rows
 
@@ -180,8 +182,8 @@ def in_domain_tasks(family: Family) -> set[str] | None:
         value = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    marks = value.get("in_domain") if isinstance(value, dict) else None
-    return set(marks) if isinstance(marks, list) else None
+    names = value.get("in_domain") if isinstance(value, dict) else None
+    return set(names) if isinstance(names, list) else None
 
 
 def subject_of(
@@ -212,9 +214,9 @@ def evaluate_collection(
     task = tasks.from_folder(collection)
     stage = first_stage.first_stage(embedder)
     reranker = rerankers.load(model, dtype=dtype)
-    kept = STANDALONE / f"{reranker.name.replace('/', '--')}-{reranker.revision[:12]}"
-    with exclusive_lock(kept):
-        rows = evaluate_task(reranker, task, [stage], top_k=top_k, runs=STANDALONE / "runs", kept=kept)
+    cache_dir = STANDALONE / f"{reranker.name.replace('/', '--')}-{reranker.revision[:12]}"
+    with exclusive_lock(cache_dir):
+        rows = evaluate_task(reranker, task, [stage], top_k=top_k, runs=STANDALONE / "runs", cache_dir=cache_dir)
     result = EvaluationResult(
         tasks=tuple(row.result for row in rows),
         means=means(rows),
@@ -236,7 +238,17 @@ def evaluate_collection(
 def _show(record: Evaluated, path: Path | None) -> None:
     """A table for people, then one JSON line for programs."""
     result = record.measured
-    columns = ["task", "first stage", "queries", "alone", "reranked", "gain", "95 % interval", "ceiling", "helped/hurt"]
+    columns = [
+        "task",
+        "first stage",
+        "queries",
+        "NDCG@10",
+        "reranked",
+        "gain",
+        "95 % interval",
+        "oracle",
+        "helped/hurt",
+    ]
     rows = [_cells("", row) for row in result.tasks]
     rows += [_cells("teacher: ", row) for row in (result.teacher.tasks if result.teacher else ())]
     table("NDCG@10", columns, rows)

@@ -1,4 +1,4 @@
-"""First stages: run once per task through mteb, kept as run files, and shared by all rerankers."""
+"""First stages: run once per task through mteb, written as run files, and shared by all rerankers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ import mteb
 from huggingface_hub import HfApi, try_to_load_from_cache
 
 from release.evaluation.metrics import Ranking, ranking
-from release.evaluation.rerankers import fingerprint
 from release.evaluation.retrievers import MINILM, Bm25, PackagedMiniLM, embedder, missing, packaged_revision
 from release.evaluation.tasks import Task
-from release.files import sha256_file, sha256_folder, write_atomic, write_json
+from release.files import sha256_file, sha256_folder, short_hash, write_atomic, write_json
 
-DEPTH = 1000  # documents kept per query, so that another top_k needs no new run
+DEPTH = 1000  # documents per query in a run file, so that another top_k needs no new run
 BM25 = "bm25"
 
 
@@ -29,7 +28,7 @@ BM25 = "bm25"
 class FirstStage:
     """A retriever: its name, what its scores depend on, and how to load it as a model that mteb evaluates.
 
-    `load` takes the folder of its runs, where it may keep what another process can use.
+    `load` takes the folder of its runs, where it may write what another process can use.
     """
 
     name: str
@@ -39,12 +38,12 @@ class FirstStage:
     @property
     def slug(self) -> str:
         """A folder name for this retriever at this revision."""
-        return f"{re.sub(r'[^A-Za-z0-9.]+', '-', self.name)}-{fingerprint(self.revision)[:8]}"
+        return f"{re.sub(r'[^A-Za-z0-9.]+', '-', self.name)}-{short_hash(self.revision)[:8]}"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a first stage found on a task: at most `DEPTH` documents per query.
+    """A first stage's ranking on a task: at most `DEPTH` documents per query.
 
     `folder` holds the run in mteb's form, `sha256` is that file's, `seconds` is what retrieval took when it was made.
     """
@@ -52,14 +51,14 @@ class Run:
     stage: FirstStage
     folder: Path
     sha256: str
-    found: Ranking
+    ranking: Ranking
     seconds: float
 
 
 def first_stage(name: str) -> FirstStage:
     """The retriever called `name`: "bm25", a Hub id, or the folder of a SentenceTransformer.
 
-    Nothing is loaded yet, so a kept run costs no model.
+    Nothing is loaded yet, so a run that exists costs no model.
     """
     if name == BM25:
         return FirstStage(BM25, f"bm25s {metadata.version('bm25s')}, lucene, k1 1.5, b 0.75, English stopwords", Bm25)
@@ -76,15 +75,15 @@ def first_stage(name: str) -> FirstStage:
     return FirstStage(name, commit, lambda _: embedder(name, name, commit))
 
 
-def run(stage: FirstStage, task: Task, folder: Path) -> Run:
+def retrieve(stage: FirstStage, task: Task, folder: Path) -> Run:
     """The stage's run on `task`, from `folder` (shared by all rerankers) or made now through mteb.
 
     Raises:
         ReleaseError: The embedder cannot be loaded here.
     """
-    place = folder / stage.slug / f"{task.name}-{fingerprint(task.revision)[:8]}"
-    about_file, run_file = place / "about.json", place / f"{task.name}_predictions.json"
-    about: dict[str, Any] = {
+    run_folder = folder / stage.slug / f"{task.name}-{short_hash(task.revision)[:8]}"
+    about_file, run_file = run_folder / "about.json", run_folder / f"{task.name}_predictions.json"
+    key: dict[str, Any] = {
         "first_stage": stage.name,
         "first_stage_revision": stage.revision,
         "task": task.name,
@@ -92,35 +91,34 @@ def run(stage: FirstStage, task: Task, folder: Path) -> Run:
         "depth": DEPTH,
         "mteb": metadata.version("mteb"),
     }
-    kept = _kept(about_file, run_file, about)
-    if kept is None:
+    about = _read_about(about_file, run_file, key)
+    if about is None:
         started = time.perf_counter()
-        write_atomic(run_file, _retrieve(stage, task, place))
-        made = {"sha256": sha256_file(run_file), "seconds": round(time.perf_counter() - started, 2)}
-        kept = about | made
-        write_json(about_file, kept)  # written last: a run without it was cut short and is made again
+        write_atomic(run_file, _run_file(stage, task, run_folder))
+        about = key | {"sha256": sha256_file(run_file), "seconds": round(time.perf_counter() - started, 2)}
+        write_json(about_file, about)  # written last: a run without it was cut short and is made again
     scores = json.loads(run_file.read_text(encoding="utf-8"))
-    (subset,) = (scores[key] for key in task.loaded.dataset)
-    (found,) = subset.values()
-    ranked = {query: list(documents) for query, documents in found.items()}
-    return Run(stage, place, str(kept["sha256"]), ranked, float(kept["seconds"]))
+    (subset,) = (scores[name] for name in task.loaded.dataset)
+    (split,) = subset.values()
+    ranking = {query: list(documents) for query, documents in split.items()}
+    return Run(stage, run_folder, str(about["sha256"]), ranking, float(about["seconds"]))
 
 
-def _kept(about_file: Path, run_file: Path, about: dict[str, Any]) -> dict[str, Any] | None:
-    """The note beside a kept run, if it is whole and was made from the same parts."""
+def _read_about(about_file: Path, run_file: Path, key: dict[str, Any]) -> dict[str, Any] | None:
+    """What is written beside a run, if the run is whole and was made under this key."""
     try:
-        found = json.loads(about_file.read_text(encoding="utf-8"))
-        whole = found["sha256"] == sha256_file(run_file) and found["seconds"] >= 0
+        about = json.loads(about_file.read_text(encoding="utf-8"))
+        whole = about["sha256"] == sha256_file(run_file) and about["seconds"] >= 0
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if whole and {key: found.get(key) for key in about} == about else None
+    return about if whole and {name: about.get(name) for name in key} == key else None
 
 
-def _retrieve(stage: FirstStage, task: Task, place: Path) -> str:
+def _run_file(stage: FirstStage, task: Task, run_folder: Path) -> str:
     """Run the stage through mteb: its run as JSON in mteb's form, documents in rank order, ties by id."""
-    model = stage.load(place.parent)
-    place.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=place) as folder:
+    model = stage.load(run_folder.parent)
+    run_folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=run_folder) as folder:
         mteb.evaluate(
             model,
             task.fresh(),

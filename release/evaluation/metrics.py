@@ -31,7 +31,7 @@ def ranking(scores: Scores, top_k: int | None = None) -> Ranking:
 
 
 def rerank(first: Ranking, scores: Scores) -> Ranking:
-    """`first` by falling score; equal scores keep the order of `first`, as a stable sort in a search box would."""
+    """`first` by falling score; equal scores keep the order of `first`, as a stable sort does."""
     return {
         query: sorted(documents, key=lambda name: -np.float32(scores[query][name]))
         for query, documents in first.items()
@@ -46,10 +46,10 @@ def oracle(first: Ranking, judgements: Judgements) -> Ranking:
     }
 
 
-def ndcg(found: Ranking, judgements: Judgements, k: int = 10) -> np.ndarray:
+def ndcg(ranked: Ranking, judgements: Judgements, k: int = 10) -> np.ndarray:
     """NDCG@k of every judged query, in the order of `judgements`, normalised over ALL its judged positives.
 
-    A query for which nothing was found scores 0. Shape (queries,), values 0 to 1.
+    A query without candidates scores 0. Shape (queries,), values 0 to 1.
     """
     import pytrec_eval
 
@@ -57,21 +57,21 @@ def ndcg(found: Ranking, judgements: Judgements, k: int = 10) -> np.ndarray:
         {query: dict(documents) for query, documents in judgements.items()}, {f"ndcg_cut.{k}"}
     )
     run = {
-        query: {name: float(len(found[query]) - place) for place, name in enumerate(found[query])}
+        query: {name: float(len(ranked[query]) - rank) for rank, name in enumerate(ranked[query])}
         for query in judgements
-        if found.get(query)
+        if ranked.get(query)
     }
     measured = evaluator.evaluate(run)
     return np.array([measured.get(query, {}).get(f"ndcg_cut_{k}", 0.0) for query in judgements])
 
 
-def recall(found: Ranking, judgements: Judgements) -> float:
+def recall(ranked: Ranking, judgements: Judgements) -> float:
     """The mean share of a query's judged positives that are among its candidates, over queries that have positives."""
     shares = []
     for query, documents in judgements.items():
         positives = {name for name, relevance in documents.items() if relevance > 0}
         if positives:
-            shares.append(len(positives.intersection(found.get(query, ()))) / len(positives))
+            shares.append(len(positives.intersection(ranked.get(query, ()))) / len(positives))
     return float(np.mean(shares)) if shares else 0.0
 
 

@@ -13,9 +13,9 @@ from pydantic import with_config
 
 from release import records
 from release.errors import ReleaseError
-from release.evaluation.rerankers import Reranker, fingerprint, predict_sorted
+from release.evaluation.rerankers import Reranker, predict_sorted
 from release.family import Family
-from release.files import write_json
+from release.files import short_hash, write_json
 from release.results.evaluation import NanoResult
 
 RERANKED = 100  # candidates per query at most, from the set's own BM25 ranking
@@ -23,42 +23,42 @@ RERANKED = 100  # candidates per query at most, from the set's own BM25 ranking
 
 @with_config(records.STRICT)
 @dataclass(frozen=True)
-class KeptNano:
+class CachedNano:
     """Figures on the disk with all that they depend on."""
 
     key: dict[str, Any]
     result: NanoResult
 
 
-def nano(reranker: Reranker, family: Family, kept: Path) -> NanoResult:
+def nano(reranker: Reranker, family: Family, cache_dir: Path) -> NanoResult:
     """NDCG@10 on each of the family's nano sets and their mean, with the recipe's protocol.
 
     The recipe normalises over the positives among the candidates only, so `base` (over all positives) is no baseline
     for these figures and no gain is given: they compare rerankers on the same candidates, nothing else.
 
     Args:
-        kept: Where this reranker's figures are kept; they are made again when anything that they depend on differs.
+        cache_dir: Folder of this reranker's figures; they are made again when anything that they depend on differs.
 
     Raises:
         ReleaseError: The sets are not here and cannot be fetched.
     """
     evaluator = _evaluator(family)
     key = {
-        **reranker.facts,
+        **reranker.identity,
         "sets": list(family.evaluation.nano_sets),
         "revision": _revision(evaluator),
         "reranked": RERANKED,
         "sentence-transformers": metadata.version("sentence-transformers"),
     }
-    path = kept / f"nano-{fingerprint(json.dumps(key, sort_keys=True))}.json"
+    path = cache_dir / f"nano-{short_hash(json.dumps(key, sort_keys=True))}.json"
     try:
-        known = records.parse(KeptNano, path.read_bytes())
+        known = records.parse(CachedNano, path.read_bytes())
         if known.key == key:
             return known.result
     except (OSError, ValueError):
         pass
     result = _measure(evaluator, reranker, family, key["revision"])
-    write_json(path, asdict(KeptNano(key, result)))
+    write_json(path, asdict(CachedNano(key, result)))
     return result
 
 
@@ -75,7 +75,7 @@ def _revision(evaluator: Any) -> str:
 
 def _measure(evaluator: Any, reranker: Reranker, family: Family, revision: str) -> NanoResult:
     depth = max(len(sample["documents"]) for one in evaluator.evaluators for sample in one.samples)
-    metrics = evaluator(_Predicts(reranker))
+    metrics = evaluator(_EvaluatedModel(reranker))
     key = f"R{RERANKED}"
     return NanoResult(
         dataset=family.evaluation.nano,
@@ -111,8 +111,8 @@ def _evaluator(family: Family) -> Any:
         ) from error
 
 
-class _Predicts:
-    """A reranker in the only clothes that the evaluator knows: predict, and a card that it writes metrics to."""
+class _EvaluatedModel:
+    """A reranker with the two attributes that the evaluator uses: predict, and a model card that it writes metrics to."""
 
     def __init__(self, reranker: Reranker) -> None:
         self.reranker = reranker

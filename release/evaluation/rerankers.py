@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ _BLOCK = 1024  # pairs between two steps of the progress bar
 
 @dataclass(frozen=True)
 class Reranker:
-    """A pointwise reranker and the facts that its scores depend on.
+    """A pointwise reranker and all that its scores depend on.
 
     Attributes:
         name: Hub id, or a local name.
@@ -32,7 +31,7 @@ class Reranker:
         attention: The attention implementation.
         device: The accelerator's name, or "CPU".
         parameters: Counted on what was loaded; None for a reranker that is no single model.
-        model: The CrossEncoder behind it, if there is one.
+        model: The CrossEncoder that scores, if it is one.
     """
 
     name: str
@@ -46,8 +45,8 @@ class Reranker:
     model: Any = None
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What identifies the scores, for cache keys and records."""
+    def identity(self) -> dict[str, Any]:
+        """All that decides a score, for cache keys."""
         return {
             "reranker": self.name,
             "revision": self.revision,
@@ -146,10 +145,10 @@ def check_dtype(model: Any, dtype: str) -> None:
     Raises:
         ReleaseError: They are not.
     """
-    found = {str(weight.dtype).removeprefix("torch.") for weight in model[0].parameters()}
-    if found != {dtype}:
+    types = {str(weight.dtype).removeprefix("torch.") for weight in model[0].parameters()}
+    if types != {dtype}:
         raise ReleaseError(
-            f"the weights are {', '.join(sorted(found))}, not {dtype}",
+            f"the weights are {', '.join(sorted(types))}, not {dtype}",
             hint="load the model in the dtype to be measured",
         )
 
@@ -161,11 +160,6 @@ def _revision(source: str, model: Any) -> str:
     return model_hash(folder) if any(folder.glob("**/*.safetensors")) else sha256_folder(folder)
 
 
-def document_text(row: dict[str, Any]) -> str:
-    """Title and text of a corpus row in one string, as mteb gives them to every model."""
-    return f"{row.get('title') or ''} {row['text']}".strip()
-
-
 def predict_sorted(reranker: Reranker, pairs: Pairs) -> np.ndarray:
     """Score pairs longest first (memory runs out at once or never) under a progress bar, in their own order.
 
@@ -173,17 +167,12 @@ def predict_sorted(reranker: Reranker, pairs: Pairs) -> np.ndarray:
         ReleaseError: A score is not a finite number.
     """
     scores = np.empty(len(pairs), dtype=np.float32)
-    order = sorted(range(len(pairs)), key=lambda place: -len(pairs[place][0]) - len(pairs[place][1]))
+    order = sorted(range(len(pairs)), key=lambda index: -len(pairs[index][0]) - len(pairs[index][1]))
     with Bar(f"{reranker.name}: pairs", len(pairs)) as bar:
         for start in range(0, len(order), _BLOCK):
             block = order[start : start + _BLOCK]
-            scores[block] = reranker.predict([pairs[place] for place in block])
+            scores[block] = reranker.predict([pairs[index] for index in block])
             bar.advance(len(block))
     if not np.isfinite(scores).all():
         raise ReleaseError("the model gives scores that are not numbers", where=reranker.name, hint="train it again")
     return scores
-
-
-def fingerprint(text: str) -> str:
-    """A short hash for folder and file names."""
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

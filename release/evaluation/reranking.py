@@ -1,4 +1,4 @@
-"""A reranker behind mteb's search interface."""
+"""A reranker as a search model of mteb."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 from mteb.models.model_meta import ModelMeta
 
 from release.errors import ReleaseError
-from release.evaluation.rerankers import Reranker, document_text, predict_sorted
+from release.evaluation.rerankers import Reranker, predict_sorted
+from release.evaluation.tasks import document_text
 
 _STEP, _LEAST = np.float32(2.0**-22), np.float32(1e-30)  # of a score, and near zero, where a share of it is nothing
 
@@ -48,24 +49,24 @@ class Search:
         if top_ranked is None:
             raise ReleaseError("a reranker needs candidates", hint="run the first stage before it")
         texts = dict(zip(queries["id"], queries["text"], strict=True))
-        wanted = [
+        new = [
             (query, document)
             for query in texts
             for document in top_ranked.get(query, [])
             if document not in self.known.get(query, {})
         ]
-        documents = self._documents({document for _, document in wanted})
-        self.scored = len(wanted)
-        found = predict_sorted(self.reranker, [(texts[query], documents[document]) for query, document in wanted])
-        for (query, document), score in zip(wanted, found, strict=True):
+        documents = self._documents({document for _, document in new})
+        self.scored = len(new)
+        scores = predict_sorted(self.reranker, [(texts[query], documents[document]) for query, document in new])
+        for (query, document), score in zip(new, scores, strict=True):
             self.known.setdefault(query, {})[document] = float(score)
         self.scores = {
             query: {document: self.known[query][document] for document in top_ranked.get(query, [])} for query in texts
         }
         return {query: untied(scores) for query, scores in self.scores.items()}
 
-    def _documents(self, wanted: set[str]) -> dict[str, str]:
-        rows = [row for row, key in enumerate(self.corpus["id"]) if key in wanted]
+    def _documents(self, names: set[str]) -> dict[str, str]:
+        rows = [row for row, key in enumerate(self.corpus["id"]) if key in names]
         return {row["id"]: document_text(row) for row in self.corpus.select(rows)}
 
 

@@ -14,7 +14,7 @@ from mteb.models.model_meta import ModelMeta
 from release.console import Bar
 from release.errors import ReleaseError
 from release.evaluation.metrics import ranking
-from release.evaluation.rerankers import document_text
+from release.evaluation.tasks import document_text
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 VECTORS = "vectors.safetensors"

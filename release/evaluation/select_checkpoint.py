@@ -2,7 +2,7 @@
 
 The published family was chosen so by hand (the last checkpoint won for one size of six). The recipe leaves the best one
 in `model/` and, where that is another, the last one in `last/`; here both rerank what the card will show, and the better
-one becomes `model/`. Its rows are kept, so the evaluation that follows measures nothing twice.
+one becomes `model/`. Its rows are cached, so the evaluation that follows measures nothing twice.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from release.results.training import (
 NAMES: tuple[CheckpointName, ...] = get_args(CheckpointName)
 
 
-def command(size: options.Size, family: options.Family = options.ETTIN) -> None:
+def command(size: options.Size, family_file: options.Family = options.ETTIN) -> None:
     """Rerank the family's tasks with both checkpoints and keep the better one as model/."""
-    facts = load(family)
-    choice = choose(facts, size).measured
+    family = load(family_file)
+    choice = choose(family, size).measured
     both = {name: choice.candidate(name) for name in NAMES}
     rows = [
         [name, candidate.step, candidate.score, candidate.reranked_ndcg, name == choice.released]
         for name, candidate in both.items()
     ]
-    title = f"{facts.model_id(size)}: the {choice.released} checkpoint is released"
+    title = f"{family.model_id(size)}: the {choice.released} checkpoint is released"
     table(title, ["checkpoint", "step", "nano NDCG@10", "mean NDCG@10", "released"], rows)
     print_json(asdict(choice))
 
@@ -86,11 +86,11 @@ def choose(family: Family, size: str) -> Record[CheckpointChoice, ChoiceSubject]
 
 
 def _mean(family: Family, size: str, model: Path) -> tuple[float, str]:
-    """Mean NDCG@10 of a model folder over the family's tasks behind every first stage, and the dtype it ran in."""
+    """Mean NDCG@10 of a model folder over the family's tasks over every first stage, and the dtype it ran in."""
     from release.evaluation import evaluate, rerankers, two_stage
 
     reranker = rerankers.load(str(model), name=family.model_id(size), max_length=family.training.max_length)
-    rows = evaluate.all_rows(reranker, family, kept=family.folder(size) / "evaluation")
+    rows = evaluate.all_rows(reranker, family, cache_dir=family.folder(size) / "evaluation")
     return two_stage.mean_result(rows).reranked_ndcg, reranker.dtype
 
 

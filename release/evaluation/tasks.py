@@ -16,6 +16,11 @@ from release.errors import ReleaseError
 from release.evaluation import beir
 
 
+def document_text(row: dict[str, Any]) -> str:
+    """Title and text of a corpus row in one string, as mteb gives them to every model."""
+    return f"{row.get('title') or ''} {row['text']}".strip()
+
+
 @dataclass(frozen=True)
 class Task:
     """A retrieval task with its data loaded: one split, one subset.
@@ -38,7 +43,11 @@ class Task:
     def judgements(self) -> dict[str, dict[str, int]]:
         """Query -> document -> relevance, for the queries that have any judgement."""
         known = set(self.split["queries"]["id"])
-        return {query: dict(found) for query, found in self.split["relevant_docs"].items() if found and query in known}
+        return {
+            query: dict(documents)
+            for query, documents in self.split["relevant_docs"].items()
+            if documents and query in known
+        }
 
     def fresh(self) -> AbsTaskRetrieval:
         """A copy for one evaluation, because `convert_to_reranking` and the evaluation itself change the task."""

@@ -1,4 +1,4 @@
-"""Two-stage retrieval: the first stage's candidates, reranked through mteb, measured per query, and kept row by row."""
+"""Two-stage retrieval: the first stage's candidates, reranked through mteb, measured per query, and written row by row."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from pydantic import with_config
 
 from release import records
 from release.errors import ReleaseError
-from release.evaluation.first_stage import FirstStage, Run
-from release.evaluation.first_stage import run as first_run
+from release.evaluation.first_stage import FirstStage, Run, retrieve
 from release.evaluation.metrics import QueryMeasures, Ranking, compare, macro
-from release.evaluation.rerankers import Reranker, fingerprint
+from release.evaluation.rerankers import Reranker
 from release.evaluation.reranking import Search
 from release.evaluation.tasks import Collection, Task
-from release.files import write_json
+from release.files import short_hash, write_json
 from release.results.evaluation import MeanResult, Means, TaskResult
 
 _AGREE = 2e-5  # mteb rounds its NDCG to five digits
@@ -39,7 +38,7 @@ class Row:
 
 @with_config(records.STRICT)
 @dataclass(frozen=True)
-class KeptRow:
+class CachedRow:
     """A finished row on the disk: its `key`, what was measured, the gains, and the raw scores (query -> document -> logit)."""
 
     key: dict[str, Any]
@@ -55,104 +54,104 @@ def evaluate_task(
     *,
     top_k: int,
     runs: Path,
-    kept: Path,
+    cache_dir: Path,
     in_domain: bool | None = None,
 ) -> list[Row]:
-    """Evaluate a reranker on one task behind each first stage.
+    """Evaluate a reranker on one task over each first stage.
 
     Args:
         top_k: Candidates per query that are reranked.
-        runs: Where first-stage runs are kept, for all rerankers.
-        kept: Where this reranker's finished rows are kept: a killed evaluation continues behind the last of them.
+        runs: Folder of the first stages' runs, for all rerankers.
+        cache_dir: Folder of this reranker's finished rows: a killed evaluation continues after the last of them.
         in_domain: Whether the task's data is in the training mixture, None where nothing says so.
     """
     known: dict[str, dict[str, float]] = {}
     rows = []
     for stage in stages:
-        found = first_run(stage, task, runs)
-        row, scores = _row(reranker, task, found, top_k, kept, known)
-        for query, documents in scores.items():  # from a kept row too, so that a resumed run scores the same pairs
+        run = retrieve(stage, task, runs)
+        row, scores = _row(reranker, task, run, top_k, cache_dir, known)
+        for query, documents in scores.items():  # from a cached row too, so that a resumed run scores the same pairs
             known.setdefault(query, {}).update(documents)
         rows.append(Row(replace(row.result, in_domain=in_domain), row.gains))
     return rows
 
 
-def row_key(reranker: Reranker, task: Task, found: Run, top_k: int) -> dict[str, Any]:
+def row_key(reranker: Reranker, task: Task, run: Run, top_k: int) -> dict[str, Any]:
     """Everything a row's numbers depend on. Rows under another key are never reused."""
     return {
-        **reranker.facts,
+        **reranker.identity,
         "task": task.name,
         "task_revision": task.revision,
-        "first_stage": found.stage.name,
-        "first_stage_revision": found.stage.revision,
-        "run": found.sha256,
+        "first_stage": run.stage.name,
+        "first_stage_revision": run.stage.revision,
+        "run": run.sha256,
         "top_k": top_k,
         "mteb": metadata.version("mteb"),
     }
 
 
 def _row(
-    reranker: Reranker, task: Task, found: Run, top_k: int, kept: Path, known: dict[str, dict[str, float]]
+    reranker: Reranker, task: Task, run: Run, top_k: int, cache_dir: Path, known: dict[str, dict[str, float]]
 ) -> tuple[Row, dict[str, dict[str, float]]]:
-    """The kept row under this key, or the one measured now; with the raw scores of its pairs."""
-    key = row_key(reranker, task, found, top_k)
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{task.name}-{found.stage.name}")
-    path = kept / "rows" / f"{name}-{fingerprint(json.dumps(key, sort_keys=True))}.json"
+    """The cached row under this key, or the one measured now; with the raw scores of its pairs."""
+    key = row_key(reranker, task, run, top_k)
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{task.name}-{run.stage.name}")
+    path = cache_dir / "rows" / f"{name}-{short_hash(json.dumps(key, sort_keys=True))}.json"
     try:
-        row = records.parse(KeptRow, path.read_bytes())
+        row = records.parse(CachedRow, path.read_bytes())
         if row.key == key:
             return Row(row.result, np.array(row.gains)), row.scores
     except (OSError, ValueError):
         pass
-    row, scores = _measure(reranker, task, found, top_k, kept, known)
-    write_json(path, asdict(KeptRow(key, row.result, tuple(row.gains.tolist()), scores)))
+    row, scores = _measure(reranker, task, run, top_k, cache_dir, known)
+    write_json(path, asdict(CachedRow(key, row.result, tuple(row.gains.tolist()), scores)))
     return row, scores
 
 
 def _measure(
-    reranker: Reranker, task: Task, found: Run, top_k: int, kept: Path, known: dict[str, dict[str, float]]
+    reranker: Reranker, task: Task, run: Run, top_k: int, cache_dir: Path, known: dict[str, dict[str, float]]
 ) -> tuple[Row, dict[str, dict[str, float]]]:
-    search = Search(reranker, {"first_stage": found.stage.slug, "top_k": top_k}, known)
+    search = Search(reranker, {"first_stage": run.stage.slug, "top_k": top_k}, known)
     started = time.perf_counter()
     result = mteb.evaluate(
         search,
-        task.fresh().convert_to_reranking(found.folder, top_k=top_k),
-        cache=ResultCache(kept / "mteb"),  # the layout of the public results repository
+        task.fresh().convert_to_reranking(run.folder, top_k=top_k),
+        cache=ResultCache(cache_dir / "mteb"),  # the layout of the public results repository
         overwrite_strategy="always",  # what may be reused is decided by the row's key alone
         co2_tracker=False,
         show_progress_bar=False,
         encode_kwargs={"batch_size": 32, "show_progress_bar": False},
     )
     seconds = time.perf_counter() - started
-    first = candidates(task, found.found, top_k)
+    first = candidates(task, run.ranking, top_k)
     measured = compare(first, search.scores, task.judgements)
     published = result.task_results[0].get_score()
     if abs(published - measured.reranked_ndcg.mean()) > _AGREE:
         raise ReleaseError(
             f"mteb measures NDCG@10 {published:.5f}, this project {measured.reranked_ndcg.mean():.5f}",
-            where=f"{task.name} behind {found.stage.name}",
+            where=f"{task.name} over {run.stage.name}",
             hint="report it: one of the two is wrong",
         )
-    return Row(_result(task, found, top_k, measured, search, seconds), measured.gains), search.scores
+    return Row(_result(task, run, top_k, measured, search, seconds), measured.gains), search.scores
 
 
-def candidates(task: Task, found: Ranking, top_k: int) -> Ranking:
+def candidates(task: Task, ranking: Ranking, top_k: int) -> Ranking:
     """The `top_k` of every judged query, less the query's own text where the task leaves that out (as mteb does)."""
     drop = task.loaded.ignore_identical_ids
     return {
-        query: [name for name in found.get(query, [])[:top_k] if not (drop and name == query)]
+        query: [name for name in ranking.get(query, [])[:top_k] if not (drop and name == query)]
         for query in task.judgements
     }
 
 
-def _result(task: Task, found: Run, top_k: int, measured: QueryMeasures, search: Search, seconds: float) -> TaskResult:
+def _result(task: Task, run: Run, top_k: int, measured: QueryMeasures, search: Search, seconds: float) -> TaskResult:
     helped, hurt, unchanged = measured.counts()
     return TaskResult(
         **asdict(measured.quality()),
         task=task.name,
         task_revision=task.revision,
         dataset=None if isinstance(task.loaded, Collection) else task.loaded.metadata.dataset["path"],
-        first_stage=found.stage.name,
+        first_stage=run.stage.name,
         top_k=top_k,
         recall=measured.recall,
         helped=helped,

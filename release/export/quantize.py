@@ -29,13 +29,12 @@ class JudgedPairs:
 
     def __init__(self, collection: Path, runs: Path, *, top_k: int = TOP_K, queries: int | None = None) -> None:
         """Read a BEIR folder; the run of BM25 is written to `runs`, or read from there. The first `queries` or all count."""
-        from release.evaluation.first_stage import first_stage, run
-        from release.evaluation.rerankers import document_text
-        from release.evaluation.tasks import from_folder
+        from release.evaluation.first_stage import first_stage, retrieve
+        from release.evaluation.tasks import document_text, from_folder
         from release.evaluation.two_stage import candidates
 
         task = from_folder(collection)
-        first = candidates(task, run(first_stage("bm25"), task, runs).found, top_k)
+        first = candidates(task, retrieve(first_stage("bm25"), task, runs).ranking, top_k)
         self.first = {query: first[query] for query in list(first)[:queries]}
         self.judgements = {query: task.judgements[query] for query in self.first}
         documents = {row["id"]: document_text(row) for row in task.split["corpus"]}

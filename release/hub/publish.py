@@ -124,7 +124,7 @@ def _create(api: HfApi, repo: DesiredRepo) -> None:
 
 
 def _upload(api: HfApi, repo: DesiredRepo, upload: list[str], delete: list[str]) -> None:
-    """Commit by commit, so that a push that was cut off goes on behind the last whole commit, whatever the transport keeps."""
+    """Commit by commit, so that a push that was cut off goes on after the last whole commit, whatever the transport keeps."""
     parts = commits_of({name: (repo.folder / name).stat().st_size for name in upload}) or [[]]
     for part in parts:
         api.upload_folder(

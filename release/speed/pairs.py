@@ -30,8 +30,7 @@ def draw(family: Family, count: int) -> list[tuple[str, str]]:
 
 
 def _from_collection(family: Family) -> list[tuple[str, str]]:
-    from release.evaluation.rerankers import document_text
-    from release.evaluation.tasks import from_folder
+    from release.evaluation.tasks import document_text, from_folder
 
     task = from_folder(family.build / "data" / "collections" / family.speed.pairs)
     documents = {row["id"]: document_text(row) for row in task.split["corpus"]}

@@ -114,7 +114,7 @@ def measure(collection: Path, predict: Counting, kept: str = "kept", top_k: int 
     reranker = Reranker(**({"name": "r", "revision": "1"} | facts), predict=predict)
     stage = first_stage.first_stage("bm25")
     (row,) = evaluate_task(
-        reranker, tasks.from_folder(collection), [stage], top_k=top_k, runs=Path("runs"), kept=Path(kept)
+        reranker, tasks.from_folder(collection), [stage], top_k=top_k, runs=Path("runs"), cache_dir=Path(kept)
     )
     return row
 
@@ -186,7 +186,9 @@ def test_a_first_stage_runs_once_for_all_rerankers(collection: Path) -> None:
     stage: FirstStage = dataclasses.replace(plain, load=load)
     for name in ("a", "b"):
         reranker = Reranker(name, "1", Counting(lambda query, document: 0.0))
-        evaluate_task(reranker, tasks.from_folder(collection), [stage], top_k=TOP, runs=Path("runs"), kept=Path(name))
+        evaluate_task(
+            reranker, tasks.from_folder(collection), [stage], top_k=TOP, runs=Path("runs"), cache_dir=Path(name)
+        )
     assert loads == [1]
 
 
@@ -208,7 +210,7 @@ for folder in folders:
             os.kill(os.getpid(), signal.SIGKILL)
         return predict(pairs)
     reranker = Reranker("r", "1", call)
-    evaluate_task(reranker, tasks.from_folder(folder), [stage], top_k=TOP, runs=Path("runs"), kept=Path("kept"))
+    evaluate_task(reranker, tasks.from_folder(folder), [stage], top_k=TOP, runs=Path("runs"), cache_dir=Path("kept"))
 print(predict.asked)
 """
 

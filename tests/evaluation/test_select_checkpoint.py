@@ -77,7 +77,7 @@ def test_the_evaluation_that_follows_scores_no_pair_again(family: Family) -> Non
     loaded = rerankers.load(str(folder / "model"), name=family.model_id(built.SIZE), max_length=limit)
     asked: list[Pairs] = []
     watched = replace(loaded, predict=lambda pairs: asked.append(pairs) or loaded.predict(pairs))
-    mean = two_stage.mean_result(evaluate.all_rows(watched, family, kept=folder / "evaluation"))
+    mean = two_stage.mean_result(evaluate.all_rows(watched, family, cache_dir=folder / "evaluation"))
     assert not asked
     assert mean.reranked_ndcg == record.measured.candidate(record.measured.released).reranked_ndcg
 
