@@ -24,7 +24,10 @@ from release.stages import STAGES
 
 FAMILY, SIZE = Path("recipes/demo.toml"), "mini"  # the embedded default is this one family and size
 ROOT = Path("build/hub")
-CALM = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # the ranking is what is to be seen
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}  # so that the ranking is what people see
 
 # What any user does, in a process of its own that knows nothing of this project.
 RERANK = """
@@ -59,11 +62,11 @@ def _make(stage: str, seconds: dict[str, float], **environment: str) -> None:
     """One make target, as `make release` would run it; its output is shown as it comes."""
     _heading(stage)
     started = time.monotonic()
-    words = ["make", "--no-print-directory", stage, f"FAMILY={FAMILY}", f"SIZE={SIZE}"]
-    words += [f"PUSH={environment.pop('PUSH')}"] if "PUSH" in environment else []
+    arguments = ["make", "--no-print-directory", stage, f"FAMILY={FAMILY}", f"SIZE={SIZE}"]
+    arguments += [f"PUSH={environment.pop('PUSH')}"] if "PUSH" in environment else []
     # make passes its own flags down through the environment; a stage must not inherit a `-n` or a job server
     inherited = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    status = subprocess.run(words, env=inherited | environment).returncode
+    status = subprocess.run(arguments, env=inherited | environment).returncode
     if status:
         again = "see the line above; what is done stays done: make demo continues"
         raise ReleaseError(f"the stage {stage!r} stopped with status {status}", hint=again)
@@ -71,7 +74,7 @@ def _make(stage: str, seconds: dict[str, float], **environment: str) -> None:
 
 
 def _rerank(family: Family, client: dict[str, str]) -> None:
-    """Three held-out summaries against BM25's ten best bodies, through the published model, without a token."""
+    """Three held-out summaries with BM25's ten best bodies each, through the published model, without a token."""
     import bm25s
 
     folder = family.build / "data/collections" / family.evaluation.collections[0]
@@ -80,11 +83,11 @@ def _rerank(family: Family, client: dict[str, str]) -> None:
     index = bm25s.BM25()
     index.index(bm25s.tokenize(corpus, stopwords="en", show_progress=False), show_progress=False)
     words = bm25s.tokenize(queries, stopwords="en", show_progress=False)
-    found = index.retrieve(words, k=10, return_as="documents", show_progress=False)
-    asked = [(query, [corpus[i] for i in row]) for query, row in zip(queries, found.tolist(), strict=True)]
-    environment = {key: value for key, value in os.environ.items() if key != "HF_TOKEN"} | client | CALM
+    hits = index.retrieve(words, k=10, return_as="documents", show_progress=False)
+    candidates = [(query, [corpus[i] for i in row]) for query, row in zip(queries, hits.tolist(), strict=True)]
+    environment = {key: value for key, value in os.environ.items() if key != "HF_TOKEN"} | client | QUIET
     program = [sys.executable, "-c", RERANK, family.model_id(SIZE)]
-    if subprocess.run(program, input=json.dumps(asked), text=True, env=environment).returncode:
+    if subprocess.run(program, input=json.dumps(candidates), text=True, env=environment).returncode:
         raise ReleaseError("the published model cannot be used", where=family.model_id(SIZE), hint="make demo")
 
 
