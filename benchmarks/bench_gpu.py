@@ -17,11 +17,10 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
+from transformers.utils.versions import require_version
 
 from benchmarks import gpu_jobs, shapes
 from benchmarks.gpu_jobs import SETUPS, Setup
@@ -47,8 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if not options.tiny and gpu_jobs.device() == "cpu":
         sys.exit("not measured: no CUDA device here; hint: --tiny runs the same path with tiny shapes on a CPU")
-    if Version(found := metadata.version("sentence-transformers")) < Version("6.2"):
-        sys.exit(f"not measured: sentence-transformers {found} is older than 6.2; hint: install its wheel first")
+    require_version("sentence-transformers>=6.2", "hint: install its wheel first")
     sizes = options.sizes or list(shapes.tiny_shapes() if options.tiny else shapes.PUBLISHED)
     pass_seconds = 0.01 if options.tiny else PASS_SECONDS
     options.output.mkdir(parents=True, exist_ok=True)

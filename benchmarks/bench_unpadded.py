@@ -23,6 +23,7 @@ from benchmarks import padded_varlen, shapes, timing
 from benchmarks.timing import Cost
 from release.console import print_json, table
 from release.runtime import unpadded
+from release.runtime.precision import has_fast_bf16
 from release.speed.machine import peak_memory_mb, reset_peak
 
 Pairs = list[tuple[str, str]]
@@ -71,7 +72,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=8192 if gpu else 64)
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 128, 256, 512] if gpu else [32], help="pairs")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16" if fast_bf16() else "float32")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="bfloat16" if has_fast_bf16() else "float32"
+    )
     options = parser.parse_args(argv)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -193,11 +196,6 @@ def show(measured: dict[str, Measured], pairs: Pairs) -> None:
         rows.append([name, f"{row['pairs_per_second']:.1f}", *seconds, *times, row["peak_mb"]])
     title = f"{len(pairs)} pairs of {shapes.mean_tokens(pairs):.0f} tokens, median of {len(theirs.costs)} rounds"
     table(title, ["", "pairs/s", "wall s", "CPU s", "x wall", "x CPU", "MB"], rows)
-
-
-def fast_bf16() -> bool:
-    """Whether this machine multiplies bfloat16 matrices in hardware."""
-    return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
 
 
 if __name__ == "__main__":

@@ -29,8 +29,9 @@ from transformers.utils import is_flash_attn_2_available, logging
 
 from benchmarks import padded_varlen, shapes, timing
 from release.runtime import unpadded
+from release.runtime.precision import has_fast_bf16
+from release.shapes import BYTES_OF_STATE, count
 from release.speed.machine import memory_is_out, peak_memory_mb, reset_peak
-from release.training.shape import BYTES_OF_STATE, count
 
 PASSES = 3  # the protocol's
 MOST_PAIRS = 16384
@@ -105,7 +106,7 @@ def unavailable(setup: Setup) -> str | None:
             return f"the varlen kernel of torch {torch.__version__} knows no window"
     if setup.attention == "flash_attention_2" and not (is_flash_attn_2_available() or find_spec("kernels")):
         return "neither flash-attn nor kernels is installed"
-    if setup.dtype == "bfloat16" and not (torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()):
+    if setup.dtype == "bfloat16" and not has_fast_bf16():
         return "this CPU has no bf16 instructions"
     return None
 

@@ -1,6 +1,6 @@
 """Models of the published shapes with random weights, and pairs as long as questions with their Wikipedia passages.
 
-Nothing is downloaded: the shapes are in release/training/shapes.toml, the tokenizer is the embedded encoder's, and the text
+Nothing is downloaded: the shapes are in release/shapes.toml, the tokenizer is the embedded encoder's, and the text
 is drawn word by word. Speed and memory do not depend on what the weights or the words are. torch, transformers and
 sentence-transformers are enough to import this file.
 """
@@ -20,7 +20,7 @@ from sentence_transformers.sentence_transformer.modules import LayerNorm, Poolin
 from torch import nn
 from transformers import ModernBertConfig, ModernBertForSequenceClassification, ModernBertModel
 
-from release.training import shape as encoder
+from release.shapes import shape as encoder_shape
 
 ROOT = Path(__file__).resolve().parent.parent
 ENCODER = ROOT / "recipes/encoder"  # its tokenizer, and a folder that Sentence Transformers can load
@@ -53,7 +53,7 @@ def published_shapes() -> dict[str, Shape]:
     """The six sizes of recipes/ettin.toml, the smallest first."""
     sizes = tomllib.loads((ROOT / "recipes/ettin.toml").read_text(encoding="utf-8"))["sizes"]
     return {
-        name: Shape(name, encoder.shape(size["encoder"]), size["global_batch_size"], PUBLISHED[name])
+        name: Shape(name, encoder_shape(size["encoder"]), size["global_batch_size"], PUBLISHED[name])
         for name, size in sizes.items()
     }
 

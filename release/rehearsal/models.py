@@ -1,6 +1,6 @@
 """Stand-ins of the models that a family names: each in the form in which it is published, with few random weights.
 
-Encoders alone have their true shape (release/training/shapes.toml), because training, export and memory depend on it. All
+Encoders alone have their true shape (release/shapes.toml), because training, export and memory depend on it. All
 else is tiny. The same name gives the same weights on every machine.
 """
 
@@ -86,7 +86,7 @@ def encoder(name: str, folder: Path, scale: int = 1) -> None:
 
 def _shape(name: str, scale: int) -> dict[str, Any]:
     """The configuration that shapes.toml gives; a small one for an encoder that it does not list."""
-    from release.training.shape import published
+    from release.shapes import published
 
     known = published()
     if name not in known["encoders"]:

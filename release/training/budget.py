@@ -15,7 +15,7 @@ from release import options
 from release.console import print_json, table
 from release.errors import ReleaseError
 from release.family import Family, load
-from release.training.shape import BYTES_OF_STATE, count, published, shape
+from release.shapes import BYTES_OF_STATE, count, published, shape
 
 
 def command(

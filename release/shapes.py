@@ -50,7 +50,7 @@ def shape(encoder: str) -> ModernBertConfig:
     if encoder not in facts["encoders"]:
         raise ReleaseError(
             f"the shape of {encoder!r} is not known",
-            where="release/training/shapes.toml",
+            where="release/shapes.toml",
             hint="name a local folder, or add its shape",
         )
     return ModernBertConfig(**facts["common"], **facts["encoders"][encoder])
