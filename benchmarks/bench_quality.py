@@ -31,13 +31,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from recipes import distill
+from release import bm25
+from release.bm25 import CorpusStatistics
 from release.console import Bar
-from release.data.demo_sets import bm25
 from release.evaluation import beir, first_stage, metrics, rerankers, tasks, two_stage
 from release.files import write_json
 from release.runtime import unpadded
 from release.runtime.precision import has_fast_bf16
-from release.teachers.hybrid import HybridStandIn, Statistics, minilm_folder
+from release.teachers.hybrid import HybridStandIn
+from release.teachers.minilm import minilm_folder
 
 QUERIES = 4_000  # per source of pairs
 HARD, RANDOM = 4, 3  # documents beside a query's own one: from BM25's best 50, and from anywhere in its source
@@ -175,8 +177,8 @@ def make_pool(data: Path, folder: Path) -> Pool:
     queries, documents, chosen, offset = [], [], [], 0
     for asked, texts, own in sources(data):
         if not kept.is_file():
-            ranked = bm25(asked, texts, depth=51)
-            for place, best in zip(own, ranked, strict=True):
+            for place, scores in zip(own, bm25.Bm25(texts).scores(asked), strict=True):
+                best = bm25.best(scores, 51).tolist()
                 hard = rng.choice([other for other in best if other != place], HARD, replace=False).tolist()
                 taken = {place, *hard}
                 easy = [other for other in rng.choice(len(texts), 20, replace=False).tolist() if other not in taken]
@@ -184,7 +186,7 @@ def make_pool(data: Path, folder: Path) -> Pool:
         queries, documents, offset = [*queries, *asked], [*documents, *texts], offset + len(texts)
     if not kept.is_file():
         candidates = np.array(chosen, np.int32)
-        teacher = HybridStandIn(Statistics.of(documents))
+        teacher = HybridStandIn(CorpusStatistics.of(documents))
         pairs = [
             (query, documents[place]) for query, row in zip(queries, candidates, strict=True) for place in row.tolist()
         ]

@@ -1,4 +1,4 @@
-"""Thinning candidates 2048 -> 256 -> 64: all queries at once against one query at a time in plain Python.
+"""Sampling candidates 2048 -> 256 -> 64: all queries at once against one query at a time in plain Python.
 
 Both sides sort by score and draw what the declaration asks; the plain one draws with Python's own generator, which is its fastest
 way, so only the drawn rows differ. (That the fast version equals a readable one draw for draw is a test.)
@@ -57,7 +57,7 @@ def main() -> None:
         slow = plain(*lists, PLAN)
         seconds["plain"].append(time.perf_counter() - began)
         began = time.perf_counter()
-        fast = sampling.thin(starts, scores, positive, keys, PLAN, 12)
+        fast = sampling.sample_candidates(starts, scores, positive, keys, PLAN, 12)
         seconds["vectorised"].append(time.perf_counter() - began)
     if len(slow) != len(fast) or len(fast) != words.queries * PLAN.keep:
         raise SystemExit(f"error: {len(slow)} and {len(fast)} rows were kept, not {words.queries * PLAN.keep}")

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.rule import Rule
 
-from release import records, results
+from release import bm25, records, results
 from release.console import print_json, table
 from release.errors import ReleaseError
 from release.family import Family, load
@@ -75,16 +75,13 @@ def _make(stage: str, seconds: dict[str, float], **environment: str) -> None:
 
 def _rerank(family: Family, client: dict[str, str]) -> None:
     """Three held-out summaries with BM25's ten best bodies each, through the published model, without a token."""
-    import bm25s
-
     folder = family.build / "data/collections" / family.evaluation.collections[0]
     corpus = [json.loads(line)["text"] for line in (folder / "corpus.jsonl").read_text().splitlines()]
     queries = [json.loads(line)["text"] for line in (folder / "queries.jsonl").read_text().splitlines()[:3]]
-    index = bm25s.BM25()
-    index.index(bm25s.tokenize(corpus, stopwords="en", show_progress=False), show_progress=False)
-    words = bm25s.tokenize(queries, stopwords="en", show_progress=False)
-    hits = index.retrieve(words, k=10, return_as="documents", show_progress=False)
-    candidates = [(query, [corpus[i] for i in row]) for query, row in zip(queries, hits.tolist(), strict=True)]
+    scored = bm25.Bm25(corpus).scores(queries)
+    candidates = [
+        (query, [corpus[row] for row in bm25.best(scores, 10)]) for query, scores in zip(queries, scored, strict=True)
+    ]
     environment = {key: value for key, value in os.environ.items() if key != "HF_TOKEN"} | client | QUIET
     program = [sys.executable, "-c", RERANK, family.model_id(SIZE)]
     if subprocess.run(program, input=json.dumps(candidates), text=True, env=environment).returncode:

@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import bm25s
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -32,6 +31,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor, nn
 from transformers import AttentionInterface, ModernBertConfig, ModernBertModel, PreTrainedTokenizerFast
 
+from release import bm25
 from release.data import docstrings
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -96,7 +96,7 @@ def static_embeddings(tokenizer: PreTrainedTokenizerFast, width: int) -> Tensor:
     """(vocabulary, width): MiniLM's sentence embedding of each token's text on its own, centred, on its main axes."""
     from sentence_transformers import SentenceTransformer
 
-    from release.teachers.hybrid import minilm_folder
+    from release.teachers.minilm import minilm_folder
 
     words = [token.removeprefix("##") for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
     found = SentenceTransformer(str(minilm_folder()), device="cpu").encode(
@@ -150,12 +150,9 @@ def masked_loss(model: ModernBertModel, examples: list[Example], generator: torc
 
 def hard_negatives(pairs: list[docstrings.Pair], keep: int = 50) -> np.ndarray:
     """(len(pairs), keep) int32: the bodies that BM25 ranks first for each summary, best first."""
-    index = bm25s.BM25()
-    bodies = [" ".join(pair.body.split()[:120]) for pair in pairs]
-    index.index(bm25s.tokenize(bodies, stopwords="en", show_progress=False), show_progress=False)
-    queries = bm25s.tokenize([pair.summary for pair in pairs], stopwords="en", show_progress=False)
-    found = index.retrieve(queries, k=keep, n_threads=2, return_as="documents", show_progress=True)
-    return found.astype(np.int32)
+    index = bm25.Bm25([" ".join(pair.body.split()[:120]) for pair in pairs])
+    ranked = [bm25.best(scores, keep) for scores in index.scores([pair.summary for pair in pairs])]
+    return np.array(ranked, np.int32)
 
 
 def teach(pairs: list[docstrings.Pair], negatives: np.ndarray, keep: int = 50) -> tuple[np.ndarray, np.ndarray]:
@@ -165,10 +162,11 @@ def teach(pairs: list[docstrings.Pair], negatives: np.ndarray, keep: int = 50) -
         Candidates, int32 of shape (len(pairs), 1 + 2 * keep): the own body, BM25's best (`negatives`), MiniLM's best; and the
         teacher's logits of them, float32 of the same shape.
     """
-    from release.teachers.hybrid import HybridStandIn, Statistics
+    from release.bm25 import CorpusStatistics
+    from release.teachers.hybrid import HybridStandIn
 
     summaries, bodies = [pair.summary for pair in pairs], [pair.body for pair in pairs]
-    teacher = HybridStandIn(Statistics.of(bodies), max_length=128)
+    teacher = HybridStandIn(CorpusStatistics.of(bodies), max_length=128)
     print("MiniLM reads all summaries and bodies ...", flush=True)
     left, right = (torch.from_numpy(teacher.minilm.encode(texts)) for texts in (summaries, bodies))
     near = np.concatenate([(part @ right.T).topk(keep).indices.numpy() for part in left.split(512)])

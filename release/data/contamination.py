@@ -1,7 +1,7 @@
-"""The texts that a family is evaluated on, held so that training rows can be compared with them as they stream by.
+"""Whether training text repeats what a family is evaluated on: the evaluation texts are indexed, the training rows stream by.
 
-A set is an mteb task, a collection in BEIR's form under the family's build folder, or a NanoBEIR set. What cannot be had stops
-the mixture: an overlap that nobody measured must not look like none.
+An evaluation set is an mteb task, a collection in BEIR's form under the family's build folder, or a NanoBEIR set. What cannot be
+had stops the mixture: an overlap that nobody measured must not look like none.
 """
 
 from __future__ import annotations
@@ -9,19 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from release.data.minhash import Held, Index
+import numpy as np
+import pyarrow as pa
+
+from release.data.minhash import TextIndex
 from release.errors import ReleaseError
-
-if TYPE_CHECKING:
-    from release.family import Family
+from release.evaluation import beir
+from release.family import Family
 
 UNMEASURED = "or pass --no-overlap: the manifest and the card then say that the overlap was not measured"
 
 
+# --- The texts of the evaluation sets ---------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
-class Benchmark:
+class EvalSet:
     """An evaluation set: its name, and its texts, read anew by each call."""
 
     name: str
@@ -29,43 +34,54 @@ class Benchmark:
     documents: Callable[[], Iterator[str]]
 
 
-def hold(family: Family) -> Held:
-    """Read every evaluation set of the family.
+@dataclass(frozen=True)
+class EvalIndex:
+    """The queries and the documents of the evaluation sets."""
+
+    queries: TextIndex
+    documents: TextIndex
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sets, in the order of the report."""
+        return self.queries.names
+
+    @property
+    def revision(self) -> str:
+        """Names all texts of it."""
+        return f"{self.queries.sha256} {self.documents.sha256}"
+
+
+def build_eval_index(family: Family) -> EvalIndex:
+    """Read and index every evaluation set of the family.
 
     Raises:
         ReleaseError: One of them is not here and cannot be fetched.
     """
-    found = [*_collections(family), *_tasks(family), *_nano(family)]
-    queries = Index({one.name: one.queries() for one in found})
-    return Held(queries, Index({one.name: one.documents() for one in found}))
+    sets = [*_collections(family), *_tasks(family), *_nano(family)]
+    queries = TextIndex({one.name: one.queries() for one in sets})
+    return EvalIndex(queries, TextIndex({one.name: one.documents() for one in sets}))
 
 
-def _collections(family: Family) -> Iterator[Benchmark]:
-    from release.errors import ReleaseError
-    from release.evaluation import beir
-
+def _collections(family: Family) -> Iterator[EvalSet]:
     for name in family.evaluation.collections:
         folder = family.build / "data/collections" / name
         try:
             corpus, queries, _ = beir.files(folder)
         except ReleaseError as error:
-            raise ReleaseError(
-                error.what, where=f"[evaluation] collections {name!r}", hint=f"put it there, {UNMEASURED}"
-            ) from error
-        yield Benchmark(name, lambda file=queries: _beir(file), lambda file=corpus: _beir(file))
+            where, hint = f"[evaluation] collections {name!r}", f"put it there, {UNMEASURED}"
+            raise ReleaseError(error.what, where=where, hint=hint) from error
+        yield EvalSet(name, lambda file=queries: _beir_texts(file), lambda file=corpus: _beir_texts(file))
 
 
-def _beir(path: Path) -> Iterator[str]:
-    from release.evaluation import beir
-
-    return (f"{title} {text}".strip() for _, title, text in beir.texts(path))
+def _beir_texts(path: Path) -> Iterator[str]:
+    return (beir.document_text(title, text) for _, title, text in beir.texts(path))
 
 
-def _tasks(family: Family) -> Iterator[Benchmark]:
+def _tasks(family: Family) -> Iterator[EvalSet]:
     if not family.evaluation.tasks:
         return
-    from release.errors import ReleaseError
-    from release.evaluation.tasks import mteb_task
+    from release.evaluation.tasks import mteb_task  # mteb takes seconds to import
 
     for name in family.evaluation.tasks:
         try:
@@ -76,12 +92,12 @@ def _tasks(family: Family) -> Iterator[Benchmark]:
         yield _of_rows(name, parts["queries"], parts["corpus"])
 
 
-def _nano(family: Family) -> Iterator[Benchmark]:
+def _nano(family: Family) -> Iterator[EvalSet]:
     """The sets that training is watched with, from a folder or a dataset with the configs `queries` and `corpus`."""
     source = family.evaluation.nano
     if not family.evaluation.nano_sets:
         return
-    from datasets import disable_progress_bars, load_dataset
+    from datasets import disable_progress_bars, load_dataset  # takes a second to import
 
     if Path(source).is_dir():  # a moment's work, and no lines about it
         disable_progress_bars()
@@ -90,16 +106,54 @@ def _nano(family: Family) -> Iterator[Benchmark]:
             parts = {part: load_dataset(source, part, split=name) for part in ("queries", "corpus")}
         except Exception as error:  # datasets, the Hub and the network each raise their own
             what = f"the set {name} is not here and cannot be fetched ({type(error).__name__})"
-            raise ReleaseError(what, where=source, hint=f"run where the Hub can be reached, {UNMEASURED}") from error
+            hint = f"run where the Hub can be reached, {UNMEASURED}"
+            raise ReleaseError(what, where=source, hint=hint) from error
         yield _of_rows(name, parts["queries"], parts["corpus"])
 
 
-def _of_rows(name: str, queries: Any, documents: Any) -> Benchmark:
-    return Benchmark(name, lambda: _rows(queries), lambda: _rows(documents))
+def _of_rows(name: str, queries: Any, documents: Any) -> EvalSet:
+    return EvalSet(name, lambda: _row_texts(queries), lambda: _row_texts(documents))
 
 
-def _rows(rows: Any) -> Iterator[str]:
+def _row_texts(rows: Any) -> Iterator[str]:
     """The text of every row of a dataset, behind its title where it has one."""
     for batch in rows.iter(1000):
         titles = batch.get("title") or [""] * len(batch["text"])
-        yield from (f"{title or ''} {text}".strip() for title, text in zip(titles, batch["text"], strict=True))
+        yield from map(beir.document_text, titles, batch["text"])
+
+
+# --- What is counted of the training rows -----------------------------------------------------------------------------
+
+
+class OverlapCounter:
+    """Counts, table by table, the pairs whose query or document repeats a text of an evaluation set."""
+
+    def __init__(self, index: EvalIndex) -> None:
+        self.index = index
+        self.rows = 0
+        self._counts = {column: np.zeros(len(index.names), int) for column in ("query", "document")}
+
+    def repeated(self, table: pa.Table) -> np.ndarray:
+        """Count the rows of `table`; returns which of them repeat anything, bool of shape (rows,)."""
+        self.rows += table.num_rows
+        repeated = np.zeros(table.num_rows, bool)
+        for column, index in (("query", self.index.queries), ("document", self.index.documents)):
+            by_set = index.repeats(table[column])
+            self._counts[column] += by_set.sum(axis=1)
+            repeated |= by_set.any(axis=0)
+        return repeated
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """set -> {queries, documents (pairs whose query or document repeats one of the set), query_share, document_share}."""
+        rows = max(self.rows, 1)
+        return {
+            name: {
+                "queries": int(queries),
+                "documents": int(documents),
+                "query_share": round(int(queries) / rows, 6),
+                "document_share": round(int(documents) / rows, 6),
+            }
+            for name, queries, documents in zip(
+                self.index.names, self._counts["query"], self._counts["document"], strict=True
+            )
+        }

@@ -1,8 +1,9 @@
-"""Near-duplicates between training text and evaluation text: the evaluation sets are held, the training rows stream by.
+"""Near-duplicates of texts: an index of some texts is asked which of others repeat one of them, exactly or nearly.
 
 Equal texts (up to case and punctuation) and texts whose sets of five-word shingles overlap by at least 0.7 (Jaccard) count as
 duplicates. Three steps, each for the few that the one before lets through: at least a third of a text's shingles occur in the
-sets at all; MinHash finds whom it may repeat; the exact Jaccard similarity decides, so chance adds nothing to what is reported.
+index at all; MinHash finds which text it may repeat; the exact Jaccard similarity decides, so chance adds nothing to
+what is reported.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,11 +37,11 @@ def shingles(texts: Texts) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Hashed shingles of all texts, some 256 kB of text at a time.
 
     Yields:
-        The place of the first text, the shingles of all texts of this step (uint64), and where each text's begin: shape
+        The number of the first text, the shingles of all texts of this step (uint64), and where each text's begin: shape
         (texts + 1,). A text without a word has none.
     """
     array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
-    place = 0
+    before = 0
     for chunk in array.chunks if isinstance(array, pa.ChunkedArray) else [array]:
         lowered = pc.utf8_lower(pc.fill_null(chunk, "")).cast(pa.large_binary())
         if (pc.max(pc.binary_length(lowered)).as_py() or 0) > LONGEST:
@@ -55,19 +54,19 @@ def shingles(texts: Texts) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
             end = max(int(np.searchsorted(offsets, offsets[begin] + AT_ONCE, "right")) - 1, begin + 1)
             end = min(end, len(lowered))
             words, starts = _words(data[offsets[begin] : offsets[end]], offsets[begin : end + 1] - offsets[begin])
-            yield place + begin, *_rolled(words, starts)
+            yield before + begin, *_rolled(words, starts)
             begin = end
-        place += len(lowered)
+        before += len(lowered)
 
 
 def _words(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A hash per word of the texts in `data`, and where each text's begin. Every letter beyond ASCII belongs to a word."""
     inside = IN_WORD[data]
     for lead, follows in ((0xE2, (0x80, 0x81)), (0xE3, (0x80,)), (0xC2, range(0xA0, 0xC0))):  # quotes, dashes, spaces
-        found = np.flatnonzero(data[:-1] == lead)
-        found = found[np.isin(data[found + 1], follows)] if len(found) else found
+        marks = np.flatnonzero(data[:-1] == lead)
+        marks = marks[np.isin(data[marks + 1], follows)] if len(marks) else marks
         for step in range(2 if lead == 0xC2 else 3):
-            inside[np.minimum(found + step, len(data) - 1)] = False
+            inside[np.minimum(marks + step, len(data) - 1)] = False
     first, last = inside.copy(), inside.copy()
     first[1:] &= ~inside[:-1]
     last[:-1] &= ~inside[1:]
@@ -99,9 +98,9 @@ def _rolled(words: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarr
     for step in range(1, SHINGLE):
         further = rolled[:-step] * MULTIPLIER + words[step:]
         rolled[:-step] = np.where(reach[:-step] > step, further, rolled[:-step])
-    kept = np.where(lengths > 0, lengths - width + 1, 0)
-    place = np.arange(len(words)) - np.repeat(starts[:-1], lengths)
-    return _mix(rolled[place < np.repeat(kept, lengths)]), np.concatenate([[0], np.cumsum(kept)])
+    runs = np.where(lengths > 0, lengths - width + 1, 0)
+    position = np.arange(len(words)) - np.repeat(starts[:-1], lengths)
+    return _mix(rolled[position < np.repeat(runs, lengths)]), np.concatenate([[0], np.cumsum(runs)])
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
@@ -121,11 +120,11 @@ def _bands(hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return keys
 
 
-# --- What is held of the evaluation sets ------------------------------------------------------------------------------
+# --- The index --------------------------------------------------------------------------------------------------------
 
 
-class Index:
-    """The texts of evaluation sets, ready to be asked whether a training text repeats one of them.
+class TextIndex:
+    """The texts of some sets, ready to be asked whether another text repeats one of them.
 
     In memory are, per text, 16 keys of 12 bytes, and one or two bytes per word to know a shingle again. The shingles themselves lie
     in a temporary file that is mapped. `sha256` names the sets and their shingles.
@@ -146,9 +145,9 @@ class Index:
                         lengths.append(np.diff(starts))
                         owners.append(np.full(len(starts) - 1, owner, np.int16))
                         sums.append(np.add.reduceat(hashes, starts[:-1]))
-                        self._file.write(hashes)
-                        digest.update(hashes)
-        self._file.flush()
+                        self._file.write(hashes.tobytes())
+                        digest.update(hashes.tobytes())
+        self._file.flush()  # the map below reads the file
         self.sha256 = digest.hexdigest()
         owner, length = np.concatenate(owners), np.concatenate(lengths)
         ends = np.cumsum(length)
@@ -169,33 +168,33 @@ class Index:
 
     def repeats(self, texts: Texts) -> np.ndarray:
         """Which sets each text repeats, exactly or nearly: bool of shape (sets, texts)."""
-        found = np.zeros((len(self.names), len(texts)), bool)
+        repeated = np.zeros((len(self.names), len(texts)), bool)
         if not len(self._owner):
-            return found
+            return repeated
         for first, hashes, starts in shingles(texts):
             # Half the threshold, because a text that repeats itself counts its shingles more than once here.
-            places, hashes, starts = self._familiar(np.arange(len(starts) - 1) + first, hashes, starts, THRESHOLD / 2)
+            rows, hashes, starts = self._familiar(np.arange(len(starts) - 1) + first, hashes, starts, THRESHOLD / 2)
             # What is shared with one text is no more than what is shared with all of them.
-            places, hashes, starts = self._familiar(places, *_distinct(hashes, starts), THRESHOLD)
+            rows, hashes, starts = self._familiar(rows, *_distinct(hashes, starts), THRESHOLD)
             for text, other in self._candidates(hashes, starts):
-                owner, place = self._owner[other], places[text]
-                if not found[owner, place]:
+                owner, row = self._owner[other], rows[text]
+                if not repeated[owner, row]:
                     theirs = self._hashes[self._starts[other] : self._ends[other]]
-                    found[owner, place] = jaccard(hashes[starts[text] : starts[text + 1]], theirs) >= THRESHOLD
-        return found
+                    repeated[owner, row] = jaccard(hashes[starts[text] : starts[text + 1]], theirs) >= THRESHOLD
+        return repeated
 
     def _familiar(
-        self, places: np.ndarray, hashes: np.ndarray, starts: np.ndarray, share: float
+        self, rows: np.ndarray, hashes: np.ndarray, starts: np.ndarray, share: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of the texts at `places` with these shingles those of which at least this share occurs in the sets, and theirs."""
+        """Of the texts `rows` with these shingles those of which at least this share occurs in the index, and theirs."""
         byte, bit = self._slot(hashes)
         known = np.concatenate([[0], np.cumsum((self._seen[byte] & bit) != 0)])
         shared, lengths = known[starts[1:]] - known[starts[:-1]], np.diff(starts)
         keep = (lengths > 0) & (shared >= lengths * share)
-        return places[keep], hashes[np.repeat(keep, lengths)], np.concatenate([[0], np.cumsum(lengths[keep])])
+        return rows[keep], hashes[np.repeat(keep, lengths)], np.concatenate([[0], np.cumsum(lengths[keep])])
 
     def _candidates(self, hashes: np.ndarray, starts: np.ndarray) -> Iterator[tuple[int, int]]:
-        """Whom MinHash takes for alike: a text with these distinct shingles, and a held one that shares a key with it."""
+        """What MinHash takes for alike: a text with these distinct shingles, and an indexed one that shares a key with it."""
         if len(starts) == 1:
             return
         bands = list(zip(self._keys, _bands(hashes, starts), strict=True))
@@ -237,54 +236,3 @@ def jaccard(left: np.ndarray, right: np.ndarray) -> float:
     """The share of shingles that two texts have in common, 0 to 1; both are sorted and distinct."""
     shared = len(np.intersect1d(left, right, assume_unique=True))
     return shared / (len(left) + len(right) - shared)
-
-
-# --- What is counted of the training rows -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Held:
-    """The queries and the documents of the evaluation sets."""
-
-    queries: Index
-    documents: Index
-
-    @property
-    def revision(self) -> str:
-        """Names all that is held."""
-        return f"{self.queries.sha256} {self.documents.sha256}"
-
-
-class Overlap:
-    """Counts, table by table, the pairs whose query or document repeats a text of an evaluation set."""
-
-    def __init__(self, held: Held) -> None:
-        self.held = held
-        self.rows = 0
-        self._counts = {
-            "query": np.zeros(len(held.queries.names), int),
-            "document": np.zeros(len(held.queries.names), int),
-        }
-
-    def repeated(self, table: pa.Table) -> np.ndarray:
-        """Count the rows of `table`; returns which of them repeat anything, bool of shape (rows,)."""
-        self.rows += table.num_rows
-        found = np.zeros(table.num_rows, bool)
-        for column, index in (("query", self.held.queries), ("document", self.held.documents)):
-            by_set = index.repeats(table[column])
-            self._counts[column] += by_set.sum(axis=1)
-            found |= by_set.any(axis=0)
-        return found
-
-    def report(self) -> dict[str, dict[str, Any]]:
-        """set -> {queries, documents (pairs whose query or document repeats one of the set), query_share, document_share}."""
-        share = {key: np.round(counts / max(self.rows, 1), 6) for key, counts in self._counts.items()}
-        return {
-            name: {
-                "queries": int(self._counts["query"][place]),
-                "documents": int(self._counts["document"][place]),
-                "query_share": float(share["query"][place]),
-                "document_share": float(share["document"][place]),
-            }
-            for place, name in enumerate(self.held.queries.names)
-        }

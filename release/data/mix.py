@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections import deque
-from collections.abc import Callable, Iterator
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import cache
@@ -23,15 +23,17 @@ import pyarrow as pa
 import typer
 
 from release import console, options
-from release.data import shards, spec
-from release.data.contamination import hold
-from release.data.minhash import Held, Overlap
+from release.console import Bar
+from release.data import demo_sets, docstrings, shards, spec
+from release.data.contamination import EvalIndex, OverlapCounter, build_eval_index
+from release.data.rejects import kind_of, reject_reasons
 from release.data.sources import base
-from release.data.sources.base import Opened
+from release.data.sources.base import Source, unreadable
+from release.data.sources.registry import open_source
 from release.data.spec import ConfigSpec, MixtureSpec
 from release.errors import ReleaseError
 from release.family import Family, load
-from release.files import exclusive_lock, resource, write_json
+from release.files import atomic_directory, exclusive_lock, resource, sha256_file, write_json
 
 UNKNOWN = "unknown until fetched"
 
@@ -65,7 +67,7 @@ def plan(family: options.Family = options.ETTIN) -> None:
     print_plan(spec.load(resource(loaded.data.declaration)), loaded.build / "data/pairs")
 
 
-def run(family: Family, declaration: MixtureSpec, *, only: list[str] | None = None, overlap: str = "report") -> Path:
+def run(family: Family, mixture: MixtureSpec, *, only: list[str] | None = None, overlap: str = "report") -> Path:
     """Make the pairs of all configs (or `only` some) under the family's build folder; returns the manifest's path.
 
     Args:
@@ -76,27 +78,25 @@ def run(family: Family, declaration: MixtureSpec, *, only: list[str] | None = No
         ReleaseError: A source or an evaluation set is missing or wrong. Configs that were finished before stay; nothing else is
             left behind.
     """
-    names = list(declaration.configs)
+    names = list(mixture.configs)
     for name in only or []:
-        if name not in declaration.configs:
-            raise ReleaseError(
-                f"unknown config {name!r}", where=str(declaration.path), hint=f"one of {', '.join(names)}"
-            )
+        if name not in mixture.configs:
+            raise ReleaseError(f"unknown config {name!r}", where=str(mixture.path), hint=f"one of {', '.join(names)}")
     folder = family.build / "data"
-    held = cache(lambda: hold(family)) if overlap != "ignore" else None
+    index = cache(lambda: build_eval_index(family)) if overlap != "ignore" else None
     with exclusive_lock(folder):
         manifests = {}
         # Docstrings first: the evaluation sets that all others are compared with are made with them.
-        for name in sorted(only or names, key=lambda name: declaration.configs[name].source.kind != "docstrings"):
-            config = declaration.configs[name]
+        for name in sorted(only or names, key=lambda name: mixture.configs[name].source.kind != "docstrings"):
+            config = mixture.configs[name]
             make = docstrings_config if config.source.kind == "docstrings" else stream_config
-            manifests[name] = make(config, declaration, folder, held, drop=overlap == "drop")
+            manifests[name] = make(config, mixture, folder, index, drop=overlap == "drop")
         manifest = {
-            "name": declaration.name,
-            "title": declaration.title,
-            "seed": declaration.seed,
-            "declaration": declaration.path.name,
-            "declaration_sha256": hashlib.sha256(declaration.path.read_bytes()).hexdigest(),
+            "name": mixture.name,
+            "title": mixture.title,
+            "seed": mixture.seed,
+            "declaration": mixture.path.name,
+            "declaration_sha256": sha256_file(mixture.path),
             "overlap": overlap,
             "configs": {name: manifests[name] for name in only or names},
         }
@@ -109,103 +109,155 @@ def run(family: Family, declaration: MixtureSpec, *, only: list[str] | None = No
 
 # --- One config -------------------------------------------------------------------------------------------------------
 
+LazyIndex = Callable[[], EvalIndex]  # built when the first config needs it
+
 
 def stream_config(
-    config: ConfigSpec, declaration: MixtureSpec, folder: Path, held: Callable[[], Held] | None, drop: bool
+    config: ConfigSpec, mixture: MixtureSpec, folder: Path, index: LazyIndex | None, drop: bool
 ) -> dict[str, Any]:
     """Make one config from its source; returns its manifest."""
-    opened = base.open_source(config)
-    key = _key(config, declaration, [opened.revision, held().revision if held else "", drop])
+    source = open_source(config)
+    key = _key(config, mixture, [source.revision, index().revision if index else "", drop])
     if done := _finished(folder / "pairs" / config.name, key):
         return done
-    return _make(config, declaration, folder / "pairs", opened, held, drop, key)
+    return _make(config, mixture, folder / "pairs", source, index, drop, key)
 
 
 def docstrings_config(
-    config: ConfigSpec, declaration: MixtureSpec, folder: Path, held: Callable[[], Held] | None, drop: bool
+    config: ConfigSpec, mixture: MixtureSpec, folder: Path, index: LazyIndex | None, drop: bool
 ) -> dict[str, Any]:
-    """The embedded default: training pairs, evaluation collection and NanoSpec set from installed packages' docstrings."""
-    from release.data import demo_sets, docstrings
-
-    assert config.candidates is not None  # the checker sees to it
+    """The embedded default: training pairs, evaluation collection and Nano set from installed packages' docstrings."""
+    assert config.candidates is not None  # the declaration was checked
     installed = {package: demo_sets.version_of(package) for package in docstrings.PACKAGES}
-    found = {package: version for package, version in installed.items() if version}
-    revision = ", ".join(f"{package} {version}" for package, version in found.items())
-    key = _key(config, declaration, [revision, demo_sets.code_hash(), held is not None, drop])
-    if (done := _finished(folder / "pairs" / config.name, key)) and demo_sets.present(folder, done["evaluation_files"]):
+    packages = {package: version for package, version in installed.items() if version}
+    revision = ", ".join(f"{package} {version}" for package, version in packages.items())
+    key = _key(config, mixture, [revision, demo_sets.code_hash(), index is not None, drop])
+    done = _finished(folder / "pairs" / config.name, key)
+    if done and demo_sets.present(folder, done["evaluation_files"]):
         return done
-    objects = demo_sets.divide(docstrings.pairs(), config.candidates, declaration.evaluation, declaration.seed)
+    objects = demo_sets.divide(docstrings.pairs(), config.candidates, mixture.evaluation, mixture.seed)
     held_out = config.held_out.rows if config.held_out else 0
-    table = shards.tables(demo_sets.training_rows(objects.training, config.candidates, held_out, declaration.seed))
+    table = shards.tables(demo_sets.training_rows(objects.training, config.candidates, held_out, mixture.seed))
     files = {}
-    if plan := declaration.evaluation:
-        files |= demo_sets.write_files(
-            folder,
-            demo_sets.collection_files(objects.collection, plan.collection),
-            f"collections/{plan.collection.name}",
-        )
+    if plan := mixture.evaluation:
+        collection = demo_sets.collection_files(objects.collection, plan.collection)
+        files |= demo_sets.write_files(folder, collection, f"collections/{plan.collection.name}")
         files |= demo_sets.write_files(folder, demo_sets.nano_files(objects.nano, plan.nano), "nano")
-    opened = base.Opened(table.num_rows, table.num_rows, {}, revision, lambda: iter([table]))
-    more = {"evaluation_files": files, "packages": found}
-    return _make(config, declaration, folder / "pairs", opened, held, drop, key, more)
+    source = Source(table.num_rows, table.num_rows, {}, revision, lambda: iter([table]))
+    more = {"evaluation_files": files, "packages": packages}
+    return _make(config, mixture, folder / "pairs", source, index, drop, key, more)
 
 
 def _make(
     config: ConfigSpec,
-    declaration: MixtureSpec,
+    mixture: MixtureSpec,
     pairs: Path,
-    opened: Opened,
-    held: Callable[[], Held] | None,
+    source: Source,
+    index: LazyIndex | None,
     drop: bool,
     key: str,
     more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Stream a source through the evaluation sets, cap and held-out split into its shards; returns the config's manifest."""
-    overlap = Overlap(held()) if held else None
-    if overlap and drop:
-        opened = without_overlap(opened, overlap, config.name)
-    cap = config.cap.rows if config.cap else opened.kept
-    if cap > opened.kept:
-        raise ReleaseError(
-            f"the cap of {cap:,} rows is larger than the {opened.kept:,} that the source gives",
-            where=f"{declaration.path} config {config.name}, key cap.rows",
-            hint=f"lower it to {opened.kept} or remove it",
-        )
-    stream = _capped(opened.tables(), opened.kept, cap, config, declaration.seed)
-    if overlap and not drop:
-        stream = _watched(stream, overlap)
-    facts = {
-        "rows_in": opened.rows,
-        "dropped": opened.dropped | ({"cap": opened.kept - cap} if cap < opened.kept else {}),
-        "revision": opened.revision,
-        **(more or {}),
-    }
-    return _write_config(config, declaration, pairs, stream, cap, facts, key, overlap)
+    """Stream a source past the evaluation sets, cap and held-out split into its shards; returns the config's manifest."""
+    counter = OverlapCounter(index()) if index else None
+    rejected: Counter[str] = Counter()
+    if counter and drop:
+        source = without_overlap(source, counter, config.name)
+    rows = _rows_wanted(config, mixture, source)
+    stream = usable(_capped(source.tables(), source.kept, rows, config, mixture.seed), rejected)
+    if counter and not drop:
+        stream = _counted(stream, counter)
+    with atomic_directory(pairs / config.name) as making:
+        try:
+            described = _write_shards(making, config, mixture, stream, rows, rejected)
+        except (pa.ArrowException, OSError) as error:
+            raise unreadable(config, error) from error
+        manifest = {
+            "key": key,
+            **describe(config),
+            "rows_in": source.rows,
+            "dropped": source.dropped | ({"cap": source.kept - rows} if rows < source.kept else {}) | dict(rejected),
+            "revision": source.revision,
+            **(more or {}),
+            "overlap": counter.report() if counter else None,
+            "shards": described,
+        }
+        write_json(making / "manifest.json", manifest)
+    if rejected:
+        print(f"mix: {config.name}: left out {_listed(rejected)}", file=sys.stderr)
+    return manifest
 
 
-def without_overlap(opened: Opened, overlap: Overlap, name: str) -> Opened:
-    """The source without the pairs that repeat an evaluation text. It is read once more for it; a bit per row is remembered."""
+def _rows_wanted(config: ConfigSpec, mixture: MixtureSpec, source: Source) -> int:
+    """How many rows the cap leaves.
+
+    Raises:
+        ReleaseError: The source gives no row, fewer than the cap, or no more than are held out.
+    """
+    where = f"{mixture.path}, key configs.{config.name}"
+    if not source.kept:
+        why = f" (left out: {_listed(source.dropped)})" if source.dropped else ""
+        what = f"the source gives no row{why}"
+        raise ReleaseError(what, where=f"{where}.source", hint="correct the source, its columns or its filters")
+    rows = config.cap.rows if config.cap else source.kept
+    if rows > source.kept:
+        what = f"the cap of {rows:,} rows is larger than the {source.kept:,} that the source gives"
+        raise ReleaseError(what, where=f"{where}.cap.rows", hint=f"lower it to {source.kept} or remove it")
+    _check_held_out(config, rows, where)
+    return rows
+
+
+def _check_held_out(config: ConfigSpec, rows: int, where: str) -> None:
+    if config.held_out and config.held_out.rows >= rows:
+        what = f"{config.held_out.rows:,} rows are held out of {rows:,}"
+        raise ReleaseError(what, where=f"{where}.held_out.rows", hint="lower it, so that rows to train on are left")
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+
+
+def without_overlap(source: Source, counter: OverlapCounter, name: str) -> Source:
+    """The source without the pairs that repeat an evaluation text. It is read once more for it; a bit per row is remembered.
+
+    Rows that no teacher can read are not compared; `usable` leaves them out later.
+    """
     repeated = []
-    with console.Bar(f"mix: {name}, overlap", opened.kept) as bar:
-        for table in opened.tables():
-            repeated.append(np.packbits(overlap.repeated(table)))
+    with Bar(f"mix: {name}, overlap", source.kept) as bar:
+        for table in source.tables():
+            flags = np.zeros(table.num_rows, bool)
+            readable = np.setdiff1d(np.arange(table.num_rows), list(reject_reasons(table)))
+            flags[readable] = counter.repeated(table.take(pa.array(readable)))
+            repeated.append(np.packbits(flags))
             bar.advance(table.num_rows)
     count = sum(int(np.bitwise_count(bits).sum()) for bits in repeated)
 
     def stream() -> Iterator[pa.Table]:
-        for table, bits in zip(opened.tables(), repeated, strict=True):
+        for table, bits in zip(source.tables(), repeated, strict=True):
             keep = np.unpackbits(bits, count=table.num_rows) == 0
             if keep.any():
                 yield table.filter(pa.array(keep))
 
-    dropped = opened.dropped | ({"overlap": count} if count else {})
-    return Opened(opened.rows, opened.kept - count, dropped, opened.revision, stream)
+    dropped = source.dropped | ({"overlap": count} if count else {})
+    return Source(source.rows, source.kept - count, dropped, source.revision, stream)
 
 
-def _watched(tables: Iterator[pa.Table], overlap: Overlap) -> Iterator[pa.Table]:
-    """The same tables, counted as they pass."""
+def usable(tables: Iterator[pa.Table], rejected: Counter[str]) -> Iterator[pa.Table]:
+    """The same tables without the rows that no teacher can read; `rejected` counts them by reason."""
     for table in tables:
-        overlap.repeated(table)
+        if reasons := reject_reasons(table):
+            rejected.update(map(kind_of, reasons.values()))
+            keep = np.ones(table.num_rows, bool)
+            keep[list(reasons)] = False
+            table = table.filter(pa.array(keep))
+        if table.num_rows:
+            yield table
+
+
+def _counted(tables: Iterator[pa.Table], counter: OverlapCounter) -> Iterator[pa.Table]:
+    """The same tables, compared with the evaluation sets as they pass."""
+    for table in tables:
+        counter.repeated(table)
         yield table
 
 
@@ -231,64 +283,47 @@ def _capped(tables: Iterator[pa.Table], total: int, cap: int, config: ConfigSpec
             return
 
 
-def _write_config(
+def _write_shards(
+    folder: Path,
     config: ConfigSpec,
-    declaration: MixtureSpec,
-    pairs: Path,
+    mixture: MixtureSpec,
     stream: Iterator[pa.Table],
     rows: int,
-    facts: dict[str, Any],
-    key: str,
-    overlap: Overlap | None,
-) -> dict[str, Any]:
-    """Write the stream as shards into a folder of its own, which takes the config's place when it is whole."""
-    held = config.held_out.rows if config.held_out else 0
-    if held >= rows:
-        raise ReleaseError(
-            f"{held} rows are held out of {rows}", where=f"config {config.name}, key held_out.rows", hint="lower it"
-        )
-    final, making = pairs / config.name, pairs / f".{config.name}.making"
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(parents=True)
-    schema = base.schema(config)
-    writers = {"train": shards.SplitWriter(making, "train", schema, declaration.shard_rows)}
+    rejected: Counter[str],
+) -> list[dict[str, Any]]:
+    """Write the stream as shards, the last rows to the held-out split; returns the shards for the manifest.
+
+    Raises:
+        ReleaseError: Other than `rows` rows came, or what is left cannot be held out of.
+    """
+    train = shards.SplitWriter(folder, "train", base.schema(config), mixture.shard_rows)
+    held_out, last = [], deque[pa.Table]()  # the last tables, which hold the rows to be held out
+    size = config.held_out.rows if config.held_out else 0
+    with Bar(f"mix: {config.name}", rows) as bar:
+        for table in prefetch(stream):
+            last.append(table)
+            while last and sum(part.num_rows for part in last) - last[0].num_rows >= size:
+                train.write(last.popleft())
+            bar.advance(table.num_rows)
+    tail = pa.concat_tables(last) if last else base.schema(config).empty_table()
+    written = train.rows + tail.num_rows
+    if written + rejected.total() != rows:
+        what = f"{written + rejected.total():,} rows came where {rows:,} were counted"
+        raise ReleaseError(what, where=f"config {config.name}", hint="run it again; the source has changed meanwhile")
+    if not written:
+        what = f"no row is left (left out: {_listed(rejected)})"
+        raise ReleaseError(what, where=f"config {config.name}", hint="correct the source")
+    _check_held_out(config, written, f"{mixture.path}, key configs.{config.name}")
+    if tail.num_rows > size:
+        train.write(tail.slice(0, tail.num_rows - size))
     if config.held_out:
-        writers[config.held_out.split] = shards.SplitWriter(
-            making, config.held_out.split, schema, declaration.shard_rows
-        )
-    seen = 0
-    try:
-        with console.Bar(f"mix: {config.name}", rows) as bar:
-            for table in ahead(stream):
-                before = max(min(rows - held - seen, table.num_rows), 0)
-                if before:
-                    writers["train"].write(table.slice(0, before))
-                if before < table.num_rows and config.held_out:
-                    writers[config.held_out.split].write(table.slice(before))
-                seen += table.num_rows
-                bar.advance(table.num_rows)
-        found = [shard.as_dict() for writer in writers.values() for shard in writer.close()]
-        if seen != rows:
-            raise ReleaseError(
-                f"{seen:,} rows came where {rows:,} were counted", where=f"config {config.name}", hint="run it again"
-            )
-        report = overlap.report() if overlap else None
-        manifest = {"key": key, **describe(config), **facts, "overlap": report, "shards": found}
-        write_json(making / "manifest.json", manifest)
-        shutil.rmtree(final, ignore_errors=True)
-        making.rename(final)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ReleaseError(
-            f"cannot read or write ({str(error).splitlines()[0][:200]})",
-            where=f"config {config.name}",
-            hint="free some space or fix the source",
-        ) from error
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
-    return manifest
+        writer = shards.SplitWriter(folder, config.held_out.split, base.schema(config), mixture.shard_rows)
+        writer.write(tail.slice(tail.num_rows - size))
+        held_out = writer.close()
+    return [shard.as_dict() for shard in [*train.close(), *held_out]]
 
 
-def ahead(tables: Iterator[pa.Table], steps: int = 4) -> Iterator[pa.Table]:
+def prefetch(tables: Iterator[pa.Table], steps: int = 4) -> Iterator[pa.Table]:
     """The same tables, a few steps ahead in a thread: the next ones are read and filtered while one is written."""
     with ThreadPoolExecutor(1) as reader:
         waiting = deque(reader.submit(next, tables, None) for _ in range(steps))
@@ -313,11 +348,11 @@ def describe(config: ConfigSpec) -> dict[str, Any]:
     }
 
 
-def _key(config: ConfigSpec, declaration: MixtureSpec, found: list[Any]) -> str:
+def _key(config: ConfigSpec, mixture: MixtureSpec, inputs: list[Any]) -> str:
     """Names all that decides a config's rows and manifest; a finished config with the same key is not made again."""
-    parts = [asdict(replace(config, rows=None)), declaration.seed, declaration.shard_rows, found]
-    if config.source.kind == "docstrings" and declaration.evaluation:
-        parts.append(asdict(declaration.evaluation))
+    parts = [asdict(replace(config, rows=None)), mixture.seed, mixture.shard_rows, inputs]
+    if config.source.kind == "docstrings" and mixture.evaluation:
+        parts.append(asdict(mixture.evaluation))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -340,10 +375,10 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 def print_overlap(manifests: dict[str, dict[str, Any]]) -> None:
     """Print which configs repeat texts of which evaluation sets, if any do."""
     rows = [
-        [name, task, f"{found['query_share']:.4%}", f"{found['document_share']:.4%}"]
+        [name, task, f"{overlap['query_share']:.4%}", f"{overlap['document_share']:.4%}"]
         for name, entry in manifests.items()
-        for task, found in (entry["overlap"] or {}).items()
-        if found["queries"] or found["documents"]
+        for task, overlap in (entry["overlap"] or {}).items()
+        if overlap["queries"] or overlap["documents"]
     ]
     if rows:
         console.table(
@@ -354,20 +389,19 @@ def print_overlap(manifests: dict[str, dict[str, Any]]) -> None:
 # --- The plan ---------------------------------------------------------------------------------------------------------
 
 
-def print_plan(declaration: MixtureSpec, pairs: Path) -> None:
+def print_plan(mixture: MixtureSpec, pairs: Path) -> None:
     """Print each config's rows, bytes, licence and overlaps: what is declared, what the pairs under `pairs` tell, or neither.
 
     One line per config, however long, under the source that it comes from, so that it can be searched and cut.
     """
-    print(f"{declaration.title}: {len(declaration.configs)} configs, declared in {declaration.path}")
-    cells = {name: _plan_cells(config, pairs) for name, config in declaration.configs.items()}
+    print(f"{mixture.title}: {len(mixture.configs)} configs, declared in {mixture.path}")
+    cells = {name: _plan_cells(config, pairs) for name, config in mixture.configs.items()}
     heads = ("config", "rows", "bytes", "licence", "same origin as")
-    widths = [max(len(row[place]) for row in [heads, *cells.values()]) for place in range(len(heads))]
-    source = None
+    widths = [max(map(len, column)) for column in zip(heads, *cells.values(), strict=True)]
+    origin = None
     for name, row in cells.items():
-        spec_source = declaration.configs[name].source
-        if source != (source := spec_source.origin):
-            print(f"\nfrom {source}")
+        if origin != (origin := mixture.configs[name].source.origin):
+            print(f"\nfrom {origin}")
             print("  " + "  ".join(map(str.ljust, heads, widths)).rstrip())
         print("  " + "  ".join(map(str.ljust, row, widths)).rstrip())
 

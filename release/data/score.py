@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,11 +26,13 @@ from release import options, records, results
 from release.console import Bar
 from release.data import shards
 from release.data.score_shard import Job, score_shard
+from release.data.workers import Scorer, score_here, score_on_cluster
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import exclusive_lock, write_json
 from release.results.data import ConfigLabels, DataResult, DataSubject, LabelRange
-from release.teachers.cross_encoder import Teacher, already, load_teacher
+from release.teachers.base import Teacher
+from release.teachers.load import load_teacher
 
 
 def command(
@@ -43,6 +45,8 @@ def command(
     for each in option or []:
         if "=" not in each:
             raise ReleaseError(f"--option {each!r} has no value", hint="write NAME=VALUE, such as partition=gpu")
+    if option and executor == "local":
+        raise ReleaseError("--option is for an executor on a cluster", hint="add --executor slurm or ray")
     settings = {name: yaml.safe_load(value) for name, _, value in (each.partition("=") for each in option or [])}
     run(load(family), workers=workers, executor=executor, options=settings)
 
@@ -70,23 +74,29 @@ def run(
     pairs, mixture = family.build / "data/pairs", family.build / "data/mixture"
     manifest = _read(pairs / "manifest.json")
     with exclusive_lock(family.build / "data"):
-        make = partial(load_teacher, family, pairs.resolve()) if teacher is None else partial(already, teacher)
+        make = partial(load_teacher, family, pairs.resolve()) if teacher is None else partial(_given, teacher)
         teacher = teacher or make()
         _claim(mixture, teacher.identity)
         jobs = jobs_of(manifest, pairs, mixture, teacher.identity)
         waiting = [job for job in jobs if not job.finished]
         _clear(mixture, jobs, waiting)
         started = time.monotonic()
-        _label(
-            waiting, teacher, make, workers=workers, executor=executor, folder=family.build / "data", options=options
-        )
+        scorer = Scorer(make, teacher.identity)
+        if executor == "local":
+            _score_here(waiting, teacher, scorer, workers)
+        elif waiting:
+            logs = family.build / "data/logs"
+            score_on_cluster(waiting, scorer, workers, executor=executor, logs=logs, options=options or {})
         seconds = time.monotonic() - started
         if left := [job for job in waiting if not job.finished]:
             print(f"score: {len(left)} shards are with {executor}; run the same command again when it has ended")
             return None
         made = sum(job.rows for job in waiting)
         path = _finish(family, manifest, jobs, teacher.identity, made, seconds)
-    print(f"score: {sum(job.rows for job in jobs):,} labelled pairs ({made:,} now) -> {mixture}")
+    entries = manifest["configs"].values()  # as `_finish` completed them
+    rows = sum(shard["rows"] for entry in entries for shard in entry["shards"])
+    aside = sum(entry["quarantined"] for entry in entries)
+    print(f"score: {rows:,} labelled pairs, {aside:,} set aside ({made:,} read now) -> {mixture}")
     return path
 
 
@@ -105,36 +115,23 @@ def jobs_of(manifest: dict[str, Any], pairs: Path, mixture: Path, identity: dict
     ]
 
 
-def _label(
-    jobs: list[Job],
-    teacher: Teacher,
-    make: Callable[[], Teacher],
-    *,
-    workers: int,
-    executor: str,
-    folder: Path,
-    options: dict[str, Any] | None,
-) -> None:
-    """Score the jobs that wait, in this process or by several workers, under a progress bar."""
+def _given(teacher: Teacher) -> Teacher:
+    """A loaded teacher where a worker is to load one."""
+    return teacher
+
+
+def _score_here(jobs: list[Job], teacher: Teacher, scorer: Scorer, workers: int) -> None:
+    """Score the jobs in this process or in several, under a progress bar."""
     if not jobs:
         return
     with Bar("score: pairs", sum(job.rows for job in jobs)) as bar:
-        if workers == 1 and executor == "local":
+        if workers == 1:
             for job in jobs:
                 score_shard(teacher, job, bar.advance)
             return
-        from release.data.workers import ScoreShards, score_with_workers
-
-        threads = max(len(os.sched_getaffinity(0)) // workers, 1) if executor == "local" else 0
-        score_with_workers(
-            ScoreShards(jobs, teacher.identity, make, threads),
-            executor=executor,
-            workers=min(workers, len(jobs)),
-            folder=folder / "logs",
-            options=options or {},
-            finished=lambda: sum(job.rows for job in jobs if job.finished),
-            advance=bar.advance,
-        )
+        workers = min(workers, len(jobs))
+        threads = max(len(os.sched_getaffinity(0)) // workers, 1)
+        score_here(jobs, replace(scorer, threads=threads), workers, bar.advance)
 
 
 def _claim(mixture: Path, identity: dict[str, Any]) -> None:
@@ -144,9 +141,9 @@ def _claim(mixture: Path, identity: dict[str, Any]) -> None:
     """
     path = mixture / "teacher.json"
     if path.is_file() and any(mixture.glob("*/*.parquet")):
-        found = _read(path)
-        both = sorted({*found, *identity} - {"statistics_sha256"})
-        if differs := [key for key in both if found.get(key) != identity.get(key)]:
+        before = _read(path)
+        keys = sorted({*before, *identity} - {"statistics_sha256"})
+        if differs := [key for key in keys if before.get(key) != identity.get(key)]:
             what = f"the mixture was begun with another {', '.join(differs)}"
             raise ReleaseError(
                 what, where=str(mixture), hint=f"remove {mixture} and run again, or name that teacher in [teacher]"
@@ -207,7 +204,7 @@ def _recorded(folder: Path, subject: DataSubject) -> bool:
 
 def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
     """What the manifest says of one config's labelled shards: files, range of the labels, rows set aside."""
-    found = []
+    described = []
     rows, total, least, most = 0, 0.0, float("inf"), float("-inf")
     for name in names:
         memory = 0
@@ -219,13 +216,13 @@ def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
                     label = table["label"].to_numpy()
                     rows, total = rows + len(label), total + float(label.sum(dtype=np.float64))
                     least, most = min(least, float(label.min())), max(most, float(label.max()))
-        found.append(shards.describe(folder / name).as_dict() | {"bytes_in_memory": memory})
+        described.append(shards.describe(folder / name).as_dict() | {"bytes_in_memory": memory})
     if not rows:
         raise ReleaseError("every row was set aside", where=str(folder), hint="look into its quarantine files")
     quarantined = sum(len((folder / f"{Path(name).stem}.quarantine.jsonl").read_text().splitlines()) for name in names)
     label = {"min": least, "mean": total / rows, "max": most}
     return {
-        "shards": found,
+        "shards": described,
         "label": {key: round(value, 4) for key, value in label.items()},
         "quarantined": quarantined,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from release.data import shards
+from release.data.rejects import reject_reasons
 from release.errors import ReleaseError
-from release.teachers.cross_encoder import Teacher
+from release.files import write_atomic
+from release.teachers.base import Progress, Teacher
 
-LONGEST = 200_000  # characters: beyond this a document is no document but an accident
 STAMP = b"labelled"  # the key in a shard's metadata
 
 
@@ -39,54 +39,40 @@ class Job:
         if not (self.target.is_file() and self.quarantine.is_file()):
             return False
         try:
-            found = pq.read_schema(self.target).metadata or {}
-        except (OSError, pa.ArrowInvalid):
+            metadata = pq.read_schema(self.target).metadata or {}
+        except (OSError, pa.ArrowException):
             return False
-        return found.get(STAMP) == self.stamp.encode()
+        return metadata.get(STAMP) == self.stamp.encode()
 
 
-def score_shard(teacher: Teacher, job: Job, progress: Callable[[int], None] | None = None) -> None:
-    """Label one shard; poisoned rows are listed beside it. Labels that came with the source are kept.
+def score_shard(teacher: Teacher, job: Job, progress: Progress | None = None) -> None:
+    """Label one shard; rows that cannot be scored are listed beside it. Labels that came with the source are kept.
 
     Raises:
-        ReleaseError: The teacher gives too few scores, NaN or infinity; the shard is not written.
+        ReleaseError: The pairs cannot be read, or the teacher gives too few scores, NaN or infinity; the shard is not written.
     """
-    from release.files import write_atomic
-
-    table = pq.read_table(job.source)
-    texts = list(zip(table["query"].to_pylist(), table["document"].to_pylist(), strict=True))
-    reasons = [poison(query, document) for query, document in texts]
-    keep = [row for row, reason in enumerate(reasons) if reason is None]
-    if "label" in table.column_names:
-        scores = table["label"].to_numpy()[keep]
-    else:
-        scores = teacher.predict([texts[row] for row in keep], progress) if keep else np.zeros(0, np.float32)
     where = f"{job.source.parent.name}/{job.source.name}"
+    try:
+        table = pq.read_table(job.source)
+    except (OSError, pa.ArrowException) as error:
+        what = f"the pairs are unreadable ({' '.join(str(error).split())[:200]})"
+        raise ReleaseError(what, where=where, hint="make mix") from error
+    reasons = reject_reasons(table)
+    keep = [row for row in range(table.num_rows) if row not in reasons]
+    kept = table.take(pa.array(keep, pa.int64()))
+    if "label" in table.column_names:
+        giver, scores = "the source", kept["label"].to_numpy()
+    else:
+        pairs = list(zip(kept["query"].to_pylist(), kept["document"].to_pylist(), strict=True))
+        giver, scores = "the teacher", teacher.predict(pairs, progress) if pairs else np.zeros(0, np.float32)
     if len(scores) != len(keep):
-        raise ReleaseError(
-            f"the teacher gave {len(scores)} scores for {len(keep)} pairs", where=where, hint="fix the teacher"
-        )
+        what = f"the teacher gave {len(scores)} scores for {len(keep)} pairs"
+        raise ReleaseError(what, where=where, hint="fix the teacher")
     if not np.isfinite(scores).all():
         row = keep[int(np.flatnonzero(~np.isfinite(scores))[0])]
-        raise ReleaseError(
-            "the teacher gave a score that is not a number", where=f"{where} row {row}", hint="fix the teacher"
-        )
-    lines = [json.dumps({"row": row, "reason": reason}) + "\n" for row, reason in enumerate(reasons) if reason]
+        what = f"{giver} gave a score that is not a number"
+        raise ReleaseError(what, where=f"{where} row {row}", hint=f"fix {giver}")
+    lines = [json.dumps({"row": row, "reason": reason}) + "\n" for row, reason in reasons.items()]
     write_atomic(job.quarantine, "".join(lines))
-    kept = table.take(pa.array(keep, pa.int64()))
     labelled = pa.table({"query": kept["query"], "document": kept["document"], "label": scores}, schema=shards.ROWS)
     shards.write_table(job.target, labelled.replace_schema_metadata({STAMP: job.stamp}))
-
-
-def poison(query: str | None, document: str | None) -> str | None:
-    """Why a row cannot be scored, or None. A lone surrogate, for one, reaches no tokenizer."""
-    for name, text in (("query", query), ("document", document)):
-        if not text or not text.strip():
-            return f"empty {name}"
-        if len(text) > LONGEST:
-            return f"{name} of {len(text)} characters"
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return f"invalid unicode in the {name}"
-    return None

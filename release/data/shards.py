@@ -77,10 +77,12 @@ class SplitWriter:
     """
 
     def __init__(self, folder: Path, split: str, schema: pa.Schema, shard_rows: int) -> None:
+        if shard_rows < 1:
+            raise ValueError(f"shards of {shard_rows} rows: writing them would never end")
         self.folder, self.split, self.schema, self.shard_rows = folder, split, schema, shard_rows
         self.rows = 0
-        self._waiting: list[pa.Table] = []
-        self._held = 0
+        self._buffer: list[pa.Table] = []
+        self._buffered = 0
         self._writer: pq.ParquetWriter | None = None
         self._in_shard = 0
         self._paths: list[Path] = []
@@ -88,15 +90,15 @@ class SplitWriter:
     def write(self, table: pa.Table) -> None:
         """Append rows; `table` has the schema of the split."""
         self.rows += table.num_rows
-        self._waiting.append(table)
-        self._held += table.num_rows
-        while self._held >= self._wanted():
-            self._flush(self._wanted())
+        self._buffer.append(table)
+        self._buffered += table.num_rows
+        while self._buffered >= self._next_group():
+            self._flush(self._next_group())
 
     def close(self) -> list[Shard]:
         """Write what is left, number the shards `<split>-00000-of-00003.parquet` and describe them."""
-        if self._held:
-            self._flush(self._held)
+        if self._buffered:
+            self._flush(self._buffered)
         self._end_shard()
         total = len(self._paths)
         return [
@@ -104,13 +106,13 @@ class SplitWriter:
             for number, path in enumerate(self._paths)
         ]
 
-    def _wanted(self) -> int:
+    def _next_group(self) -> int:
         return min(GROUP_ROWS, self.shard_rows - self._in_shard)
 
     def _flush(self, rows: int) -> None:
-        table = pa.concat_tables(self._waiting)
+        table = pa.concat_tables(self._buffer)
         rest = table.slice(rows)
-        self._waiting, self._held = ([rest] if rest.num_rows else []), rest.num_rows
+        self._buffer, self._buffered = ([rest] if rest.num_rows else []), rest.num_rows
         if self._writer is None:
             self._paths.append(self.folder / f".{self.split}-{len(self._paths):05d}.parquet")
             self._writer = parquet_writer(self._paths[-1], self.schema)

@@ -1,6 +1,6 @@
-"""Scoring in several processes, through datatrove: on this machine, on Slurm or on Ray, with the same command.
+"""Scoring in several processes: here, or through datatrove on Slurm or Ray, with the same command.
 
-The shards themselves are the checkpoint: each worker takes every n-th shard that is not there yet, so a run that was killed goes on
+The shards themselves are the checkpoint: what is not there yet is shared among the workers, so a run that was killed goes on
 wherever it stopped, with any number of workers and on any executor.
 """
 
@@ -11,42 +11,44 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import connection
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from loguru import logger
-
 from release.data.score_shard import Job, score_shard
 from release.errors import ReleaseError
-from release.teachers.cross_encoder import Teacher
+from release.teachers.base import Progress, Teacher
 
-logger.disable("datatrove")  # its log would drown the progress bar; tasks' errors reach the caller as exceptions
 AGAIN = "run the same command again, finished shards are kept"
 
 
 @dataclass
-class ScoreShards:
-    """One worker's part of the shards, as a step of a datatrove pipeline.
+class Scorer:
+    """What a worker is sent: how to get the teacher, which it loads once.
 
     Attributes:
-        jobs: All shards that are still to be scored.
-        identity: What the teacher must be; another one on another machine is refused.
         make: Loads the teacher, in the worker.
+        identity: What the teacher must be; another one on another machine is refused.
         threads: CPU threads of each worker, 0 for torch's own choice.
     """
 
-    jobs: list[Job]
-    identity: dict[str, Any]
     make: Callable[[], Teacher]
+    identity: dict[str, Any]
     threads: int = 0
 
-    def __call__(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The teacher, loaded.
+
+        Raises:
+            ReleaseError: It is another one than the run began with.
+        """
         if self.threads:
-            import torch
+            import torch  # takes seconds; a teacher may do without
 
             torch.set_num_threads(self.threads)
         teacher = self.make()
@@ -54,130 +56,109 @@ class ScoreShards:
             differs = [key for key in self.identity if teacher.identity.get(key) != self.identity[key]]
             raise ReleaseError(
                 f"this worker's teacher has another {', '.join(differs)}",
-                where=f"worker {rank}",
                 hint="give every worker the same machine, packages and model",
             )
-        for job in self.jobs[rank::world_size]:
-            score_shard(teacher, job)
+        return teacher
 
 
-def score_with_workers(
-    step: ScoreShards,
-    *,
-    executor: str,
-    workers: int,
-    folder: Path,
-    options: dict[str, Any],
-    finished: Callable[[], int],
-    advance: Callable[[int], None],
-) -> None:
-    """Run `step` with `workers` tasks; while they work on this machine, `advance` follows what `finished` counts.
+# --- On this machine --------------------------------------------------------------------------------------------------
+
+
+def score_here(jobs: Sequence[Job], scorer: Scorer, workers: int, progress: Progress) -> None:
+    """Score the jobs in `workers` processes; `progress` is told of the rows of every finished shard.
 
     Raises:
-        ReleaseError: A worker stopped with an error or was killed, or the executor cannot be used here.
+        ReleaseError: A worker stopped with an error or was killed; the others are stopped then.
     """
-    arguments = {"pipeline": [step], "tasks": workers, "logging_dir": str(folder), "skip_completed": False, **options}
-    stop = threading.Event()
-    follower = threading.Thread(target=_follow, args=(stop, finished, advance), daemon=True)
-    follower.start()
-    try:
-        if executor == "local":
-            _run_here(workers, arguments)
-        else:
-            _executor(executor, {"workers": workers, **arguments}).run()
-    finally:
-        stop.set()
-        follower.join()
-
-
-def _executor(name: str, arguments: dict[str, Any]) -> Any:
-    try:
-        if name == "local":
-            from datatrove.executor import LocalPipelineExecutor
-
-            return LocalPipelineExecutor(**arguments)
-        if name == "slurm":
-            from datatrove.executor import SlurmPipelineExecutor
-
-            return SlurmPipelineExecutor(**{"job_name": "score", **arguments})
-        from datatrove.executor import RayPipelineExecutor
-
-        return RayPipelineExecutor(**arguments)
-    except (TypeError, ImportError) as error:
-        raise ReleaseError(
-            f"the executor {name!r} cannot be used ({error})",
-            hint="pass what it needs with --option NAME=VALUE, such as --option partition=gpu --option time=24:00:00",
-        ) from error
-
-
-def _run_here(workers: int, arguments: dict[str, Any]) -> None:
-    """One process per worker, each with an executor of its own, so that a worker that is killed is missed at once.
-
-    datatrove's own pool of processes would start another worker and wait for ever for what the first one had begun.
-    """
+    older = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    processes, waiting = [], {}
-    try:
-        for rank in range(workers):
-            hears, tells = context.Pipe(duplex=False)
-            process = context.Process(target=_worker, args=(tells, os.getpid(), rank, arguments))
-            process.start()
-            tells.close()
-            processes.append(process)
-            waiting[process.sentinel] = (rank, process, hears)
-        while waiting:
-            for sentinel in connection.wait(list(waiting)):
-                _check_out(*waiting.pop(sentinel))
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
+    with ProcessPoolExecutor(workers, context, _start_worker, (scorer, os.getpid())) as pool:
+        futures = [pool.submit(_score, job) for job in jobs]
+        processes = [child for child in multiprocessing.active_children() if child not in older]
+        try:
+            for future in as_completed(futures):
+                progress(future.result())
+        except ReleaseError:
+            raise
+        except BrokenProcessPool as error:
+            raise _killed(processes) from error
+        except Exception as error:  # whatever a teacher raises
+            what = f"a worker stopped ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+            raise ReleaseError(what, hint=f"fix that, then {AGAIN}") from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not all(future.done() for future in futures):
+                for process in processes:
+                    process.kill()
 
 
-def _check_out(rank: int, process: Any, hears: Any) -> None:
-    """Raise the error of a worker that has ended with one."""
-    process.join()
-    if process.exitcode == 0:
-        return
-    if process.exitcode < 0:
-        name = signal.Signals(-process.exitcode).name
-        raise ReleaseError(
-            f"worker {rank} was killed ({name})", hint=f"give it more memory or take fewer workers, then {AGAIN}"
-        )
-    try:
-        what, where, hint = hears.recv()
-    except EOFError as error:
-        raise ReleaseError(
-            f"worker {rank} stopped with the error that is printed above", hint=f"fix that, then {AGAIN}"
-        ) from error
-    raise ReleaseError(what, where=where, hint=hint)
+_scorer: Scorer | None = None  # of this worker
 
 
-def _worker(tells: Any, boss: int, rank: int, arguments: dict[str, Any]) -> None:
-    """The task `rank`, in a process of its own that ends with its boss; an error for people is told to the boss."""
-    from release.errors import ReleaseError
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; the boss speaks for all
-    os.register_at_fork(after_in_child=_die_with_parent)  # datatrove's manager would live on for ever and keep our lock
-    _die_with_parent()
-    if os.getppid() != boss:  # it was killed before we could ask to be told
-        sys.exit(1)
-    arguments = arguments | {"logging_dir": f"{arguments['logging_dir']}/{rank}"}
-    try:
-        _executor("local", {**arguments, "workers": 1, "local_tasks": 1, "local_rank_offset": rank}).run()
-    except ReleaseError as error:
-        tells.send((error.what, error.where, error.hint))
-        sys.exit(1)
-
-
-def _die_with_parent() -> None:
+def _start_worker(scorer: Scorer, parent: int) -> None:
+    """Prepare a worker: it ends with its parent, whatever ends that."""
+    global _scorer
+    _scorer = scorer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent stops the workers
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it was killed before we could ask to be told
+        sys.exit(1)
 
 
-def _follow(stop: threading.Event, finished: Callable[[], int], advance: Callable[[int], None]) -> None:
-    seen = 0
-    while not stop.wait(0.5):
-        now = finished()
-        advance(now - seen)
-        seen = now
+def _score(job: Job) -> int:
+    """Score one job in a worker; returns its rows."""
+    assert _scorer is not None
+    score_shard(_scorer.teacher, job)
+    return job.rows
+
+
+def _killed(processes: Sequence[Any]) -> ReleaseError:
+    """What to raise about the worker that was missed; the pool has terminated the others."""
+    for process in processes:
+        process.join()
+    codes = sorted({process.exitcode for process in processes} - {0, -signal.SIGTERM}) or [-signal.SIGTERM]
+    if codes[0] > 0:
+        return ReleaseError("a worker could not start; its error is printed above", hint=f"fix that, then {AGAIN}")
+    name = signal.Signals(-codes[0]).name
+    return ReleaseError(
+        f"a worker was killed ({name})", hint=f"give it more memory or take fewer workers, then {AGAIN}"
+    )
+
+
+# --- On a cluster -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ScoreShards:
+    """One task's part of the shards, as a step of a datatrove pipeline."""
+
+    jobs: list[Job]
+    scorer: Scorer
+
+    def __call__(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
+        for job in self.jobs[rank::world_size]:
+            score_shard(self.scorer.teacher, job)
+
+
+def score_on_cluster(
+    jobs: list[Job], scorer: Scorer, workers: int, *, executor: str, logs: Path, options: dict[str, Any]
+) -> None:
+    """Give the jobs to datatrove's executor for Slurm or Ray, as `workers` tasks.
+
+    Raises:
+        ReleaseError: The executor cannot be used here, or not with these options.
+    """
+    import datatrove.executor as executors  # takes seconds to import
+
+    kind: Any = {"slurm": executors.SlurmPipelineExecutor, "ray": executors.RayPipelineExecutor}[executor]
+    needed = {"job_name": "score"} if executor == "slurm" else {}
+    common = {"pipeline": [ScoreShards(jobs, scorer)], "tasks": workers, "workers": workers, "logging_dir": str(logs)}
+    try:
+        pipeline = kind(**{**needed, **common, "skip_completed": False, **options})
+    except (TypeError, ImportError) as error:
+        raise ReleaseError(
+            f"the executor {executor!r} cannot be used ({error})",
+            hint="pass what it needs with --option NAME=VALUE, such as --option partition=gpu --option time=24:00:00",
+        ) from error
+    pipeline.run()

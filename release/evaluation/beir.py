@@ -1,75 +1,76 @@
-"""A folder in BEIR's form: its three files, its revision, its rows. It is read without mteb or torch."""
+"""A folder in BEIR's form: its three files, its revision, its rows. The only reader of such folders, without mteb or torch."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from release.errors import ReleaseError
 from release.files import sha256_file
+from release.text_files import damaged, is_unicode, json_rows, lines, number
 
 FORM = "a folder in BEIR's form holds corpus.jsonl, queries.jsonl (either may end in .gz) and qrels.tsv"
+COLUMNS = "three columns between tabs: query, document, relevance"
+HEADINGS = {"score", "relevance", "rel", "label", "grade", "judgement", "judgment"}  # what the last column is called
+LARGEST = 10_000  # trec_eval's memory grows with the largest relevance; people judge in a handful of grades
 
 
-def files(folder: Path) -> tuple[Path, Path, Path]:
-    """The corpus, queries and judgements of a BEIR folder.
+class BeirFiles(NamedTuple):
+    """The three files of a BEIR folder."""
+
+    corpus: Path
+    queries: Path
+    qrels: Path
+
+
+def files(folder: Path, split: str | None = None) -> BeirFiles:
+    """The corpus, queries and judgements of a BEIR folder; `split` names other judgements than the test ones.
 
     Raises:
         ReleaseError: One of them is missing.
     """
     if not folder.is_dir():
         raise ReleaseError(f"no collection {folder}", hint=FORM)
-    found = []
-    for wanted in (
-        ("corpus.jsonl", "corpus.jsonl.gz"),
-        ("queries.jsonl", "queries.jsonl.gz"),
-        ("qrels.tsv", "qrels/test.tsv"),
-    ):
-        files = [folder / name for name in wanted if (folder / name).is_file()]
-        if not files:
-            raise ReleaseError(f"no {' or '.join(wanted)}", where=str(folder), hint=FORM)
-        found.append(files[0])
-    return found[0], found[1], found[2]
+    queries = ["queries.jsonl", "queries.jsonl.gz"]
+    if split is not None:
+        queries = [f"queries.{split}.jsonl", f"queries.{split}.jsonl.gz", *queries]
+    qrels = ["qrels.tsv", "qrels/test.tsv"] if split is None else [f"qrels/{split}.tsv", f"qrels.{split}.tsv"]
+    names = [["corpus.jsonl", "corpus.jsonl.gz"], queries, qrels]
+    there = [next((folder / name for name in some if (folder / name).is_file()), None) for some in names]
+    if absent := [some for some, path in zip(names, there, strict=True) if path is None]:
+        what = ", ".join(f"no {' or '.join(some)}" for some in absent)
+        raise ReleaseError(what, where=str(folder), hint=FORM)
+    return BeirFiles(*(path for path in there if path))
 
 
 def revision(folder: Path) -> str:
     """A hash over the three files of a BEIR folder: it moves whenever the collection does."""
-    lines = "\n".join(sha256_file(path) for path in files(folder))
-    return hashlib.sha256(lines.encode()).hexdigest()[:40]
-
-
-def _open(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a plain or gzipped UTF-8 file, without empty ones."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield number, line
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReleaseError(f"cannot be read ({error})", where=str(path), hint=FORM) from error
+    hashes = "\n".join(sha256_file(path) for path in files(folder))
+    return hashlib.sha256(hashes.encode()).hexdigest()[:40]
 
 
 def texts(path: Path) -> Iterator[tuple[str, str, str]]:
-    """(id, title, text) of every row; of rows with the same id the first counts, and a warning says how many others."""
+    """(id, title, text) of every row; of rows with the same id the first counts, and a warning says how many others.
+
+    Raises:
+        ReleaseError: A row is damaged, or has no id or text; file and row are named.
+    """
     seen: set[str] = set()
     repeated = 0
-    for number, line in _open(path):
-        try:
-            row = json.loads(line)
-            key, title, text = str(row["_id"]), row.get("title") or "", row["text"]
-            if not isinstance(title, str) or not isinstance(text, str):
-                raise ValueError("title or text is no string")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ReleaseError(
-                f"damaged row ({type(error).__name__}: {error})",
-                where=f"{path} row {number}",
-                hint='one JSON object per line, {"_id": ..., "text": ...}',
-            ) from error
+    for row_number, row in json_rows(path):
+        key, title, text = row.get("_id"), row.get("title"), row.get("text")
+        title = "" if title is None else title
+        if isinstance(key, int) and not isinstance(key, bool):
+            key = str(key)
+        if not isinstance(key, str) or not key:
+            raise damaged(path, row_number, f"_id is {key!r}, not text or a whole number"[:200])
+        if not isinstance(title, str) or not isinstance(text, str):
+            raise damaged(path, row_number, "title or text is no string")
+        if not (is_unicode(key) and is_unicode(title) and is_unicode(text)):
+            raise damaged(path, row_number, "it holds a lone surrogate, which is no character")
         if key in seen:
             repeated += 1
             continue
@@ -79,22 +80,93 @@ def texts(path: Path) -> Iterator[tuple[str, str, str]]:
         print(f"warning: {path}: {repeated} rows left out, their _id was there before", file=sys.stderr)
 
 
+def document_text(title: str | None, text: str) -> str:
+    """Title and text in one string, as mteb gives them to every model."""
+    return f"{title or ''} {text}".strip()
+
+
+# --- Judgements -------------------------------------------------------------------------------------------------------
+
+
 def judgements(path: Path) -> dict[str, dict[str, int]]:
-    """Query -> document -> relevance from `query document relevance` rows, with or without a heading."""
+    """Query -> document -> relevance, from `query document relevance` rows with or without a heading.
+
+    Raises:
+        ReleaseError: A row does not parse, judges a pair otherwise than an earlier row, or with no sane whole number.
+    """
     found: dict[str, dict[str, int]] = {}
-    for number, line in _open(path):
-        words = line.rstrip("\n").split("\t")
-        if len(words) == 4:  # TREC's own form has an unused second column
-            words = [words[0], *words[2:]]
-        try:
-            query, document, level = words
-            if number == 1 and not level.strip().lstrip("-").isdigit():
-                continue
-            found.setdefault(query, {})[document] = int(level)
-        except ValueError as error:
-            raise ReleaseError(
-                "damaged judgement",
-                where=f"{path} row {number}",
-                hint="three columns between tabs: query, document, whole-number relevance",
-            ) from error
+    for row, query, document, value in _judgements(path):
+        if value % 1 or abs(value) > LARGEST:
+            what = f"a relevance of {value:g}, which is no whole number up to {LARGEST:,}"
+            raise ReleaseError(what, where=f"{path} row {row}", hint="judge in whole grades, such as 0, 1 and 2")
+        found.setdefault(query, {})[document] = int(value)
     return found
+
+
+def labels(path: Path) -> dict[str, dict[str, float]]:
+    """The same with any finite number, for training on judgements.
+
+    Raises:
+        ReleaseError: A row does not parse, or judges a pair otherwise than an earlier row.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for _, query, document, value in _judgements(path):
+        found.setdefault(query, {})[document] = value
+    return found
+
+
+def _judgements(path: Path) -> Iterator[tuple[int, str, str, float]]:
+    """(row, query, document, value) of every pair that is judged, once."""
+    values: dict[tuple[str, str], float] = {}
+    first = True
+    for row, line in lines(path):
+        cells = line.rstrip("\r\n").split("\t")
+        if len(cells) == 4:  # TREC's own form has an unused second column
+            cells = [cells[0], *cells[2:]]
+        heading, first = first and cells[-1].strip().lower() in HEADINGS, first and line.isspace()
+        if heading or line.isspace():
+            continue
+        try:
+            query, document, text = cells
+            value = number(text)
+            if not query or not document:
+                raise ValueError("an id is empty")
+        except ValueError as error:
+            what = f"damaged judgement ({error})"
+            raise ReleaseError(what, where=f"{path} row {row}", hint=COLUMNS) from error
+        if (before := values.get((query, document), value)) != value:
+            what = f"query {query!r} and document {document!r} are judged {before:g} before and {value:g} here"
+            raise ReleaseError(what, where=f"{path} row {row}", hint="keep one of the two rows")
+        if (query, document) not in values:
+            values[query, document] = value
+            yield row, query, document, value
+
+
+def check_documents(judged: Mapping[str, Collection[str]], documents: Collection[str], where: Path) -> None:
+    """Warn of judged documents that the corpus does not hold.
+
+    Raises:
+        ReleaseError: It holds none of them, so that every measure would be 0.
+    """
+    absent = [name for names in judged.values() for name in names if name not in documents]
+    total = sum(map(len, judged.values()))
+    if not absent:
+        return
+    what = f"{len(absent):,} of {total:,} judgements name a document that is not in the corpus, such as {absent[0]!r}"
+    if len(absent) == total:
+        some = f"; its ids look like {next(iter(documents))!r}" if documents else ""
+        hint = "write the same ids in both files, without blanks, quotes or decimals"
+        raise ReleaseError(what + some, where=str(where), hint=hint)
+    print(f"warning: {where}: {what}", file=sys.stderr)
+
+
+def queries_in_corpus(queries: Mapping[str, str], documents: Mapping[str, tuple[str, str]]) -> set[str]:
+    """Queries that lie in the corpus under their own id, as ArguAna's do: they would find themselves first.
+
+    Ids that are equal by chance, such as plain numbers, do not count: the texts must be the same.
+    """
+    return {
+        key
+        for key, text in queries.items()
+        if key in documents and text.split() in (documents[key][1].split(), document_text(*documents[key]).split())
+    }

@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 from mteb.models.model_meta import ModelMeta
 
+from release import bm25
 from release.console import Bar
 from release.errors import ReleaseError
 from release.evaluation.metrics import ranking
 from release.evaluation.tasks import document_text
+from release.teachers import minilm
+from release.teachers.minilm import MiniLM
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 VECTORS = "vectors.safetensors"
 
 
 class Bm25:
-    """BM25 through bm25s as an mteb search model: English stopwords, no stemmer, documents without a hit left out."""
+    """BM25 as an mteb search model; documents that share no word with a query are left out."""
 
     def __init__(self, _: Path) -> None:
         self.mteb_model_meta = ModelMeta.create_empty(
@@ -30,34 +33,24 @@ class Bm25:
 
     def index(self, corpus: Any, **_: Any) -> None:
         """Index title and text of every document."""
-        import bm25s
-
         self.names = np.array(corpus["id"], dtype=object)
-        tokens = bm25s.tokenize([document_text(row) for row in corpus], stopwords="en", show_progress=False)
-        self.retriever = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
-        self.retriever.index(tokens, show_progress=False)
+        self.retriever = bm25.Bm25([document_text(row) for row in corpus])
 
     def search(self, queries: Any, *, top_k: int, **_: Any) -> dict[str, dict[str, float]]:
         """The `top_k` best documents of every query, equal scores by falling id."""
-        import bm25s
-
-        found = {}
-        words = bm25s.tokenize(list(queries["text"]), stopwords="en", show_progress=False, return_ids=False)
-        with Bar("bm25: queries", len(words)) as bar:
-            for query, tokens in zip(queries["id"], words, strict=True):
-                found[query] = self._best([str(word) for word in tokens if word in self.retriever.vocab_dict], top_k)
+        results = {}
+        with Bar("bm25: queries", len(queries)) as bar:
+            for query, scores in zip(queries["id"], self.retriever.scores(list(queries["text"])), strict=True):
+                results[query] = self._best(scores, top_k)
                 bar.advance()
-        return found
+        return results
 
-    def _best(self, tokens: list[str], top_k: int) -> dict[str, float]:
-        if not tokens:
-            return {}
-        scores = self.retriever.get_scores(tokens)
+    def _best(self, scores: np.ndarray, top_k: int) -> dict[str, float]:
         hits = np.flatnonzero(scores > 0)
         if len(hits) > top_k:  # keep every document that ties with the last one, so that the cut below is by id
             hits = hits[scores[hits] >= np.partition(scores[hits], -top_k)[-top_k]]
-        found = {str(self.names[hit]): float(scores[hit]) for hit in hits}
-        return {name: found[name] for name in ranking({"": found}, top_k)[""]}
+        by_name = {str(self.names[hit]): float(scores[hit]) for hit in hits}
+        return {name: by_name[name] for name in ranking({"": by_name}, top_k)[""]}
 
 
 def embedder(source: str, name: str, revision: str) -> Any:
@@ -88,29 +81,19 @@ def missing(name: str) -> ReleaseError:
 
 def packaged_revision() -> str | None:
     """What scores by the package's MiniLM depend on; None where the extra `demo` is not installed."""
-    from release.teachers.hybrid import MINILM_PACKAGE, MINILM_SHA256
-
-    if find_spec(MINILM_PACKAGE) is None:
+    if find_spec(minilm.PACKAGE) is None:
         return None
-    return f"weights sha256 {MINILM_SHA256[:16]}, {_minilm_dtype()}"
-
-
-def _minilm_dtype() -> str:
-    import torch
-
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+    return f"weights sha256 {minilm.SHA256[:16]}, {minilm.fast_dtype()}"
 
 
 @lru_cache(maxsize=1)
-def shared_minilm() -> Any:
+def shared_minilm() -> MiniLM:
     """One MiniLM per process: the first stage and the stand-in teacher then encode each text once between them."""
-    from release.teachers.hybrid import MiniLM
-
-    return MiniLM(max_length=256, dtype=_minilm_dtype())
+    return MiniLM(max_length=256)
 
 
 class PackagedMiniLM:
-    """release.teachers.hybrid's MiniLM as an mteb search model: exact cosine search over the whole corpus.
+    """release.teachers.minilm's MiniLM as an mteb search model: exact cosine search over the whole corpus.
 
     Its vectors are kept in `folder`, since the stand-in teacher encodes the same texts, often in another process.
     """

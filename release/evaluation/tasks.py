@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from release.evaluation import beir
 
 def document_text(row: dict[str, Any]) -> str:
     """Title and text of a corpus row in one string, as mteb gives them to every model."""
-    return f"{row.get('title') or ''} {row['text']}".strip()
+    return beir.document_text(row.get("title"), row["text"])
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Collection(AbsTaskRetrieval):
         if self.data_loaded:
             return
         corpus_file, queries_file, qrels_file = beir.files(self.folder)
-        corpus = [{"id": key, "title": title, "text": text} for key, title, text in beir.texts(corpus_file)]
+        documents = {key: (title, text) for key, title, text in beir.texts(corpus_file)}
         queries = {key: text for key, _, text in beir.texts(queries_file)}
         judgements = beir.judgements(qrels_file)
         for query in judgements:
@@ -109,10 +110,13 @@ class Collection(AbsTaskRetrieval):
                     hint=f"add it to {queries_file}",
                 )
         judged = {query: found for query, found in judgements.items() if any(level > 0 for level in found.values())}
-        if not corpus or not judged:
+        if not documents or not judged:
             raise ReleaseError(
                 "no documents, or no query with a positive judgement", where=str(self.folder), hint=beir.FORM
             )
+        beir.check_documents(judgements, documents, qrels_file)
+        self._ignore_own_texts({query: queries[query] for query in judged}, documents)
+        corpus = [{"id": key, "title": title, "text": text} for key, (title, text) in documents.items()]
         data = RetrievalSplitData(
             corpus=Dataset.from_list(corpus),
             queries=Dataset.from_list([{"id": query, "text": queries[query]} for query in judged]),
@@ -121,6 +125,14 @@ class Collection(AbsTaskRetrieval):
         )
         self.dataset = {"default": {"test": data}}
         self.data_loaded = True
+
+    def _ignore_own_texts(self, queries: dict[str, str], documents: dict[str, tuple[str, str]]) -> None:
+        """Leave a query's own text out of what is found for it, as mteb's ArguAna does, where queries lie in the corpus."""
+        same = beir.queries_in_corpus(queries, documents)
+        self.ignore_identical_ids = 2 * len(same) > len(queries.keys() & documents.keys())
+        if self.ignore_identical_ids:
+            what = f"{len(same):,} of {len(queries):,} queries lie in the corpus; none of them finds itself"
+            print(f"note: {self.folder}: {what} (as in mteb's ArguAna)", file=sys.stderr)
 
 
 def from_folder(folder: Path) -> Task:

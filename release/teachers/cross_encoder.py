@@ -1,33 +1,21 @@
-"""What labels pairs: any CrossEncoder as a teacher, or the embedded default's stand-in, behind one interface."""
+"""Any CrossEncoder as a teacher."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from release.errors import ReleaseError
-
-if TYPE_CHECKING:
-    from release.family import Family
+from release.records import model_hash
+from release.teachers.base import Progress
 
 BLOCK = 4096  # pairs between two steps of the progress; sorted by length over a whole shard beforehand
 TOKENS = ["1", "0"]  # what a causal teacher says for relevant and irrelevant
-
-
-class Teacher(Protocol):
-    """`identity` is all that decides a score; two teachers with the same identity give the same scores."""
-
-    identity: dict[str, Any]
-
-    def predict(self, pairs: list[tuple[str, str]], progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """Raw logits, float32 of shape (len(pairs),); `progress` hears how many more pairs are done."""
-        ...
 
 
 class CrossEncoderTeacher:
@@ -39,7 +27,7 @@ class CrossEncoderTeacher:
     """
 
     def __init__(self, model: str, max_length: int) -> None:
-        import torch
+        import torch  # here and below: torch and Sentence Transformers take seconds to import
         from sentence_transformers import CrossEncoder
 
         cuda = torch.cuda.is_available()
@@ -77,7 +65,7 @@ class CrossEncoderTeacher:
             "form": form,
         }
 
-    def predict(self, pairs: Sequence[tuple[str, str]], progress: Callable[[int], None] | None = None) -> np.ndarray:
+    def predict(self, pairs: Sequence[tuple[str, str]], progress: Progress | None = None) -> np.ndarray:
         """Raw logits, float32 of shape (len(pairs),): the longest pairs first, so that memory fails early."""
         order = sorted(range(len(pairs)), key=lambda row: -sum(map(len, pairs[row])))
         scores = np.empty(len(pairs), np.float32)
@@ -92,10 +80,10 @@ class CrossEncoderTeacher:
 def check_tokens(model: Any, name: str) -> None:
     """Refuse a causal teacher that compares other tokens than "1" and "0"."""
     ids = [model[-1].true_token_id, model[-1].false_token_id]
-    found = model.tokenizer.convert_ids_to_tokens(ids)
-    if found != TOKENS:
+    tokens = model.tokenizer.convert_ids_to_tokens(ids)
+    if tokens != TOKENS:
         raise ReleaseError(
-            f"the teacher compares the tokens {found}, not {TOKENS}",
+            f"the teacher compares the tokens {tokens}, not {TOKENS}",
             where=name,
             hint="load it with its modules.json, or choose a teacher that was trained to say 1 or 0",
         )
@@ -118,7 +106,8 @@ def headless(model: Any) -> Any:
         max_seq_length=old.max_seq_length,
         model_kwargs={"dtype": old.model.dtype, "attn_implementation": old.model.config._attn_implementation},
     )
-    body.tokenizer.padding_side = "left"
+    tokenizer: Any = body.tokenizer
+    tokenizer.padding_side = "left"
     weight = old.model.lm_head.weight.detach().float()
     row = (weight[score.true_token_id] - weight[score.false_token_id]).unsqueeze(0).cpu()
     width = body.get_embedding_dimension()
@@ -134,27 +123,5 @@ def headless(model: Any) -> Any:
 def revision(name: str, model: Any) -> str:
     """The commit on the Hub, or a hash of a local model's files."""
     if Path(name).is_dir():
-        from release.records import model_hash
-
         return model_hash(Path(name))
     return str(getattr(model[0].model.config, "_commit_hash", None) or "unknown")
-
-
-def load_teacher(family: Family, pairs: Path) -> Teacher:
-    """The family's teacher; the stand-in counts its document frequencies in the training documents under `pairs`."""
-    if family.teacher.kind != "stand-in":
-        return CrossEncoderTeacher(family.teacher.model, family.teacher.max_length)
-    from release.teachers.hybrid import HybridStandIn, Statistics
-
-    return HybridStandIn(Statistics.of(training_documents(pairs)), max_length=family.teacher.max_length)
-
-
-def already(teacher: Teacher) -> Teacher:
-    """A loaded teacher where one is to be loaded."""
-    return teacher
-
-
-def training_documents(folder: Path) -> Iterable[str]:
-    """Every document of the training split, config by config, in the order of the rows."""
-    for file in sorted(folder.glob("*/train-*.parquet")):
-        yield from pq.read_table(file, columns=["document"])["document"].to_pylist()

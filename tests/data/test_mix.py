@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from release import family
 from release.data import demo_sets, mix, shards, spec
 from release.data.docstrings import Pair
-from release.data.minhash import Index, shingles
+from release.data.minhash import TextIndex, shingles
 from release.errors import ReleaseError
 from release.files import sha256_file
 
@@ -146,13 +146,13 @@ def test_a_finished_config_is_not_made_again_until_its_source_changes(facts: fam
         ({"similarity": [1.0] * 500 + [float("nan")] * 500}, {}, "label of the pair with query 'query 501' is nan"),
         ({"similarity": [1.0] * 999 + [float("inf")]}, {}, "query 'query 999' is inf"),
         ({"similarity": [1.0, None] * 500}, {}, "query 'query 1' is None"),
-        ({}, {"cap": {"rows": 773, "draw": "seeded"}}, "cap of 773 rows is larger than the 772.*config agnews"),
+        ({}, {"cap": {"rows": 773, "draw": "seeded"}}, "cap of 773 rows is larger than the 772.*configs.agnews"),
         ({}, {"held_out": {"rows": 772, "split": "validation"}}, "772 rows are held out of 772"),
         ({}, {"source": {"kind": "files", "path": "gone.parquet"}}, "no file at gone.parquet.*config agnews"),
         (
             {},
             {"source": {"kind": "beir", "path": "."}, "columns": {}, "filters": {}},
-            "no qrels.tsv in ..*config agnews",
+            "no qrels.tsv.*config agnews, [.]",
         ),
     ],
 )
@@ -385,13 +385,13 @@ def test_equal_and_nearly_equal_texts_are_found_and_others_are_not() -> None:
     far = texts[8].split()
     far[10:40] = ["x"] * 30
     asked = [texts[3].upper() + " !", " ".join(near), " ".join(far), "something else entirely", "", texts[9][:40]]
-    assert Index({"t": texts}).repeats(asked).tolist() == [[True, True, False, False, False, False]]
-    assert not Index({"t": [], "u": ["", "?"]}).repeats(["a", "", "?"]).any()
-    found = Index({"t": ["two words", "“Ünï” — x"], "u": ["a b"]}).repeats(
+    assert TextIndex({"t": texts}).repeats(asked).tolist() == [[True, True, False, False, False, False]]
+    assert not TextIndex({"t": [], "u": ["", "?"]}).repeats(["a", "", "?"]).any()
+    found = TextIndex({"t": ["two words", "“Ünï” — x"], "u": ["a b"]}).repeats(
         ["Two, words!", "two words more", "ünï x", "A b"]
     )
     assert found.tolist() == [[True, False, True, False], [False, False, False, True]]
-    often = Index({"t": [*[texts[3]] * 500, texts[4]], "u": texts[3:5], "v": texts[5:9]})
+    often = TextIndex({"t": [*[texts[3]] * 500, texts[4]], "u": texts[3:5], "v": texts[5:9]})
     found = often.repeats([texts[4], "none of these", texts[3], " ".join(near)])
     assert found.tolist() == [[True, False, True, False], [True, False, True, False], [False, False, False, True]]
 
@@ -415,7 +415,7 @@ def test_a_text_counts_the_same_wherever_the_stream_is_cut() -> None:
     texts = [f"a{n} b c d e f" * (n % 7 + 1) for n in range(20_000)] + ["x" * 3_000_000, "the last"]
     together = pa.array(texts)
     cut = pa.chunked_array([together.slice(0, 7), together.slice(7, 1), together.slice(8)])
-    index = Index({"t": [*texts[:20_000:100], texts[-1]]})
+    index = TextIndex({"t": [*texts[:20_000:100], texts[-1]]})
     wanted = [number % 100 == 0 for number in range(20_000)] + [False, True]
     assert index.repeats(together).tolist() == index.repeats(cut).tolist() == [wanted]
 

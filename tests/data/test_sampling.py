@@ -1,4 +1,4 @@
-"""Thinning candidates: the fast version equals the readable one, loses no positive, and gives exact sizes."""
+"""Sampling candidates: the fast version equals the readable one, loses no positive, and gives exact sizes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def readable_second(order: list[int], key: int, plan: SamplingSpec, seed: int) -
     end = max(min(len(order), plan.band[1]), wanted)
     begin = max(min(plan.band[0], end - (wanted - head)), head)
     slots = range(end - begin)
-    lucky = sorted(slots, key=lambda slot: (bits(seed + 1, key, slot) >> sampling.PLACES, slot))
+    lucky = sorted(slots, key=lambda slot: (bits(seed + 1, key, slot) >> sampling.POSITION_BITS, slot))
     return order[:head] + [order[begin + slot] for slot in sorted(lucky[: wanted - head])]
 
 
@@ -78,9 +78,9 @@ def test_the_fast_version_is_the_readable_one(
     second = sampling.second_cut(first, keys, plan, seed)
     for number, (values, marks) in enumerate(lists):
         wanted = readable_first(values, marks, int(keys[number]), plan, seed)
-        assert first.places[number][: first.lengths[number]].tolist() == wanted
+        assert first.positions[number][: first.lengths[number]].tolist() == wanted
         wanted = readable_second(wanted, int(keys[number]), plan, seed)
-        assert second.places[number][: second.lengths[number]].tolist() == wanted
+        assert second.positions[number][: second.lengths[number]].tolist() == wanted
 
 
 @settings(deadline=None, max_examples=150)
@@ -90,11 +90,11 @@ def test_sizes_are_exact_no_positive_is_lost_and_nothing_comes_twice(
 ) -> None:
     starts, scores, positive, keys = flat(lists)
     first = sampling.first_cut(starts, scores, positive, keys, SMALL, seed)
-    for (values, marks), places, filled in zip(lists, first.places, first.filled, strict=True):
+    for (values, marks), places, filled in zip(lists, first.positions, first.filled, strict=True):
         rows = places[filled].tolist()
         assert len(set(rows)) == len(rows) == min(len(values), max(SMALL.candidates, sum(marks)))
         assert {row for row, mark in enumerate(marks) if mark} <= set(rows)
-    kept = sampling.thin(starts, scores, positive, keys, SMALL, seed)
+    kept = sampling.sample_candidates(starts, scores, positive, keys, SMALL, seed)
     assert len(set(kept.tolist())) == len(kept) == sum(min(len(values), SMALL.keep) for values, _ in lists)
 
 
@@ -104,13 +104,13 @@ def test_the_hardest_negatives_and_the_head_always_stay() -> None:
     positive = np.zeros(2048, bool)
     positive[rng.choice(2048, 5, replace=False)] = True
     starts, keys = np.array([0, 2048]), np.array([7], np.uint64)
-    (rows,) = sampling.first_cut(starts, scores, positive, keys, PLAN, 12).places
+    (rows,) = sampling.first_cut(starts, scores, positive, keys, PLAN, 12).positions
     assert len(rows) == 256
     negatives = [row for row in np.argsort(-scores) if not positive[row]]
     assert set(negatives[:16]) <= set(rows.tolist())
     assert (np.diff(scores[rows]) <= 0).all()
     assert scores[rows[-1]] < np.quantile(scores, 0.02)  # the strata reach down to the easiest ones
-    kept = sampling.thin(starts, scores, positive, keys, PLAN, 12)
+    kept = sampling.sample_candidates(starts, scores, positive, keys, PLAN, 12)
     assert kept[:32].tolist() == rows[:32].tolist()
     assert set(kept[32:].tolist()) <= set(rows[32:].tolist())
     assert (np.diff(scores[kept]) <= 0).all()
@@ -121,10 +121,10 @@ def test_a_querys_draw_depends_on_no_other_query() -> None:
     scores = rng.normal(size=3 * 500).astype(np.float32)
     positive = rng.random(1500) < 0.01
     keys = np.array([11, 22, 33], np.uint64)
-    together = sampling.thin(np.array([0, 500, 1000, 1500]), scores, positive, keys, PLAN, 3)
-    alone = sampling.thin(np.array([0, 500]), scores[500:1000], positive[500:1000], keys[1:2], PLAN, 3)
+    together = sampling.sample_candidates(np.array([0, 500, 1000, 1500]), scores, positive, keys, PLAN, 3)
+    alone = sampling.sample_candidates(np.array([0, 500]), scores[500:1000], positive[500:1000], keys[1:2], PLAN, 3)
     assert (together[64:128] - 500).tolist() == alone.tolist()
-    assert sampling.thin(np.array([0, 500]), scores[:500], positive[:500], keys[:1], PLAN, 4).tolist() != (
+    assert sampling.sample_candidates(np.array([0, 500]), scores[:500], positive[:500], keys[:1], PLAN, 4).tolist() != (
         together[:64].tolist()
     )
 
@@ -133,18 +133,18 @@ def test_a_querys_draw_depends_on_no_other_query() -> None:
 def test_fewer_candidates_than_asked_are_all_kept(length: int) -> None:
     scores = np.zeros(length, np.float32)  # all tied
     starts, keys = np.array([0, length]), np.array([5], np.uint64)
-    kept = sampling.thin(starts, scores, np.zeros(length, bool), keys, PLAN, 0)
+    kept = sampling.sample_candidates(starts, scores, np.zeros(length, bool), keys, PLAN, 0)
     assert len(kept) == len(set(kept.tolist())) == min(length, 64)
 
 
 def test_nan_is_refused() -> None:
     scores = np.array([1.0, math.nan, 2.0], np.float32)
     with pytest.raises(ValueError, match="row 1 is NaN"):
-        sampling.thin(np.array([0, 3]), scores, np.zeros(3, bool), np.array([1], np.uint64), PLAN, 0)
+        sampling.sample_candidates(np.array([0, 3]), scores, np.zeros(3, bool), np.array([1], np.uint64), PLAN, 0)
 
 
 def test_infinite_scores_and_signed_zeros_are_ordered_as_numbers() -> None:
     scores = np.array([0.0, np.inf, -np.inf, -0.0, 1e-30], np.float32)
     starts = np.array([0, 5])
-    assert sampling.rank(starts, scores, np.zeros(0, int)).places.tolist() == [[1, 4, 0, 3, 2]]
-    assert sampling.rank(starts, scores, np.array([2, 3])).places.tolist() == [[3, 2, 1, 4, 0]]
+    assert sampling.rank(starts, scores, np.zeros(0, int)).positions.tolist() == [[1, 4, 0, 3, 2]]
+    assert sampling.rank(starts, scores, np.array([2, 3])).positions.tolist() == [[3, 2, 1, 4, 0]]

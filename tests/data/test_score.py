@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from release import family, records, results
-from release.data import score, score_shard, shards
+from release.data import rejects, score, shards
 from release.errors import ReleaseError
 from release.files import sha256_folder, write_json
 from release.teachers import cross_encoder
@@ -113,15 +113,15 @@ def test_a_label_that_is_no_number_stops_the_shard(facts: family.Family, scores:
 
 def test_poisoned_rows_are_set_aside_with_their_reason(facts: family.Family) -> None:
     folder = facts.build / "data/pairs/docstrings"
-    rows = [("good", "document"), ("", "document"), ("query", " "), ("query", "x" * (score_shard.LONGEST + 1))]
+    rows = [("good", "document"), ("", "document"), ("query", " "), ("query", "x" * (rejects.LONGEST + 1))]
     shards.write_table(folder / "train-00000-of-00006.parquet", shards.tables(rows))
     score.run(facts, Lengths())
     kept = pq.read_table(mixture(facts) / "docstrings/train-00000-of-00006.parquet")
     assert kept["query"].to_pylist() == ["good"]
     lines = (mixture(facts) / "docstrings/train-00000-of-00006.quarantine.jsonl").read_text().splitlines()
     reasons = {line["row"]: line["reason"] for line in map(json.loads, lines)}
-    assert reasons == {1: "empty query", 2: "empty document", 3: f"document of {score_shard.LONGEST + 1} characters"}
-    assert score_shard.poison("a\ud800", "b") == "invalid unicode in the query"
+    assert reasons == {1: "empty query", 2: "empty document", 3: f"document of {rejects.LONGEST + 1} characters"}
+    assert rejects.reject_reason("a\ud800".encode(errors="surrogatepass"), b"b") == "invalid unicode in the query"
 
 
 class Slow(Lengths):
