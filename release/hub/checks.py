@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import RepoCard
 
 from release import options, records, results
 from release.card import render
@@ -136,14 +137,13 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
     Raises:
         ReleaseError: There is none, or it is no YAML mapping.
     """
-    match = re.match(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL)
-    try:
-        front = yaml.safe_load(match.group(1)) if match else None
-    except yaml.YAMLError as error:
-        raise ReleaseError(f"front matter is no YAML ({' '.join(str(error).split())})") from error
-    if not match or not isinstance(front, dict):
+    if not text.startswith("---\n"):
         raise ReleaseError("no front matter between two lines of ---")
-    return front, match.group(2)
+    try:
+        card = RepoCard(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ReleaseError(f"front matter is no YAML ({' '.join(str(error).split())})") from error
+    return card.data.to_dict(), card.text
 
 
 def _front(kind: str, front: dict[str, Any], folder: Path, family: Family) -> Iterator[str]:

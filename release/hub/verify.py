@@ -21,11 +21,11 @@ from release import console, options, records, results
 from release.errors import ReleaseError
 from release.export import parity
 from release.family import Family, load
-from release.files import list_files, sha256_file
 from release.hub import publish, state
 from release.records import Record
 from release.results.export import FormParity, PulledRepository, VerifyResult, VerifySubject
 
+PULL_BACK = "from release.hub.verify import pull_back; pull_back()"
 SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -89,11 +89,11 @@ def verify(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySu
         "pairs": pairs,
         "snippets": [code for repo in repos for code in _snippets(repo.folder / "README.md")],
     }
-    pulled = _elsewhere(task, api)
+    forms = _elsewhere(task, api)
     result = VerifyResult(
-        repositories={repo.id: _same_files(repo, commits[repo.id], pulled["files"][repo.id], api) for repo in repos},
+        repositories={repo.id: _pulled(repo, commits[repo.id]) for repo in repos},
         pairs=len(pairs),
-        forms=tuple(FormParity(**form) for form in pulled["forms"]),
+        forms=tuple(FormParity(**form) for form in forms),
         snippets=len(task["snippets"]),
     )
     about: dict[str, Any] = {"family": family.about.name, "size": size, "model_sha256": sha256}
@@ -106,18 +106,12 @@ def _snippets(card: Path) -> list[str]:
     return SNIPPET.findall(card.read_text(encoding="utf-8"))
 
 
-def _same_files(repo: state.DesiredRepo, commit: str, pulled: dict[str, str], api: Any) -> PulledRepository:
-    """Compare the hashes of what came back with the staged files."""
-    staged = {name: sha256_file(repo.folder / name) for name in repo.files}
-    differ = sorted(name for name in staged.keys() | pulled.keys() if staged.get(name) != pulled.get(name))
-    if differ:
-        what = f"{repo.id}: {', '.join(differ[:3])} came back different"
-        raise ReleaseError(what, where=f"{api.endpoint} at {commit[:12]}", hint="make publish PUSH=1, then make verify")
-    size = sum((repo.folder / name).stat().st_size for name in staged)
-    return PulledRepository(commit, files=len(staged), bytes=size)
+def _pulled(repo: state.DesiredRepo, commit: str) -> PulledRepository:
+    sizes = [(repo.folder / name).stat().st_size for name in repo.files]
+    return PulledRepository(commit, files=len(sizes), bytes=sum(sizes))
 
 
-def _elsewhere(task: dict[str, Any], api: Any) -> dict[str, Any]:
+def _elsewhere(task: dict[str, Any], api: Any) -> list[dict[str, Any]]:
     """Run `pull_back` on `task` in a fresh process with an empty cache; the token travels in the environment."""
     from huggingface_hub import get_token
 
@@ -133,9 +127,8 @@ def _elsewhere(task: dict[str, Any], api: Any) -> dict[str, Any]:
         }
         removed = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_XET_CACHE")
         environment = {key: value for key, value in os.environ.items() if key not in removed} | own
-        code = "from release.hub.verify import pull_back; pull_back()"
         process = subprocess.run(
-            [sys.executable, "-c", code], cwd=scratch, env=environment, capture_output=True, text=True
+            [sys.executable, "-c", PULL_BACK], cwd=scratch, env=environment, capture_output=True, text=True
         )
         result = Path(scratch) / "result.json"
         if process.returncode == 0 and result.is_file():
@@ -148,18 +141,9 @@ def _elsewhere(task: dict[str, Any], api: Any) -> dict[str, Any]:
 
 
 def pull_back() -> None:
-    """In the fresh process: download, hash, score every form, run the snippets; `task.json` in, `result.json` out."""
-    from huggingface_hub import snapshot_download
-
+    """In the fresh process: download, compare, score every form, run the snippets; `task.json` in, `result.json` out."""
     task = json.loads(Path("task.json").read_text(encoding="utf-8"))
-    folders = {
-        repo["id"]: Path(snapshot_download(repo["id"], repo_type=repo["type"], revision=repo["commit"]))
-        for repo in task["repositories"]
-    }
-    files = {
-        name: {file: sha256_file(folder / file) for file in list_files(folder) if file != ".gitattributes"}
-        for name, folder in folders.items()
-    }
+    folders = {repo["id"]: _download(**repo) for repo in task["repositories"]}
     pairs = [(query, document) for query, document in task["pairs"]]
     with parity.quiet():
         reference = parity.cross_encoder(task["export"], pairs)
@@ -169,5 +153,20 @@ def pull_back() -> None:
                 exec(compile(snippet, "README.md", "exec"), {})
             if not output.getvalue().strip():
                 raise ReleaseError("a snippet of the card prints nothing")
-    result = {"files": files, "forms": [asdict(form) for form in forms]}
-    Path("result.json").write_text(json.dumps(result), encoding="utf-8")
+    Path("result.json").write_text(json.dumps([asdict(form) for form in forms]), encoding="utf-8")
+
+
+def _download(id: str, type: str, commit: str) -> Path:
+    """Every file of a repository, compared with the Hub's own list, with which the staged folder was compared before.
+
+    Raises:
+        ReleaseError: A file came back different, is missing, or is not in the list.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    folder = Path(snapshot_download(id, repo_type=type, revision=commit))
+    report = HfApi().verify_repo_checksums(id, repo_type=type, revision=commit, local_dir=folder)
+    differ = [*(file["path"] for file in report.mismatches), *report.missing_paths, *report.extra_paths]
+    if differ:
+        raise ReleaseError(f"{id}: {', '.join(differ[:3])} came back different")
+    return folder

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -69,24 +69,31 @@ def test_what_is_not_there_as_staged_is_not_verified(family: Family, hub: str) -
         verify.command(built.SIZE, built.DEMO, push=True)
 
 
+SPOIL = """
+import huggingface_hub
+from pathlib import Path
+download = huggingface_hub.snapshot_download
+def spoiled(name, repo_type, revision):
+    path = Path(download(name, repo_type=repo_type, revision=revision), "{file}")
+    if repo_type == "model":
+        path.unlink(missing_ok=True)
+        {then}
+    return str(path.parents[{depth}])
+huggingface_hub.snapshot_download = spoiled
+"""
+
+
 @pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (lambda files: files.update({"README.md": "0" * 64}), r"README\.md came back different"),
-        (lambda files: files.pop("onnx/model.onnx"), r"onnx/model\.onnx came back different"),
-        (lambda files: files.update({"added.json": "0" * 64}), r"added\.json came back different"),
-    ],
+    ("file", "then"),
+    [("README.md", "path.write_text('other')"), ("onnx/model.onnx", "pass"), ("added.json", "path.write_text('{}')")],
 )
 def test_a_file_that_comes_back_different_keeps_it_private(
-    family: Family, hub: str, monkeypatch: pytest.MonkeyPatch, spoil: Any, says: str
+    family: Family, hub: str, monkeypatch: pytest.MonkeyPatch, file: str, then: str
 ) -> None:
     publish.publish(family, built.SIZE, hub)
-    from release.files import sha256_file
-
-    pulled = {r.id: {f: sha256_file(r.folder / f) for f in r.files} for r in state.desired_repos(family, built.SIZE)}
-    spoil(pulled[family.model_id(built.SIZE)])
-    monkeypatch.setattr(verify, "_elsewhere", lambda *_: {"files": pulled, "forms": []})
-    with pytest.raises(ReleaseError, match=says):
+    spoil = SPOIL.format(file=file, then=then, depth=file.count("/"))
+    monkeypatch.setattr(verify, "PULL_BACK", spoil + verify.PULL_BACK)
+    with pytest.raises(ReleaseError, match=rf"{re.escape(file)} came back different"):
         verify.command(built.SIZE, built.DEMO, push=True)
     assert private(family, hub) == [True, True]
     assert not (family.folder(built.SIZE) / "records/verify.json").exists()
