@@ -15,8 +15,8 @@ from typing import Any
 from release.errors import ReleaseError
 
 PACKAGE = Path(__file__).resolve().parent
-RESOURCES = packed if (packed := PACKAGE / "_resources").is_dir() else PACKAGE.parent
-"""Where cards/, datasets/ and recipes/ lie: in the package of a wheel, beside the package in a checkout."""
+RESOURCES = packed if (packed := PACKAGE.parent / "ettin_release_resources").is_dir() else PACKAGE.parent
+"""Where cards/, datasets/ and recipes/ lie: beside the package, in a folder of their own where a wheel was installed."""
 
 
 def write_atomic(path: Path, data: bytes | str) -> Path:

@@ -77,10 +77,17 @@ def tracked(*folders: str) -> set[str]:
 def test_the_wheel_carries_the_package_and_what_it_reads(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     assert tracked("release") <= names
-    assert {f"release/_resources/{name}" for name in tracked("cards", "datasets", "recipes")} <= names
+    assert {f"ettin_release_resources/{name}" for name in tracked("cards", "datasets", "recipes")} <= names
     others = {name for name in names if not name.startswith("release/")}
-    assert {name.split("/")[0] for name in others} == {"ettin_release-0.1.0.dist-info"}
+    assert {name.split("/")[0] for name in others} == {"ettin_release-0.1.0.dist-info", "ettin_release_resources"}
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".ready"))]
+
+
+def test_the_package_is_found_from_any_folder_where_it_is_installed_in_place(tmp_path: Path) -> None:
+    """A folder `release` without code in site-packages would be taken for it."""
+    code = "import release; print(release.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == str(ROOT / "release/__init__.py")
 
 
 def test_the_wheel_has_the_command_and_the_extras(wheel: zipfile.ZipFile) -> None:
