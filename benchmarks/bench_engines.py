@@ -31,6 +31,7 @@ from release.console import print_json, table
 from release.export import checkpoint, parity
 from release.export.quantize import ALLOWED, TOP_K, JudgedPairs, int8_onnx
 from release.runtime import cpu_engines, unpadded
+from release.runtime.precision import has_fast_bf16
 
 DEMO = Path("build/docstring-reranker")
 GOAL = 5.0  # times Sentence Transformers' default
@@ -138,7 +139,7 @@ def prepare(model: Path, folder: Path, threads: int) -> tuple[dict[str, Score], 
     sides: dict[str, Score] = {}
     skipped: dict[str, str] = {}
     for name, make in makers.items():
-        if name.endswith("bf16") and not torch.cpu._is_avx512_bf16_supported():
+        if name.endswith("bf16") and not has_fast_bf16("cpu"):
             skipped[name] = "this CPU has no bf16 instructions"
             continue
         try:

@@ -1,11 +1,17 @@
-"""Whether bfloat16 is worth its rounding on this machine. Imports torch and nothing else."""
+"""Whether bfloat16 is worth its rounding on a device. Imports torch and nothing else."""
 
 from __future__ import annotations
 
 import torch
 
 
-def has_fast_bf16() -> bool:
-    """Whether this machine multiplies bfloat16 matrices in hardware: a CUDA device, or a CPU with AVX-512 BF16 or AMX."""
+def has_fast_bf16(device: str | None = None) -> bool:
+    """Whether `device` multiplies bfloat16 matrices in hardware; where they are emulated, float32 is faster.
+
+    Args:
+        device: "cpu" or "cuda"; CUDA if left out where there is one, else the CPU.
+    """
+    if device == "cuda" or (device is None and torch.cuda.is_available()):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
-    return torch.cuda.is_available() or bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

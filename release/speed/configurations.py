@@ -43,13 +43,13 @@ class Loaded:
 
 def candidates(device: str) -> tuple[list[Configuration], dict[str, str]]:
     """The configurations that this machine can run, slowest first, and why others are left out (name -> reason)."""
-    import torch
+    from release.runtime.precision import has_fast_bf16
 
     plain = Configuration("fp32, padded (Sentence Transformers' default)", "float32", "sdpa", True)
     if device == "CPU":
         configurations = [plain, Configuration("fp32, unpadded", "float32", "unpadded", False)]
         half = Configuration("bf16, unpadded", "bfloat16", "unpadded", False)
-        if torch.cpu._is_avx512_bf16_supported():
+        if has_fast_bf16("cpu"):
             return [*configurations, half], {}
         return configurations, {half.name: "this CPU has no bf16 instructions"}
     configurations = [plain, Configuration("bf16, padded", "bfloat16", "sdpa", True)]

@@ -53,9 +53,9 @@ _sha256 = lru_cache(maxsize=4)(sha256_file)
 
 def fast_dtype() -> str:
     """The faster dtype on this CPU."""
-    import torch
+    from release.runtime.precision import has_fast_bf16
 
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+    return "bfloat16" if has_fast_bf16("cpu") else "float32"
 
 
 class MiniLM:
