@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
+from collections.abc import Iterable
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
+
+NUMBER = re.compile(r"[-+]?\d|[-?]$")  # how a cell begins that stands to the right
 
 
 class Rate(ProgressColumn):
@@ -40,13 +44,72 @@ class Bar:
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Print a table: the first column to the left, the others to the right, numbers with as few digits as they need."""
-    found = Table(title=title, title_justify="left")
-    for place, column in enumerate(columns):
-        found.add_column(column, justify="left" if place == 0 else "right")
-    for row in rows:
-        found.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
-    Console().print(found)
+    """Print a table that is no wider than the terminal and in which no cell is cut."""
+    print("\n".join([title, *lay_out(columns, rows, Console().width), ""]))
+
+
+def lay_out(columns: list[str], rows: list[list[Any]], width: int) -> list[str]:
+    """The lines of a table, at most `width` characters each; the first column names what the others tell of.
+
+    In one piece if it fits; else with each name on a line of its own, above its cells; else with each cell on a line of its own,
+    behind its heading. Only a word that is longer than `width` makes a longer line.
+    """
+    cells = [[as_text(cell) for cell in row] for row in rows]
+    head, lines = _aligned(columns, cells)
+    if max(map(len, [*head, *lines])) <= width:
+        return [*head, *lines]
+    names = [wrapped(row[0], width) for row in cells]
+    head, lines = _aligned(["", *columns[1:]], [["  ", *row[1:]] for row in cells])
+    if max(map(len, [*head, *lines])) <= width:
+        return [*head, *(line for name, line in zip(names, lines, strict=True) for line in [*name, line])]
+    told = [zip(columns[1:], row[1:], strict=True) for row in cells]
+    return [
+        line
+        for name, pairs in zip(names, told, strict=True)
+        for line in [
+            *name,
+            *(part for heading, cell in pairs for part in wrapped(f"{heading}: {cell}", width, "    ")),
+        ]
+    ]
+
+
+def as_text(cell: Any) -> str:
+    """A cell: small fractions with four decimals, large numbers in groups of three digits, nothing as a dash."""
+    if cell is None or isinstance(cell, bool):
+        return {None: "-", True: "yes", False: "no"}[cell]
+    if isinstance(cell, float):
+        return f"{cell:.4f}" if abs(cell) < 10 else f"{cell:,.1f}"
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def _aligned(columns: list[str], cells: list[list[str]]) -> tuple[list[str], list[str]]:
+    """Lines of the headings, which break between words, and one line per row; numbers stand to the right."""
+    below = [[row[place] for row in cells] for place in range(len(columns))]
+    widths = [
+        max(map(len, [*column, *heading.split()]), default=0) for heading, column in zip(columns, below, strict=True)
+    ]
+    heads = [wrapped(heading, width or 1) for heading, width in zip(columns, widths, strict=True)]
+    height = max(map(len, heads))
+    padded = [[*[""] * (height - len(lines)), *lines] for lines in heads]
+    aligns = [str.ljust, *(str.rjust if all(map(NUMBER.match, column)) else str.ljust for column in below[1:])]
+
+    def line(row: Iterable[str]) -> str:
+        return "  ".join(align(cell, width) for align, cell, width in zip(aligns, row, widths, strict=True)).rstrip()
+
+    rule = ("-" * width if heading else "" for heading, width in zip(columns, widths, strict=True))
+    return [*map(line, zip(*padded, strict=True)), line(rule)], [*map(line, cells)]
+
+
+def wrapped(text: str, width: int | None = None, indent: str = "") -> list[str]:
+    """`text` in lines of at most `width` characters (default: the terminal's), broken at spaces only."""
+    lines = textwrap.TextWrapper(
+        width or Console().width,
+        initial_indent=indent,
+        subsequent_indent=indent and f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines.wrap(text) or [""]
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -94,17 +94,17 @@ def _show(family: Family, seconds: dict[str, float]) -> None:
     rows = records.read(folder, results.EVALUATE).measured.tasks
     speed = records.read(folder, results.SPEED).measured.best
     _heading("done")
-    cells = [[f"top {row.top_k} of {row.first_stage.split('/')[-1]}", *_quality(row).values()] for row in rows]
-    table("NDCG@10 on held-out queries", ["", "first stage", "reranked", "gain", "from", "to", "queries"], cells)
+    columns = ["", "queries", "first stage", "reranked", "gain", "95 % interval"]
+    table("NDCG@10 on held-out queries", columns, [_cells(row) for row in rows])
     published = {
         "model": family.model_id(SIZE),
         "dataset": family.data_id,
         "collection": f"{family.about.organization}/{family.about.collection}",
     }
     print(f"speed: {speed.pairs_per_second:.0f} pairs/s ({speed.name})")
-    print(f"published to the embedded Hub: {', '.join(published.values())}")
-    print(f"the card: {family.folder(SIZE) / 'repo/README.md'}, or as people will see it: make hub")
-    print("for real: make plan SIZE=68m, then make release SIZE=68m PUSH=1 with HF_TOKEN and HF_ENDPOINT set")
+    print("published to the embedded Hub:", *published.values(), sep="\n  ")
+    print(f"the card: {family.folder(SIZE) / 'repo/README.md'}; make hub shows it as a page")
+    print("next, for real: make plan SIZE=68m, then make release SIZE=68m PUSH=1")
     quality = _quality(rows[0])
     print_json(
         {
@@ -115,6 +115,12 @@ def _show(family: Family, seconds: dict[str, float]) -> None:
             "pairs_per_second": speed.pairs_per_second,
         }
     )
+
+
+def _cells(row: TaskResult) -> list[Any]:
+    interval = f"{row.ci_low:+.4f} to {row.ci_high:+.4f}"
+    name = f"top {row.top_k} of {row.first_stage}"
+    return [name, row.queries, row.first_stage_ndcg, row.reranked_ndcg, f"{row.gain:+.4f}", interval]
 
 
 def _quality(row: TaskResult) -> dict[str, Any]:

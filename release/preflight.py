@@ -7,10 +7,8 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 
-from rich.console import Console
-from rich.table import Table
-
 from release import options
+from release.console import table, wrapped
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import resource
@@ -24,7 +22,7 @@ def command(size: options.Size, family: options.Family = options.ETTIN, push: op
     facts.size(size)
     found = list(missing(facts, size, push=push))
     if found:
-        lines = "\n".join(f"  - {what}; hint: {hint}" for what, hint in found)
+        lines = "\n".join(f"  - {what}\n    hint: {hint}" for what, hint in found)
         raise ReleaseError(f"a release of {facts.model_id(size)} cannot start here, {len(found)} missing:\n{lines}")
     print(f"nothing is missing for a release of {facts.model_id(size)}")
 
@@ -84,23 +82,22 @@ def _reachable(repo: str) -> bool:
 def plan(size: options.Size, family: options.Family = options.ETTIN) -> None:
     """Print which stages a release would run and what it would publish; nothing is run or written."""
     facts = load(family)
-    table = Table(title=f"{facts.model_id(size)}: stages", title_justify="left")
-    for column in ("make", "makes", "state"):
-        table.add_column(column)
-    for stage in STAGES:
-        if file := stage.file(facts.build, size):
-            table.add_row(stage.name, stage.description, "done" if file.is_file() else "to run")
-    Console().print(table)
+    rows = [
+        [stage.name, "done" if file.is_file() else "to run", stage.description]
+        for stage in STAGES
+        if (file := stage.file(facts.build, size))
+    ]
+    table(f"{facts.model_id(size)}: stages", ["make", "state", "makes"], rows)
     found = list(missing(facts, size))
     for what, hint in found:
-        print(f"missing here: {what}; hint: {hint}")
+        print(*wrapped(f"missing here: {what}"), *wrapped(f"hint: {hint}", indent="  "), sep="\n")
     if (facts.folder(size) / "repo/README.md").is_file():
         from release.hub import publish
 
         publish.show_plan(facts, size)
         return
-    steps = f"its files are known once `make stage SIZE={size}` has run"
-    print(
-        f"would publish: dataset {facts.data_id}, model {facts.model_id(size)} (private until verified, then tagged),"
-    )
-    print(f"  collection {facts.about.collection!r} of {facts.about.organization}; {steps}")
+    print("would publish, private until verified, then tagged:")
+    print(f"  dataset {facts.data_id}")
+    print(f"  model {facts.model_id(size)}")
+    print(f"  collection {facts.about.collection!r} of {facts.about.organization}")
+    print(f"their files are known once `make stage SIZE={size}` has run")

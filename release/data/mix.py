@@ -35,7 +35,7 @@ from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import atomic_directory, exclusive_lock, resource, sha256_file, write_json
 
-UNKNOWN = "unknown until fetched"
+UNKNOWN = "?"  # until it is fetched
 
 
 def command(
@@ -390,28 +390,27 @@ def print_overlap(manifests: dict[str, dict[str, Any]]) -> None:
 
 
 def print_plan(mixture: MixtureSpec, pairs: Path) -> None:
-    """Print each config's rows, bytes, licence and overlaps: what is declared, what the pairs under `pairs` tell, or neither.
+    """Print each config's rows, bytes, licence and overlaps: what is declared, what the pairs under `pairs` tell, or neither."""
+    print(f"{mixture.title}: {len(mixture.configs)} configs\ndeclared in {mixture.path}")
+    print(f"{UNKNOWN}: unknown until fetched\n")
+    for origin in dict.fromkeys(config.source.origin for config in mixture.configs.values()):
+        configs = [config for config in mixture.configs.values() if config.source.origin == origin]
+        columns = ["config", "rows", "bytes", "licence", "overlaps"]
+        console.table(f"from {origin}", columns, [_plan_cells(config, pairs) for config in configs])
+    tasks = dict.fromkeys(task for config in mixture.configs.values() for task in config.overlaps or ())
+    if tasks:
+        print("Overlaps: configs whose text has the same origin as an evaluation task")
+    for task in tasks:
+        names = [config.name for config in mixture.configs.values() if task in (config.overlaps or ())]
+        print(*console.wrapped(f"{task}: {', '.join(names)}", indent="  "), sep="\n")
 
-    One line per config, however long, under the source that it comes from, so that it can be searched and cut.
-    """
-    print(f"{mixture.title}: {len(mixture.configs)} configs, declared in {mixture.path}")
-    cells = {name: _plan_cells(config, pairs) for name, config in mixture.configs.items()}
-    heads = ("config", "rows", "bytes", "licence", "same origin as")
-    widths = [max(map(len, column)) for column in zip(heads, *cells.values(), strict=True)]
-    origin = None
-    for name, row in cells.items():
-        if origin != (origin := mixture.configs[name].source.origin):
-            print(f"\nfrom {origin}")
-            print("  " + "  ".join(map(str.ljust, heads, widths)).rstrip())
-        print("  " + "  ".join(map(str.ljust, row, widths)).rstrip())
 
-
-def _plan_cells(config: ConfigSpec, pairs: Path) -> tuple[str, ...]:
+def _plan_cells(config: ConfigSpec, pairs: Path) -> list[str]:
     """What the plan says of one config."""
     shards = (read_manifest(pairs / config.name) or {}).get("shards")
     rows = f"{sum(shard['rows'] for shard in shards):,}" if shards else f"{config.rows:,}" if config.rows else UNKNOWN
     rows = f"{config.cap.rows:,} (cap)" if config.cap and not shards else rows
     size = f"{sum(shard['bytes'] for shard in shards):,}" if shards else UNKNOWN
     licence = UNKNOWN if config.license == "unknown" else config.license
-    overlaps = UNKNOWN if config.overlaps is None else ", ".join(config.overlaps) or "none declared"
-    return config.name, rows, size, licence, overlaps
+    overlaps = UNKNOWN if config.overlaps is None else str(len(config.overlaps)) if config.overlaps else "none"
+    return [config.name, rows, size, licence, overlaps]

@@ -238,17 +238,7 @@ def evaluate_collection(
 def _show(record: Evaluated, path: Path | None) -> None:
     """A table for people, then one JSON line for programs."""
     result = record.measured
-    columns = [
-        "task",
-        "first stage",
-        "queries",
-        "NDCG@10",
-        "reranked",
-        "gain",
-        "95 % interval",
-        "oracle",
-        "helped/hurt",
-    ]
+    columns = ["", "queries", "first stage", "reranked", "gain", "95 % interval", "oracle", "helped/hurt"]
     rows = [_cells("", row) for row in result.tasks]
     rows += [_cells("teacher: ", row) for row in (result.teacher.tasks if result.teacher else ())]
     table("NDCG@10", columns, rows)
@@ -270,8 +260,7 @@ def _show(record: Evaluated, path: Path | None) -> None:
 
 def _cells(who: str, row: TaskResult) -> list[Any]:
     return [
-        f"{who}{row.task}",
-        row.first_stage.split("/")[-1],
+        f"{who}{row.task} over {row.first_stage}",
         row.queries,
         row.first_stage_ndcg,
         row.reranked_ndcg,

@@ -35,9 +35,8 @@ def command(
     shown = {key: f"{value:,.2f}" if isinstance(value, float) else value for key, value in found.items()}
     shown = {key: f"{value:,}" if isinstance(value, int) else value for key, value in shown.items()}
     table("Training plan", ["", "planned"], [[key.replace("_", " "), value] for key, value in shown.items()])
-    print(
-        f"assumed: {tokens} tokens per pair, replicas with fp32 weights and AdamW, bf16 activations, nothing recomputed"
-    )
+    print(f"assumed: {tokens} tokens per pair, replicas with fp32 weights and AdamW,")
+    print("  bf16 activations, nothing recomputed")
     print_json(found)
 
 
