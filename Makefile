@@ -74,6 +74,7 @@ $(DATA)/mixture/manifest.json: $(DATA)/pairs/manifest.json $(DATA)/facts/score.j
 
 $(RUN)/records/run.json: $(DATA)/mixture/manifest.json $(RUN)/facts/train.json | $(READY)
 	@$(PY) recipes/distill.py $(WHAT)
+	@touch $@ # a run that was finished before keeps its record
 
 $(RUN)/records/choice.json: $(RUN)/records/run.json $(RUN)/facts/select.json | $(READY)
 	@$(PY) -m release select $(WHAT)

@@ -64,7 +64,7 @@ def main() -> None:
     train, held_out, configs = load_mixture(data, run and run.data_revision, family["data"]["validation"])
 
     # 2. The encoder with a new scoring head
-    model = build_model(size["encoder"], training["max_length"])
+    model = build_model(run.encoder if run else size["encoder"], training["max_length"])
 
     # 3. The loss: the student's logit against the teacher's
     if not project and training["loss"] != "mse":

@@ -25,7 +25,7 @@ from transformers.integrations import is_codecarbon_available
 from release import records
 from release.errors import ReleaseError
 from release.family import load
-from release.files import sha256_file
+from release.files import resource, sha256_file
 from release.results import RUN
 from release.results.training import Checkpoint, EnergyUse, Parameters, RunSubject, TrainingRun
 from release.runtime.unpadded import NAME as UNPADDED
@@ -38,6 +38,7 @@ class Run:
     """One run: created before anything is loaded, asked before training whether it is finished, told when it is.
 
     Attributes:
+        encoder: Folder or Hub id of the encoder.
         data: Folder or Hub id of the mixture; `data_revision` is its commit on the Hub, None for a folder.
         callbacks: For the trainer: what it reports goes into `<output>/train.log` too.
     """
@@ -52,7 +53,9 @@ class Run:
             ReleaseError: The family file, the size, the encoder, the mixture or an evaluation set is missing or wrong.
         """
         self.family = load(options.family)
+        options.family = resource(options.family)  # the page reads it too
         self.size = self.family.size(options.size)
+        self.encoder = str(resource(self.size.encoder))
         self.name, self.smoke = options.size, smoke
         self.output = options.output or self.family.folder(options.size)
         start_log(self.output / "train.log")
@@ -69,7 +72,7 @@ class Run:
         self.callbacks: list[LogFile] = [LogFile()]
 
     def _encoder_revision(self, file: Path) -> str | None:
-        encoder = self.size.encoder
+        encoder = self.encoder
         if Path(encoder).is_dir():
             return None
         if isinstance(cached := try_to_load_from_cache(encoder, "config.json"), str):
@@ -120,7 +123,7 @@ class Run:
     def _subject(self, model: CrossEncoder, args: CrossEncoderTrainingArguments, configs: dict[str, int]) -> RunSubject:
         training, evaluation = self.family.training, self.family.evaluation
         encoder: Any = model[0]
-        folder = Path(self.size.encoder)
+        folder = Path(self.encoder)
         if self.encoder_revision is not None:
             folder = Path(str(try_to_load_from_cache(self.size.encoder, "config.json"))).parent
         weights = folder / "model.safetensors"
