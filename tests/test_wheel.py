@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"release", "recipes", "benchmarks", "tests"}
 EXTRAS = {  # part of the project -> the extras that it may use beside the core packages
+    "release/bm25.py": {"data"},  # evaluate has the same
     "release/data": {"data"},
     "release/teachers": {"data"},
     "release/training": {"train"},

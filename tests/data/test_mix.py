@@ -117,7 +117,7 @@ def test_the_plan_knows_rows_and_bytes_of_what_was_made(
     declaration = declared(agnews=upstream("a.parquet"), other=upstream("b.parquet"))
     shards = json.loads(mix.run(facts, declaration, only=["agnews"]).read_text())["configs"]["agnews"]["shards"]
     mix.print_plan(declaration, facts.build / "data/pairs")
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert lines["agnews"].split()[1:3] == ["772", f"{sum(shard['bytes'] for shard in shards):,}"]
     assert lines["other"].count(mix.UNKNOWN) == 2
 
