@@ -36,8 +36,8 @@ def main() -> None:
     if shutil.disk_usage("build").free < 3.5 * megabytes * 2**20:
         sys.exit(f"error: {3.5 * megabytes / 1024:.1f} GB of free space are needed under build/; hint: a smaller --mb")
     with TemporaryDirectory(dir="build") as folder:
-        made = make_file(Path(folder) / "model.safetensors", megabytes)
-        rows = [measure(Path(folder), made, xet=xet) for xet in (True, False)]
+        file = make_file(Path(folder) / "model.safetensors", megabytes)
+        rows = [measure(Path(folder), file, xet=xet) for xet in (True, False)]
     columns = ["transfer", "MB", "up s", "down s", "server's peak MB"]
     table("The embedded Hub and one large file", columns, [list(row.values())[:5] for row in rows])
     print_json({"runs": rows, "goal_mb": GOAL_MB, "reached": all(row["server_peak_mb"] < GOAL_MB for row in rows)})
@@ -51,18 +51,18 @@ def make_file(path: Path, megabytes: int) -> Path:
     return path
 
 
-def measure(folder: Path, made: Path, *, xet: bool) -> dict[str, object]:
+def measure(folder: Path, file: Path, *, xet: bool) -> dict[str, object]:
     """Up and down with the real client in processes of their own; the content must come back."""
     name = "xet" if xet else "lfs"
     root, home, back = folder / name, folder / f"{name}-home", folder / f"{name}-back"
     with running_hub(root) as (endpoint, token):
-        (server,) = [int(word) for word in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+        (server,) = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
         client = {"HF_ENDPOINT": endpoint, "HF_TOKEN": token, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         client |= {} if xet else {"HF_HUB_DISABLE_XET": "1"}
-        up = hf(["upload", "local/large", str(made), made.name, "--private"], client)
+        up = hf(["upload", "local/large", str(file), file.name, "--private"], client)
         down = hf(["download", "local/large", "--local-dir", str(back)], client)
         status = Path(f"/proc/{server}/status").read_text()
-    if sha256_file(back / made.name) != sha256_file(made):
+    if sha256_file(back / file.name) != sha256_file(file):
         sys.exit(f"error: another content came back over {name}")
     if problems := fsck(root).problems:
         sys.exit(f"error: the store is damaged: {problems}")
@@ -71,21 +71,21 @@ def measure(folder: Path, made: Path, *, xet: bool) -> dict[str, object]:
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
     return {
         "transfer": name,
-        "mb": made.stat().st_size >> 20,
+        "mb": file.stat().st_size >> 20,
         "up_seconds": up,
         "down_seconds": down,
         "server_peak_mb": round(peak),
     }
 
 
-def hf(words: list[str], client: dict[str, str]) -> float:
+def hf(arguments: list[str], client: dict[str, str]) -> float:
     """Run the `hf` command; returns its seconds."""
     started = time.monotonic()
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("hf")), *words], env=os.environ | client, capture_output=True, text=True
+        [str(Path(sys.executable).with_name("hf")), *arguments], env=os.environ | client, capture_output=True, text=True
     )
     if done.returncode:
-        sys.exit(f"error: hf {words[0]} failed: {json.dumps((done.stdout + done.stderr)[-2000:])}")
+        sys.exit(f"error: hf {arguments[0]} failed: {json.dumps((done.stdout + done.stderr)[-2000:])}")
     return round(time.monotonic() - started, 1)
 
 

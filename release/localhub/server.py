@@ -128,13 +128,13 @@ def _wait(root: Path, process: subprocess.Popen[bytes]) -> str:
 
 def _greeting(endpoint: str, root: Path, accounts: list[Account]) -> str:
     lines = [f"Hub at {endpoint}, kept in {root}", f"  export HF_ENDPOINT={endpoint}"]
-    kept = root / "accounts"
-    tokens = (
-        {line.split(":")[1]: number for number, line in enumerate(kept.read_text().split(), 1)} if kept.exists() else {}
-    )
-    if number := tokens.get(accounts[0].token):
+    generated = root / "accounts"
+    rows = generated.read_text().split() if generated.exists() else []
+    tokens = [row.split(":")[1] for row in rows]
+    if accounts[0].token in tokens:
         # The command that prints it, not its value: output ends up in logs.
-        lines.append(f"  export HF_TOKEN=$(sed -n {number}p {kept} | cut -d: -f2)")
+        line = tokens.index(accounts[0].token) + 1
+        lines.append(f"  export HF_TOKEN=$(sed -n {line}p {generated} | cut -d: -f2)")
     return "\n".join([*lines, f"  accounts: {', '.join(account.name for account in accounts)}"])
 
 

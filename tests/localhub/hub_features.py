@@ -98,7 +98,7 @@ def ignored(api: HfApi, other: HfApi, namespace: str, work: Path) -> dict[str, A
     """Files that .gitignore names are not sent."""
     repo, folder = f"{namespace}/ignored", work / "ignored"
     (folder / "logs").mkdir(parents=True)
-    (folder / ".gitignore").write_text("# secrets\n.env\nlogs/\n*.bin\n!keep.bin\n/root.txt\n")
+    (folder / ".gitignore").write_text("# secrets\n!\n.env\nlogs/\n*.bin\n!keep.bin\n/root.txt\n")
     for name in (".env", "logs/a.txt", "a.bin", "keep.bin", "root.txt", "a.txt"):
         (folder / name).write_text(name)
     api.create_repo(repo)

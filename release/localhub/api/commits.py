@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pathspec import GitIgnoreSpec
 from pydantic import BaseModel, Field
 
-from release.localhub.errors import HubError, bad_request
+from release.localhub.errors import HubError
 from release.localhub.history import Files
 from release.localhub.http import RequestContext
 from release.localhub.operations import MAX_FILES, CommitHeader, RepoPath, apply, prepare, read_lines
@@ -57,10 +57,15 @@ def _ignored(context: RequestContext, files: Files, sent: str | None) -> GitIgno
     """The patterns of the .gitignore that is sent, else of the branch's."""
     entry = files.get(".gitignore")
     text = context.hub.read_text(entry.sha256)[:MAX_GITIGNORE] if sent is None and entry else sent or ""
+    return GitIgnoreSpec.from_lines(filter(_is_pattern, text.splitlines()))
+
+
+def _is_pattern(line: str) -> bool:
+    """Whether git would read the line; like git, the others are skipped."""
     try:
-        return GitIgnoreSpec.from_lines(text.splitlines())
-    except ValueError as error:
-        raise bad_request(f"The .gitignore cannot be read: {error}") from error
+        return bool(GitIgnoreSpec.from_lines([line]))
+    except ValueError:
+        return False
 
 
 def commit_limit(context: RequestContext) -> int:
