@@ -13,7 +13,7 @@ What stays out, because none of these needs it; a client gets 404, or 501 where 
 - accounts: sign-up, organisations, teams, resource groups, OAuth and Trusted Publishers; accounts come from the
   command line;
 - git itself: clone, fetch and push, multipart LFS, LFS downloads, listing and erasing LFS objects, diffs of lines;
-- copies from one repo to another, and repos without a namespace;
+- copies from one repo to another, repos without a namespace, and slugs that change with a collection's title;
 - buckets, but for reading: a folder under ROOT/buckets is one, so that `hf skills add` works.
 """
 

@@ -173,7 +173,7 @@ class Repo:
         try:
             self.db("INSERT INTO ref VALUES (?, ?, ?)", self.key, f"refs/{group}/{name}", target)
         except sqlite3.IntegrityError as error:
-            raise HubError(409, f"Reference already exists: {name}") from error
+            raise HubError(409, f"Reference refs/{group}/{name} already exists") from error
 
     def delete_ref(self, group: str, name: str) -> None:
         """Delete a branch or tag.
@@ -182,7 +182,7 @@ class Repo:
             HubError: 404 there is none, 403 it is main.
         """
         if (group, name) == ("heads", "main"):
-            raise HubError(403, "The branch main cannot be deleted")
+            raise HubError(403, "Cannot delete refs/heads/main")
         if not self.db("DELETE FROM ref WHERE repo = ? AND name = ? RETURNING 1", self.key, f"refs/{group}/{name}"):
             raise revision_not_found(name)
 

@@ -140,7 +140,7 @@ class Hub:
         if len(names) != 2 or not all(map(is_usable_name, names)):
             raise bad_request(f"Invalid repo name: {repo_id[:200]!r}")
         if load_repos(self.db, "WHERE kind = ? AND id = ? COLLATE NOCASE", kind, repo_id):
-            raise HubError(409, "You already created this repo")
+            raise HubError(409, f"A {kind} repository called {repo_id} already exists")
         self.db("DELETE FROM moved WHERE kind = ? AND id = ?", kind, repo_id)
 
     def delete(self, repo: Repo) -> None:

@@ -91,7 +91,7 @@ def commit(context: RequestContext) -> dict[str, Any]:
     with repo.db.change():
         parent, target = repo.resolve(revision), repo.writable_ref(revision)
         if header.parentCommit not in (None, "", parent.id):
-            raise HubError(412, "A commit has happened since. Please refresh and try again.")
+            raise HubError(412, "The branch was updated since you opened this page. Please refresh and try again.")
         files = apply(parent.files, operations)
         if context.opens_pull:
             target = open_pull(repo, header.summary, message, author, target.removeprefix("refs/heads/")).ref
