@@ -228,6 +228,7 @@ def collections(api: HfApi, other: HfApi, namespace: str, work: Path) -> dict[st
     api.update_collection_metadata(slug, title="Colours")
     changed = api.get_collection(slug)
     refused = attempt(lambda: api.update_collection_metadata(slug, theme="plaid"))
+    api.delete_collection(slug)
     return {"changed": [changed.title, changed.description, changed.theme], "refused": refused}
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pathspec import GitIgnoreSpec
 from pydantic import BaseModel, Field
 
-from release.localhub.errors import HubError
+from release.localhub.errors import HubError, revision_not_found
 from release.localhub.history import Files
 from release.localhub.http import RequestContext
 from release.localhub.operations import MAX_FILES, CommitHeader, RepoPath, apply, prepare, read_lines
@@ -78,7 +78,8 @@ def commit(context: RequestContext) -> dict[str, Any]:
     """Make a commit, or a pull request with one.
 
     Raises:
-        HubError: 412 the branch has moved on from the parent that the client names; else as `prepare` and `apply`.
+        HubError: 412 the branch has moved on from the parent that the client names; 404 a pull request has no branch
+            as its base; else as `prepare` and `apply`.
     """
     revision = context.path_params["rev"]
     repo, author = context.repo_to_contribute(revision)
@@ -89,6 +90,8 @@ def commit(context: RequestContext) -> dict[str, Any]:
     operations = [prepare(line, context.hub, repo) for line in lines]
     message = header.description or ""
     with repo.db.change():
+        if context.opens_pull and revision not in repo.refs("heads"):
+            raise revision_not_found(revision)
         parent, target = repo.resolve(revision), repo.writable_ref(revision)
         if header.parentCommit not in (None, "", parent.id):
             raise HubError(412, "The branch was updated since you opened this page. Please refresh and try again.")
