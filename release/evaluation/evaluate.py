@@ -13,7 +13,7 @@ import typer
 from release import records, results
 from release.console import print_json, table
 from release.errors import ReleaseError
-from release.evaluation import first_stage, rerankers, tasks, teachers
+from release.evaluation import first_stage, rerankers, tasks
 from release.evaluation.calibration import calibrate
 from release.evaluation.nano import nano
 from release.evaluation.rerankers import Reranker
@@ -124,7 +124,7 @@ def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, c
 
 def _teacher(family: Family, stages: list[first_stage.FirstStage]) -> TeacherEvaluation:
     """The teacher on the same candidates; what it scored for another size is not scored again."""
-    teacher = teachers.load(family)
+    teacher = rerankers.teacher_as_reranker(family)
     rows = all_rows(teacher, family, stages, cache_dir=family.build / "teacher")
     return TeacherEvaluation(
         name=family.teacher.model,

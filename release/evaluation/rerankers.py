@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,10 @@ import numpy as np
 
 from release.console import Bar
 from release.errors import ReleaseError
+from release.family import Family
 from release.files import sha256_folder
 from release.records import model_hash
+from release.teachers.load import load_teacher
 
 Pairs = Sequence[tuple[str, str]]
 _BLOCK = 1024  # pairs between two steps of the progress bar
@@ -158,6 +162,56 @@ def _revision(source: str, model: Any) -> str:
     if not folder.is_dir():
         return str(getattr(model[0].model.config, "_commit_hash", None) or "unknown")
     return model_hash(folder) if any(folder.glob("**/*.safetensors")) else sha256_folder(folder)
+
+
+def teacher_as_reranker(family: Family) -> Reranker:
+    """The family's teacher, exactly as it labelled the mixture, for the table beside what was distilled from it.
+
+    Raises:
+        ReleaseError: It cannot be loaded here, the training pairs that the stand-in counts words in are missing, or it
+            is no longer the teacher that labelled the mixture.
+    """
+    teacher: Any = load_teacher(family, family.build / "data/pairs")
+    _check_labelled(family, teacher.identity)
+    if family.teacher.kind == "stand-in":
+        _share_encoder(teacher, family)
+    identity = json.dumps(teacher.identity, sort_keys=True)
+    return Reranker(
+        name=teacher.identity["model"],
+        revision=hashlib.sha256(identity.encode()).hexdigest(),
+        predict=lambda pairs: teacher.predict(list(pairs)),
+        dtype=teacher.identity["dtype"],
+        max_length=teacher.identity["max_length"],
+        attention="the teacher's own",
+        parameters=None if family.teacher.kind == "stand-in" else parameters(teacher.model),
+    )
+
+
+def _check_labelled(family: Family, identity: dict[str, Any]) -> None:
+    path = family.build / "data" / "mixture" / "manifest.json"
+    try:
+        labelled = json.loads(path.read_text(encoding="utf-8")).get("teacher")
+    except (OSError, ValueError):
+        return  # a mixture from the Hub: its card names the teacher
+    if labelled is not None and labelled != identity:
+        differs = sorted(key for key in {*labelled, *identity} if labelled.get(key) != identity.get(key))
+        raise ReleaseError(
+            f"this teacher is not the one that labelled the mixture (other {', '.join(differs)})",
+            where=str(path),
+            hint="make score, then make train",
+        )
+
+
+def _share_encoder(teacher: Any, family: Family) -> None:
+    """Let the stand-in use the first stage's MiniLM and its vectors, so that neither encodes a text again."""
+    from release.evaluation.first_stage import first_stage  # late: mteb takes seconds to import
+    from release.evaluation.retrievers import MINILM, VECTORS, shared_minilm
+
+    shared = shared_minilm()
+    if (shared.dtype, shared.max_length) == (teacher.minilm.dtype, teacher.minilm.max_length):
+        teacher.minilm = shared
+        if MINILM in family.evaluation.embedders:
+            shared.recall(family.build / "runs" / first_stage(MINILM).slug / VECTORS)
 
 
 def predict_sorted(reranker: Reranker, pairs: Pairs) -> np.ndarray:

@@ -43,7 +43,7 @@ class Loaded:
 
 def candidates(device: str) -> tuple[list[Configuration], dict[str, str]]:
     """The configurations that this machine can run, slowest first, and why others are left out (name -> reason)."""
-    from release.runtime.precision import has_fast_bf16
+    from release.runtime.precision import has_fast_bf16  # late: torch takes seconds to import
 
     plain = Configuration("fp32, padded (Sentence Transformers' default)", "float32", "sdpa", True)
     if device == "CPU":
