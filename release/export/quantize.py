@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from release.evaluation import metrics
 from release.family import Family
 from release.results.export import Int8Export, Int8Measurement
 
@@ -29,7 +30,7 @@ class JudgedPairs:
 
     def __init__(self, collection: Path, runs: Path, *, top_k: int = TOP_K, queries: int | None = None) -> None:
         """Read a BEIR folder; the run of BM25 is written to `runs`, or read from there. The first `queries` or all count."""
-        from release.evaluation.first_stage import first_stage, retrieve
+        from release.evaluation.first_stage import first_stage, retrieve  # late: mteb takes seconds to import
         from release.evaluation.tasks import document_text, from_folder
         from release.evaluation.two_stage import candidates
 
@@ -44,8 +45,6 @@ class JudgedPairs:
 
     def ndcg(self, scores: np.ndarray) -> np.ndarray:
         """NDCG@10 of every query, shape (queries,), from the scores of `pairs`."""
-        from release.evaluation import metrics
-
         values = iter(scores.tolist())
         by_query = {query: {name: next(values) for name in names} for query, names in self.first.items()}
         return metrics.ndcg(metrics.rerank(self.first, by_query), self.judgements)
@@ -79,12 +78,11 @@ def add_int8(family: Family, folder: Path) -> Int8Export:
 
 
 def _measure(judged: JudgedPairs, folder: Path) -> Int8Measurement:
-    from release.evaluation.metrics import bootstrap, interval
     from release.runtime.cpu_engines import onnxruntime
 
     exact, narrow = (onnxruntime(folder, dtype).predict(judged.pairs) for dtype in ("fp32", "int8"))
     before, after = judged.ndcg(exact), judged.ndcg(narrow)
-    low, high = interval(bootstrap(after - before))
+    low, high = metrics.interval(metrics.bootstrap(after - before))
     return Int8Measurement(
         file=FILE,
         bytes=(folder / FILE).stat().st_size,

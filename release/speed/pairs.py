@@ -30,7 +30,7 @@ def draw(family: Family, count: int) -> list[tuple[str, str]]:
 
 
 def _from_collection(family: Family) -> list[tuple[str, str]]:
-    from release.evaluation.tasks import document_text, from_folder
+    from release.evaluation.tasks import document_text, from_folder  # late: mteb takes seconds to import
 
     task = from_folder(family.build / "data" / "collections" / family.speed.pairs)
     documents = {row["id"]: document_text(row) for row in task.split["corpus"]}

@@ -12,7 +12,7 @@ from sentence_transformers import CrossEncoder
 
 from release import records, results
 from release.errors import ReleaseError
-from release.evaluation import evaluate, rerankers, select_checkpoint, two_stage
+from release.evaluation import family_rows, rerankers, select_checkpoint, two_stage
 from release.evaluation.rerankers import Pairs
 from release.evaluation.select_checkpoint import choose
 from release.family import Family
@@ -77,7 +77,7 @@ def test_the_evaluation_that_follows_scores_no_pair_again(family: Family) -> Non
     loaded = rerankers.load(str(folder / "model"), name=family.model_id(built.SIZE), max_length=limit)
     asked: list[Pairs] = []
     watched = replace(loaded, predict=lambda pairs: asked.append(pairs) or loaded.predict(pairs))
-    mean = two_stage.mean_result(evaluate.all_rows(watched, family, cache_dir=folder / "evaluation"))
+    mean = two_stage.mean_result(family_rows.all_rows(watched, family, cache_dir=folder / "evaluation"))
     assert not asked
     assert mean.reranked_ndcg == record.measured.candidate(record.measured.released).reranked_ndcg
 

@@ -1,0 +1,64 @@
+"""Every task of a family over every first stage: the rows that an evaluation and the choice of a checkpoint rest on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from release.evaluation import tasks
+from release.evaluation.first_stage import FirstStage, first_stage
+from release.evaluation.rerankers import Reranker
+from release.evaluation.tasks import Task
+from release.evaluation.two_stage import Row, evaluate_task
+from release.family import Family
+
+
+def task_loaders(family: Family) -> list[Callable[[], Task]]:
+    """How to load each task and collection of a family, one at a time: together they may not fit in memory."""
+
+    def mteb_loader(name: str) -> Callable[[], Task]:
+        return lambda: tasks.mteb_task(name)
+
+    def folder_loader(name: str) -> Callable[[], Task]:
+        return lambda: tasks.from_folder(family.build / "data" / "collections" / name)
+
+    names = family.evaluation
+    return [*map(mteb_loader, names.tasks), *map(folder_loader, names.collections)]
+
+
+def all_rows(
+    reranker: Reranker, family: Family, stages: list[FirstStage] | None = None, *, cache_dir: Path
+) -> list[Row]:
+    """Every task of a family over every first stage, measured now or read from the cache.
+
+    Args:
+        stages: The family's first stages, where they are loaded already.
+        cache_dir: Folder of this reranker's finished rows.
+    """
+    stages = stages or [first_stage(name) for name in family.evaluation.embedders]
+    inside = in_domain_tasks(family)
+    rows: list[Row] = []
+    for load in task_loaders(family):
+        task = load()
+        rows += evaluate_task(
+            reranker,
+            task,
+            stages,
+            top_k=family.evaluation.top_k,
+            runs=family.build / "runs",
+            cache_dir=cache_dir,
+            in_domain=None if inside is None else task.name in inside,
+        )
+    return rows
+
+
+def in_domain_tasks(family: Family) -> set[str] | None:
+    """Names of tasks whose data is in the training mixture, from its manifest; None where the manifest says nothing."""
+    manifest = family.build / "data" / "mixture" / "manifest.json"
+    try:
+        value = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    names = value.get("in_domain") if isinstance(value, dict) else None
+    return set(names) if isinstance(names, list) else None
