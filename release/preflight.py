@@ -8,12 +8,10 @@ import subprocess
 from collections.abc import Iterator
 
 from release import options
-from release.console import table, wrapped
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import resource
 from release.rehearsal import mode
-from release.stages import STAGES
 
 
 def command(size: options.Size, family: options.Family = options.ETTIN, push: options.Push = False) -> None:
@@ -77,27 +75,3 @@ def _reachable(repo: str) -> bool:
     except Exception:  # no network, no such repo, no access: all mean that it cannot be had
         return False
     return True
-
-
-def plan(size: options.Size, family: options.Family = options.ETTIN) -> None:
-    """Print which stages a release would run and what it would publish; nothing is run or written."""
-    facts = load(family)
-    rows = [
-        [stage.name, "done" if file.is_file() else "to run", stage.description]
-        for stage in STAGES
-        if (file := stage.file(facts.build, size))
-    ]
-    table(f"{facts.model_id(size)}: stages", ["make", "state", "makes"], rows)
-    found = list(missing(facts, size))
-    for what, hint in found:
-        print(*wrapped(f"missing here: {what}"), *wrapped(f"hint: {hint}", indent="  "), sep="\n")
-    if (facts.folder(size) / "repo/README.md").is_file():
-        from release.hub import publish
-
-        publish.show_plan(facts, size)
-        return
-    print("would publish, private until verified, then tagged:")
-    print(f"  dataset {facts.data_id}")
-    print(f"  model {facts.model_id(size)}")
-    print(f"  collection {facts.about.collection!r} of {facts.about.organization}")
-    print(f"their files are known once `make stage SIZE={size}` has run")

@@ -12,7 +12,7 @@ import yaml
 
 from release.errors import ReleaseError
 from release.family import Family
-from release.hub import publish, stage, state
+from release.hub import plan, publish, stage, state
 from release.localhub import Account, running_hub
 from tests import built
 
@@ -50,7 +50,7 @@ def restage(family: Family) -> None:
     stage.stage_model(family, built.SIZE)
 
 
-def verbs(steps: list[publish.Step]) -> list[str]:
+def verbs(steps: list[plan.Step]) -> list[str]:
     return [step.verb for step in steps]
 
 
@@ -68,8 +68,8 @@ def test_a_release_is_private_then_public_then_tagged_and_then_nothing_is_left_t
     family: Family, hub: str, online: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api = state.connect(hub)
-    plan = publish.plan(family, built.SIZE, api)
-    assert verbs(plan) == ["create", "upload"] * 2 + ["make public"] * 2 + ["create"] + ["tag"] * 2
+    steps = plan.diff(family, built.SIZE, api)
+    assert verbs(steps) == ["create", "upload"] * 2 + ["make public"] * 2 + ["create"] + ["tag"] * 2
     assert (
         state.remote_repo(api, state.desired_repos(family, built.SIZE)[0]) == state.RemoteRepo()
     )  # planning changes nothing
@@ -89,7 +89,7 @@ def test_a_release_is_private_then_public_then_tagged_and_then_nothing_is_left_t
     assert [(item.item_id, item.note) for item in found.items] == [(i["id"], i["note"]) for i in content["items"]]
     assert found.description == content["description"]
 
-    assert publish.plan(family, built.SIZE, api) == []
+    assert plan.diff(family, built.SIZE, api) == []
     assert publish.finish(family, built.SIZE, api, commits(api, family)) == []
     assert TOKEN not in capsys.readouterr().out
 
@@ -179,7 +179,7 @@ def test_whatever_request_fails_running_again_continues(
             assert "run it again, it continues" in str(error)
             interruptions += 1
     assert interruptions == len(calls) == len(failed)
-    assert publish.plan(family, built.SIZE, api) == []
+    assert plan.diff(family, built.SIZE, api) == []
     for repo in state.desired_repos(family, built.SIZE):
         assert len(api.list_repo_commits(repo.id, repo_type=repo.type)) == 2  # the Hub's own first one, and the upload
 
@@ -229,7 +229,7 @@ def test_another_size_joins_the_collection_in_its_place(family: Family, hub: str
     for item in found.items:
         if item.item_type == "model":
             api.delete_collection_item(found.slug, item.item_object_id)
-    assert verbs(publish.plan(family, built.SIZE, api)) == ["collect"]
+    assert verbs(plan.diff(family, built.SIZE, api)) == ["collect"]
     publish.finish(family, built.SIZE, api, commits(api, family))
     ids = [item.item_id for item in publish.find_collection(api, family).items]
     assert ids == [family.model_id(built.SIZE), family.data_id, "local/zz-by-hand"]
@@ -241,9 +241,9 @@ def test_a_note_that_changed_is_updated(family: Family, hub: str, online: None) 
     publish.finish(family, built.SIZE, api, commits(api, family))
     path = family.folder(built.SIZE) / "collection.yaml"
     path.write_text(path.read_text().replace("The training data:", "What it learnt from:"))
-    assert verbs(publish.plan(family, built.SIZE, api)) == ["note"]
+    assert verbs(plan.diff(family, built.SIZE, api)) == ["note"]
     publish.finish(family, built.SIZE, api, commits(api, family))
-    assert publish.plan(family, built.SIZE, api) == []
+    assert plan.diff(family, built.SIZE, api) == []
 
 
 def test_without_an_endpoint_or_a_token_nothing_is_asked_of_any_hub(
@@ -266,7 +266,7 @@ def test_without_an_endpoint_or_a_token_nothing_is_asked_of_any_hub(
 
 def test_a_plan_without_staged_folders_names_the_command(family: Family, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(stage.model_repo(family, built.SIZE))
-    publish.show_plan(family, built.SIZE)
+    plan.show_diff(family, built.SIZE)
     assert "not staged yet: make stage" in capsys.readouterr().out
 
 

@@ -11,7 +11,7 @@ import pytest
 from release import records, results
 from release.errors import ReleaseError
 from release.family import Family
-from release.hub import publish, stage, state, verify
+from release.hub import plan, publish, stage, state, verify
 from release.localhub import Account, running_hub
 from tests import built
 
@@ -61,7 +61,7 @@ def test_pull_back_compare_make_public_and_do_it_only_once(
     verify.command(built.SIZE, built.DEMO, push=True)
     assert private(family, hub) == [False, False]
     verify.command(built.SIZE, built.DEMO, push=True)
-    assert publish.plan(family, built.SIZE, state.connect(hub)) == []
+    assert plan.diff(family, built.SIZE, state.connect(hub)) == []
 
 
 def test_what_is_not_there_as_staged_is_not_verified(family: Family, hub: str) -> None:

@@ -1,0 +1,168 @@
+"""What is on a Hub beside what should be: the steps between them. Nothing here writes; release/hub/publish.py carries steps out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from release import options
+from release.card import render
+from release.console import table, wrapped
+from release.errors import ReleaseError
+from release.family import Family, load
+from release.hub.state import (
+    DesiredRepo,
+    RemoteRepo,
+    changed,
+    connect,
+    desired_repos,
+    find_collection,
+    given_endpoint,
+    remote_repo,
+)
+from release.preflight import missing
+from release.stages import STAGES
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change on a Hub.
+
+    Attributes:
+        phase: `push` (before verification, private) or `finish` (after it).
+        verb, target, detail: What is done, for people.
+        repo: Whose change it is, None for the collection's.
+        upload, delete: Files of the repository.
+        commit: What is tagged.
+    """
+
+    phase: Literal["push", "finish"]
+    verb: str
+    target: str
+    detail: str
+    repo: DesiredRepo | None = field(default=None, repr=False)
+    upload: tuple[str, ...] = field(default=(), repr=False)
+    delete: tuple[str, ...] = field(default=(), repr=False)
+    commit: str | None = field(default=None, repr=False)
+
+
+def command(size: options.Size, family_file: options.Family = options.ETTIN) -> None:
+    """Print which stages a release would run and what it would publish; nothing is run or written."""
+    family = load(family_file)
+    rows = [
+        [stage.name, "done" if file.is_file() else "to run", stage.description]
+        for stage in STAGES
+        if (file := stage.file(family.build, size))
+    ]
+    table(f"{family.model_id(size)}: stages", ["make", "state", "makes"], rows)
+    for what, hint in missing(family, size):
+        print(*wrapped(f"missing here: {what}"), *wrapped(f"hint: {hint}", indent="  "), sep="\n")
+    if (family.folder(size) / "repo/README.md").is_file():
+        show_diff(family, size)
+        return
+    print("would publish, private until verified, then tagged:")
+    print(f"  dataset {family.data_id}")
+    print(f"  model {family.model_id(size)}")
+    print(f"  collection {family.about.collection!r} of {family.about.organization}")
+    print(f"their files are known once `make stage SIZE={size}` has run")
+
+
+def show_diff(family: Family, size: str, endpoint: str | None = None) -> list[Step]:
+    """Print what is to be done on the given Hub, or on an empty one without any."""
+    url = given_endpoint(endpoint)
+    steps = diff(family, size, connect(url, write=False) if url else None)
+    show(steps, url)
+    return steps
+
+
+def show(steps: list[Step], endpoint: str | None) -> None:
+    """Print steps."""
+    print(f"Plan for {endpoint or 'an empty Hub (none was given)'}:" if steps else f"Nothing to do on {endpoint}.")
+    for step in steps:
+        print(*wrapped(f"{step.verb} {step.target}: {step.detail}", indent="  "), sep="\n")
+
+
+def diff(family: Family, size: str, api: Any) -> list[Step]:
+    """Every step between what is on the Hub and the finished release, in order; as on an empty Hub if `api` is None.
+
+    Raises:
+        ReleaseError: The release is finished and would change, or the name belongs to something else.
+    """
+    pairs = [(repo, remote_repo(api, repo) if api else RemoteRepo()) for repo in desired_repos(family, size)]
+    push = [step for repo, remote in pairs for step in _push_steps(api, repo, remote, family)]
+    public = [
+        Step("finish", "make public", repo.id, "after verification", repo) for repo, remote in pairs if remote.private
+    ]
+    tags = [
+        Step("finish", "tag", repo.id, repo.tag, repo, commit=remote.commit)
+        for repo, remote in pairs
+        if not remote.tagged
+    ]
+    return [*push, *public, *_collection_steps(family, size, api), *tags]
+
+
+def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, family: Family) -> Iterable[Step]:
+    upload, delete = changed(repo, remote) if repo.folder.is_dir() else ([], [])
+    if remote.tagged and (upload or delete):
+        hint = f"raise `version` in {family.path}; an embedded Hub can also be removed and begun anew"
+        what = f"{repo.id} {repo.tag} is finished, and {', '.join((upload + delete)[:3])} would change"
+        raise ReleaseError(what, where=str(repo.folder), hint=hint)
+    if remote.exists and not remote.private and not remote.tagged and (upload or delete):
+        what = f"{repo.id} is public already, and without the tag {repo.tag} it is no release of this project"
+        raise ReleaseError(what, where=str(api.endpoint), hint=f"choose another name or version in {family.path}")
+    if not remote.exists:
+        yield Step("push", "create", repo.id, f"{repo.type}, private", repo)
+    if not repo.folder.is_dir():
+        if not remote.tagged:
+            yield Step("push", "upload", repo.id, "not staged yet: make stage", repo)
+    elif upload:
+        size = sum((repo.folder / name).stat().st_size for name in upload)
+        detail = f"{len(upload)} files of {size:,} bytes" + (f", delete {len(delete)}" if delete else "")
+        yield Step("push", "upload", repo.id, detail, repo, tuple(upload), tuple(delete))
+    elif delete:
+        yield Step("push", "delete", repo.id, f"{len(delete)} files", repo, delete=tuple(delete))
+
+
+def _collection_steps(family: Family, size: str, api: Any) -> Iterable[Step]:
+    """Steps that bring the family's collection to the staged title, description, items, notes and order."""
+    content = staged_collection(family, size)
+    if content is None:
+        yield Step("finish", "collect", family.about.collection, "not staged yet: make stage")
+        return
+    collection = find_collection(api, family) if api else None
+    if collection is None:
+        items = ", ".join(item["id"] for item in content["items"])
+        yield Step("finish", "create", content["title"], f"collection with {items}")
+        return
+    steps = [*_item_steps(content, collection)]
+    if (collection.description or "") != content["description"]:
+        steps.insert(0, Step("finish", "describe", content["title"], content["description"]))
+    if not steps and collection_order(family, collection) != [item.item_object_id for item in collection.items]:
+        steps.append(Step("finish", "order", content["title"], "items by size, the data last"))
+    yield from steps
+
+
+def _item_steps(content: dict[str, Any], collection: Any) -> Iterable[Step]:
+    present = {(item.item_type, item.item_id): item for item in collection.items}
+    for item in content["items"]:
+        known = present.get((item["type"], item["id"]))
+        if known is None:
+            yield Step("finish", "collect", item["id"], f"in {content['title']}")
+        elif (known.note or "") != item["note"]:
+            yield Step("finish", "note", item["id"], f"in {content['title']}")
+
+
+def staged_collection(family: Family, size: str) -> dict[str, Any] | None:
+    """Title, description and items of the collection as they are staged, None if they are not."""
+    path = family.folder(size) / "collection.yaml"
+    return render.collection(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def collection_order(family: Family, collection: Any) -> list[str]:
+    """Item ids in their order: models by size, then the data, then whatever people added."""
+    known = [*(family.model_id(size) for size in family.sizes), family.data_id]
+    rank = {name: position for position, name in enumerate(known)}
+    return [
+        item.item_object_id for item in sorted(collection.items, key=lambda item: rank.get(item.item_id, len(known)))
+    ]
