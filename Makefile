@@ -138,7 +138,7 @@ style: setup ## fix what can be fixed
 bench: bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded ## every benchmark, both sides in one run
 
 bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu: setup
-	@$(PY) -m benchmarks.$(subst -,_,$@)
+	@$(PY) -m benchmarks.$(subst -,_,$@) $(and $(SHAPE),$(filter bench-engines bench-unpadded,$@),--shape $(SHAPE))
 
 clean: ## remove build/ (the virtual environment stays)
 	rm -rf build

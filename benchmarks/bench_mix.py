@@ -10,7 +10,8 @@ average and documents 60, log-normally spread, of a vocabulary in which few word
 titles with abstracts are longer. 16 million rows are about 4 GB, and 2.2 GB of shards.
 
 A third side is ours with the comparison with evaluation sets, which the other two leave out: 6,000 documents, half of them rows
-of the source, and as many queries.
+of the source, and as many queries. A fourth reads and writes the same rows and does nothing else. At the smallest size every
+side also has one core only, and CPU seconds there are what is compared.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import json
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -36,6 +36,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.timing import Comparison, Cost, cost
 from release.console import print_json, table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,24 +47,27 @@ SEED = 12
 GOAL_RATIO, GOAL_GROWTH, GOAL_MB = 10, 1.3, 2000
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--millions", type=int, nargs="+", default=[1, 4, 16], help="sizes, in millions of rows")
     parser.add_argument("--rounds", type=int, default=2, help="of both sides at the smallest size (default: 2)")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)  # what a process of its own is told
-    words = parser.parse_args()
-    if words.side:
-        SIDES[words.side](words.millions[0])
+    parser.add_argument("--cores", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.side:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])  # before polars counts them
+        SIDES[options.side](options.millions[0])
         return
     Path("build").mkdir(exist_ok=True)
-    if shutil.disk_usage("build").free < (needed := max(words.millions) * 6e8 + 2e9):
+    if shutil.disk_usage("build").free < (needed := max(options.millions) * 6e8 + 2e9):
         sys.exit(f"error: {needed / 1e9:.0f} GB of free space are needed under build/; hint: smaller --millions")
     with TemporaryDirectory(dir="build", prefix="bench-mix-") as folder, contextlib.chdir(folder):
         began = time.monotonic()
-        for number in range(max(words.millions)):
+        for number in range(max(options.millions)):
             write_source(Path(f"source/{number:03d}.parquet"), number)
-        print(f"{max(words.millions)} million rows written in {time.monotonic() - began:.0f} s", file=sys.stderr)
-        report(compare(sorted(words.millions), words.rounds))
+        print(f"{max(options.millions)} million rows written in {time.monotonic() - began:.0f} s", file=sys.stderr)
+        load = os.getloadavg()[0]
+        report(compare(sorted(options.millions), options.rounds), load)
 
 
 def write_source(path: Path, number: int, rows: int = FILE_ROWS) -> None:
@@ -178,7 +182,26 @@ def plain(millions: int) -> None:
     measured(work)
 
 
-SIDES = {"ours": ours, "plain": plain, "compared": compared}
+def bare(millions: int) -> None:
+    """What no way can do without: the three columns are read, and as many rows are written and hashed."""
+    from release.data import shards
+
+    link(millions)
+
+    def work() -> list[dict[str, Any]]:
+        writer = shards.SplitWriter(Path("bare"), "train", shards.ROWS, FILE_ROWS)
+        Path("bare").mkdir()
+        for path in sorted(Path(f"source-{millions}").iterdir()):
+            for part in pq.ParquetFile(path).iter_batches(GROUP_ROWS, columns=["query", "document", "similarity"]):
+                rows = part.slice(0, int(CAP * len(part)))
+                label = rows["similarity"].cast(pa.float32())
+                writer.write(pa.table([rows["query"], rows["document"], label], schema=shards.ROWS))
+        return [shard.as_dict() for shard in writer.close()]
+
+    measured(work)
+
+
+SIDES = {"plain": plain, "ours": ours, "compared": compared, "bare": bare}
 
 
 def cap(millions: int) -> dict[str, Any]:
@@ -197,31 +220,35 @@ def link(millions: int) -> None:
 
 def measured(work: Callable[[], list[dict[str, Any]]]) -> None:
     """Run, and print seconds, rows written and this process's peak memory as the last line."""
-    began = time.perf_counter()
-    shards = work()
-    seconds = time.perf_counter() - began
+    shards: list[dict[str, Any]] = []
+    spent = cost(lambda: shards.extend(work()))
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
-    print_json({"seconds": seconds, "peak_mb": round(peak), "written": sum(shard["rows"] for shard in shards)})
+    print_json(
+        {
+            "wall": spent.wall,
+            "cpu": spent.cpu,
+            "peak_mb": round(peak),
+            "written": sum(shard["rows"] for shard in shards),
+        }
+    )
 
 
 # --- The comparison ---------------------------------------------------------------------------------------------------
 
 
-def compare(sizes: list[int], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Both sides in turns at the smallest size, ours at every size; what each run printed."""
-    found: dict[str, list[dict[str, Any]]] = {"plain": [], "ours": []}
-    for _ in range(rounds):
-        for side in found:
-            found[side].append(elsewhere(side, sizes[0]))
-    found["compared"] = [elsewhere("compared", sizes[0])]
-    for size in sizes[1:]:
-        found["ours"].append(elsewhere("ours", size))
-    return found
+def compare(sizes: list[int], rounds: int) -> list[dict[str, Any]]:
+    """Every side in turns at the smallest size, on one core and on all, and ours at every size; what each run printed."""
+    found = []
+    for cores in sorted({1, len(os.sched_getaffinity(0))}):
+        for _ in range(rounds):
+            found += [elsewhere(side, sizes[0], cores) for side in SIDES]
+    return found + [elsewhere("ours", size, cores) for size in sizes[1:]]
 
 
-def elsewhere(side: str, millions: int) -> dict[str, Any]:
-    """One run in a new process; what it wrote is removed."""
-    command = [sys.executable, "-m", "benchmarks.bench_mix", "--side", side, "--millions", str(millions)]
+def elsewhere(side: str, millions: int, cores: int) -> dict[str, Any]:
+    """One run in a new process on so many cores; what it wrote is removed."""
+    command = [sys.executable, "-m", "benchmarks.bench_mix", "--side", side]
+    command += ["--millions", str(millions), "--cores", str(cores)]
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "HF_HUB_OFFLINE": "1",
@@ -234,36 +261,39 @@ def elsewhere(side: str, millions: int) -> dict[str, Any]:
     if result["written"] != cap(millions)["rows"]:
         sys.exit(f"error: the side {side!r} wrote {result['written']:,} rows, not {cap(millions)['rows']:,}")
     for path in Path().iterdir():
-        if path.name.startswith(("build", "cache", "plain", "source-", "bench")):
+        if path.name.startswith(("build", "cache", "plain", "bare", "source-", "bench")):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return result | {"side": side, "millions": millions, "rows_per_second": millions * 1e6 / result["seconds"]}
+    return result | {"side": side, "millions": millions, "cores": cores}
 
 
-def report(found: dict[str, list[dict[str, Any]]]) -> None:
-    """The table, and the line for programs."""
-    runs = [run for side in found.values() for run in side]
-    shown = [
-        [r["side"], r["millions"], f"{r['seconds']:.1f}", f"{r['rows_per_second']:,.0f}", r["peak_mb"]] for r in runs
-    ]
-    table("Mixing", ["", "million rows", "seconds", "rows/s", "peak MB"], shown)
-    least = min(run["millions"] for run in runs)
-    times = {side: [run["seconds"] for run in found[side] if run["millions"] == least] for side in found}
-    ratio = statistics.median(slow / fast for slow, fast in zip(times["plain"], times["ours"], strict=True))
-    peaks: dict[str, int] = {}
-    rates: dict[str, float] = {}
-    for run in found["ours"]:
-        size = str(run["millions"] * FILE_ROWS)
-        peaks[size] = max(peaks.get(size, 0), run["peak_mb"])
-        rates[size] = round(run["rows_per_second"])
-    ordered = list(peaks.values())
-    growth = ordered[-1] / ordered[0]
-    reached = ratio >= GOAL_RATIO and growth <= GOAL_GROWTH and max(ordered) < GOAL_MB
-    line = {"ratio": round(ratio, 2), "rows_per_second": list(rates.values())[-1], "peak_mb_by_rows": peaks}
+def report(runs: list[dict[str, Any]], load_before: float) -> None:
+    """The tables, and the line for programs."""
+    least, most = min(run["millions"] for run in runs), max(run["cores"] for run in runs)
+    taken: dict[int, dict[str, list[Cost]]] = {cores: {side: [] for side in SIDES} for cores in {1: 0, most: 0}}
+    for run in runs:
+        if run["millions"] == least:
+            taken[run["cores"]][run["side"]].append(Cost(run["wall"], run["cpu"]))
+    sides = Comparison(taken, load_before)
+    sides.show(f"Mixing {least} million rows; threads: cores", least * FILE_ROWS, "rows")
+    large = [run for run in runs if run["side"] == "ours" and run["cores"] == most]
+    peaks = {
+        run["millions"]: max(each["peak_mb"] for each in large if each["millions"] == run["millions"]) for run in large
+    }
+    rates = {run["millions"]: round(run["millions"] * FILE_ROWS / run["wall"]) for run in large}
+    rows = [[millions, f"{rates[millions]:,}", peaks[millions]] for millions in peaks]
+    table(f"Ours on {most} cores", ["million rows", "rows/s", "peak MB"], rows)
+    line = sides.as_json("ours", least * FILE_ROWS, "rows")
+    growth = peaks[max(peaks)] / peaks[least]
+    reached = line["ratio"] >= GOAL_RATIO and growth <= GOAL_GROWTH and max(peaks.values()) < GOAL_MB
     line |= {
-        "rows_per_second_by_rows": rates,
-        "rows_per_second_compared": round(found["compared"][-1]["rows_per_second"]),
+        "ratio_compared": round(sides.times("compared"), 2),
+        "share": round(sides.times("ours") / sides.times("bare"), 3),
+        "share_of": "reading the columns and writing as many rows with pyarrow, nothing else",
+        "rows_per_second": rates[max(rates)],
+        "rows_per_second_by_rows": {str(millions * FILE_ROWS): rate for millions, rate in rates.items()},
+        "peak_mb_by_rows": {str(millions * FILE_ROWS): peak for millions, peak in peaks.items()},
+        "plain_peak_mb": max(run["peak_mb"] for run in runs if run["side"] == "plain"),
         "growth": round(growth, 3),
-        "plain_peak_mb": found["plain"][-1]["peak_mb"],
     }
     print_json(line | {"goal": [GOAL_RATIO, GOAL_GROWTH, GOAL_MB], "reached": reached})
 

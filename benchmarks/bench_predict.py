@@ -7,20 +7,19 @@ Theirs is `CrossEncoder.predict` as it comes: padded batches of 32 sorted by len
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import spearmanr
 from sentence_transformers import CrossEncoder
 
-from benchmarks.common import MAX_LENGTH, natural_pairs, ratio, reranker, rounds, write_encoder
+from benchmarks.common import MAX_LENGTH, natural_pairs, reranker, write_encoder
+from benchmarks.matrix_rate import flops_per_pair, share
+from benchmarks.timing import compare
+from release.console import print_json
 from release.runtime.precision import has_fast_bf16
 from release.runtime.unpadded import predict, unpad
 
@@ -55,43 +54,35 @@ def main() -> None:
             return reranker(Path(folder), options.tokens or MAX_LENGTH)
 
         padded, single = load(), unpad(load())
-        side("published: padded, fp32", lambda: padded.predict(pairs, batch_size=32))
+        side("padded, fp32", lambda: padded.predict(pairs, batch_size=32))
         side("unpadded, fp32", lambda: predict(single, pairs, options.budget))
         if has_fast_bf16():
             half = unpad(load(), torch.bfloat16)
             side("unpadded, bf16", lambda: predict(half, pairs, options.budget))
-        for warm_up in sides.values():
-            warm_up()
-        taken = rounds(sides, options.rounds)
+        measured = compare(sides, options.rounds)
+        needed = flops_per_pair(single, pairs)
 
     theirs, exact, *half_precision = sides
     ours = half_precision[0] if half_precision else exact  # where the CPU has no bf16
-    agreement = {name: float(spearmanr(scores[theirs], found).statistic) for name, found in scores.items()}
-    difference = {name: float(np.abs(found - scores[theirs]).max()) for name, found in scores.items()}
+    agreement = {name: float(spearmanr(scores[theirs], each).statistic) for name, each in scores.items()}
+    difference = {name: float(np.abs(each - scores[theirs]).max()) for name, each in scores.items()}
     subject = options.model or "17m shape with random weights"
-    table = Table(title=f"Prediction, {subject}, {options.pairs} pairs, {torch.get_num_threads()} threads")
-    for column in ("", "pairs/s (median)", "times as fast", "greatest difference", "Spearman"):
-        table.add_column(column, justify="right" if column else "left")
-    for name, seconds in taken.items():
-        rate = f"{options.pairs / statistics.median(seconds):.1f}"
-        times = f"{ratio(taken[theirs], seconds):.2f}"
-        table.add_row(name, rate, times, f"{difference[name]:.1e}", f"{agreement[name]:.5f}")
-    Console().print(table)
-    last = {
-        "ours": round(options.pairs / statistics.median(taken[ours]), 2),
-        "theirs": round(options.pairs / statistics.median(taken[theirs]), 2),
-        "ratio": round(ratio(taken[theirs], taken[ours]), 2),
-        "ratio_fp32": round(ratio(taken[theirs], taken[exact]), 2),
-        "unit": "pairs/s",
-        "max_score_difference": difference[exact],
-        "max_score_difference_bf16": difference[ours],
-        "score_range": float(np.ptp(scores[theirs])),
-        "rank_agreement": agreement[ours],
-        "model": subject,
-        "rounds": options.rounds,
-        "threads": torch.get_num_threads(),
-    }
-    print(json.dumps(last), flush=True)
+    measured.show(f"Prediction, {subject}, {options.pairs} pairs", options.pairs, "pairs")
+    for name, apart in difference.items():
+        print(f"scores of {name}: {apart:.1e} apart, Spearman {agreement[name]:.5f}")
+    line = measured.as_json(ours, options.pairs, "pairs")
+    print_json(
+        line
+        | share(line["ours"], needed, ours != exact)
+        | {
+            "ratio_fp32": round(measured.times(exact), 2),
+            "max_score_difference": difference[exact],
+            "max_score_difference_bf16": difference[ours],
+            "score_range": float(np.ptp(scores[theirs])),
+            "rank_agreement": agreement[ours],
+            "model": subject,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import random
-import statistics
-import time
 
 import numpy as np
 
-from release.console import print_json, table
+from benchmarks.timing import compare
+from release.console import print_json
 from release.data import sampling
 from release.data.spec import SamplingSpec
 
@@ -40,33 +39,34 @@ def plain(starts: list[int], scores: list[float], positive: list[bool], plan: Sa
     return kept
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
-    words = parser.parse_args()
+    options = parser.parse_args(argv)
     draw = np.random.default_rng(12)
-    rows = words.queries * CANDIDATES
-    starts = np.arange(words.queries + 1, dtype=np.int64) * CANDIDATES
+    rows = options.queries * CANDIDATES
+    starts = np.arange(options.queries + 1, dtype=np.int64) * CANDIDATES
     scores, positive = draw.normal(0, 5, rows).astype(np.float32), draw.random(rows) < 2 / CANDIDATES
-    keys = sampling.scatter(np.arange(1, words.queries + 1).astype(np.uint64))
+    keys = sampling.scatter(np.arange(1, options.queries + 1).astype(np.uint64))
     lists = (starts.tolist(), scores.tolist(), positive.tolist())
-    seconds: dict[str, list[float]] = {"plain": [], "vectorised": []}
-    for _ in range(words.rounds):  # in turn, so that both sides meet the same machine
-        began = time.perf_counter()
-        slow = plain(*lists, PLAN)
-        seconds["plain"].append(time.perf_counter() - began)
-        began = time.perf_counter()
-        fast = sampling.sample_candidates(starts, scores, positive, keys, PLAN, 12)
-        seconds["vectorised"].append(time.perf_counter() - began)
-    if len(slow) != len(fast) or len(fast) != words.queries * PLAN.keep:
-        raise SystemExit(f"error: {len(slow)} and {len(fast)} rows were kept, not {words.queries * PLAN.keep}")
-    rate = {side: words.queries / statistics.median(found) for side, found in seconds.items()}
-    ratio = rate["vectorised"] / rate["plain"]
-    shown = [[side, f"{value:,.0f}", f"{value / rate['plain']:.1f}"] for side, value in rate.items()]
-    table(f"Sampling {PLAN.keep} of {CANDIDATES} candidates", ["", "queries/s", "times as fast"], shown)
-    line = {"ratio": round(ratio, 2), "goal": GOAL, "reached": ratio >= GOAL, "unit": "queries/s"}
-    print_json(line | {side: round(value, 1) for side, value in rate.items()})
+    square = scores.reshape(options.queries, CANDIDATES)
+    kept: dict[str, int] = {}
+    sides = {
+        "plain": lambda: kept.update(plain=len(plain(*lists, PLAN))),
+        "vectorised": lambda: kept.update(
+            vectorised=len(sampling.sample_candidates(starts, scores, positive, keys, PLAN, 12))
+        ),
+        "sorting alone": lambda: np.argsort(square),
+    }
+    measured = compare(sides, options.rounds, most=1)  # neither side has threads
+    if set(kept.values()) != {options.queries * PLAN.keep}:
+        raise SystemExit(f"error: {kept} rows were kept, not {options.queries * PLAN.keep}")
+    measured.show(f"Sampling {PLAN.keep} of {CANDIDATES} candidates", options.queries, "queries")
+    line = measured.as_json("vectorised", options.queries, "queries")
+    share = measured.times("vectorised") / measured.times("sorting alone")
+    line |= {"goal": GOAL, "reached": line["ratio"] >= GOAL, "share": round(share, 3)}
+    print_json(line | {"share_of": "sorting every query's scores once with numpy"})
 
 
 if __name__ == "__main__":

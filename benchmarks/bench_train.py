@@ -8,20 +8,19 @@ steps (forward, backward, clipping, AdamW); in single precision the losses must 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.losses import MSELoss
 
-from benchmarks.common import natural_pairs, ratio, reranker, rounds, write_encoder
+from benchmarks.common import natural_pairs, reranker, write_encoder
+from benchmarks.matrix_rate import flops_per_pair, share
+from benchmarks.timing import compare
+from release.console import print_json
 from release.runtime.precision import has_fast_bf16
 from release.runtime.unpadded import unpad
 
@@ -48,53 +47,45 @@ class Side:
         self.losses.append(loss.item())
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--batch", type=int, default=32)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     size = options.batch
     with tempfile.TemporaryDirectory() as folder:
-        pairs = natural_pairs(size * (options.rounds + 1))
+        pairs = natural_pairs(size * 2 * (options.rounds + 1))  # with one thread and with all, each after a warm-up
         write_encoder(Path(folder), [" ".join(pair) for pair in pairs])
         batches = [pairs[first : first + size] for first in range(0, len(pairs), size)]
         half = has_fast_bf16()
-        sides: dict[str, Callable[[], None]] = {
-            "published: padded, fp32": Side(reranker(Path(folder)), batches, half=False),
+        sides = {
+            "padded, fp32": Side(reranker(Path(folder)), batches, half=False),
             "unpadded, fp32": Side(unpad(reranker(Path(folder))), batches, half=False),
         }
         if half:
             sides["unpadded, bf16"] = Side(unpad(reranker(Path(folder))), batches, half=True)
-        for warm_up in sides.values():
-            warm_up()
-        taken = rounds(sides, options.rounds)
+        measured = compare(dict(sides), options.rounds)
+        needed = 3 * flops_per_pair(sides["unpadded, fp32"].model.eval(), pairs)  # backward takes twice as many
 
     theirs, single, *half_precision = sides
     ours = half_precision[0] if half_precision else single  # where the CPU has no bf16
-    losses = {name: np.array(side.losses) for name, side in sides.items() if isinstance(side, Side)}
-    difference = {name: float(np.abs(found / losses[theirs] - 1).max()) for name, found in losses.items()}
-    table = Table(
-        title=f"Training, 17m shape, {options.rounds} steps of {size} pairs, {torch.get_num_threads()} threads"
+    losses = {name: np.array(side.losses) for name, side in sides.items()}
+    difference = {name: float(np.abs(each / losses[theirs] - 1).max()) for name, each in losses.items()}
+    measured.show(f"Training, 17m shape, {options.rounds} steps of {size} pairs", size, "pairs")
+    for name, apart in difference.items():
+        print(f"losses of {name}: {apart:.1e} apart, relative")
+    line = measured.as_json(ours, size, "pairs")
+    print_json(
+        line
+        | share(line["ours"], needed, half)
+        | {
+            "ratio_fp32": round(measured.times(single), 2),
+            "max_loss_difference": difference[ours],
+            "max_loss_difference_fp32": difference[single],
+            "max_score_difference": difference[single],  # the benchmarks' common key; here of the losses, relative
+            "loss_last": {"ours": losses[ours][-1], "theirs": losses[theirs][-1]},
+        }
     )
-    for column in ("", "pairs/s (median)", "times as fast", "loss, greatest relative difference"):
-        table.add_column(column, justify="right" if column else "left")
-    for name, seconds in taken.items():
-        rate = f"{size / statistics.median(seconds):.1f}"
-        table.add_row(name, rate, f"{ratio(taken[theirs], seconds):.2f}", f"{difference[name]:.1e}")
-    Console().print(table)
-    last = {
-        "ours": round(size / statistics.median(taken[ours]), 2),
-        "theirs": round(size / statistics.median(taken[theirs]), 2),
-        "ratio": round(ratio(taken[theirs], taken[ours]), 2),
-        "unit": "pairs/s",
-        "max_loss_difference": difference[ours],
-        "max_loss_difference_fp32": difference[single],
-        "max_score_difference": difference[single],  # the benchmarks' common key; here of the losses, relative
-        "loss_last": {"ours": losses[ours][-1], "theirs": losses[theirs][-1]},
-        "rounds": options.rounds,
-        "threads": torch.get_num_threads(),
-    }
-    print(json.dumps(last), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ with their Wikipedia passages. The same command runs on a CPU and on a GPU, with
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    load, pairs = timing.load_average(), shapes.question_pairs(options.pairs)
+    load, pairs = os.getloadavg()[0], shapes.question_pairs(options.pairs)
     flash = gpu and options.dtype == "bfloat16" and find_spec("flash_attn") is not None
     sides = make_sides(named[options.shape], "cuda" if gpu else "cpu", flash)
     apart = largest_difference([side for side in sides if side.exact], pairs[:CHECKED])

@@ -1,11 +1,8 @@
-"""What both benchmarks share: a model of the smallest published shape, natural text, and fair rounds."""
+"""What the benchmarks on natural text share: a model of the smallest published shape, and docstrings."""
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -75,19 +72,3 @@ def reranker(encoder: Path, max_length: int = MAX_LENGTH) -> CrossEncoder:
     """The recipe's model with a random head (seed 12), as Sentence Transformers runs it by default."""
     torch.manual_seed(12)
     return build_model(str(encoder), max_length, device="cpu")
-
-
-def rounds(sides: dict[str, Callable[[], None]], count: int) -> dict[str, list[float]]:
-    """Time every side once per round, in turns, so that what else the machine does hits all of them; seconds."""
-    taken: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(count):
-        for name, work in sides.items():
-            begin = time.perf_counter()
-            work()
-            taken[name].append(time.perf_counter() - begin)
-    return taken
-
-
-def ratio(theirs: list[float], ours: list[float]) -> float:
-    """How many times faster: the median over the rounds of their time by ours."""
-    return statistics.median(slow / fast for slow, fast in zip(theirs, ours, strict=True))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-import torch
+from release.console import table
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,72 @@ def ratio(theirs: list[Cost], ours: list[Cost], seconds: str = "cpu") -> float:
     )
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Sides measured with one thread and with all: `taken[threads][side]` holds a cost per round, the plain side first.
+
+    The judge is CPU seconds with one thread: neither other work on the host nor threads that wait for each other count.
+    """
+
+    taken: dict[int, dict[str, list[Cost]]]
+    load_before: float
+
+    def times(self, side: str, seconds: str = "cpu", *, threads: int = 1) -> float:
+        """How many times as fast as the plain side."""
+        costs = self.taken[threads]
+        return ratio(costs[next(iter(costs))], costs[side], seconds)
+
+    def show(self, title: str, items: int, unit: str) -> None:
+        """A table for people; `items` are what one round of a side gets through."""
+        rows = []
+        for count, costs in self.taken.items():
+            for side in costs:
+                cost = median(costs[side])
+                rates = [f"{items / cost.wall:,.1f}", f"{cost.wall:.2f}", f"{cost.cpu:.2f}"]
+                times = [f"{self.times(side, seconds, threads=count):.2f}" for seconds in ("wall", "cpu")]
+                rows.append([side, count, *rates, *times])
+        table(title, ["", "threads", f"{unit}/s", "wall s", "CPU s", "x wall", "x CPU"], rows)
+
+    def as_json(self, side: str, items: int, unit: str) -> dict[str, Any]:
+        """`ratio` and the rates of `side` and the plain one, by CPU seconds with one thread; all else beside them."""
+        plain, most = next(iter(self.taken[1])), max(self.taken)
+        return {
+            "ratio": round(self.times(side), 2),
+            "ratio_wall": round(self.times(side, "wall"), 2),
+            "ratio_all_threads": round(self.times(side, threads=most), 2),
+            "ratio_wall_all_threads": round(self.times(side, "wall", threads=most), 2),
+            "ours": round(items / median(self.taken[1][side]).cpu, 2),
+            "theirs": round(items / median(self.taken[1][plain]).cpu, 2),
+            "unit": f"{unit} per CPU second, one thread",
+            "seconds": {
+                count: {
+                    name: {"wall": round(median(each).wall, 4), "cpu": round(median(each).cpu, 4)}
+                    for name, each in costs.items()
+                }
+                for count, costs in self.taken.items()
+            },
+            "rounds": len(self.taken[1][plain]),
+            "threads": most,
+            "load_before": round(self.load_before, 2),
+        }
+
+
+def compare(sides: dict[str, Callable[[], object]], count: int, most: int | None = None) -> Comparison:
+    """Measure all sides `count` times in turns, after a round to warm up, with one thread and then with all (or `most`)."""
+    load = os.getloadavg()[0]
+    taken = {}
+    for number in sorted({1, most or len(os.sched_getaffinity(0))}):
+        with threads(number):
+            rounds(sides, 1)
+            taken[number] = rounds(sides, count)
+    return Comparison(taken, load)
+
+
 @contextmanager
 def threads(count: int) -> Generator[None]:
     """torch with `count` threads, and a tokenizer that takes one thread if that is one; as before afterwards."""
+    import torch  # late: what has nothing to do with it shall not carry its 300 MB while memory is measured
+
     before, parallel = torch.get_num_threads(), os.environ.get("TOKENIZERS_PARALLELISM")
     torch.set_num_threads(count)
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if count > 1 else "false"
@@ -71,16 +136,12 @@ def threads(count: int) -> Generator[None]:
             os.environ["TOKENIZERS_PARALLELISM"] = parallel
 
 
-def load_average() -> float:
-    """Processes that ran or waited for a core in the last minute: what else the machine did."""
-    return os.getloadavg()[0]
-
-
 def _cpu_seconds() -> float:
     waited_for = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + waited_for.ru_utime + waited_for.ru_stime
 
 
 def _wait_for_gpu() -> None:
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available():
         torch.cuda.synchronize()

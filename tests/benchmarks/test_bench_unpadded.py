@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import bench_unpadded, padded_varlen, shapes, timing
+from benchmarks import bench_unpadded, padded_varlen, shapes
 
 PAIRS = shapes.question_pairs(40)
 
@@ -61,20 +60,3 @@ def test_padding_taken_out_for_attention_alone_changes_no_score() -> None:
     scores = plain.predict(PAIRS, batch_size=8)
     plain[0].model.set_attn_implementation(padded_varlen.NAME)
     np.testing.assert_allclose(plain.predict(PAIRS, batch_size=8), scores, atol=1e-6)
-
-
-def test_cpu_seconds_count_work_and_not_waiting() -> None:
-    waiting = timing.cost(lambda: time.sleep(0.2))
-    working = timing.cost(lambda: sum(number * number for number in range(2_000_000)))
-    assert waiting.wall >= 0.2 and waiting.cpu < 0.1
-    assert working.cpu > 0.05
-    costs = {"slow": [timing.Cost(4.0, 2.0)], "fast": [timing.Cost(1.0, 1.0)]}
-    assert timing.ratio(costs["slow"], costs["fast"]) == 2.0
-    assert timing.ratio(costs["slow"], costs["fast"], "wall") == 4.0
-
-
-def test_threads_are_put_back() -> None:
-    before = torch.get_num_threads()
-    with timing.threads(1):
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == before
