@@ -20,6 +20,10 @@ class ReleaseError(Exception):
         super().__init__("; ".join(part for part in parts if part))
 
 
+class CannotRun(ReleaseError):
+    """A model is here, and this machine or these libraries cannot run it, or not in one configuration."""
+
+
 def disk_is_full(error: BaseException) -> bool:
     """Whether a write failed for want of space; safetensors and torch only say so in their text."""
     return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)

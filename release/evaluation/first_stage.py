@@ -13,12 +13,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import mteb
-from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub import HfApi
 
 from release.evaluation.metrics import Ranking, ranking
 from release.evaluation.retrievers import MINILM, Bm25, PackagedMiniLM, embedder, missing, packaged_revision
 from release.evaluation.tasks import Task
 from release.files import sha256_file, sha256_folder, short_hash, write_atomic, write_json
+from release.revisions import cached_commit, only_cached_commit
 
 DEPTH = 1000  # documents per query in a run file, so that another top_k needs no new run
 BM25 = "bm25"
@@ -66,7 +67,7 @@ def first_stage(name: str) -> FirstStage:
         folder = Path(name)
         contents = sha256_folder(folder)
         return FirstStage(folder.resolve().name, contents, lambda _: embedder(name, folder.resolve().name, contents))
-    commit = _cached_commit(name)
+    commit = cached_commit(name)
     if commit is None and name == MINILM:
         revision = packaged_revision()
         if revision is not None:
@@ -140,16 +141,12 @@ def _ordered(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]
     return {query: {name: scores[query][name] for name in names} for query, names in ranking(scores, DEPTH).items()}
 
 
-def _cached_commit(name: str) -> str | None:
-    """The commit of a model that lies whole enough in the Hub's cache, without asking the network."""
-    path = try_to_load_from_cache(name, "modules.json")
-    return Path(path).parent.name if isinstance(path, str) else None
-
-
 def _hub_commit(name: str) -> str:
     try:
         commit = HfApi().model_info(name, timeout=20).sha
     except Exception as error:  # no network, offline mode, no such repository: httpx and the Hub raise their own
+        if commit := only_cached_commit(name):
+            return commit
         raise missing(name) from error
     if commit is None:
         raise missing(name)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from huggingface_hub import try_to_load_from_cache
 
 from release.console import Bar
-from release.errors import ReleaseError
+from release.errors import CannotRun, ReleaseError
 from release.family import Family
-from release.files import sha256_folder
-from release.records import model_hash
+from release.revisions import model_revision
 from release.teachers.load import load_teacher
 
 Pairs = Sequence[tuple[str, str]]
@@ -84,6 +84,10 @@ def load(source: str, *, name: str | None = None, dtype: str | None = None, max_
             where=source,
             hint="give a trained CrossEncoder",
         )
+    if kinds_of(model)[-1] == "LogitScore" and not _has_modules(source):
+        # Without it the library compares "yes" and "no" and asks nothing, whatever the model was trained to answer.
+        what = "a causal reranker without modules.json: nothing says what it is asked and which tokens it answers with"
+        raise CannotRun(what, where=source, hint="give a model that has one")
     if model.num_labels != 1:
         raise ReleaseError(
             f"a reranker gives one score per pair, this model {model.num_labels}",
@@ -95,7 +99,7 @@ def load(source: str, *, name: str | None = None, dtype: str | None = None, max_
     check_dtype(model, dtype)
     return Reranker(
         name=name or (Path(source).resolve().name if Path(source).is_dir() else source),
-        revision=_revision(source, model),
+        revision=model_revision(source),
         predict=predict,
         dtype=dtype,
         max_length=getattr(model, "max_length", None),
@@ -114,11 +118,25 @@ def _cross_encoder(source: str, device: str, dtype: str, max_length: int | None)
     limit = {"max_length": max_length} if max_length else {}
     try:
         return CrossEncoder(source, device=device, model_kwargs={"dtype": dtype}, **limit)
-    except (OSError, ValueError) as error:
-        hint = (
-            "give a saved model's folder" if Path(source).exists() else "make train, or a machine that reaches the Hub"
-        )
+    except OSError as error:
+        fetch = f"run where the Hub can be reached, or first `hf download {source}`"
+        hint = "give a saved model's folder" if Path(source).exists() else fetch
         raise ReleaseError(f"no CrossEncoder there ({_first_line(error)})", where=source, hint=hint) from error
+    except ValueError as error:
+        what, hint = f"no CrossEncoder there ({_first_line(error)})", "give a model that Sentence Transformers can run"
+        raise CannotRun(what, where=source, hint=hint) from error
+
+
+def kinds_of(model: Any) -> list[str]:
+    """The modules of a CrossEncoder, by the names of their classes."""
+    return [type(module).__name__ for module in model]
+
+
+def _has_modules(source: str) -> bool:
+    folder = Path(source)
+    if folder.is_dir():
+        return (folder / "modules.json").is_file()
+    return isinstance(try_to_load_from_cache(source, "modules.json"), str)
 
 
 def parameters(model: Any) -> int:
@@ -155,13 +173,6 @@ def check_dtype(model: Any, dtype: str) -> None:
             f"the weights are {', '.join(sorted(types))}, not {dtype}",
             hint="load the model in the dtype to be measured",
         )
-
-
-def _revision(source: str, model: Any) -> str:
-    folder = Path(source)
-    if not folder.is_dir():
-        return str(getattr(model[0].model.config, "_commit_hash", None) or "unknown")
-    return model_hash(folder) if any(folder.glob("**/*.safetensors")) else sha256_folder(folder)
 
 
 def teacher_as_reranker(family: Family) -> Reranker:

@@ -9,12 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from release.errors import ReleaseError
+from release.errors import CannotRun
 from release.evaluation.rerankers import check_dtype
-
-
-class CannotRun(ReleaseError):
-    """This model or machine cannot run one configuration; it may run another."""
 
 
 @dataclass(frozen=True)

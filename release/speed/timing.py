@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from release.errors import CannotRun
 from release.results.speed import BatchSpeed, Latency
-from release.speed.configurations import CannotRun
 from release.speed.machine import memory_is_out
 
 CLEARLY = 0.9  # below this share of the best rate, larger batches are not tried

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from release.errors import ReleaseError
-from release.records import model_hash
+from release.revisions import model_revision
 from release.teachers.base import Progress
 
 BLOCK = 4096  # pairs between two steps of the progress; sorted by length over a whole shard beforehand
@@ -58,7 +57,7 @@ class CrossEncoderTeacher:
         self.identity = {
             "model": model,
             "kind": "cross-encoder",
-            "revision": revision(model, loaded),
+            "revision": model_revision(model),
             "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
             "dtype": dtype,
             "max_length": max_length,
@@ -118,10 +117,3 @@ def headless(model: Any) -> Any:
         keep_in_fp32_modules=["2.linear"],
         device=str(model.device),
     )
-
-
-def revision(name: str, model: Any) -> str:
-    """The commit on the Hub, or a hash of a local model's files."""
-    if Path(name).is_dir():
-        return model_hash(Path(name))
-    return str(getattr(model[0].model.config, "_commit_hash", None) or "unknown")
