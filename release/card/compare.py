@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from release import options
 from release.card import plots, render, tables
 from release.card.comparison import OURS, Comparison, gather
 from release.card.formatting import MISSING
+from release.compared import measure_missing, on_the_device
 from release.console import print_json, table
 from release.family import Family, load
 from release.files import atomic_directory, write_atomic
 
 
-def command(family_file: options.Family = options.ETTIN) -> None:
-    """Write the family's table and plots to build/<family>/compare, from the records that lie here."""
+def command(
+    family_file: options.Family = options.ETTIN,
+    measure: Annotated[bool, typer.Option(help="Measure what no record shows yet, on the family's device.")] = True,
+) -> None:
+    """Measure what is missing, and write the family's table and plots to build/<family>/compare."""
     family = load(family_file)
+    if measure and on_the_device(family):
+        measure_missing(family)
+    elif measure:
+        print(f"nothing is measured here: a card of this family shows {family.speed.device}")
     comparison = gather(family)
     path = write(family, comparison)
     for line in comparison.left_out:

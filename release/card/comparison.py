@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from release.results.evaluation import EvaluationResult, EvaluationSubject, Mean
 from release.results.speed import SpeedResult, SpeedSubject
 
 OURS, TEACHER, COMPARED = "ours", "teacher", "compared"
+CANNOT_RUN = "cannot-run.json"  # beside the records of a model that was tried: its id and the reason
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def gather(family: Family) -> Comparison:
         raise ReleaseError(f"nothing to compare{why}", where=str(family.build), hint="make evaluate, make speed")
     others = sorted(filter(None, compared), key=lambda model: (-(model.reranked_ndcg or 0), model.name))
     names = [*map(family.model_name, family.sizes), family.teacher.model, *family.evaluation.compared]
+    reasons = {name: why for name in family.evaluation.compared if (why := reason(family.compared_folder(name)))}
     models = [model for model in (*ours, teacher, *others) if model]
     means = collector.evaluate.measured.means.first_stages if collector.evaluate else {}
     return Comparison(
@@ -92,9 +95,15 @@ def gather(family: Family) -> Comparison:
         first_stages={name: means[name] for name in family.evaluation.embedders if name in means},
         evaluate=collector.evaluate,
         speed=collector.speed,
-        left_out=collector.left_out,
-        unmeasured=[name for name in names if name not in {model.name for model in models}],
+        left_out=[*collector.left_out, *(f"{name} cannot be run: {why}" for name, why in reasons.items())],
+        unmeasured=[name for name in names if name not in {model.name for model in models} | reasons.keys()],
     )
+
+
+def reason(folder: Path) -> str | None:
+    """Why the model whose records would lie in `folder` cannot be run; None where it can be, or was not tried."""
+    path = folder / CANNOT_RUN
+    return str(json.loads(path.read_text(encoding="utf-8"))["reason"]) if path.is_file() else None
 
 
 class RecordCollector:
