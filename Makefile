@@ -30,7 +30,8 @@ WHAT  := --family $(FAMILY) --size $(SIZE)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # what is timed must be alone on the machine
-.PHONY: help setup demo release preflight $(STAGES) data distill choose hub compare plan plan-data plan-train test check style \
+.PHONY: help setup demo release preflight $(STAGES) data distill choose hub rehearse compare plan plan-data \
+        plan-train test check style \
         bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu clean
 
 help: ## this list
@@ -113,6 +114,9 @@ compare: setup ## sizes, teacher, other rerankers: table and plots
 
 plan: setup ## what would run and be published, without doing it
 	@$(PY) -m release plan $(WHAT)
+
+rehearse: setup ## a release of SIZES on stand-ins, on a Hub of its own; ALL=1: every size
+	@$(PY) -m release rehearse --family $(FAMILY) $(if $(ALL),--all) $(if $(filter command,$(origin SIZES)),--sizes $(SIZES))
 
 hub: setup ## the embedded Hub on loopback, over build/hub
 	@$(PY) -m release hub

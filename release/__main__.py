@@ -23,6 +23,7 @@ VERBS = {  # verb -> the function that is called, or the script that is run, and
     "plan": ("release.hub.plan:command", "what would run and be published, without doing it"),
     "plan-data": ("release.data.mix:plan", "rows, bytes, licences and overlaps of the declared data"),
     "plan-train": ("release.training.budget:command", "steps, memory and hours of training a size"),
+    "rehearse": ("release.rehearsal.run:command", "a release from end to end on stand-ins, on a Hub of its own"),
     "hub": ("release.localhub.cli:hub", "serve the embedded Hub on loopback"),
     "hub-fsck": ("release.localhub.cli:hub_fsck", "check every hash that the embedded Hub keeps"),
 }

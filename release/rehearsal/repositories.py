@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from release.data.spec import MixtureSpec
 from release.family import Family
+from release.localhub.admin import add_commit_under_id
 from release.rehearsal import benchmarks, models, sources
 
 if TYPE_CHECKING:
@@ -99,13 +100,12 @@ def build(found: Sequence[StandIn], root: Path) -> dict[str, Path]:
     return folders
 
 
-def put(api: HfApi, found: Sequence[StandIn], folders: dict[str, Path], pin: Callable[[StandIn, Path], object]) -> None:
-    """Publish them on the Hub of `api`: through the client, or through `pin` where a commit is given."""
+def put(api: HfApi, found: Sequence[StandIn], folders: dict[str, Path], hub: Path) -> None:
+    """Publish them through the client on the Hub of `api`, which is kept in `hub`; then give pinned commits their ids."""
     for each in found:
-        if each.commit:
-            pin(each, folders[each.id])
-            continue
         api.create_repo(each.id, repo_type=each.type, exist_ok=True)
         api.upload_folder(
             repo_id=each.id, repo_type=each.type, folder_path=folders[each.id], commit_message="A stand-in"
         )
+        if each.commit:
+            add_commit_under_id(hub, each.id, each.commit, kind=each.type)

@@ -19,7 +19,7 @@ from release.rehearsal.tables import Table, write
 from release.rehearsal.text import passages
 
 SCALE = 25_000
-LEAST_ROWS, LEAST_HELD_OUT, LEAST_SHARD = 40, 16, 100
+LEAST_ROWS, LEAST_HELD_OUT, LEAST_SHARD = 40, 80, 100
 QUERIES, CANDIDATES, POSITIVES = 3, 300, 1  # of a retrieval domain: more candidates than the first cut keeps
 LOW, HIGH = -12.0, 22.0  # the range of a teacher's logits
 

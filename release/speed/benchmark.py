@@ -17,12 +17,13 @@ import typer
 
 from release import options, records, results
 from release.console import Bar, print_json, table
-from release.errors import ReleaseError
+from release.errors import CannotRun, ReleaseError
 from release.evaluation import rerankers
 from release.export import parity
 from release.family import Family
 from release.family import load as load_family
 from release.records import Record
+from release.rehearsal import mode
 from release.results.speed import (
     ConfigurationSpeed,
     EnergyPerPair,
@@ -30,7 +31,7 @@ from release.results.speed import (
     SpeedResult,
     SpeedSubject,
 )
-from release.speed.configurations import CannotRun, Configuration, Loaded, candidates, load
+from release.speed.configurations import Configuration, Loaded, candidates, load
 from release.speed.machine import driver, energy, memory_is_out, peak_memory_mb, reset_peak
 from release.speed.pairs import draw, lengths
 from release.speed.timing import MOST, Pairs, batches, latency, pairs_for, rates
@@ -38,6 +39,7 @@ from release.speed.timing import MOST, Pairs, batches, latency, pairs_for, rates
 Measured = Record[SpeedResult, SpeedSubject]
 PASS_SECONDS = {"CPU": 0.8, "GPU": 4.0}  # how long one pass should take: decides the number of pairs
 LATENCY = (10, 50, 100)  # documents for one query
+REHEARSED = 32, (10,)  # pairs and documents of a rehearsal: nobody reads its figures
 
 
 def command(
@@ -104,6 +106,7 @@ def measure(source: str, family: Family, *, size: str, name: str, sha256: str, c
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    count, latency_documents = REHEARSED if mode.active() else (count, LATENCY)
     pool, protocol = draw(family, MOST if count is None else count), family.speed
     configurations, skipped = candidates(device)
     first = load(configurations[0], source, protocol.max_length)
@@ -114,7 +117,7 @@ def measure(source: str, family: Family, *, size: str, name: str, sha256: str, c
     measured = _ablation(first, configurations, skipped, source, pairs, family)
     best = max(measured, key=lambda speed: speed.pairs_per_second)
     fastest = load(next(each for each in configurations if each.name == best.name), source, protocol.max_length)
-    latencies = tuple(latency(fastest.predict, pool, documents, best.batch) for documents in LATENCY)
+    latencies = tuple(latency(fastest.predict, pool, documents, best.batch) for documents in latency_documents)
     spent = energy(lambda: fastest.predict(pairs, best.batch), device)
     result = SpeedResult(
         best=best,

@@ -1,0 +1,193 @@
+"""What a rehearsal must have brought about, held against the family: repositories, records, cards, data, collection, comparison."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from release import records, results
+from release.card import comparison
+from release.data.spec import MixtureSpec
+from release.errors import ReleaseError
+from release.family import Family
+from release.files import sha256_file
+from release.hub import stage
+from release.hub.checks import split_card
+from release.localhub import fsck
+from release.rehearsal import mode, models
+from release.rehearsal.workspace import Workspace
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+WRITTEN = ("records/*.json", "README.md", "manifest.json", "*.parquet", "*.safetensors", "*.onnx")
+
+
+def check(family: Family, sizes: Sequence[str], declaration: MixtureSpec, workspace: Workspace, api: HfApi) -> None:
+    """Hold everything that came out against the family.
+
+    Raises:
+        ReleaseError: Something differs; every difference is a line.
+    """
+    with contextlib.chdir(workspace.work):
+        found = [
+            *_repositories(family, sizes, api),
+            *_collection(family, sizes, api),
+            *_data(family, declaration),
+            *(line for size in sizes for line in _model(family, size)),
+            *_comparison(family, sizes),
+            *fsck(workspace.hub).problems,
+        ]
+    if found:
+        lines = "".join(f"\n  - {line}" for line in found)
+        raise ReleaseError(f"{len(found)} thing(s) did not come out as the family says:{lines}")
+
+
+def published(family: Family, sizes: Sequence[str], api: HfApi) -> list[str]:
+    """The family's repositories that are public on the Hub, in the order in which they are published."""
+    desired = [(family.data_id, "dataset"), *((family.model_id(size), "model") for size in sizes)]
+    return [name for name, kind in desired if api.repo_exists(name, repo_type=kind)]
+
+
+def _repositories(family: Family, sizes: Sequence[str], api: HfApi) -> Iterator[str]:
+    """Public, at the tag, with the files that are staged."""
+    folders = {family.data_id: ("dataset", stage.dataset_repo(family))}
+    folders |= {family.model_id(size): ("model", stage.model_repo(family, size)) for size in sizes}
+    for name, (kind, folder) in folders.items():
+        if not api.repo_exists(name, repo_type=kind):
+            yield f"{name}: it is not on the Hub"
+            continue
+        info = api.repo_info(name, repo_type=kind, files_metadata=False)
+        tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(name, repo_type=kind).tags}
+        if info.private:
+            yield f"{name}: it is private"
+        if tags != {family.about.version: info.sha}:
+            yield f"{name}: its tags are {tags}, and main is at {info.sha}"
+        files = {file for file in api.list_repo_files(name, repo_type=kind) if file != ".gitattributes"}
+        staged = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        yield from (f"{name}: {file} is on one side only" for file in sorted(files ^ staged))
+
+
+def _collection(family: Family, sizes: Sequence[str], api: HfApi) -> Iterator[str]:
+    """One collection of the family's title: models by size, then the data, each with a note."""
+    found = [
+        each for each in api.list_collections(owner=family.about.organization) if each.title == family.about.collection
+    ]
+    if len(found) != 1:
+        yield f"{len(found)} collections are called {family.about.collection!r}"
+        return
+    items = api.get_collection(found[0].slug).items
+    order = [family.model_id(size) for size in family.sizes if size in sizes] + [family.data_id]
+    if [item.item_id for item in items] != order:
+        yield f"the collection holds {[item.item_id for item in items]}, not {order}"
+    yield from (f"{item.item_id}: no note in the collection" for item in items if not item.note)
+
+
+def _data(family: Family, declaration: MixtureSpec) -> Iterator[str]:
+    """Every config, with the rows that its cap and its held-out split leave it."""
+    path = stage.dataset_repo(family) / "manifest.json"
+    if not path.is_file():
+        yield f"{path}: not staged"
+        return
+    configs = json.loads(path.read_text(encoding="utf-8"))["configs"]
+    if list(configs) != list(declaration.configs):
+        yield f"the data has the configs {sorted(configs.keys() ^ declaration.configs.keys())} more or less than declared"
+    for name in configs.keys() & declaration.configs.keys():
+        config, entry = declaration.configs[name], configs[name]
+        rows: dict[str, int] = {}
+        for shard in entry["shards"]:
+            rows[shard["split"]] = rows.get(shard["split"], 0) + shard["rows"]
+        expected = {"train"} | ({config.held_out.split} if config.held_out else set())
+        if set(rows) != expected:
+            yield f"{name}: it has the splits {sorted(rows)}, not {sorted(expected)}"
+        total = sum(rows.values()) + entry["quarantined"]
+        if config.cap and total != config.cap.rows:
+            yield f"{name}: {total} rows under a cap of {config.cap.rows}"
+        if config.filters.drop and not {"drop", "duplicate", "no text"} <= entry["dropped"].keys():
+            yield f"{name}: only {sorted(entry['dropped'])} were left out"
+    front, body = split_card((stage.dataset_repo(family) / "README.md").read_text(encoding="utf-8"))
+    named = {entry["config_name"] for entry in front["configs"]} - {"default"}
+    if named != configs.keys():
+        yield f"the data's card names other configs: {sorted(named ^ configs.keys())}"
+    if mode.BANNER not in body:
+        yield "the data's card does not say that it is a rehearsal"
+
+
+def _model(family: Family, size: str) -> Iterator[str]:
+    """Records of a rehearsal with every table, and a card that shows them."""
+    folder = stage.model_repo(family, size)
+    for kind in stage.RECORDS:
+        try:
+            record: Any = records.read(folder / "records", results.KINDS[kind])
+        except ReleaseError as error:
+            yield str(error)
+            continue
+        if not record.rehearsal:
+            yield f"{size}: the record {kind!r} does not say that it is a rehearsal"
+        yield from (f"{size}: {line}" for line in _RESULTS.get(kind, lambda *_: ())(family, record.measured))
+    if not (folder / "README.md").is_file():
+        return
+    front, body = split_card((folder / "README.md").read_text(encoding="utf-8"))
+    shown = front["model-index"][0]["results"]
+    expected = len(family.evaluation.tasks) * len(family.evaluation.embedders)
+    metrics = sum(len(result["metrics"]) for result in shown)
+    if metrics != expected:
+        yield f"{size}: its card has {metrics} results in model-index, not {expected}"
+    if mode.BANNER not in body:
+        yield f"{size}: its card does not say that it is a rehearsal"
+
+
+def _trained(family: Family, run: Any) -> Iterator[str]:
+    if len(run.checkpoints) < 2 or run.steps < 2:
+        yield f"{run.steps} steps with {len(run.checkpoints)} evaluations"
+
+
+def _evaluated(family: Family, found: Any) -> Iterator[str]:
+    asked = {(task, stage) for task in family.evaluation.tasks for stage in family.evaluation.embedders}
+    for name, rows in (("model", found.tasks), ("teacher", found.teacher.tasks)):
+        if {(row.task, row.first_stage) for row in rows} != asked:
+            yield f"the {name} was measured on {len(rows)} of {len(asked)} tasks and first stages"
+    if set(found.nano.sets) != set(family.evaluation.nano_sets):
+        yield f"{len(found.nano.sets)} nano sets were measured"
+    if found.calibration is None:
+        yield "no calibration, although there are held-out rows"
+
+
+_RESULTS = {"run": _trained, "evaluate": _evaluated}
+
+
+def _comparison(family: Family, sizes: Sequence[str]) -> Iterator[str]:
+    """Every size, the teacher and every compared reranker that can be run."""
+    try:
+        found = comparison.gather(family)
+    except ReleaseError as error:
+        yield str(error)
+        return
+    shown = {model.name for model in found.models if model.means and model.pairs_per_second}
+    shown |= {name for name in family.evaluation.compared if models.form_of(name, "compared") in models.CANNOT_RUN}
+    wanted = {*map(family.model_name, sizes), family.teacher.model, *family.evaluation.compared}
+    yield from (f"the comparison lacks {name}" for name in sorted(wanted - shown))
+    for line in found.left_out:
+        if models.form_of(line.split()[0], "compared") not in models.CANNOT_RUN:
+            yield f"left out of the comparison: {line}"
+
+
+def state_of(workspace: Workspace) -> dict[str, str]:
+    """The hash of every file that a stage writes."""
+    build = workspace.work / "build"
+    paths = sorted({path for pattern in WRITTEN for path in build.rglob(pattern) if path.is_file()})
+    return {path.relative_to(build).as_posix(): sha256_file(path) for path in paths}
+
+
+def unchanged(before: dict[str, str], after: dict[str, str]) -> None:
+    """Refuse a second run that made anything again.
+
+    Raises:
+        ReleaseError: A file differs; up to three are named.
+    """
+    differ = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    if differ:
+        what = f"{len(differ)} file(s) changed although nothing was to be done: {', '.join(differ[:3])}"
+        raise ReleaseError(what, hint="a stage that is done must not run again")

@@ -1,0 +1,210 @@
+"""`make rehearse`: a release from end to end on stand-ins, by the unchanged verbs, on an embedded Hub of its own.
+
+Every repository that the family names is put on that Hub in small, in its own form, and then make runs each stage for each size as
+a maintainer would. What came out is held against the family; then everything runs once more, with nothing left to do.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from huggingface_hub import HfApi, constants
+
+from release import options, stages
+from release.console import print_json, table
+from release.data import spec
+from release.errors import ReleaseError
+from release.family import Family, load
+from release.files import exclusive_lock
+from release.localhub import Account
+from release.localhub.auth import random_token
+from release.rehearsal import checks, mode, repositories
+from release.rehearsal.hub import rehearsal_hub, requests
+from release.rehearsal.repositories import StandIn
+from release.rehearsal.workspace import Workspace, prepare
+
+PUSHED = ("preflight", "publish", "verify")
+MAINTAINER, UPSTREAM = "maintainer", "upstream"
+
+
+@dataclass
+class Step:
+    """One step: what it was called, how long it took, and one line about what went wrong, if anything did."""
+
+    name: str
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    requests: int = 0
+    failure: str | None = None
+
+
+@dataclass
+class Rehearsal:
+    """A rehearsal while it runs: every step is timed, and what fails is kept, so that what does not depend on it still runs."""
+
+    family: Family
+    sizes: tuple[str, ...]
+    workspace: Workspace
+    threads: int
+    steps: list[Step] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Generator[Step]:
+        """Time a block; a ReleaseError inside becomes the step's failure."""
+        step = Step(name)
+        self.steps.append(step)
+        started, cpu, asked = time.monotonic(), _cpu_seconds(), len(requests(self.workspace.hub))
+        try:
+            yield step
+        except ReleaseError as error:
+            step.failure = str(error)
+        step.seconds, step.cpu_seconds = time.monotonic() - started, _cpu_seconds() - cpu
+        step.requests = len(requests(self.workspace.hub)) - asked
+        print(f"{step.seconds:7.1f} s  {name}{f': {step.failure}' if step.failure else ''}", flush=True)
+
+    def make(self, target: str, environment: dict[str, str], size: str = "") -> None:
+        """Run one target of make in the workspace.
+
+        Raises:
+            ReleaseError: It failed; the line is the last one that it printed.
+        """
+        words = ["make", "--no-print-directory", target, f"FAMILY={self.family.path}"]
+        words += [f"SIZE={size}"] if size else []
+        words += ["PUSH=1"] if target in PUSHED else []
+        done = subprocess.run(words, cwd=self.workspace.work, env=environment, capture_output=True, text=True)
+        log = self.workspace.logs / f"{len(self.steps):02}-{target}{f'-{size}' if size else ''}.log"
+        log.write_text(f"$ {' '.join(words)}\n{done.stdout}\n{done.stderr}", encoding="utf-8")
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")] or ["error: no message"]
+            raise ReleaseError(lines[-1].removeprefix("error: "), where=str(log))
+
+
+def command(
+    family_file: options.Family = options.ETTIN,
+    sizes: Annotated[str, typer.Option(help="Sizes between commas; the smallest two if left out.")] = "",
+    every: Annotated[bool, typer.Option("--all", help="Every size of the family, in its true shape.")] = False,
+    shape_scale: Annotated[int, typer.Option(min=1, help="Divide the encoders' shapes by this.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each verb.")] = len(os.sched_getaffinity(0)),
+) -> None:
+    """Rehearse a release of some sizes of a family; exit with 1 if a step failed."""
+    if constants.HF_HUB_OFFLINE:
+        raise ReleaseError("the client is offline, and a rehearsal has a Hub of its own", hint="unset HF_HUB_OFFLINE")
+    os.environ[mode.VARIABLE] = "1"  # what is checked here was measured in a rehearsal
+    family = load(family_file)
+    chosen = tuple(family.sizes if every else [size for size in sizes.split(",") if size] or [*family.sizes][:2])
+    for size in chosen:
+        family.size(size)
+    started = time.monotonic()
+    with exclusive_lock(Path("build/rehearsal")):
+        rehearsal = Rehearsal(family, chosen, prepare(family), threads)
+        published = run(rehearsal, shape_scale)
+    _show(rehearsal, published, time.monotonic() - started)
+    if any(step.failure for step in rehearsal.steps):
+        raise ReleaseError(
+            "the rehearsal failed", where=str(rehearsal.workspace.logs), hint="read the log of that step"
+        )
+
+
+def run(rehearsal: Rehearsal, shape_scale: int) -> list[str]:
+    """All of it; returns the repositories that were published."""
+    family, workspace = rehearsal.family, rehearsal.workspace
+    with rehearsal.step("stand-ins"):
+        declaration = spec.load(workspace.work / family.data.declaration)
+        found = repositories.stand_ins(family, declaration, rehearsal.sizes, shape_scale=shape_scale)
+        folders = repositories.build(found, workspace.stand_ins)
+    accounts = _accounts(family, found)
+    with rehearsal_hub(workspace.hub, accounts) as (endpoint, token):
+        with rehearsal.step("hub"):
+            repositories.put(HfApi(endpoint, token=accounts[1].token), found, folders, workspace.hub)
+        environment = workspace.environment(endpoint, token, rehearsal.threads)
+        api = HfApi(endpoint, token=token)
+        for size in rehearsal.sizes:
+            _release(rehearsal, environment, size)
+        with rehearsal.step("compare"):
+            rehearsal.make("compare", environment)
+        with rehearsal.step("what came out"):
+            checks.check(family, rehearsal.sizes, declaration, workspace, api)
+        _again(rehearsal, environment)
+        with rehearsal.step("correction"):
+            _correction(rehearsal, environment)
+        return checks.published(family, rehearsal.sizes, api)
+
+
+def _release(rehearsal: Rehearsal, environment: dict[str, str], size: str) -> None:
+    """Every stage of one size, until one fails."""
+    for target in ("preflight", *(stage.name for stage in stages.STAGES)):
+        with rehearsal.step(f"{target} {size}") as step:
+            if target == "publish":
+                rehearsal.make("plan", environment, size)
+            rehearsal.make(target, environment, size)
+        if step.failure:
+            return
+
+
+def _again(rehearsal: Rehearsal, environment: dict[str, str]) -> None:
+    """Everything once more: no stage runs, no record changes, and little is asked of the Hub."""
+    before = checks.state_of(rehearsal.workspace)
+    for size in rehearsal.sizes:
+        with rehearsal.step(f"again {size}"):
+            rehearsal.make("verify", environment, size)
+    with rehearsal.step("again compare"):
+        rehearsal.make("compare", environment)
+        checks.unchanged(before, checks.state_of(rehearsal.workspace))
+
+
+def _correction(rehearsal: Rehearsal, environment: dict[str, str]) -> None:
+    """One word of a card is corrected: what is tagged refuses it, and says how it is done."""
+    path = rehearsal.workspace.work / rehearsal.family.path
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(rehearsal.family.about.summary, f"{rehearsal.family.about.summary} Corrected."))
+    try:
+        rehearsal.make("publish", environment, rehearsal.sizes[0])
+    except ReleaseError as error:
+        if "is finished" not in str(error) or "raise `version`" not in str(error):
+            raise
+    else:
+        raise ReleaseError("a corrected card went over a tagged one", hint="a tag means that nothing changes any more")
+    finally:
+        path.write_text(text, encoding="utf-8")
+
+
+def _accounts(family: Family, found: Sequence[StandIn]) -> list[Account]:
+    """Who publishes, in the family's organisation only, and who owns what is published already."""
+    organizations = tuple(dict.fromkeys(each.id.partition("/")[0] for each in found))
+    ours, theirs = (family.about.organization,), organizations
+    return [Account(MAINTAINER, random_token(), ours), Account(UPSTREAM, random_token(), theirs)]
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime + own.ru_utime + own.ru_stime
+
+
+def _show(rehearsal: Rehearsal, published: list[str], seconds: float) -> None:
+    """The table of steps, and the line for programs."""
+    rows = [
+        [step.name, f"{step.seconds:.1f}", f"{step.cpu_seconds:.1f}", step.requests, "failed" if step.failure else "ok"]
+        for step in rehearsal.steps
+    ]
+    table("Rehearsal", ["step", "seconds", "CPU s", "requests", ""], rows)
+    again = [step.requests for step in rehearsal.steps if step.name.startswith("again")]
+    print_json(
+        {
+            "sizes": list(rehearsal.sizes),
+            "steps": {step.name: round(step.seconds, 1) for step in rehearsal.steps},
+            "failed": [{"step": step.name, "what": step.failure} for step in rehearsal.steps if step.failure],
+            "seconds": round(seconds, 1),
+            "repositories": published,
+            "second_run_requests": sum(again),
+        }
+    )

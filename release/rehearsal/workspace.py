@@ -1,0 +1,91 @@
+"""Where a rehearsal works: the project as make needs it, the declaration in small, and a build folder and cache of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from release.errors import ReleaseError
+from release.family import Family
+from release.rehearsal import mode, sources
+
+LINKED = ("Makefile", "cards", "release", "pyproject.toml", "constraints.txt", ".venv", ".git")
+ROOT = Path("build/rehearsal")
+CLEARED = (
+    "HF_",
+    "HUGGING",
+    "MAKE",
+    "MFLAGS",
+    "TRANSFORMERS_",
+    "RELEASE_",
+)  # of the environment: a rehearsal knows no real Hub
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one family's rehearsal.
+
+    Attributes:
+        root: All of it; only `stand_ins` outlives a run.
+        family: The family file, relative to `work` as it is to the project.
+    """
+
+    root: Path
+    family: Path
+
+    @property
+    def work(self) -> Path:
+        """Where make runs: links to the project, and a build folder of its own."""
+        return self.root / "work"
+
+    @property
+    def stand_ins(self) -> Path:
+        """The stand-ins' files, kept for the next rehearsal."""
+        return self.root / "stand-ins"
+
+    @property
+    def hub(self) -> Path:
+        """What the Hub keeps."""
+        return self.root / "hub"
+
+    @property
+    def logs(self) -> Path:
+        """What each step printed."""
+        return self.root / "logs"
+
+    def environment(self, endpoint: str, token: str, threads: int) -> dict[str, str]:
+        """For every verb: this Hub alone, an empty cache at first, and the switch of rehearsals."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(CLEARED)}
+        own = {"HF_ENDPOINT": endpoint, "HF_TOKEN": token, "HF_HOME": str((self.root / "home").resolve())}
+        own |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0", "PYTHONUNBUFFERED": "1"}
+        return kept | own | {mode.VARIABLE: "1", "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+
+
+def prepare(family: Family, project: Path = Path()) -> Workspace:
+    """Lay out a fresh workspace under build/rehearsal/<family>; the files of stand-ins stay.
+
+    Raises:
+        ReleaseError: The family file or its declaration does not lie below the project, so that make could not name it there.
+    """
+    workspace = Workspace((project / ROOT / family.about.name).resolve(), family.path)
+    for path in (family.path, family.data.declaration):
+        if path.is_absolute() or ".." in path.parts or len(path.parts) < 2:
+            hint = "name it relative to the project, such as recipes/ettin.toml"
+            raise ReleaseError("a rehearsal takes files in a folder of the project", where=str(path), hint=hint)
+    for folder in (workspace.work, workspace.hub, workspace.logs, workspace.root / "home"):
+        shutil.rmtree(folder, ignore_errors=True)
+    workspace.work.mkdir(parents=True)
+    workspace.logs.mkdir()
+    for name in LINKED:
+        if (project / name).exists():
+            (workspace.work / name).symlink_to((project / name).resolve())
+    for folder in {
+        family.path.parts[0],
+        family.data.declaration.parts[0],
+    }:  # copies, to be changed here and nowhere else
+        shutil.copytree(project / folder, workspace.work / folder)
+    declaration = workspace.work / family.data.declaration
+    declaration.write_text(sources.scaled(declaration.read_text(encoding="utf-8")), encoding="utf-8")
+    return workspace
