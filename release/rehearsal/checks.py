@@ -92,7 +92,7 @@ def _data(family: Family, declaration: MixtureSpec) -> Iterator[str]:
         yield f"{path}: not staged"
         return
     configs = json.loads(path.read_text(encoding="utf-8"))["configs"]
-    if list(configs) != list(declaration.configs):
+    if configs.keys() != declaration.configs.keys():
         yield f"the data has the configs {sorted(configs.keys() ^ declaration.configs.keys())} more or less than declared"
     for name in configs.keys() & declaration.configs.keys():
         config, entry = declaration.configs[name], configs[name]
