@@ -102,8 +102,8 @@ def atomic_directory(folder: Path) -> Generator[Path]:
     """
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         yield temporary
         if folder.exists():
             shutil.rmtree(folder)

@@ -25,6 +25,7 @@ EXTRAS = {  # part of the project -> the extras that it may use beside the core 
     "release/teachers": {"data"},
     "release/training": {"train"},
     "release/evaluation": {"evaluate"},
+    "release/finetuning": {"evaluate", "export", "train"},
     "release/speed": {"evaluate"},
     "release/export": {"export"},
     "release/hub": {"export"},

@@ -35,7 +35,7 @@ def batches(path: Path, names: Mapping[str, str], header: list[str]) -> Iterator
     Raises:
         ReleaseError: A row is damaged, or a value is not of its column's type; file and row are named.
     """
-    read, parse = (_csv_rows, _from_text) if path.suffix == ".csv" else (_json_rows, _from_json)
+    read, parse = (csv_rows, _from_text) if path.suffix == ".csv" else (_json_rows, _from_json)
     numbers: list[int] = []
     rows: list[list[Any]] = []
     for row_number, row in read(path, header):
@@ -61,9 +61,9 @@ def _json_rows(path: Path, header: list[str]) -> Iterator[tuple[int, dict[str, A
         yield row_number, row
 
 
-def _csv_rows(path: Path, header: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def csv_rows(path: Path, header: list[str], delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
     """Rows by the names in the first one; a quoted value may hold line ends, and the number is that of its last line."""
-    reader = csv.reader((line for _, line in lines(path)), strict=True)
+    reader = csv.reader((line for _, line in lines(path)), strict=True, delimiter=delimiter)
     try:
         for row in reader:
             if not row:

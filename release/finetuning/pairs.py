@@ -1,0 +1,142 @@
+"""The user's data as (query, document, label) pairs, one at a time: JSONL, CSV, or a folder in BEIR's form.
+
+A row of JSONL holds `query` with `positives` and `negatives` (texts, or lists of them), or `query`, `document` and `label` (or
+`score`); CSV and TSV hold the latter as columns. Memory does not grow with the file; a BEIR folder's texts are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from release.data.sources.text_rows import csv_rows
+from release.errors import ReleaseError
+from release.evaluation import beir
+from release.text_files import is_unicode, json_rows, number
+
+FORMS = (
+    "a row holds `query` with `positives` and `negatives`, or `query`, `document` and `label` (a number); "
+    "the skill's references/data.md shows each form"
+)
+LABELS = ("label", "score")
+
+
+class Pair(NamedTuple):
+    """One labelled pair, and the row that it comes from."""
+
+    query: str
+    document: str
+    label: float
+    row: int
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """Where pairs come from.
+
+    Attributes:
+        path: The file or folder that the user named.
+        pairs: Reads all pairs anew at each call.
+        corpus: All documents that can be found, for a BEIR folder; None where only the labelled ones are known.
+    """
+
+    path: Path
+    pairs: Callable[[], Iterator[Pair]]
+    corpus: Callable[[], Iterator[str]] | None = None
+
+
+def open_pairs(path: Path, split: str | None = None) -> PairSource:
+    """The pairs of a file, or of a BEIR folder's judgements; `split` names other judgements than the test ones.
+
+    Raises:
+        ReleaseError: There is no such file, or it is of no known form.
+    """
+    if path.is_dir():
+        corpus = beir.files(path, split).corpus
+        return PairSource(path, lambda: _judged(path, split), lambda: _documents(corpus))
+    if not path.is_file():
+        raise ReleaseError(f"no data at {path}", hint="a .jsonl, .csv or .tsv file, or a folder in BEIR's form")
+    kinds = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    readers = {".jsonl": _json, ".ndjson": _json, ".csv": _csv, ".tsv": _csv}
+    if not kinds or kinds[-1] not in readers:
+        raise ReleaseError(f"unknown kind of file {path.name}", hint=f"one of {', '.join(readers)}")
+    reader = readers[kinds[-1]]
+    return PairSource(path, lambda: reader(path))
+
+
+def _documents(corpus: Path) -> Iterator[str]:
+    return (beir.document_text(title, text) for _, title, text in beir.texts(corpus))
+
+
+def _judged(folder: Path, split: str | None) -> Iterator[Pair]:
+    """The judged pairs of a BEIR folder whose query and document have a text."""
+    corpus_file, queries_file, qrels_file = beir.files(folder, split)
+    documents = {key: beir.document_text(title, text) for key, title, text in beir.texts(corpus_file)}
+    queries = {key: text for key, _, text in beir.texts(queries_file)}
+    judgements = beir.judgements(qrels_file)
+    beir.check_documents(judgements, documents, qrels_file)
+    for row, (query, levels) in enumerate(judgements.items(), 1):
+        if query not in queries:
+            what = f"query {query!r} is judged but has no text"
+            raise ReleaseError(what, where=str(qrels_file), hint=f"add it to {queries_file}")
+        for name, level in levels.items():
+            if name in documents:
+                yield _pair(queries[query], documents[name], float(level), row, qrels_file)
+
+
+def _json(path: Path) -> Iterator[Pair]:
+    for row, value in json_rows(path):
+        query = value.get("query")
+        if not isinstance(query, str):
+            raise _wrong(path, row, "no text under `query`")
+        if label_name := next((name for name in LABELS if name in value), None):
+            yield _pair(query, value.get("document"), value[label_name], row, path)
+            continue
+        positives, negatives = (_texts(value, names, path, row) for names in ("positives", "negatives"))
+        if not positives:
+            raise _wrong(path, row, "neither `positives` nor `document` and `label`")
+        yield from (_pair(query, text, 1.0, row, path) for text in positives)
+        yield from (_pair(query, text, 0.0, row, path) for text in negatives)
+
+
+def _texts(value: dict[str, Any], name: str, path: Path, row: int) -> list[Any]:
+    """The texts under `positives` or `positive`: one, or a list."""
+    texts = value.get(name, value.get(name.removesuffix("s"), []))
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, list):
+        raise _wrong(path, row, f"`{name}` is a {type(texts).__name__}, not a list of texts")
+    return texts
+
+
+def _csv(path: Path) -> Iterator[Pair]:
+    header: list[str] = []
+    for row, value in csv_rows(path, header, "\t" if ".tsv" in path.suffixes else ","):
+        label_name = next((name for name in LABELS if name in value), None)
+        if absent := [name for name in ("query", "document") if name not in value] + ["label"] * (label_name is None):
+            raise _wrong(path, 1, f"no column {absent[0]!r} (there are: {', '.join(header)})")
+        try:
+            label = number(value[str(label_name)])
+        except ValueError as error:
+            raise _wrong(path, row, f"the label {error}") from error
+        yield _pair(value["query"], value["document"], label, row, path)
+
+
+def _pair(query: str, document: Any, label: Any, row: int, path: Path) -> Pair:
+    if not isinstance(document, str):
+        raise _wrong(path, row, f"a document is a {type(document).__name__}, not text")
+    if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
+        raise _wrong(path, row, f"the label {label!r} is no finite number")
+    for name, text in (("query", query), ("document", document)):
+        if not text.strip():
+            raise _wrong(path, row, f"the {name} is empty")
+        if not is_unicode(text):
+            raise _wrong(path, row, f"the {name} holds a lone surrogate, which is no character")
+    return Pair(query, document, float(label), row)
+
+
+def _wrong(path: Path, row: int, what: str) -> ReleaseError:
+    return ReleaseError(what, where=f"{path} row {row}", hint=FORMS)

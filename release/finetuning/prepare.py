@@ -1,0 +1,274 @@
+"""The user's data, checked and divided: pairs to train on, and two held-out sets of queries in BEIR's form.
+
+`train.parquet` holds query, document and label; `dev/` picks the checkpoint, `test/` is measured once before and once after.
+Each held-out query is searched with BM25 in all documents of a BEIR folder, or else in those that the rows name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import with_config
+
+from release import bm25, records
+from release.errors import ReleaseError
+from release.files import atomic_directory, link_or_copy, sha256_file, write_json
+from release.finetuning.leaks import LeakCheck, normal
+from release.finetuning.pairs import Pair, PairSource, open_pairs
+from release.finetuning.survey import Survey, held_out, survey
+
+BATCH = 20_000  # rows in memory at a time
+DEEP = 50  # how far down negatives are looked for
+SCHEMA = pa.schema({"query": pa.string(), "document": pa.string(), "label": pa.float32()})
+Judged = dict[str, dict[str, int]]  # query text -> document text -> grade
+
+
+@with_config(records.STRICT)
+@dataclass(frozen=True)
+class Prepared:
+    """What lies in a prepared folder, as `prepared.json` there says it.
+
+    Attributes:
+        source: The name of the user's file or folder; `sha256` is over its rows as they were divided.
+        labels: `judgements` are whole grades from 0, `scores` anything else, a teacher's for example.
+        relevant_from: The score from which on a document counts as relevant in the evaluation; None for judgements.
+        train, dev, test: Rows to train on, and queries of the held-out sets.
+        lowest, highest: The labels' range.
+        repeated: Rows that were there before.
+        left_out: Training rows whose query repeats one of the evaluation, exactly or nearly.
+        mined: Negatives that BM25 found, of the training rows.
+        test_given: Whether the test set is the user's own, not held out here.
+    """
+
+    source: str
+    sha256: str
+    labels: Literal["judgements", "scores"]
+    relevant_from: float | None
+    train: int
+    dev: int
+    test: int
+    lowest: float
+    highest: float
+    repeated: int
+    left_out: int
+    mined: int
+    test_given: bool
+
+
+def prepare(
+    data: Path,
+    output: Path,
+    *,
+    test: Path | None = None,
+    negatives: int = 0,
+    relevant_from: float | None = None,
+    drop_leaks: bool = False,
+) -> Prepared:
+    """Check `data` and write the prepared folder `output`, whole or not at all.
+
+    A BEIR folder with judgements for `train` beside those for `test` keeps that division. Otherwise queries are held out by a hash
+    of their text, the same ones on every machine and for every order of the rows.
+
+    Args:
+        test: The user's own test data, in any of the forms.
+        negatives: Documents per query that BM25 finds and no row calls relevant, added with the label 0.
+        relevant_from: For scores: from which on a document counts as relevant.
+        drop_leaks: Leave out training rows that repeat a query of the given test data, instead of stopping.
+
+    Raises:
+        ReleaseError: A row is damaged, labels do not fit together, queries leak, or there is too little data.
+    """
+    source, given = _open(data, test)
+    seen = survey(source)
+    _check_labels(seen, source, negatives, relevant_from)
+    with atomic_directory(output) as folder:
+        return _Division(source, given, seen, relevant_from).write(folder, negatives, drop_leaks)
+
+
+def load(folder: Path) -> Prepared:
+    """What lies in a prepared folder.
+
+    Raises:
+        ReleaseError: It is none.
+    """
+    try:
+        return records.parse(Prepared, (folder / "prepared.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise ReleaseError(
+            "not a prepared folder", where=str(folder), hint="run prepare first, on your data"
+        ) from error
+
+
+def _open(data: Path, test: Path | None) -> tuple[PairSource, PairSource | None]:
+    """What to train on, and the test data where it is given."""
+    if test is not None:
+        return open_pairs(data), open_pairs(test)
+    if any((data / name).is_file() for name in ("qrels/train.tsv", "qrels.train.tsv")):
+        return open_pairs(data, "train"), open_pairs(data)
+    return open_pairs(data), None
+
+
+def _check_labels(seen: Survey, source: PairSource, negatives: int, relevant_from: float | None) -> None:
+    where = str(source.path)
+    if seen.lowest == seen.highest and not (negatives and seen.lowest > 0):
+        what = f"all {seen.pairs:,} labels are {seen.lowest:g}: there is nothing to tell apart"
+        raise ReleaseError(what, where=where, hint="add negatives, or let BM25 find some: --negatives 7")
+    if seen.grades and relevant_from is not None:
+        raise ReleaseError("these labels are judgements, not scores", where=where, hint="leave --relevant-from out")
+    if not seen.grades and relevant_from is None:
+        what = f"labels from {seen.lowest:g} to {seen.highest:g} are scores, and no judgements 0, 1, 2, ..."
+        hint = "say from which score on a document counts as relevant: --relevant-from NUMBER"
+        raise ReleaseError(what, where=where, hint=hint)
+    if relevant_from is not None and not seen.lowest < relevant_from <= seen.highest:
+        what = f"no label lies on the other side of {relevant_from:g}: they go from {seen.lowest:g} to {seen.highest:g}"
+        raise ReleaseError(what, where=where, hint="correct --relevant-from")
+    if negatives and not seen.grades:
+        raise ReleaseError("found negatives have no score", where=where, hint="score them with the teacher first")
+
+
+class _Division:
+    """One source on its way to a prepared folder."""
+
+    def __init__(self, source: PairSource, given: PairSource | None, seen: Survey, relevant_from: float | None) -> None:
+        self.source, self.given, self.seen, self.relevant_from = source, given, seen, relevant_from
+        sets = held_out(seen, str(source.path), parts=2 if given is None else 1)
+        self.dev_queries, self.test_queries = sets[0], sets[1] if given is None else []
+        self.dev, self.test = dict[str, dict[str, int]](), dict[str, dict[str, int]]()
+        self.left_out = 0
+
+    def write(self, folder: Path, negatives: int, drop_leaks: bool) -> Prepared:
+        given = self._given(drop_leaks) if self.given is not None else None
+        check = LeakCheck([*self.dev_queries, *self.test_queries])
+        rows = self._train(folder / "train.parquet", check, given)
+        if not rows:
+            raise ReleaseError("no row is left to train on", where=str(self.source.path), hint="give more queries")
+        corpus = self._corpus()
+        mined = _mine(folder / "train.parquet", corpus, negatives) if negatives else 0
+        written = [_write_collection(folder / name, corpus, found) for name, found in self._sets()]
+        link_or_copy(folder / "dev/corpus.jsonl", folder / "test/corpus.jsonl")
+        about = Prepared(
+            source=self.source.path.name,
+            sha256=sha256_file(folder / "train.parquet"),
+            labels="judgements" if self.seen.grades else "scores",
+            relevant_from=self.relevant_from,
+            train=rows + mined,
+            dev=written[0],
+            test=written[1],
+            lowest=self.seen.lowest if not mined else min(self.seen.lowest, 0.0),
+            highest=self.seen.highest,
+            repeated=self.seen.repeated,
+            left_out=self.left_out,
+            mined=mined,
+            test_given=self.given is not None,
+        )
+        write_json(folder / "prepared.json", asdict(about))
+        return about
+
+    def _given(self, drop_leaks: bool) -> LeakCheck | None:
+        """Read the given test data; the check that refuses what repeats it, None where that is left out instead."""
+        assert self.given is not None
+        for pair in self.given.pairs():
+            self._judge(self.test, pair)
+        self.test_queries = list(self.test)
+        check = LeakCheck(self.test_queries)
+        if not drop_leaks:
+            check.refuse(self.dev_queries, str(self.source.path))
+            return check
+        repeats = check.repeats(self.dev_queries)
+        self.dev_queries = [query for query, repeated in zip(self.dev_queries, repeats, strict=True) if not repeated]
+        return None
+
+    def _train(self, path: Path, check: LeakCheck, given: LeakCheck | None) -> int:
+        """Write the rows to train on, and keep the judgements of the others; how many were written."""
+        dev, test = ({normal(query): query for query in queries} for queries in (self.dev_queries, self.test_queries))
+        count = 0
+        with pq.ParquetWriter(path, SCHEMA) as writer:
+            for batch in _batches(self.source.pairs()):
+                keys = [normal(pair.query) for pair in batch]
+                rest = []
+                for key, pair in zip(keys, batch, strict=True):
+                    if key in dev:
+                        self._judge(self.dev, pair._replace(query=dev[key]))
+                    elif self.given is None and key in test:
+                        self._judge(self.test, pair._replace(query=test[key]))
+                    else:
+                        rest.append(pair)
+                queries = [pair.query for pair in rest]
+                if given is not None:
+                    given.refuse(queries, str(self.source.path))
+                repeats = check.repeats(queries) if rest else np.zeros(0, bool)
+                self.left_out += int(repeats.sum())
+                kept = [pair for pair, repeated in zip(rest, repeats, strict=True) if not repeated]
+                columns = [[pair[place] for pair in kept] for place in range(3)]
+                writer.write_table(pa.table(columns, schema=SCHEMA))
+                count += len(kept)
+        return count
+
+    def _judge(self, judged: Judged, pair: Pair) -> None:
+        limit = self.relevant_from
+        grade = int(pair.label) if limit is None else int(pair.label >= limit)
+        judged.setdefault(pair.query, {})[pair.document] = grade
+
+    def _corpus(self) -> list[str]:
+        """The distinct documents that held-out queries are searched in."""
+        documents = self.source.corpus() if self.source.corpus else iter(self.seen.pool)
+        own = (text for judged in (self.dev, self.test) for found in judged.values() for text in found)
+        return list(dict.fromkeys([*documents, *own]))
+
+    def _sets(self) -> Iterator[tuple[str, Judged]]:
+        for name, judged in (("dev", self.dev), ("test", self.test)):
+            relevant = {query: found for query, found in judged.items() if any(grade > 0 for grade in found.values())}
+            if not relevant:
+                what = f"no {name} query has a relevant document"
+                raise ReleaseError(what, where=str(self.source.path), hint="give more queries with relevant documents")
+            yield name, relevant
+
+
+def _batches(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
+    while batch := list(islice(pairs, BATCH)):
+        yield batch
+
+
+def _write_collection(folder: Path, corpus: list[str], judged: Judged) -> int:
+    """A held-out set in BEIR's form; the corpus only with the first set, since both have the same. Returns the queries."""
+    folder.mkdir()
+    number = {text: f"d{place}" for place, text in enumerate(corpus)}
+    if folder.name == "dev":
+        _write_lines(
+            folder / "corpus.jsonl", ({"_id": name, "title": "", "text": text} for text, name in number.items())
+        )
+    queries = {text: f"q{place}" for place, text in enumerate(judged)}
+    _write_lines(folder / "queries.jsonl", ({"_id": name, "text": text} for text, name in queries.items()))
+    with (folder / "qrels.tsv").open("w", encoding="utf-8") as stream:
+        stream.write("query-id\tcorpus-id\tscore\n")
+        for query, found in judged.items():
+            stream.writelines(f"{queries[query]}\t{number[text]}\t{grade}\n" for text, grade in found.items())
+    return len(judged)
+
+
+def _write_lines(path: Path, rows: Iterable[dict[str, str]]) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _mine(path: Path, corpus: list[str], count: int) -> int:
+    """Add to each training query the best `count` documents by BM25 that no row labels, with the label 0."""
+    table = pq.read_table(path)
+    labelled: dict[str, set[str]] = {}
+    for query, document in zip(table["query"].to_pylist(), table["document"].to_pylist(), strict=True):
+        labelled.setdefault(query, set()).add(document)
+    rows: list[tuple[str, str]] = []
+    for query, scores in zip(labelled, bm25.Bm25(corpus).scores(list(labelled)), strict=True):
+        best = (corpus[place] for place in bm25.best(scores, DEEP) if scores[place] > 0)
+        rows += [(query, text) for text in islice((text for text in best if text not in labelled[query]), count)]
+    columns = [[query for query, _ in rows], [text for _, text in rows], [0.0] * len(rows)]
+    pq.write_table(pa.concat_tables([table.cast(SCHEMA), pa.table(columns, schema=SCHEMA)]), path)
+    return len(rows)

@@ -1,0 +1,201 @@
+"""Somebody's own data is checked, divided and written whole, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from release.errors import ReleaseError
+from release.evaluation import beir
+from release.finetuning import prepare as prepare_module
+from release.finetuning import survey
+from release.finetuning.leaks import normal
+from release.finetuning.prepare import load, prepare
+from tests.finetuning.data import rows, write_beir, write_jsonl, write_scored
+
+
+def refusal(data: Path, **options: object) -> str:
+    """The one line that refuses `data`; nothing is left behind."""
+    output = data.parent / "prepared"
+    with pytest.raises(ReleaseError) as caught:
+        prepare(data, output, **options)  # ty: ignore[invalid-argument-type]
+    assert not output.exists() and not list(data.parent.glob(".prepared*"))
+    assert "\n" not in str(caught.value) and caught.value.hint
+    return str(caught.value)
+
+
+def queries(folder: Path) -> set[str]:
+    return {normal(text) for _, _, text in beir.texts(folder / "queries.jsonl")}
+
+
+def test_positives_and_negatives_become_rows_and_two_held_out_sets(tmp_path: Path) -> None:
+    about = prepare(write_jsonl(tmp_path / "data.jsonl"), tmp_path / "prepared")
+    assert (about.labels, about.dev, about.test, about.train) == ("judgements", 15, 15, 70 * 4)
+    table = pq.read_table(tmp_path / "prepared/train.parquet")
+    train = {normal(query) for query in table["query"].to_pylist()}
+    dev, test = queries(tmp_path / "prepared/dev"), queries(tmp_path / "prepared/test")
+    assert len(train) == 70 and not train & dev and not train & test and not dev & test
+    judged = beir.judgements(tmp_path / "prepared/test/qrels.tsv")
+    assert all(sorted(levels.values()) == [0, 0, 0, 1] for levels in judged.values())
+    assert load(tmp_path / "prepared") == about
+
+
+def test_the_division_does_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "data.jsonl")
+    prepare(data, tmp_path / "one")
+    data.write_text("".join(reversed(data.read_text().splitlines(keepends=True))))
+    prepare(data, tmp_path / "two")
+    assert queries(tmp_path / "one/test") == queries(tmp_path / "two/test")
+
+
+def test_a_csv_file_says_the_same_as_jsonl(tmp_path: Path) -> None:
+    prepare(write_jsonl(tmp_path / "data.jsonl"), tmp_path / "one")
+    lines = ["query,document,label"]
+    for query, good, bad in rows():
+        lines += [f'"{query}","{text}",{int(text == good)}' for text in (good, *bad)]
+    (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "data.tsv").write_text("\n".join(lines).replace(",", "\t") + "\n")
+    for kind in ("csv", "tsv"):
+        prepare(tmp_path / f"data.{kind}", tmp_path / kind)
+        assert pq.read_table(tmp_path / kind / "train.parquet") == pq.read_table(tmp_path / "one/train.parquet")
+
+
+def test_scores_are_kept_and_say_with_a_threshold_what_is_relevant(tmp_path: Path) -> None:
+    data = write_scored(tmp_path / "data.jsonl")
+    assert "--relevant-from" in refusal(data)
+    assert "no label lies on the other side" in refusal(data, relevant_from=9)
+    about = prepare(data, tmp_path / "prepared", relevant_from=0)
+    assert (about.labels, about.lowest, about.highest) == ("scores", -5.25, 7.5)
+    assert set(pq.read_table(tmp_path / "prepared/train.parquet")["label"].to_pylist()) == {7.5, -3.25, -4.25, -5.25}
+
+
+def test_a_beir_folder_keeps_its_own_division_and_finds_its_negatives(tmp_path: Path) -> None:
+    folder = write_beir(tmp_path / "beir", train=True)
+    assert "--negatives 7" in refusal(folder)
+    about = prepare(folder, tmp_path / "prepared", negatives=3, drop_leaks=True)
+    assert about.test_given and about.test == 40 and about.mined > 0
+    assert queries(tmp_path / "prepared/test") == {normal(query) for query, _, _ in rows()[60:]}
+    table = pq.read_table(tmp_path / "prepared/train.parquet")
+    assert table["label"].to_pylist().count(0.0) == about.mined
+    assert len(list(beir.texts(tmp_path / "prepared/test/corpus.jsonl"))) == 100
+
+
+def test_one_file_of_judgements_is_divided_here(tmp_path: Path) -> None:
+    about = prepare(write_beir(tmp_path / "beir", train=False), tmp_path / "prepared", negatives=3)
+    assert not about.test_given and (about.dev, about.test) == (15, 15)
+
+
+def test_a_training_query_that_repeats_a_given_test_query_is_refused(tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "data.jsonl", 60)
+    own = {"query": rows()[5][0].upper() + "?", "positives": ["an answer"], "negatives": ["another"]}
+    test = tmp_path / "test.jsonl"
+    test.write_text(json.dumps(own) + "\n")
+    said = refusal(data, test=test)
+    assert "repeats test queries (1 seen)" in said and rows()[5][0] in said
+    about = prepare(data, tmp_path / "prepared", test=test, drop_leaks=True)
+    assert about.test_given and about.left_out == 4
+
+
+def test_a_near_repeat_of_a_held_out_query_is_left_out_of_the_training(tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "data.jsonl")
+    prepare(data, tmp_path / "one")
+    held = next(text for _, _, text in beir.texts(tmp_path / "one/test/queries.jsonl"))
+    long = f"{held} and what else does it do there in the night and in the morning"
+    lines = data.read_text().replace(held, long) + json.dumps(
+        {"query": f"please {long}", "positives": ["something"], "negatives": ["else"]}
+    )
+    data.write_text(lines + "\n")
+    about = prepare(data, tmp_path / "two")
+    every = {normal(text) for part in ("dev", "test") for text in queries(tmp_path / "two" / part)}
+    train = set(pq.read_table(tmp_path / "two/train.parquet")["query"].to_pylist())
+    assert about.left_out in (0, 2, 4) and bool(about.left_out) == (
+        len({normal(long), normal(f"please {long}")} & every) == 1
+    )
+    assert not {normal(query) for query in train} & every
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no pairs"),
+        (b'{"query": "a", "document": "b", "label": NaN}\n', "the label nan is no finite number; in"),
+        (b'{"query": "a", "document": "b", "label": true}\n', "no finite number"),
+        (b'{"query": "a", "document": "b", "label": "1"}\n', "no finite number"),
+        (b'{"query": " ", "document": "b", "label": 1}\n', "the query is empty"),
+        (b'{"query": "a", "document": "", "label": 1}\n', "the document is empty"),
+        (b'{"query": "a"}\n', "neither `positives` nor"),
+        (b'{"query": "a", "positives": 3}\n', "`positives` is a int"),
+        (b'{"query": "\\ud800", "document": "b", "label": 1}\n', "lone surrogate"),
+        (b'{"query": "caf\xe9"}\n', "not UTF-8 (byte 0xe9"),
+        (b"not json\n", "damaged row"),
+        (b'{"query": "a", "document": "b", "label": 1}\n' * 10, "all 10 labels are 1"),
+        (
+            b'{"query": "a", "document": "b", "label": 1}\n{"query": "A", "document": "b", "label": 0}\n',
+            "one pair has the label 1 in row 1 and 0 in row 2",
+        ),
+        (
+            b"".join(b'{"query": "q%d", "document": "d", "label": %d}\n' % (row, row % 2) for row in range(10)),
+            "10 queries are too few",
+        ),
+        (b'{"query": "a", "document": "b", "label": -1}\n{"query": "a", "document": "c", "label": 1}\n', "are scores"),
+    ],
+)
+def test_bad_data_is_one_line_and_nothing_is_written(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "data.jsonl").write_bytes(content)
+    assert says in refusal(tmp_path / "data.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('query,document,label\n"an open quote,b,1\n', "unexpected end of data"),
+        ("query,document,label\na,b\n", "2 values in 3 columns"),
+        ("query,text,label\na,b,1\n", "no column 'document'"),
+        ("query,document,label\na,b,nan\n", "the label 'nan' is no finite number"),
+    ],
+)
+def test_odd_csv_is_one_line(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "data.csv").write_text(content)
+    assert says in refusal(tmp_path / "data.csv")
+
+
+def test_a_beir_folder_without_judgements_and_a_missing_or_unknown_file_are_one_line(tmp_path: Path) -> None:
+    folder = write_beir(tmp_path / "beir", train=False)
+    (folder / "qrels.tsv").unlink()
+    assert "no qrels.tsv" in refusal(folder)
+    assert "no data at" in refusal(tmp_path / "absent.jsonl")
+    (tmp_path / "data.xlsx").write_bytes(b"x")
+    assert "unknown kind of file" in refusal(tmp_path / "data.xlsx")
+
+
+def test_without_write_access_nothing_is_left_behind(tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "data.jsonl")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises((ReleaseError, OSError)) as caught:
+        prepare(data, tmp_path / "file/prepared")
+    assert isinstance(caught.value, ReleaseError), "one line, not a traceback"
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("POOL", 200), ("SKETCH", 200), ("MOST_HELD_OUT", 20)):
+        monkeypatch.setattr(survey, name, value)
+    monkeypatch.setattr(prepare_module, "BATCH", 200)
+
+    def peak(count: int) -> int:
+        path = tmp_path / f"{count}.jsonl"
+        with path.open("w") as stream:
+            for row in range(count):
+                line = {"query": f"query {row // 4}", "document": f"text {row} " * 30, "label": row % 2}
+                stream.write(json.dumps(line) + "\n")
+        tracemalloc.start()
+        prepare(path, tmp_path / f"out{count}")
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    grown = peak(12_000) - peak(3_000)
+    assert grown < 9_000 * 60, "the rows alone are 300 bytes each"
