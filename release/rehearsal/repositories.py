@@ -88,6 +88,9 @@ def _sources(declaration: MixtureSpec) -> Iterator[StandIn]:
 
 def build(found: Sequence[StandIn], root: Path) -> dict[str, Path]:
     """Write all of them under `root`; gives the folder of each id. What is there already is not written again."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     folders = {}
     for each in found:
         folder = folders[each.id] = root / f"{each.type}s" / each.id.replace("/", "--")

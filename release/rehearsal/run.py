@@ -84,8 +84,9 @@ class Rehearsal:
         log = self.workspace.logs / f"{len(self.steps):02}-{target}{f'-{size}' if size else ''}.log"
         log.write_text(f"$ {' '.join(words)}\n{done.stdout}\n{done.stderr}", encoding="utf-8")
         if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")] or ["error: no message"]
-            raise ReleaseError(lines[-1].removeprefix("error: "), where=str(log))
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+            raise ReleaseError((errors or lines)[-1], where=str(log))
 
 
 def command(

@@ -11,7 +11,7 @@ from release.errors import ReleaseError
 from release.family import Family
 from release.rehearsal import mode, sources
 
-LINKED = ("Makefile", "cards", "release", "pyproject.toml", "constraints.txt", ".venv", ".git")
+LINKED = ("Makefile", "cards", "datasets", "recipes", "release", "pyproject.toml", "constraints.txt", ".venv", ".git")
 ROOT = Path("build/rehearsal")
 CLEARED = (
     "HF_",
@@ -78,14 +78,12 @@ def prepare(family: Family, project: Path = Path()) -> Workspace:
         shutil.rmtree(folder, ignore_errors=True)
     workspace.work.mkdir(parents=True)
     workspace.logs.mkdir()
-    for name in LINKED:
-        if (project / name).exists():
-            (workspace.work / name).symlink_to((project / name).resolve())
-    for folder in {
-        family.path.parts[0],
-        family.data.declaration.parts[0],
-    }:  # copies, to be changed here and nowhere else
+    copied = {family.path.parts[0], family.data.declaration.parts[0]}  # to be changed here and nowhere else
+    for folder in copied:
         shutil.copytree(project / folder, workspace.work / folder)
+    for name in LINKED:
+        if (project / name).exists() and name not in copied:
+            (workspace.work / name).symlink_to((project / name).resolve())
     declaration = workspace.work / family.data.declaration
     declaration.write_text(sources.scaled(declaration.read_text(encoding="utf-8")), encoding="utf-8")
     return workspace
