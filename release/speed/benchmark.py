@@ -147,7 +147,7 @@ def _ablation(
     with Bar("speed: configurations", len(configurations)) as bar:
         for configuration in configurations:
             try:
-                again = configuration != first.configuration
+                again = configuration.name != first.configuration.name
                 loaded = load(configuration, source, family.speed.max_length) if again else first
                 measured.append(_configuration_speed(loaded, pairs, reference, family))
             except CannotRun as error:

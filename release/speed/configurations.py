@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -62,6 +62,9 @@ def candidates(device: str) -> tuple[list[Configuration], dict[str, str]]:
 def load(configuration: Configuration, source: str, max_length: int | None) -> Loaded:
     """Set up a model's folder or Hub id, and assert that its weights are of the type that the configuration names.
 
+    An architecture without scaled dot product attention (DeBERTa) runs with eager attention instead, as it did for the
+    published figures, and the configuration that is returned says so.
+
     Raises:
         CannotRun: No model there, or not one that runs so.
         ReleaseError: Its weights have another type.
@@ -78,6 +81,8 @@ def load(configuration: Configuration, source: str, max_length: int | None) -> L
         model = CrossEncoder(source, device=device, model_kwargs=options, **limit)
         predict = _predict(configuration, model)
     except (OSError, ValueError) as error:
+        if configuration.attention == "sdpa" and "scaled_dot_product_attention" in str(error):
+            return load(replace(configuration, attention="eager"), source, max_length)
         raise CannotRun(str(error).strip().split("\n")[0], where=source, hint="leave this configuration out") from error
     model.activation_fn = torch.nn.Identity()  # scores are compared as they are, before any sigmoid
     check_dtype(model, configuration.dtype)

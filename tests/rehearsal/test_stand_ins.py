@@ -99,6 +99,17 @@ def test_what_needs_code_of_its_own_cannot_be_run(tmp_path: Path) -> None:
         CrossEncoder(str(folder), device="cpu")
 
 
+def test_a_reranker_without_fast_attention_is_timed_with_eager_attention(tmp_path: Path) -> None:
+    from release.speed import configurations
+
+    folder = models.build("mixedbread-ai/mxbai-rerank-base-v1", "compared", tmp_path)
+    default = configurations.candidates("CPU")[0][0]
+    loaded = configurations.load(default, str(folder), 128)
+    assert (default.attention, loaded.configuration.attention) == ("sdpa", "eager")
+    assert loaded.configuration.name == default.name
+    assert len(loaded.predict(PAIRS, 2)) == 2
+
+
 def test_a_model_that_no_pattern_fits_has_the_form_of_its_role() -> None:
     assert models.form_of("acme/new-reranker", "compared") == "bert-reranker"
     assert models.form_of("acme/new-embedder", "embedder") == "bert-embedder"
