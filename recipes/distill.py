@@ -143,7 +143,7 @@ def training_arguments(recipe: dict, size: dict, per_device: int | None, folder:
     per_device = per_device or max(1, batch // world_size)
     if batch % (per_device * world_size):
         raise SystemExit(f"a global batch of {batch} does not divide by {world_size} processes x {per_device} pairs")
-    strategy = "epoch" if SMOKE or recipe["evaluations"] == 1 else "steps"
+    strategy: Any = "epoch" if SMOKE or recipe["evaluations"] == 1 else "steps"
     return CrossEncoderTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=recipe["epochs"],

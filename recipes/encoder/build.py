@@ -67,7 +67,7 @@ def make_encoder(tokenizer: PreTrainedTokenizerFast, seed: int) -> ModernBertMod
     """A ModernBERT whose tokens start with MiniLM's view of them and whose attention starts by looking for equal tokens."""
     torch.manual_seed(seed)
     config = ModernBertConfig(
-        **SHAPE,
+        **SHAPE,  # ty: ignore[invalid-argument-type]
         vocab_size=len(tokenizer),
         max_position_embeddings=MODEL_MAX,
         local_attention=256,
@@ -81,7 +81,8 @@ def make_encoder(tokenizer: PreTrainedTokenizerFast, seed: int) -> ModernBertMod
     model = ModernBertModel(config)
     with torch.no_grad():
         model.embeddings.tok_embeddings.weight.copy_(static_embeddings(tokenizer, config.hidden_size))
-        for layer in model.layers:
+        layers: Any = model.layers
+        for layer in layers:
             # Queries and keys that start as the same projection attend to equal tokens (Trockman & Kolter, arXiv 2305.09828).
             query, key, _ = layer.attn.Wqkv.weight.chunk(3)
             for q, k in zip(
@@ -98,7 +99,7 @@ def static_embeddings(tokenizer: PreTrainedTokenizerFast, width: int) -> Tensor:
 
     from release.teachers.minilm import minilm_folder
 
-    words = [token.removeprefix("##") for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
+    words = [token.removeprefix("##") for token in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
     found = SentenceTransformer(str(minilm_folder()), device="cpu").encode(
         words, batch_size=256, convert_to_tensor=True
     )

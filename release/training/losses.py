@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
@@ -23,9 +21,11 @@ class MarginMSE(MSELoss):
     one negative.
     """
 
-    def forward(self, inputs: list[list[str]], labels: torch.Tensor, **prompts: Any) -> torch.Tensor:
+    def forward(
+        self, inputs: list[list[str]], labels: torch.Tensor, prompt: str | None = None, task: str | None = None
+    ) -> torch.Tensor:
         """The loss, a scalar, of (queries, documents) and the teacher's logits, shape (pairs,)."""
-        pairs = self.model.preprocess(list(zip(*inputs, strict=True)), **prompts)
+        pairs = self.model.preprocess(list(zip(*inputs, strict=True)), prompt=prompt, task=task)
         scores = self.model(batch_to_device(pairs, labels.device))["scores"]
         errors = scores.view(-1).float() - labels.view(-1).float()
         number = torch.from_numpy(np.unique(inputs[0], return_inverse=True)[1]).to(labels.device)

@@ -14,12 +14,13 @@ import shutil
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from datasets import Dataset
 from huggingface_hub import HfApi, try_to_load_from_cache
 from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
+from transformers import TrainerCallback
 from transformers.integrations import is_codecarbon_available
 
 from release import records
@@ -34,6 +35,7 @@ from release.training.log import LogFile, log, start_log
 from release.training.rows import check_files, check_rows
 
 
+@final
 class Run:
     """One run: created before anything is loaded, asked before training whether it is finished, told when it is.
 
@@ -69,7 +71,7 @@ class Run:
         self.encoder_revision = self._encoder_revision(options.family)
         if not Path(self.family.evaluation.nano).is_dir():
             _commit("dataset", self.family.evaluation.nano, "no evaluation sets", "make mix, or connect to the Hub")
-        self.callbacks: list[LogFile] = [LogFile()]
+        self.callbacks: list[TrainerCallback] = [LogFile()]
 
     def _encoder_revision(self, file: Path) -> str | None:
         encoder = self.encoder
@@ -144,7 +146,7 @@ class Run:
             seed=training.seed,
             nano=evaluation.nano,
             nano_sets=evaluation.nano_sets[: 1 if self.smoke else None],
-            max_length=model.max_seq_length,
+            max_length=encoder.max_seq_length,
             attention=encoder.model.config._attn_implementation,
             precision="bf16" if args.bf16 else "fp32",
             processes=args.world_size,
@@ -163,10 +165,12 @@ class Run:
 
     def record(self, trainer: CrossEncoderTrainer, evaluator: Any) -> None:
         """Measure the saved models once more and write `<output>/records/run.json`."""
-        history = trainer.state.log_history
-        metric = trainer.args.metric_for_best_model
+        history: list[dict[str, Any]] = trainer.state.log_history
+        metric = str(trainer.args.metric_for_best_model)
         baseline, *scores = [
-            Checkpoint(entry["step"], entry[metric], entry.get("eval_loss")) for entry in history if metric in entry
+            Checkpoint(int(entry["step"]), entry[metric], entry.get("eval_loss"))
+            for entry in history
+            if metric in entry
         ]
         best = max(scores, key=lambda checkpoint: checkpoint.score)
         last = scores[-1]  # the trainer evaluates after its last step too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,8 @@ class QueriesTogether(ShuffledBatches):
             ReleaseError: No query has two documents.
         """
         texts = self.sampler.select_columns("query").with_format("numpy")  # ty: ignore[missing-attribute]
-        hashes = [pd.util.hash_array(part["query"].astype(object)) for part in texts.iter(100_000)]
+        hash_array: Any = pd.util.hash_array  # made when it is asked for
+        hashes = [hash_array(part["query"].astype(object)) for part in texts.iter(100_000)]
         odd = generator.integers(2**63, dtype=np.uint64) * np.uint64(2) + np.uint64(1)  # times it, hashes sort anew
         order = np.argsort(queries := np.concatenate(hashes) * odd, kind="stable").astype(np.uint32)
         if not (np.diff(queries[order]) == 0).any():
