@@ -1,0 +1,62 @@
+"""Who may publish what is asked before anything is trained, of the Hub itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from release import family
+from release.localhub import Account, running_hub
+from release.preflight import publishing
+from tests import built
+from tests.localhub.hub_fixtures import Http
+
+OWNER = Account("owner", "hf_owner_of_the_family", ("local",))
+READER = Account("reader", "hf_reader_of_the_family", ("local",), role="read")
+STRANGER = Account("stranger", "hf_stranger_to_the_family", ("elsewhere",))
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[Http]:
+    with running_hub(tmp_path_factory.mktemp("hub"), [OWNER, READER, STRANGER]) as (endpoint, token):
+        yield Http(endpoint, token)
+
+
+@pytest.fixture
+def ask(hub: Http, monkeypatch: pytest.MonkeyPatch) -> Generator[object]:
+    """What preflight says to a token about the embedded family."""
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+    def asked(token: str, version: str = "v1") -> list[str]:
+        monkeypatch.setenv("HF_TOKEN", token)
+        found = family.load(built.DEMO)
+        found = dataclasses.replace(found, about=dataclasses.replace(found.about, version=version))
+        return [what for what, _ in publishing(found, built.SIZE)]
+
+    yield asked
+
+
+def test_only_a_token_that_may_write_to_the_organisation_passes(ask, hub: Http) -> None:
+    assert ask(OWNER.token) == []
+    assert ask(READER.token) == ["the token may only read"]
+    assert ask(STRANGER.token) == ["stranger may not publish under local"]
+    assert ask("hf_nobody_at_all") == [f"the token is not known at {hub.endpoint}"]
+
+
+def test_a_name_that_is_taken_by_something_else_is_said_first(ask, hub: Http) -> None:
+    name = family.load(built.DEMO).model_id(built.SIZE)
+    hub.create(name, private=True)
+    assert ask(OWNER.token) == []  # private: a release that was cut off goes on
+    assert hub("PUT", f"/api/models/{name}/settings", {"private": False}).status == 200
+    assert ask(OWNER.token) == [f"{name} is public already, and without the tag v1 no release of this project"]
+    assert ask(OWNER.token, "v2") == []
+
+
+def test_without_endpoint_and_token_both_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    monkeypatch.setattr("release.preflight.has_token", lambda: False)
+    assert [what for what, _ in publishing(family.load(built.DEMO), built.SIZE)] == ["no endpoint", "no token"]
