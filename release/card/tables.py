@@ -91,6 +91,9 @@ LEFT_OUT = {  # the manifest's reasons, for people
     "overlap": "repeated an evaluation text",
     "cap": "over the cap",
     "quarantined": "unreadable for the teacher",
+    **{f"empty {name}": f"with an empty {name}" for name in ("query", "document")},
+    **{f"{name} too long": f"with a {name} that is too long" for name in ("query", "document")},
+    **{f"invalid unicode in the {name}": f"with invalid unicode in the {name}" for name in ("query", "document")},
 }
 
 

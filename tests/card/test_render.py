@@ -244,3 +244,13 @@ def test_rendering_imports_no_torch() -> None:
     root = Path(render.__file__).resolve().parents[2]
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_every_reason_for_which_mixing_leaves_a_row_out_has_its_words_on_the_card() -> None:
+    from release.data import rejects
+
+    texts = (b"", b"\xff", b"x" * (rejects.LONGEST + 1))
+    reasons = [rejects.reject_reason(text, b"fine") for text in texts]
+    reasons += [rejects.reject_reason(b"fine", text) for text in texts]
+    assert len({rejects.kind_of(str(reason)) for reason in reasons}) == 6
+    assert all(rejects.kind_of(str(reason)) in tables.LEFT_OUT for reason in reasons)
