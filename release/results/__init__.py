@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from release.results.data import DataResult, DataSubject
 from release.results.evaluation import EvaluationResult, EvaluationSubject
 from release.results.export import ExportResult, ExportSubject, VerifyResult, VerifySubject
+from release.results.finetuning import FinetuneResult, FinetuneSubject
 from release.results.speed import SpeedResult, SpeedSubject
 from release.results.training import CheckpointChoice, ChoiceSubject, RunSubject, TrainingRun
 
@@ -35,5 +36,8 @@ EVALUATE = Kind("evaluate", EvaluationResult, EvaluationSubject)
 SPEED = Kind("speed", SpeedResult, SpeedSubject)
 EXPORT = Kind("export", ExportResult, ExportSubject)
 VERIFY = Kind("verify", VerifyResult, VerifySubject)
+FINETUNE = Kind("finetune", FinetuneResult, FinetuneSubject)  # of a model that somebody fine-tuned, not of a stage
 
-KINDS: dict[str, Kind[Any, Any]] = {kind.name: kind for kind in (DATA, RUN, CHOICE, EVALUATE, SPEED, EXPORT, VERIFY)}
+KINDS: dict[str, Kind[Any, Any]] = {
+    kind.name: kind for kind in (DATA, RUN, CHOICE, EVALUATE, SPEED, EXPORT, VERIFY, FINETUNE)
+}

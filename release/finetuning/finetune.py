@@ -1,0 +1,224 @@
+"""The whole of a fine-tuning in its order: baseline, training, the best checkpoint again, guard, merges, test, record.
+
+The test queries are looked at twice, by the base and by the candidate that `dev` and the guard set chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import CrossEncoder
+
+from release import records, results
+from release.errors import ReleaseError
+from release.files import atomic_directory, exclusive_lock
+from release.finetuning import guard, losses, merge, prepare
+from release.finetuning import model as models
+from release.finetuning.measure import DevEvaluator, JudgedSet, compare
+from release.finetuning.model import BaseModel
+from release.finetuning.train import TrainingOptions, train
+from release.records import Record
+from release.results.finetuning import FinetuneResult, FinetuneSubject, MergeCandidate
+from release.runtime.precision import has_fast_bf16
+
+RATIOS = (0.25, 0.5, 0.75)  # of the fine-tuned weights in a merge
+SMOKE_QUERIES = 10
+DEFAULT_EPOCHS, DEFAULT_BATCH = 3, 32
+MAX_LENGTH = 512  # where no record says what the base was trained with
+Finetuned = Record[FinetuneResult, FinetuneSubject]
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """What a user may choose; None takes what the base model and the data suggest.
+
+    Attributes:
+        loss: One of `losses.LOSSES`.
+        learning_rate: A tenth of the base's own by default.
+        epochs: The most that are made.
+        batch_size: Rows of a step.
+        max_length: Tokens of a pair that are read, as in the base's training by default.
+        top_k: BM25's candidates of each query.
+        guard: A folder in BEIR's form; the embedded set by default.
+        seed: Of the order of rows.
+        smoke: A test of the path in a minute, whose numbers mean nothing.
+    """
+
+    loss: losses.LossName | None = None
+    learning_rate: float | None = None
+    epochs: int = DEFAULT_EPOCHS
+    batch_size: int = DEFAULT_BATCH
+    max_length: int | None = None
+    top_k: int = 20
+    guard: Path | None = None
+    seed: int = 12
+    smoke: bool = False
+
+
+def finetune(base: str, data: Path, output: Path, options: FinetuneOptions) -> Finetuned:
+    """Fine-tune the released model `base` on a prepared folder; `output` gets model/ and records/finetune.json.
+
+    Raises:
+        ReleaseError: The base, the data and the options do not fit together, or the training fails; nothing is half written.
+    """
+    known, prepared = models.find(base), prepare.load(data)
+    training = training_options(options, known, prepared)
+    try:
+        with exclusive_lock(output):
+            return _finetune(known, prepared, data, output, options, training)
+    except OSError as error:
+        what = f"cannot write ({error.strerror or error})"
+        raise ReleaseError(what, where=str(output), hint="choose another --output, or free some space") from error
+
+
+def training_options(options: FinetuneOptions, base: BaseModel, prepared: prepare.Prepared) -> TrainingOptions:
+    """What is trained with: the user's choices, and for the others what base and data suggest.
+
+    Raises:
+        ReleaseError: The loss cannot learn from the labels, or nothing says which learning rate fits.
+    """
+    loss = options.loss or losses.default_loss(prepared)
+    losses.check(loss, prepared)
+    rate = options.learning_rate or (base.learning_rate / models.GENTLER if base.learning_rate else None)
+    if rate is None:
+        hint = "pass --learning-rate, a tenth of the one that the model was trained with (2.4e-5 at 17m parameters)"
+        raise ReleaseError("nothing says how the model was trained", where=base.name, hint=hint)
+    return TrainingOptions(loss, rate, options.epochs, options.batch_size, seed=options.seed, smoke=options.smoke)
+
+
+def _finetune(
+    known: BaseModel,
+    prepared: prepare.Prepared,
+    data: Path,
+    output: Path,
+    options: FinetuneOptions,
+    training: TrainingOptions,
+) -> Finetuned:
+    sets = JudgedSets(data, output, options)
+    model, scorer = models.load(known.folder), models.load(known.folder)  # one to train, one to measure in float32
+    encoder: Any = scorer[0]
+    released_length = encoder.max_seq_length
+    length = min(options.max_length or known.max_length or MAX_LENGTH, released_length)
+    model[0].max_seq_length = encoder.max_seq_length = length
+    before, base_weights = sets.measure(scorer), merge.weights(scorer)
+    made = train(model, data / "train.parquet", DevEvaluator(sets.dev, scorer), training, output / "checkpoints")
+    tuned_weights = merge.weights(model)
+    scorer.load_state_dict(tuned_weights)
+    tuned = sets.measure(scorer)
+    candidates = [before.candidate(0.0)]
+    for ratio in RATIOS:
+        scorer.load_state_dict(merge.blend(base_weights, tuned_weights, ratio))
+        candidates.append(sets.candidate(scorer, ratio))
+    candidates.append(tuned.candidate(1.0))
+    ratio = choose(candidates)
+    scorer.load_state_dict(merge.blend(base_weights, tuned_weights, ratio))
+    after = sets.measure(scorer)
+    result = FinetuneResult(
+        test=compare(after.test, before.test, sets.test.first_stage()),
+        guard=compare(after.guard, before.guard, sets.guard.first_stage()),
+        tuned=compare(tuned.test, before.test, sets.test.first_stage()),
+        candidates=tuple(candidates),
+        ratio=ratio,
+        best_step=made.best_step,
+        steps=made.steps,
+        dev_history=made.dev_history,
+        examples=made.examples,
+        seconds=made.seconds,
+        parameters=sum(weight.numel() for weight in scorer.parameters()),
+    )
+    encoder.max_seq_length = released_length  # the release reads as much as its base
+    with atomic_directory(output / "model") as folder:
+        scorer.save_pretrained(str(folder), create_model_card=False)
+    record = records.new(
+        results.FINETUNE,
+        family="",
+        model_sha256=records.model_hash(output / "model"),
+        measured=result,
+        subject=_subject(known, prepared, options, training, sets, length),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+    )
+    records.write(record, output / "records")
+    return record
+
+
+def choose(candidates: Sequence[MergeCandidate]) -> float:
+    """The ratio that is released: a merge that is as good as the fine-tuned model (the last) on both sets, better on one."""
+    tuned = candidates[-1]
+    better = [
+        one
+        for one in candidates[1:-1]
+        if one.dev >= tuned.dev and one.guard >= tuned.guard and (one.dev, one.guard) != (tuned.dev, tuned.guard)
+    ]
+    return max([*better, tuned], key=lambda one: (one.dev, one.guard)).ratio
+
+
+@dataclass(frozen=True)
+class Measured:
+    """NDCG@10 of one model on each query of the three sets."""
+
+    dev: np.ndarray
+    test: np.ndarray
+    guard: np.ndarray
+
+    def candidate(self, ratio: float) -> MergeCandidate:
+        """The model as one of those that could be released."""
+        return MergeCandidate(ratio, float(self.dev.mean()), float(self.guard.mean()))
+
+
+class JudgedSets:
+    """The user's held-out queries, and the guard set."""
+
+    def __init__(self, data: Path, output: Path, options: FinetuneOptions) -> None:
+        queries = SMOKE_QUERIES if options.smoke else None
+        place = options.guard or guard.embedded(output / "guard")
+        self.dev, self.test, self.guard = (
+            JudgedSet(folder, output / "runs", top_k=options.top_k, queries=queries)
+            for folder in (data / "dev", data / "test", place)
+        )
+
+    def measure(self, model: CrossEncoder) -> Measured:
+        """One model on all of them."""
+        return Measured(self.dev.measure(model), self.test.measure(model), self.guard.measure(model))
+
+    def candidate(self, model: CrossEncoder, ratio: float) -> MergeCandidate:
+        """One model on what the choice rests on: the test queries are left alone."""
+        return MergeCandidate(ratio, float(self.dev.measure(model).mean()), float(self.guard.measure(model).mean()))
+
+
+def _subject(
+    base: BaseModel,
+    prepared: prepare.Prepared,
+    options: FinetuneOptions,
+    training: TrainingOptions,
+    sets: JudgedSets,
+    max_length: int,
+) -> FinetuneSubject:
+    return FinetuneSubject(
+        base=base.name,
+        base_revision=base.revision,
+        base_sha256=records.model_hash(base.folder),
+        data=prepared.source,
+        data_sha256=prepared.sha256,
+        labels=prepared.labels,
+        train=prepared.train,
+        dev=prepared.dev,
+        test=prepared.test,
+        test_given=prepared.test_given,
+        left_out=prepared.left_out,
+        loss=training.loss,
+        learning_rate=training.learning_rate,
+        family_learning_rate=base.learning_rate,
+        batch_size=training.batch_size,
+        epochs=training.epochs,
+        max_length=max_length,
+        top_k=options.top_k,
+        guard=sets.guard.name,
+        precision="bf16" if has_fast_bf16() else "fp32",
+        seed=training.seed,
+        smoke=training.smoke,
+    )

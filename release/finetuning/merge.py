@@ -1,0 +1,23 @@
+"""A linear merge of the base model and the fine-tuned one: the usual guard against forgetting (as IBM Granite's models are).
+
+`CrossEncoder.merge` does it with mergekit, which cannot be had everywhere; for a linear merge a line of arithmetic is enough.
+"""
+
+from __future__ import annotations
+
+from sentence_transformers import CrossEncoder
+from torch import Tensor
+
+Weights = dict[str, Tensor]
+
+
+def weights(model: CrossEncoder) -> Weights:
+    """A copy of all weights of a model."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def blend(base: Weights, tuned: Weights, ratio: float) -> Weights:
+    """`ratio` of the fine-tuned weights and the rest of the base's; what is no floating-point number stays the base's."""
+    return {
+        name: base[name].lerp(tuned[name], ratio) if base[name].is_floating_point() else base[name] for name in base
+    }

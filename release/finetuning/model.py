@@ -1,0 +1,158 @@
+"""The released model as it is: its own head, raw logits, and what its family says of its training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from release.errors import ReleaseError
+from release.export.checkpoint import MODULES
+from release.family import load as load_family
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sentence_transformers import CrossEncoder
+
+NEEDED = ["*.json", "*.safetensors", "*.model", "*.txt"]  # of a repository: not the ONNX files
+FAMILY = Path("recipes/ettin.toml")
+GENTLER = 10  # a finished model takes a tenth of the rate that it was trained with
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A released model on this machine.
+
+    Attributes:
+        name: Its Hub id, or what the user called its folder.
+        folder: Where its files lie.
+        revision: Its commit, None for a folder.
+        learning_rate: What it was trained with, None where neither its records nor the family say so.
+        max_length: Tokens of a pair in its training, None where no record says so.
+    """
+
+    name: str
+    folder: Path
+    revision: str | None
+    learning_rate: float | None
+    max_length: int | None
+
+
+def find(source: str) -> BaseModel:
+    """The model in a folder, or on the Hub (from the cache where the Hub cannot be reached), checked before it is loaded.
+
+    Raises:
+        ReleaseError: It is not here, is not modular, or does not give raw logits.
+    """
+    folder, revision = (Path(source), None) if Path(source).is_dir() else _download(source)
+    _check_modules(folder, source)
+    _check_activation(folder, source)
+    trained = _trained_with(folder)
+    rate = trained.get("learning_rate") or _family_rate(folder)
+    return BaseModel(source, folder, revision, rate, trained.get("max_length"))
+
+
+def _download(source: str) -> tuple[Path, str]:
+    from huggingface_hub import snapshot_download  # half a second that a folder does not need
+
+    try:
+        folder = Path(snapshot_download(source, allow_patterns=NEEDED))
+    except Exception as error:  # no network, no such repository, no access, a bad name: each has its own type
+        what = f"no model {source!r} here, and it cannot be fetched ({type(error).__name__})"
+        raise ReleaseError(what, hint="give the folder of a released model, or its id on the Hub") from error
+    return folder, folder.name
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _check_modules(folder: Path, source: str) -> None:
+    """Another shape would get a new head, whose scores look plausible and mean nothing."""
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        kinds = tuple(str(module["type"]).rsplit(".", 1)[-1] for module in modules)
+    except OSError as error:
+        what = "not a modular reranker (no modules.json): its head would be a new one with random weights"
+        raise ReleaseError(what, where=source, hint="take a release of this project or an Ettin reranker") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReleaseError("its modules.json cannot be read", where=source, hint="download it again") from error
+    if kinds != MODULES:
+        what = f"not the family's reranker: {' -> '.join(kinds)} instead of {' -> '.join(MODULES)}"
+        raise ReleaseError(what, where=source, hint="take a release of this project or an Ettin reranker")
+
+
+def _check_activation(folder: Path, source: str) -> None:
+    activation = str(_json(folder / "config_sentence_transformers.json").get("activation_fn"))
+    if not activation.endswith(".Identity"):
+        what = f"its scores pass through {activation.rsplit('.', 1)[-1]} instead of being raw logits, so high ones tie"
+        hint = 'set "activation_fn" in config_sentence_transformers.json to torch.nn.modules.linear.Identity'
+        raise ReleaseError(what, where=source, hint=hint)
+
+
+def _trained_with(folder: Path) -> dict[str, Any]:
+    """The subject of the release's record of its training; of a model that was fine-tuned already, that of its base."""
+    subject = _json(folder / "records/run.json").get("subject") or _json(folder / "records/finetune.json").get(
+        "subject"
+    )
+    if not isinstance(subject, dict):
+        return {}
+    return {
+        "learning_rate": subject.get("family_learning_rate", subject.get("learning_rate")),
+        "max_length": subject.get("max_length"),
+    }
+
+
+def _family_rate(folder: Path) -> float | None:
+    """The rate of the Ettin size whose encoder has this shape."""
+    from release.shapes import published  # torch takes seconds to import
+
+    config = _json(folder / "config.json")
+    shape = [config.get(key) for key in ("hidden_size", "num_hidden_layers", "intermediate_size")]
+    for size in load_family(FAMILY).sizes.values():
+        known = published()["encoders"].get(size.encoder, {})
+        if shape == [known.get(key) for key in ("hidden_size", "num_hidden_layers", "intermediate_size")]:
+            return size.learning_rate
+    return None
+
+
+def load(folder: Path) -> CrossEncoder:
+    """The model in float32 with raw logits, its last layer in float32 under bf16 too, without padding."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    from release.runtime.unpadded import unpad
+
+    model = CrossEncoder(
+        str(folder),
+        activation_fn=torch.nn.Identity(),
+        keep_in_fp32_modules=["4.linear"],
+        model_kwargs={"dtype": torch.float32},
+        local_files_only=True,
+    )
+    encoder: Any = model[0]
+    positions = encoder.model.config.max_position_embeddings
+    encoder.max_seq_length = min(encoder.max_seq_length or positions, positions)
+    return unpad(model)
+
+
+def scores(model: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Raw logits of `pairs`, float32 of shape (pairs,).
+
+    Raises:
+        ReleaseError: One is not a finite number: the training has failed.
+    """
+    from release.runtime.unpadded import predict
+
+    found = predict(model, pairs)
+    if not np.isfinite(found).all():
+        raise ReleaseError("the model gives scores that are not numbers", hint="train with a lower --learning-rate")
+    return found

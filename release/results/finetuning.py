@@ -1,0 +1,125 @@
+"""The record `finetune`: a released model before and after it learnt from somebody's own data. NDCG@10 is a share, 0 to 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model against its base on the same queries, paired.
+
+    Attributes:
+        score, baseline: Mean NDCG@10 of the model and of its base; `first_stage` that of BM25's own order.
+        delta: `score` - `baseline`, with its 95 % interval from `ci_low` to `ci_high`, by a bootstrap over queries.
+        queries: How many there are.
+    """
+
+    score: float
+    baseline: float
+    first_stage: float
+    delta: float
+    ci_low: float
+    ci_high: float
+    queries: int
+
+    @property
+    def verdict(self) -> Literal["WIN", "MARGINAL", "REGRESSION"]:
+        """WIN only where the whole interval lies above zero; REGRESSION where the mean is lower."""
+        if self.ci_low > 0:
+            return "WIN"
+        return "REGRESSION" if self.delta < 0 else "MARGINAL"
+
+    @property
+    def line(self) -> str:
+        """The last line of a fine-tuning, for programs and for people in a hurry."""
+        return (
+            f"VERDICT: {self.verdict} | score={self.score:.4f} | baseline={self.baseline:.4f} | delta={self.delta:+.4f} "
+            f"| ci={self.ci_low:+.4f}..{self.ci_high:+.4f}"
+        )
+
+
+@dataclass(frozen=True)
+class MergeCandidate:
+    """The fine-tuned model (ratio 1), or a merge with this share of it: mean NDCG@10 on `dev` and on the guard set."""
+
+    ratio: float
+    dev: float
+    guard: float
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """A finished fine-tuning.
+
+    Attributes:
+        test: The released candidate on the test queries, looked at once.
+        guard: The same on the guard set: what was forgotten.
+        tuned: The fine-tuned model without a merge, on the test queries.
+        candidates: All that could be released, and the base (ratio 0).
+        ratio: That of the released one.
+        best_step, steps: The step of the best checkpoint, and the last one that was made.
+        dev_history: (step, NDCG@10 on `dev`) of every evaluation, the base's at step 0.
+        examples: Rows of the table that was trained on.
+        seconds: Of the training with its evaluations.
+        parameters: Counted.
+    """
+
+    test: Comparison
+    guard: Comparison
+    tuned: Comparison
+    candidates: tuple[MergeCandidate, ...]
+    ratio: float
+    best_step: int
+    steps: int
+    dev_history: tuple[tuple[int, float], ...]
+    examples: int
+    seconds: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class FinetuneSubject:
+    """What a fine-tuning depends on.
+
+    Attributes:
+        base: Hub id or folder of the released model; `base_revision` its commit, None for a folder.
+        base_sha256: Over its weights, configuration and tokenizer.
+        data: The name of the user's file or folder; `data_sha256` is over the training rows.
+        labels: What kind they are.
+        train, dev, test: Rows to train on, and held-out queries; `test_given` says whether the test set is the user's own.
+        left_out: Training rows that repeated a query of the evaluation.
+        loss: Its name.
+        learning_rate: Of this training; `family_learning_rate` is the base's own, None where nothing names it.
+        batch_size: Rows of a step; `epochs` is the most that could be made before an early stop.
+        max_length: Tokens of a pair that are read.
+        top_k: BM25's candidates of each query.
+        guard: The name of the guard set.
+        precision: "bf16" or "fp32", as it was used.
+        seed: Of the order of rows.
+        smoke: A test of the path, whose numbers mean nothing.
+    """
+
+    base: str
+    base_revision: str | None
+    base_sha256: str
+    data: str
+    data_sha256: str
+    labels: Literal["judgements", "scores"]
+    train: int
+    dev: int
+    test: int
+    test_given: bool
+    left_out: int
+    loss: Literal["margin-mse", "mse", "info-nce", "bce"]
+    learning_rate: float
+    family_learning_rate: float | None
+    batch_size: int
+    epochs: int
+    max_length: int
+    top_k: int
+    guard: str
+    precision: Literal["bf16", "fp32"]
+    seed: int
+    smoke: bool
