@@ -154,7 +154,7 @@ def read(folder: Path, kind: Kind[Result, Subject], *, model_sha256: str | None 
     """
     path = folder / f"{kind.name}.json"
     if not path.is_file():
-        raise ReleaseError(f"no record of {kind.name!r}", where=str(path), hint=f"make {STAGES[kind.name]}")
+        raise ReleaseError(f"no record of {kind.name!r}", where=str(path), hint=_command(kind.name))
     record = _checked(kind, path.read_bytes(), path)
     if model_sha256 is not None and record.model_sha256 != model_sha256:
         raise ReleaseError(
@@ -167,7 +167,12 @@ def read(folder: Path, kind: Kind[Result, Subject], *, model_sha256: str | None 
 
 def again(kind: str) -> str:
     """How a record that cannot be used is made again."""
-    return f"remove it, then make {STAGES[kind]}"
+    return f"remove it, then {_command(kind)}"
+
+
+def _command(kind: str) -> str:
+    """What makes a record of this kind: a stage, or for a model of somebody's own data the skill's script."""
+    return f"make {STAGES[kind]}" if kind in STAGES else "run finetune again"
 
 
 def parse(form: type[Parsed], text: str | bytes) -> Parsed:

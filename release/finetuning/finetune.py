@@ -101,10 +101,11 @@ def _finetune(
 ) -> Finetuned:
     sets = JudgedSets(data, output, options)
     model, scorer = models.load(known.folder), models.load(known.folder)  # one to train, one to measure in float32
+    trained: Any = model[0]
     encoder: Any = scorer[0]
     released_length = encoder.max_seq_length
     length = min(options.max_length or known.max_length or MAX_LENGTH, released_length)
-    model[0].max_seq_length = encoder.max_seq_length = length
+    trained.max_seq_length = encoder.max_seq_length = length
     before, base_weights = sets.measure(scorer), merge.weights(scorer)
     made = train(model, data / "train.parquet", DevEvaluator(sets.dev, scorer), training, output / "checkpoints")
     tuned_weights = merge.weights(model)

@@ -36,6 +36,10 @@ def test_the_record_holds_baseline_history_candidates_and_an_interval(tuned: tup
     assert result.test.ci_low <= result.test.delta <= result.test.ci_high
     assert result.test.delta == pytest.approx(result.test.score - result.test.baseline)
     assert result.guard.baseline == pytest.approx(result.candidates[0].guard)
+    (folder / "records/finetune.json").rename(folder / "records/aside.json")
+    with pytest.raises(ReleaseError, match="run finetune again"):
+        records.read(folder / "records", results.FINETUNE)
+    (folder / "records/aside.json").rename(folder / "records/finetune.json")
     assert result.test.queries == 15 and record.subject.loss == "info-nce"
 
 
