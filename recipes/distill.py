@@ -33,7 +33,7 @@ from sentence_transformers.cross_encoder.losses import MSELoss
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
 from torch import nn
 from transformers.trainer_utils import get_last_checkpoint, set_seed
-from transformers.utils import is_flash_attn_2_available
+from transformers.utils import is_flash_attn_2_available, is_kernels_available
 
 try:
     from release import training as project
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--size", required=True, help="one of the family's sizes")
     parser.add_argument("--data", help="dataset on the Hub, or folder CONFIG/{train,validation}-*.parquet")
     parser.add_argument("--output", type=Path, help="default: build/FAMILY/SIZE")
-    parser.add_argument("--per-device-batch-size", type=int, help="fewer pairs in a pass, by gradient accumulation")
+    parser.add_argument("--per-device-batch-size", "--micro-batch", type=int, help="pairs per pass and device")
     options = parser.parse_args()
     run = project.Run(options, smoke=SMOKE) if project else None
     family = tomllib.loads(options.family.read_text(encoding="utf-8"))
@@ -71,17 +71,17 @@ def main() -> None:
         raise SystemExit(f"{training['loss']!r} needs the package release; hint: install it, or take loss = 'mse'")
     loss, sampler = project.loss_and_sampler(training["loss"], model) if project else (MSELoss(model), "batch_sampler")
 
-    # 4. What picks the checkpoint: mean NDCG@10 on NanoBEIR, over what its BM25 retrieved
+    # 4. What picks the checkpoint: mean NDCG@10 on NanoBEIR
     names = {name[4:].lower(): name[4:] for name in evaluation["nano_sets"][: 1 if SMOKE else None]}  # NanoNQ -> NQ
     nano_beir.DATASET_NAME_TO_HUMAN_READABLE |= names  # the evaluator knows its own thirteen only
-    kwargs: dict[str, Any] = {"dataset_id": evaluation["nano"], "always_rerank_positives": False, "batch_size": 64}
-    evaluator = CrossEncoderNanoBEIREvaluator([*names], **kwargs)
+    kwargs: Any = {"always_rerank_positives": evaluation.get("always_rerank_positives", False), "batch_size": 64}
+    evaluator = (project.NanoBEIR if project else CrossEncoderNanoBEIREvaluator)([*names], evaluation["nano"], **kwargs)
 
     # 5. Train, from the last checkpoint if there is one
     args = training_arguments(training, size, options.per_device_batch_size, output / "checkpoints")
     args.batch_sampler = sampler
-    if run and run.is_finished(model, args, train, held_out, configs):  # and checks rows, sets output_dir
-        return
+    if run and not run.begin(model, args, train, held_out, configs):  # checks every row, sets args.output_dir
+        return  # this very run is finished
     resume = get_last_checkpoint(args.output_dir) if Path(str(args.output_dir)).is_dir() else None
     args.eval_on_start = resume is None  # the baseline
     trainer = CrossEncoderTrainer(model, args, train, held_out, loss, evaluator, callbacks=run and run.callbacks)
@@ -89,14 +89,12 @@ def main() -> None:
     if not trainer.is_world_process_zero():
         return
 
-    # 6. Save the best checkpoint and, where that is another, the last one: MTEB decides which is released
+    # 6. Save the best checkpoint and, where that is another, the last one (MTEB decides which is released); one verdict
     model.save_pretrained(str(output / "model"))
     if (last := trainer.state.global_step) != trainer.state.best_global_step:
         CrossEncoder(f"{args.output_dir}/checkpoint-{last}", device="cpu").save_pretrained(str(output / "last"))
     if run:
         run.record(trainer, evaluator)
-
-    # 7. One line for programs, and for people in a hurry
     baseline, *scores = [entry[f"eval_{METRIC}"] for entry in trainer.state.log_history if f"eval_{METRIC}" in entry]
     delta = max(scores) - baseline
     word = "WIN" if delta >= 0.01 else "MARGINAL" if delta >= 0 else "REGRESSION"
@@ -104,24 +102,22 @@ def main() -> None:
 
 
 def load_mixture(data: str, revision: str | None, validation: str) -> tuple[Dataset, Dataset | None, dict]:
-    """Every config of a folder CONFIG/{train,validation}-*.parquet, or of a dataset on the Hub, as one table and apart."""
-    if Path(data).is_dir():
-        folders = sorted({file.parent for file in Path(data).glob("*/train-*.parquet")})
-        configs: dict[str, Any] = {folder.name: load_dataset(str(folder)) for folder in folders}
-    else:
-        names = get_dataset_config_names(data, revision=revision)
-        names = [name for name in names if name != "default"] or names  # "default" holds all the others once more
-        configs = {name: load_dataset(data, name, revision=revision) for name in names[: 1 if SMOKE else None]}
+    """Every config of a folder CONFIG/{train,validation}-*.parquet or of a dataset on the Hub ("default" repeats them)."""
+    folders = {file.parent.name for file in Path(data).glob("*/train-*.parquet")}
+    names = sorted((folders or {*get_dataset_config_names(data, revision=revision)}) - {"default"}) or ["default"]
+    paths: Any = {name: [f"{data}/{name}"] if folders else [data, name] for name in names[: 1 if SMOKE else None]}
+    configs = {name: load_dataset(*path, revision=revision) for name, path in paths.items()}
     columns = ["query", "document", "label"]  # their order has a meaning
     train = concatenate_datasets([splits["train"].select_columns(columns) for splits in configs.values()])
     train = train.sort("query").select(range(min(len(train), 64))) if SMOKE else train  # of few queries
-    held_out = configs.get(validation, {}).get("validation")
+    held_out = None if SMOKE else configs.get(validation, {}).get("validation")
     return train, held_out and held_out.select_columns(columns), configs
 
 
 def build_model(encoder: str, max_length: int, device: str | None = None) -> CrossEncoder:
     """Encoder and head in fp32 (bf16 is autocast's work); a sigmoid, or bf16 in the last layer, would make scores tie."""
-    attention = "flash_attention_2" if torch.cuda.is_available() and is_flash_attn_2_available() else "sdpa"
+    flash = torch.cuda.is_available() and (is_flash_attn_2_available() or is_kernels_available())
+    attention = "flash_attention_2" if flash else "sdpa"
     transformer = Transformer(encoder, model_kwargs={"dtype": torch.float32, "attn_implementation": attention})
     transformer.max_seq_length = min(max_length, transformer.model.config.max_position_embeddings)
     hidden = transformer.get_embedding_dimension()
@@ -133,7 +129,7 @@ def build_model(encoder: str, max_length: int, device: str | None = None) -> Cro
         Dense(hidden, 1, activation_function=nn.Identity(), module_output_name="scores"),
     ]
     model = CrossEncoder(modules=modules, activation_fn=nn.Identity(), keep_in_fp32_modules=["4.linear"], device=device)
-    return project.unpad(model) if project and attention == "sdpa" else model
+    return project.unpad(model) if project and not flash else model
 
 
 def training_arguments(recipe: dict, size: dict, per_device: int | None, folder: Path) -> CrossEncoderTrainingArguments:
@@ -143,20 +139,24 @@ def training_arguments(recipe: dict, size: dict, per_device: int | None, folder:
     per_device = per_device or max(1, batch // world_size)
     if batch % (per_device * world_size):
         raise SystemExit(f"a global batch of {batch} does not divide by {world_size} processes x {per_device} pairs")
-    strategy: Any = "epoch" if SMOKE or recipe["evaluations"] == 1 else "steps"
+    if world_size == 1 and torch.cuda.device_count() > 1:
+        raise SystemExit("one process sees several GPUs; hint: torchrun --nproc_per_node=N, or CUDA_VISIBLE_DEVICES=0")
+    every = min(1 / (1 if SMOKE else recipe["evaluations"]), 1 - 1e-9)  # of all steps; 1 itself would be each step
     return CrossEncoderTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=recipe["epochs"],
         per_device_train_batch_size=per_device,
         gradient_accumulation_steps=batch // (per_device * world_size),
         per_device_eval_batch_size=min(per_device, 64),
+        optim="adamw_torch",
         learning_rate=size["learning_rate"],
         warmup_steps=recipe["warmup"],  # below one it is a share of the steps; then linear decay
         bf16=recipe["precision"] == "bf16" and (project.has_fast_bf16() if project else torch.cuda.is_available()),
         use_cpu=not torch.cuda.is_available(),
         dataloader_drop_last=world_size > 1,
-        **dict.fromkeys(("eval_strategy", "save_strategy"), strategy),
-        **dict.fromkeys(("eval_steps", "save_steps"), 1 / recipe["evaluations"]),  # of all steps
+        eval_strategy="steps",
+        eval_steps=every,
+        save_steps=every,
         save_total_limit=max(2, recipe["checkpoints"]),  # the best one and the last one
         load_best_model_at_end=True,
         metric_for_best_model=f"eval_{METRIC}",

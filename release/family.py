@@ -71,7 +71,11 @@ class TrainingConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class EvaluationConfig:
-    """Table `[evaluation]`: NanoBEIR sets for training, tasks or BEIR collections and first stages for the card."""
+    """Table `[evaluation]`: NanoBEIR sets for training, tasks or BEIR collections and first stages for the card.
+
+    `always_rerank_positives` is Sentence Transformers' name: whether the nano sets' NDCG@10 is over all positives, or over those
+    among the candidates.
+    """
 
     nano: Line
     nano_sets: tuple[Line, ...]
@@ -80,6 +84,7 @@ class EvaluationConfig:
     embedders: tuple[Line, ...]
     top_k: PositiveInt
     compared: tuple[RepositoryId, ...]
+    always_rerank_positives: bool = False
 
 
 @dataclass(frozen=True, config=STRICT)

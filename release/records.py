@@ -31,7 +31,16 @@ from release.results import KINDS, Kind, Result, Subject
 Parsed = TypeVar("Parsed")
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # passed on to the dataclasses inside
 
-PACKAGES = ("torch", "sentence-transformers", "transformers", "datasets", "mteb", "huggingface_hub", "flash-attn")
+PACKAGES = (
+    "torch",
+    "sentence-transformers",
+    "transformers",
+    "datasets",
+    "mteb",
+    "huggingface_hub",
+    "flash-attn",
+    "kernels",
+)
 STAGES = {stage.record: stage.name for stage in stages.STAGES if stage.record}  # the kind -> the stage that measures it
 
 

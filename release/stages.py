@@ -42,6 +42,7 @@ class Stage:
 
 
 _NAMES = ("family.organization", "family.name", "family.version")
+_POSITIVES = "evaluation.always_rerank_positives"
 _SETS = ("evaluation.nano", "evaluation.nano_sets", "evaluation.tasks", "evaluation.collections")
 
 STAGES = (
@@ -68,7 +69,7 @@ STAGES = (
         inputs=("score",),
         output="{size}/records/run.json",
         record="run",
-        facts=("training", "sizes.{size}", "data.validation", "evaluation.nano", "evaluation.nano_sets"),
+        facts=("training", "sizes.{size}", "data.validation", "evaluation.nano", "evaluation.nano_sets", _POSITIVES),
     ),
     Stage(
         "select",

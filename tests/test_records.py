@@ -44,7 +44,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "null for a number": (lambda value: value["measured"].update(score=None), "measured.score: .*found None"),
     "not a number": (lambda value: value["measured"].update(score=float("nan")), "measured.score: .*finite.*found nan"),
     "a third name": (lambda value: value["measured"].update(released="first"), "measured.released: .*found 'first'"),
-    "another form": (lambda value: value.update(measured={}), r"no key 'measured\.steps' \(and 16 more\)"),
+    "another form": (lambda value: value.update(measured={}), r"no key 'measured\.steps' \(and 17 more\)"),
     "another machine": (lambda value: value["machine"].pop("cores"), "no key 'machine.cores'"),
 }
 

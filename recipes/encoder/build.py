@@ -27,16 +27,20 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sentence_transformers import SentenceTransformer
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import AttentionInterface, ModernBertConfig, ModernBertModel, PreTrainedTokenizerFast
 
 from release import bm25
+from release.bm25 import CorpusStatistics
 from release.data import docstrings
+from release.teachers.hybrid import HybridStandIn
+from release.teachers.minilm import minilm_folder
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PAD, UNK, CLS, SEP, MASK = range(5)
-SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+SHAPE: dict[str, Any] = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
 VOCABULARY, LONGEST, MODEL_MAX = 16_000, 112, 512
 QUERIES, CANDIDATES, CHUNK, DEV = 16, 8, 32, 150
 PEAK_RATES = (1.5e-3, 1.5e-3, 1e-3)
@@ -67,7 +71,7 @@ def make_encoder(tokenizer: PreTrainedTokenizerFast, seed: int) -> ModernBertMod
     """A ModernBERT whose tokens start with MiniLM's view of them and whose attention starts by looking for equal tokens."""
     torch.manual_seed(seed)
     config = ModernBertConfig(
-        **SHAPE,  # ty: ignore[invalid-argument-type]
+        **SHAPE,
         vocab_size=len(tokenizer),
         max_position_embeddings=MODEL_MAX,
         local_attention=256,
@@ -95,15 +99,10 @@ def make_encoder(tokenizer: PreTrainedTokenizerFast, seed: int) -> ModernBertMod
 
 def static_embeddings(tokenizer: PreTrainedTokenizerFast, width: int) -> Tensor:
     """(vocabulary, width): MiniLM's sentence embedding of each token's text on its own, centred, on its main axes."""
-    from sentence_transformers import SentenceTransformer
-
-    from release.teachers.minilm import minilm_folder
-
     words = [token.removeprefix("##") for token in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
-    found = SentenceTransformer(str(minilm_folder()), device="cpu").encode(
-        words, batch_size=256, convert_to_tensor=True
-    )
-    centred = found - found.mean(0)
+    minilm = SentenceTransformer(str(minilm_folder()), device="cpu")
+    vectors = minilm.encode(words, batch_size=256, convert_to_tensor=True)
+    centred = vectors - vectors.mean(0)
     _, _, axes = torch.pca_lowrank(centred, q=width, center=False, niter=4)
     projected = centred @ axes
     return 0.3 * projected / projected.std()
@@ -163,9 +162,6 @@ def teach(pairs: list[docstrings.Pair], negatives: np.ndarray, keep: int = 50) -
         Candidates, int32 of shape (len(pairs), 1 + 2 * keep): the own body, BM25's best (`negatives`), MiniLM's best; and the
         teacher's logits of them, float32 of the same shape.
     """
-    from release.bm25 import CorpusStatistics
-    from release.teachers.hybrid import HybridStandIn
-
     summaries, bodies = [pair.summary for pair in pairs], [pair.body for pair in pairs]
     teacher = HybridStandIn(CorpusStatistics.of(bodies), max_length=128)
     print("MiniLM reads all summaries and bodies ...", flush=True)
@@ -176,8 +172,8 @@ def teach(pairs: list[docstrings.Pair], negatives: np.ndarray, keep: int = 50) -
     logits = np.empty(candidates.shape, np.float32)
     for start in range(0, len(pairs), 1024):
         rows = range(start, min(start + 1024, len(pairs)))
-        asked = [(summaries[row], bodies[i]) for row in rows for i in candidates[row].tolist()]
-        logits[rows.start : rows.stop] = teacher.predict(asked).reshape(len(rows), -1)
+        texts = [(summaries[row], bodies[i]) for row in rows for i in candidates[row].tolist()]
+        logits[rows.start : rows.stop] = teacher.predict(texts).reshape(len(rows), -1)
     return candidates, logits
 
 

@@ -24,6 +24,21 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class NanoFigures:
+    """Both means of NDCG@10 over the nano sets that are published under one name; never compare one with the other.
+
+    Attributes:
+        step: Optimizer steps made, 0 before training.
+        all_positives: Over every relevant document (`always_rerank_positives` on).
+        retrieved_positives: Over those among the candidates, so that the best possible ranking of them counts as 1.
+    """
+
+    step: int
+    all_positives: float
+    retrieved_positives: float
+
+
+@dataclass(frozen=True)
 class EnergyUse:
     """What CodeCarbon measured over all legs of a run: kWh, and kg of CO2."""
 
@@ -59,6 +74,7 @@ class TrainingRun:
         baseline: The score before the first step.
         checkpoints: Every evaluation after a step, in their order.
         best, last: The evaluation with the highest score, and the last one.
+        nano: Both figures of every evaluation, that before the first step included; one of them is the `score`.
         score: Of the released model, measured once more after it was saved.
         released: Which of the two lies in `model/`.
         log_history: What the trainer logged, under its own keys.
@@ -77,6 +93,7 @@ class TrainingRun:
     checkpoints: tuple[Checkpoint, ...]
     best: Checkpoint
     last: Checkpoint
+    nano: tuple[NanoFigures, ...]
     score: float
     released: CheckpointName
     log_history: tuple[dict[str, int | float | str | None], ...]
@@ -100,8 +117,10 @@ class RunSubject:
         encoder_sha256: Of its weights, None where they lie in several files.
         learning_rate, global_batch_size, loss, epochs, warmup, evaluations, seed: As in the family file.
         nano, nano_sets: The sets of the evaluation during training.
+        always_rerank_positives: Whether its score is over all positives or the retrieved ones.
+        optimizer: transformers' name.
         max_length: Tokens of a pair that are read.
-        attention: transformers' name, or "unpadded".
+        attention: transformers' name ("flash_attention_2", a kernel's name on the Hub, "sdpa", "eager"), or "unpadded".
         precision: "bf16" or "fp32", as it was really used.
         processes, per_device_batch_size: Processes, and pairs on each of them at a time.
         smoke: A run on a handful of pairs, for tests of the path.
@@ -124,6 +143,8 @@ class RunSubject:
     seed: int
     nano: str
     nano_sets: tuple[str, ...]
+    always_rerank_positives: bool
+    optimizer: str
     max_length: int
     attention: str
     precision: Literal["bf16", "fp32"]

@@ -2,7 +2,8 @@
 
 from release.runtime.precision import has_fast_bf16
 from release.runtime.unpadded import unpad
+from release.training.evaluator import NanoBEIR
 from release.training.losses import loss_and_sampler
 from release.training.run import Run
 
-__all__ = ["Run", "has_fast_bf16", "loss_and_sampler", "unpad"]
+__all__ = ["NanoBEIR", "Run", "has_fast_bf16", "loss_and_sampler", "unpad"]

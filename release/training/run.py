@@ -22,15 +22,17 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
 from transformers import TrainerCallback
 from transformers.integrations import is_codecarbon_available
+from transformers.training_args import OptimizerNames
 
 from release import records
 from release.errors import ReleaseError
 from release.family import load
 from release.files import resource, sha256_file
 from release.results import RUN
-from release.results.training import Checkpoint, EnergyUse, Parameters, RunSubject, TrainingRun
+from release.results.training import Checkpoint, EnergyUse, NanoFigures, Parameters, RunSubject, TrainingRun
 from release.runtime.unpadded import NAME as UNPADDED
 from release.runtime.unpadded import unpad
+from release.training.evaluator import ALL, RETRIEVED
 from release.training.log import LogFile, log, start_log
 from release.training.rows import check_files, check_rows
 
@@ -81,7 +83,7 @@ class Run:
             return Path(cached).parent.name
         return _commit("model", encoder, f"cannot load the encoder {encoder!r}", f"connect to the Hub; {file} names it")
 
-    def is_finished(
+    def begin(
         self,
         model: CrossEncoder,
         args: CrossEncoderTrainingArguments,
@@ -89,10 +91,13 @@ class Run:
         held_out: Dataset | None,
         configs: dict[str, Any],
     ) -> bool:
-        """Check the rows, give the run its folder (`args.output_dir`), and say whether its record is there already.
+        """Check the rows and give the run its folder (`args.output_dir`).
 
         Args:
             train: The training rows, all configs one after the other; `configs` has their splits by name.
+
+        Returns:
+            Whether there is something to do: False where the record of this very run is there already.
 
         Raises:
             ReleaseError: A row that cannot be learnt from; config, row and value are named.
@@ -110,17 +115,17 @@ class Run:
         _remove_cut_off(folder)
         self.resumed_at = max((_step(path) for path in folder.glob("checkpoint-*")), default=0)
         if args.process_index > 0:
-            return self._finished_record() is not None
+            return self._finished_record() is None
         if (record := self._finished_record()) is not None:
             print(f"finished already, at {record.created}: {self.output / 'records/run.json'}")
             print(verdict(record.measured.score, record.measured.baseline), flush=True)
-            return True
+            return False
         for former in ("model", "best", "last"):  # of another run, or of one that was stopped while it saved
             shutil.rmtree(self.output / former, ignore_errors=True)
         attention, precision = self.subject.attention, self.subject.precision
         log.info("%s pairs, %s, %s, %d process(es)", f"{len(train):,}", precision, attention, args.world_size)
         log.info("continues from step %d", self.resumed_at)
-        return False
+        return True
 
     def _subject(self, model: CrossEncoder, args: CrossEncoderTrainingArguments, configs: dict[str, int]) -> RunSubject:
         training, evaluation = self.family.training, self.family.evaluation
@@ -146,6 +151,8 @@ class Run:
             seed=training.seed,
             nano=evaluation.nano,
             nano_sets=evaluation.nano_sets[: 1 if self.smoke else None],
+            always_rerank_positives=evaluation.always_rerank_positives,
+            optimizer=OptimizerNames(args.optim).value,
             max_length=encoder.max_seq_length,
             attention=encoder.model.config._attn_implementation,
             precision="bf16" if args.bf16 else "fp32",
@@ -165,12 +172,10 @@ class Run:
 
     def record(self, trainer: CrossEncoderTrainer, evaluator: Any) -> None:
         """Measure the saved models once more and write `<output>/records/run.json`."""
-        history: list[dict[str, Any]] = trainer.state.log_history
+        history: list[dict[str, Any]] = list(trainer.state.log_history)
         metric = str(trainer.args.metric_for_best_model)
         baseline, *scores = [
-            Checkpoint(int(entry["step"]), entry[metric], entry.get("eval_loss"))
-            for entry in history
-            if metric in entry
+            Checkpoint(entry["step"], entry[metric], entry.get("eval_loss")) for entry in history if metric in entry
         ]
         best = max(scores, key=lambda checkpoint: checkpoint.score)
         last = scores[-1]  # the trainer evaluates after its last step too
@@ -181,7 +186,7 @@ class Run:
         counts = [sum(weight.numel() for weight in module.parameters()) for module in model]
         measured = TrainingRun(
             steps=steps,
-            examples=min(self.rows * self.family.training.epochs, steps * batch),
+            examples=_examples(trainer),
             seconds=round(seconds, 1),
             resumed_at=self.resumed_at,
             pairs_per_second=_rate((steps - self.resumed_at) * batch, seconds),
@@ -192,6 +197,11 @@ class Run:
             checkpoints=tuple(scores),
             best=best,
             last=last,
+            nano=tuple(
+                NanoFigures(entry["step"], entry[f"eval_{ALL}"], entry[f"eval_{RETRIEVED}"])
+                for entry in history
+                if metric in entry
+            ),
             score=self._measure(self.output / "model", evaluator),
             released="best",
             log_history=tuple(history),
@@ -248,6 +258,14 @@ def energy(folder: Path) -> EnergyUse | None:
                 f"no energy figures ({error})", where=str(file), hint="remove it to record none"
             ) from error
     return total if files else None
+
+
+def _examples(trainer: CrossEncoderTrainer) -> int:
+    """Pairs of the whole run. With several processes the trainer drops the last pairs, which not all of them could fill."""
+    args, rows, loader = trainer.args, trainer.train_dataset, trainer.callback_handler.train_dataloader
+    assert isinstance(rows, Dataset) and loader is not None
+    filled = len(loader) * args.per_device_train_batch_size * args.world_size
+    return min(len(rows), filled) * int(args.num_train_epochs)
 
 
 def _rate(pairs: int, seconds: float) -> float | None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from sentence_transformers import CrossEncoder
+from transformers import TrainerState
 
 from recipes import distill
 from release import records
@@ -110,7 +111,11 @@ def test_a_smoke_test_takes_the_whole_path_on_a_few_pairs(work: Path, tmp_path: 
     assert done.returncode == 0, done.stderr[-3000:]
     assert re.fullmatch(VERDICT, done.stdout.strip().splitlines()[-1])
     subject = record(tmp_path).subject
-    assert (subject.smoke, subject.data_rows, subject.attention) == (True, 64, "unpadded")
+    assert (subject.smoke, subject.configs, subject.attention) == (
+        True,
+        {"more": 40},
+        "unpadded",
+    )  # of the first config
 
 
 UPLOAD = """
@@ -170,3 +175,22 @@ def test_every_ettin_size_is_trained_as_published(size: str, tmp_path: Path, mon
         given: Any = distill.training_arguments(training, chosen, None, tmp_path)
         assert given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] * world == batch
         assert (given["learning_rate"], given["dataloader_drop_last"]) == (rate, world > 1)
+
+
+def test_several_gpus_are_no_hidden_data_parallelism(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = tomllib.loads((work / "family.toml").read_text())
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(SystemExit, match="one process sees several GPUs; hint: torchrun"):
+        distill.training_arguments(family["training"], family["sizes"]["mini"], None, tmp_path)
+
+
+def test_evaluations_are_shares_of_the_steps_and_one_of_them_is_at_the_end(tmp_path: Path) -> None:
+    training = tomllib.loads((ROOT / "recipes/ettin.toml").read_text())["training"] | {"precision": "fp32"}
+    size = {"learning_rate": 1e-3, "global_batch_size": 8}
+    for evaluations, steps, expected in ((20, 560_131, 28_007), (20, 140_033, 7_002), (1, 119, 119), (1, 1, 1)):
+        args = distill.training_arguments(training | {"evaluations": evaluations}, size, None, tmp_path)
+        state = TrainerState()
+        state.compute_steps(args, steps)
+        assert (state.eval_steps, state.save_steps) == (expected, expected)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset
+from sentence_transformers import CrossEncoderTrainer, CrossEncoderTrainingArguments
+from sentence_transformers.cross_encoder.losses import MSELoss
+from torch.utils.data import RandomSampler
 
+from recipes.distill import build_model
 from release.errors import ReleaseError
 from release.training.samplers import QueriesTogether, ShuffledBatches
 
@@ -22,6 +29,34 @@ def test_batches_are_a_seeded_shuffle_of_every_row() -> None:
     assert order(1) == order(1) != order(2)
     assert order(1, epoch=1) != order(1)
     assert order(1, drop=True) == order(1)[:-1]
+
+
+def test_rows_come_in_the_order_of_the_trainers_own_sampler(encoder: Path, tmp_path: Path) -> None:
+    model = build_model(str(encoder), 64, device="cpu")
+    rows = Dataset.from_dict({"query": [str(row) for row in range(103)], "document": ["a"] * 103, "label": [0.0] * 103})
+
+    def orders(sampler: Any) -> list[list[str]]:
+        args = CrossEncoderTrainingArguments(
+            str(tmp_path), per_device_train_batch_size=10, seed=12, use_cpu=True, batch_sampler=sampler
+        )
+        loader: Any = CrossEncoderTrainer(model, args, rows, loss=MSELoss(model)).get_train_dataloader()
+        found = []
+        for epoch in range(2):
+            loader.set_epoch(epoch)
+            found.append([query for batch in loader for query in batch["query"]])
+        return found
+
+    ours = orders(ShuffledBatches)
+    assert ours == orders("batch_sampler") and ours[0] != ours[1]
+    sampler = RandomSampler(range(103), generator=torch.Generator().manual_seed(12))
+    assert ours[0] == [str(row) for row in sampler]
+
+
+def test_the_order_of_many_rows_takes_four_bytes_for_each() -> None:
+    batches = ShuffledBatches(range(1_000_000), batch_size=10, drop_last=False, seed=12)  # ty: ignore
+    order = batches.order()
+    assert order.nbytes == 4_000_000
+    assert order.tolist() == list(RandomSampler(range(1_000_000), generator=torch.Generator().manual_seed(12)))
 
 
 def test_margin_mse_keeps_the_rows_of_a_query_together() -> None:

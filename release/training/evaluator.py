@@ -1,0 +1,57 @@
+"""NanoBEIR during training: both figures that are published under one name, from one prediction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sentence_transformers import CrossEncoder
+from sentence_transformers.cross_encoder.evaluation import CrossEncoderNanoBEIREvaluator
+
+ALL, RETRIEVED = "all_positives_ndcg@10", "retrieved_positives_ndcg@10"
+
+
+class NanoBEIR(CrossEncoderNanoBEIREvaluator):
+    """Sentence Transformers' evaluator, which reports mean NDCG@10 over all positives and over the retrieved ones.
+
+    With `always_rerank_positives` every relevant document is ranked; without, only those among BM25's candidates are, and the
+    best possible ranking of them counts as 1. So the second figure is higher: they differ by more than rerankers do, and one
+    must never be compared with the other. `always_rerank_positives` says which of them is the primary metric.
+    """
+
+    def __call__(
+        self, model: CrossEncoder, output_path: str | None = None, *args: Any, **kwargs: Any
+    ) -> dict[str, float]:
+        """Sentence Transformers' metrics, and both means under `ALL` and `RETRIEVED`."""
+        known: Any = _Predicted(model)
+        chosen, found = self.always_rerank_positives, {}
+        means: dict[str, float] = {}
+        for with_all, name in ((True, ALL), (False, RETRIEVED)):  # all first: the others' pairs are among them
+            for evaluator in self.evaluators:
+                evaluator.always_rerank_positives = with_all
+            metrics = super().__call__(known, output_path if with_all == chosen else None, *args, **kwargs)
+            means[name] = metrics[str(self.primary_metric)]
+            found = metrics if with_all == chosen else found
+        for evaluator in self.evaluators:
+            evaluator.always_rerank_positives = chosen
+        return found | means
+
+
+class _Predicted:
+    """A model that scores each pair once; what the evaluators write onto its card stays here, for the record is the source."""
+
+    def __init__(self, model: CrossEncoder) -> None:
+        self.model: Any = model
+        self.model_card_data = self
+        self.scores: dict[tuple[str, str], float] = {}
+
+    def set_evaluation_metrics(self, *_: Any, **__: Any) -> None:
+        """Write nothing."""
+
+    def predict(self, pairs: list[list[str]], **kwargs: Any) -> np.ndarray:
+        """(pairs,) raw scores."""
+        named = [(query, document) for query, document in pairs]
+        unknown = [pair for pair in dict.fromkeys(named) if pair not in self.scores]
+        if unknown:
+            self.scores.update(zip(unknown, self.model.predict(unknown, **kwargs).tolist(), strict=True))
+        return np.array([self.scores[pair] for pair in named], dtype=np.float32)
