@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,28 +16,115 @@ from functools import cached_property
 
 import bm25s
 import numpy as np
+import Stemmer
+from bm25s import stopwords
+from bm25s.tokenization import Tokenized
 from scipy import sparse
 
+from release.errors import ReleaseError
+
 K1, B = 1.5, 0.75
-WORDS = re.compile(r"[a-z0-9]+")  # of the pair scores
+WORDS = re.compile(r"[a-z0-9]+")  # of single pairs
 Weigh = Callable[[list[str]], dict[str, float]]
+
+
+# --- Words ------------------------------------------------------------------------------------------------------------
+
+STOPWORDS = {  # the lists that mteb's BM25 takes, by ISO 639 codes
+    "en eng": stopwords.STOPWORDS_EN,
+    "de deu": stopwords.STOPWORDS_GERMAN,
+    "nl nld": stopwords.STOPWORDS_DUTCH,
+    "fr fra": stopwords.STOPWORDS_FRENCH,
+    "es spa": stopwords.STOPWORDS_SPANISH,
+    "pt por": stopwords.STOPWORDS_PORTUGUESE,
+    "it ita": stopwords.STOPWORDS_ITALIAN,
+    "ru rus": stopwords.STOPWORDS_RUSSIAN,
+    "sv swe": stopwords.STOPWORDS_SWEDISH,
+    "no nb nn nor nob nno": stopwords.STOPWORDS_NORWEGIAN,
+}
+SNOWBALL = {"nb": "no", "nn": "no", "nob": "no", "nno": "no", "arb": "ar"}  # codes that Snowball knows by another one
+# Scripts without blanks between words: Thai, Lao, Tibetan, Burmese, Khmer, kana, Han; and Hangul, whose words are whole phrases.
+UNSPACED = (
+    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u318f\u31a0-\u31bf\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"
+)
+TOKENS = re.compile(
+    rf"[{UNSPACED}]+|[^\W{UNSPACED}]{{2,}}"
+)  # runs of such characters, and words of two letters and more
+RULE = "stopwords and Snowball stemmer of the language, character bigrams for scripts without blanks"
+
+
+class Analyzer:
+    """The words that BM25 counts in a text of some language, as mteb's BM25 has them.
+
+    Lowercased, without the language's stopwords (where there is a list), stemmed by Snowball (where it knows the language). A run
+    of characters of a script without blanks becomes its bigrams, whatever the language, where mteb takes single characters.
+
+    Args:
+        language: ISO 639 code of two or three letters.
+
+    Raises:
+        ReleaseError: It is no such code.
+    """
+
+    def __init__(self, language: str = "en") -> None:
+        if not re.fullmatch("[a-z]{2,3}", language):
+            raise ReleaseError(f"{language!r} is no ISO 639 code of a language", hint="such as en or deu")
+        self._stopwords = frozenset(
+            next((words for codes, words in STOPWORDS.items() if language in codes.split()), ())
+        )
+        try:
+            self._stem = Stemmer.Stemmer(SNOWBALL.get(language, language)).stemWord
+        except KeyError:
+            self._stem = str
+        self._known: dict[str, str] = {}  # word -> stem
+
+    def words(self, text: str) -> list[str]:
+        """The words of `text`, in their order."""
+        words = []
+        for token in TOKENS.findall(text.lower()):
+            if (stem := self._known.get(token)) is None:
+                if token[0] >= UNSPACED[0] and TOKENS.match(token[0]):
+                    words += _bigrams(token)
+                    continue
+                stem = self._known[token] = "" if token in self._stopwords else self._stem(token)
+            if stem:
+                words.append(stem)
+        return words
+
+
+def _bigrams(run: str) -> list[str]:
+    run = unicodedata.normalize("NFKC", run)
+    return [run[at : at + 2] for at in range(max(len(run) - 1, 1))]
 
 
 # --- A collection -----------------------------------------------------------------------------------------------------
 
 
 class Bm25:
-    """An index over some documents: words of two letters and more, lowercased, without English stopwords."""
+    """An index over some documents.
 
-    def __init__(self, documents: Sequence[str]) -> None:
+    Raises:
+        ReleaseError: No document has a word.
+    """
+
+    def __init__(self, documents: Iterable[str], language: str = "en") -> None:
+        self._analyzer = Analyzer(language)
+        vocabulary: dict[str, int] = {}
+        ids = [
+            [vocabulary.setdefault(word, len(vocabulary)) for word in self._analyzer.words(text)] for text in documents
+        ]
+        if not vocabulary:
+            what = f"BM25 finds no word in any of the {len(ids):,} documents but stopwords"
+            raise ReleaseError(what, hint="look at the texts of the documents")
         self._index = bm25s.BM25(k1=K1, b=B, method="lucene")
-        self._index.index(bm25s.tokenize(list(documents), stopwords="en", show_progress=False), show_progress=False)
-        self._documents = len(documents)
+        self._index.index(Tokenized(ids=ids, vocab=vocabulary), show_progress=False)
+        self._documents = len(ids)
 
-    def scores(self, queries: Sequence[str]) -> Iterator[np.ndarray]:
+    def scores(self, queries: Iterable[str]) -> Iterator[np.ndarray]:
         """For each query the score of every document, float32 of shape (documents,); 0 where no word is shared."""
-        for tokens in bm25s.tokenize(list(queries), stopwords="en", show_progress=False, return_ids=False):
-            known = [str(token) for token in tokens if token in self._index.vocab_dict]
+        for query in queries:
+            known = [word for word in self._analyzer.words(query) if word in self._index.vocab_dict]
             yield self._index.get_scores(known) if known else np.zeros(self._documents, np.float32)
 
 

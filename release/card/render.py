@@ -78,6 +78,7 @@ def context(family: Family, size: str, measured: CardRecords) -> dict[str, Any]:
         "rows": tables.results(evaluate),
         "means": evaluate.means,
         "tally": tables.tally(evaluate),
+        "bm25": measured.evaluate.subject.first_stages.get("bm25"),
         "run": measured.run.measured,
         "choice": measured.choice.measured,
         "trained": measured.run.subject,

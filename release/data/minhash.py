@@ -62,7 +62,11 @@ def shingles(texts: Texts) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
 def _words(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A hash per word of the texts in `data`, and where each text's begin. Every letter beyond ASCII belongs to a word."""
     inside = IN_WORD[data]
-    for lead, follows in ((0xE2, (0x80, 0x81)), (0xE3, (0x80,)), (0xC2, range(0xA0, 0xC0))):  # quotes, dashes, spaces
+    for lead, follows in (
+        (0xE2, (0x80, 0x81, 0x94, 0x95, 0x96, 0x97)),
+        (0xE3, (0x80,)),
+        (0xC2, range(0xA0, 0xC0)),
+    ):  # quotes, dashes, spaces
         marks = np.flatnonzero(data[:-1] == lead)
         marks = marks[np.isin(data[marks + 1], follows)] if len(marks) else marks
         for step in range(2 if lead == 0xC2 else 3):

@@ -39,6 +39,7 @@ def command(
     top_k: Annotated[int, typer.Option(min=1, max=first_stage.DEPTH, help="Candidates that are reranked.")] = 100,
     output: Annotated[Path | None, typer.Option(help="Write the record to this file.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default by device.")] = None,
+    language: Annotated[str, typer.Option(help="Of the collection, for bm25: an ISO 639 code.")] = "en",
 ) -> None:
     """Measure how much a reranker improves retrieval: a size of a family, or any CrossEncoder on any BEIR folder."""
     if family_file is not None:
@@ -55,7 +56,7 @@ def command(
         raise ReleaseError(
             "nothing to evaluate", hint="--family FILE --size SIZE, or --model DIR_OR_ID --collection FOLDER"
         )
-    record = evaluate_collection(model, collection, first_stage, top_k=top_k, dtype=dtype)
+    record = evaluate_collection(model, collection, first_stage, top_k=top_k, dtype=dtype, language=language)
     if output is not None:
         records.write_file(record, output)
     _show(record, output)
@@ -98,7 +99,7 @@ def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) ->
 
 
 def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, cache_dir: Path) -> Evaluated:
-    stages = [first_stage.first_stage(name) for name in family.evaluation.embedders]
+    stages = [first_stage.first_stage(name, family.about.language) for name in family.evaluation.embedders]
     rows = all_rows(reranker, family, stages, cache_dir=cache_dir)
     watched = nano(reranker, family, cache_dir)
     result = EvaluationResult(
@@ -152,15 +153,18 @@ def subject_of(
 
 
 def evaluate_collection(
-    model: str, collection: Path, embedder: str, *, top_k: int = 100, dtype: str | None = None
+    model: str, collection: Path, embedder: str, *, top_k: int = 100, dtype: str | None = None, language: str = "en"
 ) -> Evaluated:
     """Measure any CrossEncoder on any folder in BEIR's form, over one first stage.
+
+    Args:
+        language: Of the collection, for BM25.
 
     Raises:
         ReleaseError: The folder is no collection, or the model or embedder cannot be loaded here.
     """
     task = tasks.from_folder(collection)
-    stage = first_stage.first_stage(embedder)
+    stage = first_stage.first_stage(embedder, language)
     reranker = rerankers.load(model, dtype=dtype)
     cache_dir = STANDALONE / f"{reranker.name.replace('/', '--')}-{reranker.revision[:12]}"
     with exclusive_lock(cache_dir):

@@ -36,7 +36,7 @@ def all_rows(
         stages: The family's first stages, where they are loaded already.
         cache_dir: Folder of this reranker's finished rows.
     """
-    stages = stages or [first_stage(name) for name in family.evaluation.embedders]
+    stages = stages or [first_stage(name, family.about.language) for name in family.evaluation.embedders]
     inside = in_domain_tasks(family)
     rows: list[Row] = []
     for load in task_loaders(family):

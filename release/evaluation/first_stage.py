@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import mteb
 from huggingface_hub import HfApi
 
+from release import bm25
 from release.evaluation.metrics import Ranking, ranking
 from release.evaluation.retrievers import MINILM, Bm25, PackagedMiniLM, embedder, missing, packaged_revision
 from release.evaluation.tasks import Task
@@ -56,13 +58,18 @@ class Run:
     seconds: float
 
 
-def first_stage(name: str) -> FirstStage:
+def first_stage(name: str, language: str = "en") -> FirstStage:
     """The retriever called `name`: "bm25", a Hub id, or the folder of a SentenceTransformer.
 
     Nothing is loaded yet, so a run that exists costs no model.
+
+    Args:
+        language: Of folders in BEIR's form, for BM25's stopwords and stemmer; mteb's tasks name their own.
     """
     if name == BM25:
-        return FirstStage(BM25, f"bm25s {metadata.version('bm25s')}, lucene, k1 1.5, b 0.75, English stopwords", Bm25)
+        versions = f"bm25s {metadata.version('bm25s')} lucene, PyStemmer {metadata.version('PyStemmer')}"
+        revision = f"{versions}, k1 {bm25.K1}, b {bm25.B}, {bm25.RULE} ({language} where a task names none)"
+        return FirstStage(BM25, revision, lambda _: Bm25(language))
     if Path(name).is_dir():
         folder = Path(name)
         contents = sha256_folder(folder)
@@ -102,7 +109,16 @@ def retrieve(stage: FirstStage, task: Task, folder: Path) -> Run:
     (subset,) = (scores[name] for name in task.loaded.dataset)
     (split,) = subset.values()
     ranking = {query: list(documents) for query, documents in split.items()}
+    _warn_of_nothing(stage, task, ranking)
     return Run(stage, run_folder, str(about["sha256"]), ranking, float(about["seconds"]))
+
+
+def _warn_of_nothing(stage: FirstStage, task: Task, ranking: Ranking) -> None:
+    """Say so, every time, where most queries get no candidate: every figure over such a first stage is near 0."""
+    empty = sum(not ranking.get(query) for query in task.judgements)
+    if 2 * empty > len(task.judgements):
+        what = f"{stage.name} finds no document for {empty:,} of {len(task.judgements):,} queries of {task.name}"
+        print(f"warning: {what}; are queries and documents in one language?", file=sys.stderr)
 
 
 def _read_about(about_file: Path, run_file: Path, key: dict[str, Any]) -> dict[str, Any] | None:

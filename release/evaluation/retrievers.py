@@ -15,7 +15,7 @@ from release import bm25
 from release.console import Bar
 from release.errors import ReleaseError
 from release.evaluation.metrics import ranking
-from release.evaluation.tasks import document_text
+from release.evaluation.tasks import UNDETERMINED, document_text
 from release.teachers import minilm
 from release.teachers.minilm import MiniLM
 
@@ -24,17 +24,30 @@ VECTORS = "vectors.safetensors"
 
 
 class Bm25:
-    """BM25 as an mteb search model; documents that share no word with a query are left out."""
+    """BM25 as an mteb search model; documents that share no word with a query are left out.
 
-    def __init__(self, _: Path) -> None:
+    Args:
+        language: Of texts whose task names none: a folder in BEIR's form, or a task in several languages.
+    """
+
+    def __init__(self, language: str = "en") -> None:
+        self.language = language
         self.mteb_model_meta = ModelMeta.create_empty(
             overwrites={"name": "local/bm25", "revision": metadata.version("bm25s"), "model_type": ["sparse"]}
         )
 
-    def index(self, corpus: Any, **_: Any) -> None:
-        """Index title and text of every document."""
+    def index(self, corpus: Any, *, task_metadata: Any, hf_subset: str, **_: Any) -> None:
+        """Index title and text of every document.
+
+        Raises:
+            ReleaseError: No document has a word.
+        """
         self.names = np.array(corpus["id"], dtype=object)
-        self.retriever = bm25.Bm25([document_text(row) for row in corpus])
+        language = task_language(task_metadata, hf_subset) or self.language
+        try:
+            self.retriever = bm25.Bm25((document_text(row) for row in corpus), language)
+        except ReleaseError as error:
+            raise ReleaseError(error.what, where=task_metadata.name, hint=error.hint) from error
 
     def search(self, queries: Any, *, top_k: int, **_: Any) -> dict[str, dict[str, float]]:
         """The `top_k` best documents of every query, equal scores by falling id."""
@@ -51,6 +64,14 @@ class Bm25:
             hits = hits[scores[hits] >= np.partition(scores[hits], -top_k)[-top_k]]
         by_name = {str(self.names[hit]): float(scores[hit]) for hit in hits}
         return {name: by_name[name] for name in ranking({"": by_name}, top_k)[""]}
+
+
+def task_language(task_metadata: Any, subset: str) -> str | None:
+    """The one language of an mteb task's subset as an ISO 639-3 code, or None where there are several, or nobody knows."""
+    languages = task_metadata.eval_langs
+    languages = languages.get(subset, []) if isinstance(languages, dict) else languages
+    codes = {language.partition("-")[0] for language in languages} - {UNDETERMINED}
+    return codes.pop() if len(codes) == 1 else None
 
 
 def embedder(source: str, name: str, revision: str) -> Any:

@@ -16,6 +16,8 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from release.errors import ReleaseError
 from release.evaluation import beir
 
+UNDETERMINED = "und"  # ISO 639-3 for a language that nobody has named
+
 
 def document_text(row: dict[str, Any]) -> str:
     """Title and text of a corpus row in one string, as mteb gives them to every model."""
@@ -76,7 +78,7 @@ class Collection(AbsTaskRetrieval):
             modalities=["text"],
             dataset={"path": folder.resolve().name, "revision": self.revision},
             eval_splits=["test"],
-            eval_langs=["eng-Latn"],
+            eval_langs=[f"{UNDETERMINED}-Zyyy"],
             main_score="ndcg_at_10",
             reference=None,
             date=None,
