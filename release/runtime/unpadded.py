@@ -438,7 +438,7 @@ def predict(model: CrossEncoder, pairs: Sequence[tuple[str, str]], token_budget:
     batches = _batches(np.array([len(query) + len(document) for query, document in pairs]), token_budget)
     activation, threads = model.activation_fn or torch.nn.Identity(), torch.get_num_threads()
     workers = max(1, min(threads, len(batches))) if model.device.type == "cpu" else 1
-    room = Semaphore(2 * workers)  # so that not all pairs lie in memory as tokens
+    slots = Semaphore(2 * workers)  # so that not all pairs lie in memory as tokens
     model.eval()
 
     def score(batch: np.ndarray, features: dict[str, Any]) -> None:
@@ -446,13 +446,13 @@ def predict(model: CrossEncoder, pairs: Sequence[tuple[str, str]], token_budget:
             with torch.inference_mode():
                 scores[batch] = activation(model(features)["scores"]).view(-1).float().cpu().numpy()
         finally:
-            room.release()
+            slots.release()
 
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
             work = []
             for batch in batches:
-                room.acquire()
+                slots.acquire()
                 features = model.preprocess([pairs[index] for index in batch])
                 features = {
                     key: value.to(model.device) if hasattr(value, "to") else value for key, value in features.items()

@@ -203,16 +203,16 @@ def test_a_workers_error_is_the_same_clear_line(facts: family.Family) -> None:
 def test_a_worker_that_is_killed_is_missed_at_once_and_the_same_command_continues(facts: family.Family) -> None:
     make_pairs(facts, count=20)
     command = [sys.executable, "-c", PROGRAM, str(ROOT / "recipes/demo.toml"), "2"]
-    boss = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
-    assert boss.stderr
+    parent = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    assert parent.stderr
     victim = 0
-    while boss.poll() is None and not victim:
+    while parent.poll() is None and not victim:
         time.sleep(0.01)
         if any(mixture(facts).glob("*/train-*.parquet")):
-            victim = next((pid for pid in children(boss.pid) if b"spawn_main" in command_line(pid)), 0)
+            victim = next((pid for pid in children(parent.pid) if b"spawn_main" in command_line(pid)), 0)
     os.kill(victim, signal.SIGKILL)
-    _, errors = boss.communicate(timeout=60)
-    assert boss.returncode == 1
+    _, errors = parent.communicate(timeout=60)
+    assert parent.returncode == 1
     assert "was killed (SIGKILL)" in errors.splitlines()[-1] and "run the same command again" in errors
     assert not (mixture(facts) / "manifest.json").exists()
     made = len(list(mixture(facts).glob("*/train-*.parquet")))
