@@ -1,4 +1,4 @@
-"""The one kind of error that people see: what was wrong, where, and how hint."""
+"""The one kind of error that people see: what was wrong, where, and a hint what to do."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -76,20 +75,20 @@ def exclusive_lock(folder: Path) -> Generator[None]:
     Raises:
         ReleaseError: Another process holds the lock.
     """
+    from filelock import FileLock, Timeout  # late, because make imports this module before any package is there
+
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            raise ReleaseError(
-                f"another run (process {stream.read().strip() or 'unknown'}) is working there",
-                where=str(folder),
-                hint="wait for it to end, or stop it, and run again",
-            ) from None
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
+    path = folder / ".lock"
+    try:
+        held = FileLock(path).acquire(timeout=0)
+    except Timeout:
+        raise ReleaseError(
+            f"another run (process {path.read_text().strip() or 'unknown'}) is working there",
+            where=str(folder),
+            hint="wait for it to end, or stop it, and run again",
+        ) from None
+    with held:
+        path.write_text(str(os.getpid()))
         yield
 
 

@@ -129,7 +129,7 @@ def new(
         machine=machine(device),
         versions=versions(),
         commit=git_commit(),
-        command=" ".join(["python", *(re.sub(r"hf_\w+", "hf_***", word) for word in _argv())]),
+        command=" ".join(re.sub(r"hf_\w+", "hf_***", word) for word in _command_line()),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rehearsal=mode.active(),
     )
@@ -258,13 +258,14 @@ def git_commit() -> str:
         return ""
 
 
-def _argv() -> list[str]:
-    """The words after `python`: a module that was started with -m by its name, a script by its file's name."""
+def _command_line() -> list[str]:
+    """The words of this process: the installed command, a module that python was started with by -m, or a script by its name."""
     program, *words = sys.argv
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None:
-        return ["-m", spec.name.removesuffix(".__main__"), *words]
-    return [Path(program).name, *words]
+        return ["python", "-m", spec.name.removesuffix(".__main__"), *words]
+    name = Path(program).name
+    return [name, *words] if name == "ettin-release" else ["python", name, *words]
 
 
 def _cpu_name() -> str:

@@ -34,7 +34,8 @@ def command(
     found = plan(load(family), size, world=world, tokens=tokens, rows=rows, pairs_per_second=pairs_per_second)
     shown = {key: f"{value:,.2f}" if isinstance(value, float) else value for key, value in found.items()}
     shown = {key: f"{value:,}" if isinstance(value, int) else value for key, value in shown.items()}
-    table("Training plan", ["", "planned"], [[key.replace("_", " "), value] for key, value in shown.items()])
+    cells = [[key.replace("_", " "), value] for key, value in shown.items() if key != "size"]
+    table(f"Training {size}", ["", "planned"], cells)
     print(f"assumed: {tokens} tokens per pair, replicas with fp32 weights and AdamW,")
     print("  bf16 activations, nothing recomputed")
     print_json(found)
