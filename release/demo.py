@@ -43,6 +43,8 @@ for query, documents in json.load(sys.stdin):
 
 def command() -> None:
     """Run what is not done yet, publish to the embedded Hub over build/hub, and show the result."""
+    if not Path("Makefile").is_file():
+        raise ReleaseError("the demo runs its stages by make", where=str(Path.cwd()), hint="run it in a checkout")
     family = load(FAMILY)
     seconds: dict[str, float] = {}
     with exclusive_lock(Path("build/demo")):

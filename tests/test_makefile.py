@@ -220,3 +220,35 @@ def test_a_former_name_says_the_new_one(project: Project, old: str, new: str) ->
         assert done.returncode != 0
         assert f"is now called `make {new}`" in done.stderr or f"is now called {new!r}" in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+READERS = {  # stage -> the code that makes its output
+    "mix": ("release/data",),
+    "score": ("release/data/score.py", "release/data/score_shard.py", "release/teachers"),
+    "train": ("release/training",),
+    "select": ("release/evaluation/select_checkpoint.py",),
+    "evaluate": ("release/evaluation",),
+    "speed": ("release/speed",),
+    "export": ("release/export",),
+}
+ELSEWHERE = {  # read for other models than the size that is released
+    "evaluate": {"evaluation.compared"},
+    "speed": {"evaluation.compared", "teacher.model"},
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_whatever_a_stage_reads_of_the_family_is_a_fact_of_it_or_of_what_it_rests_on(name: str) -> None:
+    named = {stage.name: stage for stage in STAGES}
+
+    def facts(stage: stages.Stage) -> set[str]:
+        return set(stage.facts).union(*(facts(named[each]) for each in stage.inputs))
+
+    paths = [ROOT / path for path in READERS[name]]
+    files = [file for path in paths for file in ([path] if path.suffix else path.rglob("*.py"))]
+    others = {ROOT / path for path in READERS["score"]} if name == "mix" else set()
+    pattern = r"\bfamily\.(teacher|data|training|evaluation|speed)\.([a-z_]+)"
+    read = {".".join(key) for file in files if file not in others for key in re.findall(pattern, file.read_text())}
+    known = facts(named[name]) | ELSEWHERE.get(name, set())
+    assert read, "nothing is read: the pattern above is out of date"
+    assert {key for key in read if key not in known and key.split(".")[0] not in known} == set()
