@@ -96,7 +96,7 @@ $(RUN)/repo/README.md: $(RUN)/README.md | $(READY)
 	@$(PY) -m release stage $(WHAT)
 	@$(PY) -m release check $(WHAT)
 
-publish: $(RUN)/repo/README.md ## upload to HF_ENDPOINT, private until verified (PUSH=1, --push)
+publish: $(RUN)/repo/README.md ## upload to HF_ENDPOINT, private until verified (PUSH=1)
 	@$(PY) -m release publish $(WHAT) $(if $(PUSH),--push)
 
 verify: publish ## pull everything back, compare, make public, tag
@@ -115,7 +115,7 @@ compare: setup ## sizes, teacher, other rerankers: table and plots
 plan: setup ## what would run and be published, without doing it
 	@$(PY) -m release plan $(WHAT)
 
-rehearse: setup ## a release of SIZES on stand-ins, on a Hub of its own; ALL=1: every size
+rehearse: setup ## a release of SIZES (ALL=1: every one) on stand-ins, all local
 	@$(PY) -m release rehearse --family $(FAMILY) $(if $(ALL),--all) $(if $(filter command,$(origin SIZES)),--sizes $(SIZES))
 
 hub: setup ## the embedded Hub on loopback, over build/hub

@@ -125,7 +125,7 @@ STAGES = (
     Stage(
         "publish",
         "release.hub.publish:command",
-        "upload to HF_ENDPOINT, private until verified (PUSH=1, --push)",
+        "upload to HF_ENDPOINT, private until verified (PUSH=1)",
         inputs=("stage",),
     ),
     Stage(

@@ -100,6 +100,12 @@ def test_the_makefile_is_the_table_of_stages(project: Project) -> None:
         assert {word for word in rule[1].split() if not word.startswith("cards/")} == inputs | facts, stage.name
 
 
+def test_help_names_every_verb_in_80_columns(project: Project) -> None:
+    lines = project.make("help").stdout.splitlines()
+    assert {stage.name for stage in STAGES} <= {line.split()[1] for line in lines if line.startswith("  make ")}
+    assert max(map(len, lines)) <= 80
+
+
 def test_everything_runs_in_order_where_nothing_is_done(project: Project) -> None:
     assert project.would_run("verify") == [stage.name for stage in STAGES]
     assert project.would_run("evaluate") == ["mix", "score", "train", "select", "evaluate"]
