@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,17 @@ from release.files import list_files, sha256_file
 from release.hub import stage
 from release.rehearsal import mode
 
-REQUIRED = {
-    "model": (
-        *("README.md", "config.json", "model.safetensors", "modules.json", "tokenizer.json", "tokenizer_config.json"),
-        *("config_sentence_transformers.json", "1_Pooling/config.json", "onnx/model.onnx"),
-        *(
-            f"{module}/{name}"
-            for module in ("2_Dense", "3_LayerNorm", "4_Dense")
-            for name in ("config.json", "model.safetensors")
-        ),
-        *(f"records/{kind}.json" for kind in stage.RECORDS),
+MODEL_FILES = (  # of every released reranker, beside its records
+    *("README.md", "config.json", "model.safetensors", "modules.json", "tokenizer.json", "tokenizer_config.json"),
+    *("config_sentence_transformers.json", "1_Pooling/config.json", "onnx/model.onnx"),
+    *(
+        f"{module}/{name}"
+        for module in ("2_Dense", "3_LayerNorm", "4_Dense")
+        for name in ("config.json", "model.safetensors")
     ),
+)
+REQUIRED = {
+    "model": (*MODEL_FILES, *(f"records/{kind}.json" for kind in stage.RECORDS)),
     "dataset": ("README.md", "manifest.json", "records/data.json"),
 }
 ALLOWED = {  # anything else, pickles above all, is refused
@@ -70,9 +70,9 @@ def problems(family: Family, size: str) -> list[str]:
         if not folder.is_dir():
             lines.append(f"{folder}: not staged, make stage")
             continue
-        lines += [f"{folder}/{line}" for line in _folder(kind, folder)]
+        lines += [f"{folder}/{line}" for line in folder_problems(folder, REQUIRED[kind], ALLOWED[kind])]
         lines += [f"{folder}/{line}" for line in _card(kind, folder, family, size)]
-        lines += [f"{folder}/{line}" for line in _rehearsed(folder)]
+        lines += [f"{folder}/{line}" for line in rehearsed(folder)]
     if model.is_dir():
         lines += [f"{model}/{line}" for line in _records(model, family, size)]
     if dataset.is_dir():
@@ -80,16 +80,16 @@ def problems(family: Family, size: str) -> list[str]:
     return lines + list(_collection(family.folder(size) / "collection.yaml"))
 
 
-def _folder(kind: str, folder: Path) -> Iterator[str]:
+def folder_problems(folder: Path, required: Iterable[str], allowed: Iterable[str]) -> Iterator[str]:
     """Files that are missing, not allowed, empty, or that hold a secret or a path of this machine."""
     names = list_files(folder)
-    for name in REQUIRED[kind]:
+    for name in required:
         if name not in names:
             yield f"{name}: required, and missing"
     marks = _machine_marks()
     for name in names:
         file = folder / name
-        if not any(fnmatch(name, pattern) for pattern in ALLOWED[kind]):
+        if not any(fnmatch(name, pattern) for pattern in allowed):
             yield f"{name}: not a kind of file that is published"
         elif file.stat().st_size == 0:
             yield f"{name}: empty"
@@ -190,7 +190,7 @@ def _records(folder: Path, family: Family, size: str) -> Iterator[str]:
             yield f"records/{kind}.json: measured on {record.family} {record.size}"
 
 
-def _rehearsed(folder: Path) -> Iterator[str]:
+def rehearsed(folder: Path) -> Iterator[str]:
     """Records of a rehearsal, unless this is one."""
     for path in sorted((folder / "records").glob("*.json")) if not mode.active() else []:
         if json.loads(path.read_text(encoding="utf-8")).get("rehearsal"):

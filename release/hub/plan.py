@@ -89,8 +89,18 @@ def diff(family: Family, size: str, api: Any) -> list[Step]:
     Raises:
         ReleaseError: The release is finished and would change, or the name belongs to something else.
     """
-    pairs = [(repo, remote_repo(api, repo) if api else RemoteRepo()) for repo in desired_repos(family, size)]
-    push = [step for repo, remote in pairs for step in _push_steps(api, repo, remote, family)]
+    push, public, tags = repo_steps(desired_repos(family, size), api, str(family.path))
+    return [*push, *public, *_collection_steps(family, size, api), *tags]
+
+
+def repo_steps(repos: list[DesiredRepo], api: Any, source: str) -> tuple[list[Step], list[Step], list[Step]]:
+    """What is to be pushed, made public and tagged of `repos`; `source` is where their names and version come from.
+
+    Raises:
+        ReleaseError: One is finished and would change, or the name belongs to something else.
+    """
+    pairs = [(repo, remote_repo(api, repo) if api else RemoteRepo()) for repo in repos]
+    push = [step for repo, remote in pairs for step in _push_steps(api, repo, remote, source)]
     public = [
         Step("finish", "make public", repo.id, "after verification", repo) for repo, remote in pairs if remote.private
     ]
@@ -99,18 +109,18 @@ def diff(family: Family, size: str, api: Any) -> list[Step]:
         for repo, remote in pairs
         if not remote.tagged
     ]
-    return [*push, *public, *_collection_steps(family, size, api), *tags]
+    return push, public, tags
 
 
-def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, family: Family) -> Iterable[Step]:
+def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, source: str) -> Iterable[Step]:
     upload, delete = changed(repo, remote) if repo.folder.is_dir() else ([], [])
     if remote.tagged and (upload or delete):
-        hint = f"raise `version` in {family.path}; an embedded Hub can also be removed and begun anew"
+        hint = f"raise `version` in {source}; an embedded Hub can also be removed and begun anew"
         what = f"{repo.id} {repo.tag} is finished, and {', '.join((upload + delete)[:3])} would change"
         raise ReleaseError(what, where=str(repo.folder), hint=hint)
     if remote.exists and not remote.private and not remote.tagged and (upload or delete):
         what = f"{repo.id} is public already, and without the tag {repo.tag} it is no release of this project"
-        raise ReleaseError(what, where=str(api.endpoint), hint=f"choose another name or version in {family.path}")
+        raise ReleaseError(what, where=str(api.endpoint), hint=f"choose another name or version in {source}")
     if not remote.exists:
         yield Step("push", "create", repo.id, f"{repo.type}, private", repo)
     if not repo.folder.is_dir():

@@ -9,7 +9,7 @@ changes, and a correction is a new version. Every step looks first, so running a
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from release import options
@@ -55,7 +55,7 @@ def publish(family: Family, size: str, endpoint: str | None) -> list[Step]:
         raise ReleaseError(f"{len(problems)} problem(s), the first: {problems[0]}", hint="make check names all of them")
     steps = plan.diff(family, size, api)
     plan.show(steps, api.endpoint)
-    return carry_out(api, [step for step in steps if step.phase == "push"], family, size)
+    return carry_out(api, [step for step in steps if step.phase == "push"])
 
 
 def finish(family: Family, size: str, api: HfApi, commits: dict[str, str]) -> list[Step]:
@@ -68,26 +68,36 @@ def finish(family: Family, size: str, api: HfApi, commits: dict[str, str]) -> li
         ReleaseError: A repository moved since it was verified.
     """
     mode.check_endpoint(str(api.endpoint), mode.active())
-    for repo in desired_repos(family, size):
+    check_commits(desired_repos(family, size), api, commits)
+    steps = plan.diff(family, size, api)
+    if pending := [step for step in steps if step.phase == "push"]:
+        raise ReleaseError(f"{pending[0].verb} {pending[0].target} is still to be done", hint="make publish")
+    content = plan.staged_collection(family, size)
+    return carry_out(api, steps, lambda: _collect(api, family, content) if content else None)
+
+
+def check_commits(repos: list[DesiredRepo], api: HfApi, commits: dict[str, str]) -> None:
+    """Refuse to finish a repository that is not at the commit that was pulled back and compared.
+
+    Raises:
+        ReleaseError: It moved since.
+    """
+    for repo in repos:
         commit = remote_repo(api, repo).commit
         if commits.get(repo.id) != commit:
             what = f"{repo.id} is at {str(commit)[:12]}, not at the verified commit"
             raise ReleaseError(what, where=str(api.endpoint), hint="make publish, then make verify")
-    steps = plan.diff(family, size, api)
-    if pending := [step for step in steps if step.phase == "push"]:
-        raise ReleaseError(f"{pending[0].verb} {pending[0].target} is still to be done", hint="make publish")
-    return carry_out(api, steps, family, size)
 
 
-def carry_out(api: HfApi, steps: list[Step], family: Family, size: str) -> list[Step]:
-    """Take steps in their order, naming each."""
+def carry_out(api: HfApi, steps: list[Step], collect: Callable[[], None] = lambda: None) -> list[Step]:
+    """Take steps in their order, naming each; `collect` brings the collection up to date, where there is one."""
     for step in steps:
         print(f"{step.verb} {step.target}: {step.detail}", flush=True)
         with hub_errors(api, f"{step.verb} {step.target}"):
             if step.repo is not None:
                 _change_repo(api, step, step.repo)
-            elif content := plan.staged_collection(family, size):
-                _collect(api, family, content)
+            else:
+                collect()
     return steps
 
 

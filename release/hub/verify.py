@@ -73,7 +73,23 @@ def verify(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySu
     """
     folder = family.folder(size)
     sha256 = records.model_hash(folder / "model")
-    repos, commits = state.desired_repos(family, size), {}
+    repos, pairs = state.desired_repos(family, size), parity.sample_pairs(family)
+    result = pulled_back(repos, family.model_id(size), folder / "export", pairs, api)
+    about: dict[str, Any] = {"family": family.about.name, "size": size, "model_sha256": sha256}
+    record = records.new(results.VERIFY, measured=result, subject=VerifySubject(str(api.endpoint)), **about)
+    records.write(record, folder / "records")
+    return record
+
+
+def pulled_back(
+    repos: list[state.DesiredRepo], model: str, export: Path, pairs: list[parity.Pair], api: Any
+) -> VerifyResult:
+    """Pull `repos` back and compare: every file with the staged one, every form of `model` with `export` on `pairs`.
+
+    Raises:
+        ReleaseError: Not published, or a file, a score or a snippet that differs.
+    """
+    commits: dict[str, str] = {}
     for repo in repos:
         remote = state.remote_repo(api, repo)
         if remote.commit is None or not repo.folder.is_dir() or any(state.changed(repo, remote)):
@@ -81,25 +97,20 @@ def verify(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySu
                 f"{repo.id} is not there as it is staged", where=str(api.endpoint), hint="make publish PUSH=1"
             )
         commits[repo.id] = remote.commit
-    pairs = parity.sample_pairs(family)
     task = {
         "repositories": [{"id": repo.id, "type": repo.type, "commit": commits[repo.id]} for repo in repos],
-        "model": family.model_id(size),
-        "export": str((folder / "export").resolve()),
+        "model": model,
+        "export": str(export.resolve()),
         "pairs": pairs,
         "snippets": [code for repo in repos for code in _snippets(repo.folder / "README.md")],
     }
     forms = _elsewhere(task, api)
-    result = VerifyResult(
+    return VerifyResult(
         repositories={repo.id: _pulled(repo, commits[repo.id]) for repo in repos},
         pairs=len(pairs),
         forms=tuple(FormParity(**form) for form in forms),
         snippets=len(task["snippets"]),
     )
-    about: dict[str, Any] = {"family": family.about.name, "size": size, "model_sha256": sha256}
-    record = records.new(results.VERIFY, measured=result, subject=VerifySubject(str(api.endpoint)), **about)
-    records.write(record, folder / "records")
-    return record
 
 
 def _snippets(card: Path) -> list[str]:
