@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from release.errors import ReleaseError
 from release.family import Family
+from release.files import write_atomic
 from release.results.export import FormParity
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Pair = tuple[str, str]
 
 PAIRS = 64
+PAIRS_FILE = "pairs.json"  # beside a model that was fine-tuned
 BATCH = 8
 CHARACTERS = 2_000  # of each text: the comparison is about numbers, not about long documents on a small machine
 TOLERANCE = 1e-4  # of the largest score's size, or of 1. Rounding in float32 alone is near 1e-6; on a busy machine 4e-5
@@ -66,6 +67,26 @@ def _pairs_file(mixture: Path, validation: str) -> Path:
         if files := sorted(mixture.glob(pattern)):
             return files[0]
     raise ReleaseError("no scored pairs to compare the forms on", where=str(mixture), hint="make score")
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+    """Keep at most PAIRS of `pairs`, evenly spread, for a model without a mixture of its family."""
+    count = min(PAIRS, len(pairs))
+    chosen = [pairs[place * len(pairs) // count] for place in range(count)]
+    cut = [(query[:CHARACTERS], document[:CHARACTERS]) for query, document in chosen]
+    write_atomic(path, json.dumps(cut, ensure_ascii=False))
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The pairs that `write_pairs` kept.
+
+    Raises:
+        ReleaseError: They are not there.
+    """
+    try:
+        return [(query, document) for query, document in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError) as error:
+        raise ReleaseError("no pairs to compare the forms on", where=str(path), hint="run finetune again") from error
 
 
 def differences(

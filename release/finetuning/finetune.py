@@ -16,6 +16,7 @@ from sentence_transformers import CrossEncoder
 
 from release import records, results
 from release.errors import ReleaseError
+from release.export import parity
 from release.files import atomic_directory, exclusive_lock
 from release.finetuning import guard, losses, merge, prepare
 from release.finetuning import model as models
@@ -135,6 +136,7 @@ def _finetune(
     encoder.max_seq_length = released_length  # the release reads as much as its base
     with atomic_directory(output / "model") as folder:
         scorer.save_pretrained(str(folder), create_model_card=False)
+    parity.write_pairs(output / parity.PAIRS_FILE, sets.test.pairs.pairs)
     record = records.new(
         results.FINETUNE,
         family="",
@@ -203,6 +205,7 @@ def _subject(
         base=base.name,
         base_revision=base.revision,
         base_sha256=records.model_hash(base.folder),
+        base_license=base.license,
         data=prepared.source,
         data_sha256=prepared.sha256,
         labels=prepared.labels,

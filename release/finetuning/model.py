@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sentence_transformers import CrossEncoder
 
-NEEDED = ["*.json", "*.safetensors", "*.model", "*.txt"]  # of a repository: not the ONNX files
+NEEDED = ["README.md", "*.json", "*.safetensors", "*.model", "*.txt"]  # of a repository: not the ONNX files
 FAMILY = Path("recipes/ettin.toml")
 GENTLER = 10  # a finished model takes a tenth of the rate that it was trained with
 
@@ -28,11 +28,12 @@ class BaseModel:
     """A released model on this machine.
 
     Attributes:
-        name: Its Hub id, or what the user called its folder.
+        name: Its Hub id, or its folder's name.
         folder: Where its files lie.
         revision: Its commit, None for a folder.
         learning_rate: What it was trained with, None where neither its records nor the family say so.
         max_length: Tokens of a pair in its training, None where no record says so.
+        license: What its card names, None where it names none.
     """
 
     name: str
@@ -40,6 +41,7 @@ class BaseModel:
     revision: str | None
     learning_rate: float | None
     max_length: int | None
+    license: str | None
 
 
 def find(source: str) -> BaseModel:
@@ -53,7 +55,8 @@ def find(source: str) -> BaseModel:
     _check_activation(folder, source)
     trained = _trained_with(folder)
     rate = trained.get("learning_rate") or _family_rate(folder)
-    return BaseModel(source, folder, revision, rate, trained.get("max_length"))
+    name = source if revision else folder.resolve().name
+    return BaseModel(name, folder, revision, rate, trained.get("max_length"), _license(folder))
 
 
 def _download(source: str) -> tuple[Path, str]:
@@ -109,6 +112,13 @@ def _trained_with(folder: Path) -> dict[str, Any]:
         "learning_rate": subject.get("family_learning_rate", subject.get("learning_rate")),
         "max_length": subject.get("max_length"),
     }
+
+
+def _license(folder: Path) -> str | None:
+    from huggingface_hub import RepoCard  # half a second that a folder without a card does not need
+
+    card = folder / "README.md"
+    return RepoCard.load(card, ignore_metadata_errors=True).data.to_dict().get("license") if card.is_file() else None
 
 
 def _family_rate(folder: Path) -> float | None:

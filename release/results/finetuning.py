@@ -86,6 +86,7 @@ class FinetuneSubject:
     Attributes:
         base: Hub id or folder of the released model; `base_revision` its commit, None for a folder.
         base_sha256: Over its weights, configuration and tokenizer.
+        base_license: What its card names, None where it names none.
         data: The name of the user's file or folder; `data_sha256` is over the training rows.
         labels: What kind they are.
         train, dev, test: Rows to train on, and held-out queries; `test_given` says whether the test set is the user's own.
@@ -104,6 +105,7 @@ class FinetuneSubject:
     base: str
     base_revision: str | None
     base_sha256: str
+    base_license: str | None
     data: str
     data_sha256: str
     labels: Literal["judgements", "scores"]

@@ -1,0 +1,132 @@
+"""A fine-tuned model is a release like any other: every form compared, a card from records, private until pulled back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, ModelCard
+from sentence_transformers import CrossEncoder
+
+from release import records
+from release.errors import ReleaseError
+from release.finetuning import release_model
+from release.finetuning.finetune import Finetuned
+from release.finetuning.release_model import FinetunedRelease
+from release.localhub import Account, running_hub
+from release.results.finetuning import Comparison
+
+TOKEN = "hf_" + "finetune" * 4
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    with running_hub(tmp_path_factory.mktemp("hub"), [Account("user", TOKEN, ())]) as (endpoint, _):
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def staged(tuned: tuple[Path, Finetuned], tmp_path_factory: pytest.TempPathFactory) -> FinetunedRelease:
+    """One release, exported and staged, called a gain whatever a tiny model gained."""
+    folder = Path(shutil.copytree(tuned[0], tmp_path_factory.mktemp("release") / "tuned"))
+    release = FinetunedRelease(folder, "user/own-reranker", "v1", "apache-2.0")
+    rewrite(release, Comparison(0.625, 0.5, 0.25, 0.125, 0.0625, 0.1875, 15))
+    release_model.stage(release)
+    return release
+
+
+def rewrite(release: FinetunedRelease, test: Comparison) -> None:
+    """Let the record say `test`, by a command without paths of this machine, on a base that lies on a Hub."""
+    record = release.record()
+    measured = replace(record.measured, test=test)
+    subject = replace(record.subject, base="user/base-reranker", base_revision="c" * 40)
+    record = replace(record, measured=measured, subject=subject, command="python finetune.py")
+    (release.output / "records/finetune.json").unlink()
+    records.write(record, release.output / "records")
+
+
+def test_the_staged_folder_holds_every_form_and_its_records(staged: FinetunedRelease) -> None:
+    names = staged.repo.files
+    for name in (
+        "modules.json",
+        "model.safetensors",
+        "onnx/model.onnx",
+        "records/finetune.json",
+        "records/export.json",
+    ):
+        assert name in names
+    assert not [name for name in names if name.startswith(("pairs", "model/", "guard"))]
+
+
+def test_the_card_names_base_data_baseline_interval_and_guard(staged: FinetunedRelease) -> None:
+    card = ModelCard.load(staged.output / "repo/README.md")
+    record = staged.record()
+    assert card.data.base_model == "user/base-reranker"
+    assert card.data.to_dict()["base_model_relation"] == ("finetune" if record.measured.ratio == 1 else "merge")
+    assert card.data.license == "apache-2.0" and card.data.pipeline_tag == "text-ranking"
+    for text in (
+        "WIN: NDCG@10 0.500 → 0.625 (+0.125, 95 % interval +0.062 to +0.188) on 15 test queries",
+        "data.jsonl",
+    ):
+        assert text in card.text
+    assert f"guard: {record.subject.guard}" in card.text and "worse than" not in card.text
+
+
+def test_staging_twice_gives_the_same_bytes_and_exports_once(staged: FinetunedRelease) -> None:
+    def bytes_of() -> dict[str, bytes]:
+        return {name: (staged.output / "repo" / name).read_bytes() for name in staged.repo.files}
+
+    before, made = bytes_of(), (staged.output / "records/export.json").stat().st_mtime_ns
+    release_model.stage(staged)
+    assert bytes_of() == before and (staged.output / "records/export.json").stat().st_mtime_ns == made
+
+
+def test_a_regression_is_published_only_anyway_and_the_card_says_it(staged: FinetunedRelease, tmp_path: Path) -> None:
+    worse = replace(staged, output=Path(shutil.copytree(staged.output, tmp_path / "worse")))
+    rewrite(worse, Comparison(0.25, 0.5, 0.25, -0.25, -0.3, -0.2, 15))
+    with pytest.raises(ReleaseError, match=r"worse than its base: VERDICT: REGRESSION .*--publish-anyway"):
+        release_model.check_verdict(worse, anyway=False)
+    release_model.check_verdict(worse, anyway=True)
+    assert "ranks the test queries worse than its base model" in release_model.card(worse)
+    release_model.check_verdict(staged, anyway=False)
+
+
+def test_names_and_licences_that_no_hub_takes_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="is no repository id"):
+        FinetunedRelease(tmp_path, "own reranker", "v1", "apache-2.0")
+    with pytest.raises(ReleaseError, match="names no organization"):
+        FinetunedRelease(tmp_path, "reranker", "v1", "apache-2.0")
+    with pytest.raises(ReleaseError, match="unknown licence 'free'"):
+        FinetunedRelease(tmp_path, "user/reranker", "v1", "free")
+
+
+def test_it_is_private_until_pulled_back_then_public_and_tagged_and_publishing_again_does_nothing(
+    staged: FinetunedRelease, hub: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with pytest.raises(ReleaseError, match="no Hub is named"):
+        release_model.publish_verified(staged, None)
+    assert [step.verb for step in release_model.show_plan(staged, hub)] == ["create", "upload", "make public", "tag"]
+    commits = release_model.publish_verified(staged, hub)
+    api = HfApi(endpoint=hub, token=TOKEN)
+    info = api.model_info("user/own-reranker")
+    assert not info.private and info.sha == commits["user/own-reranker"]
+    assert [tag.name for tag in api.list_repo_refs("user/own-reranker").tags] == ["v1"]
+    capsys.readouterr()
+    assert release_model.show_plan(staged, hub) == []
+    assert release_model.publish_verified(staged, hub) == commits
+
+
+def test_the_export_scores_as_the_fine_tuned_model(staged: FinetunedRelease) -> None:
+    pairs = [("where does the fox sleep", "the fox of the river sleeps by day"), ("owl", "the owl hunts")]
+    one, two = (
+        CrossEncoder(str(staged.output / name), device="cpu").predict(pairs, show_progress_bar=False)
+        for name in ("model", "repo")
+    )
+    assert abs(one - two).max() == 0
