@@ -25,6 +25,8 @@ def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     candidates = {"query-id": ["q0", "q1", "q2"], "corpus-ids": [keys, keys[::-1], keys]}
     pl.DataFrame(judged).write_parquet(tmp_path / "nano/qrels.parquet")
     pl.DataFrame(candidates).write_parquet(tmp_path / "nano/bm25.parquet")
+    readme = tmp_path / "nano/README.md"  # by which `datasets` tells one local folder from another
+    readme.write_text(f"{readme.read_text()}\n{tmp_path}\n")
     monkeypatch.setitem(nano_beir.DATASET_NAME_TO_HUMAN_READABLE, "words", "Words")
     return str(tmp_path / "nano")
 
