@@ -216,6 +216,78 @@ def test_a_beir_folder(facts: family.Family) -> None:
     assert manifest["dropped"] == {"no text": 1}
 
 
+def test_rows_that_no_teacher_can_read_are_left_out_counted_and_never_held_out(
+    facts: family.Family, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"query {row}" for row in range(100)]
+    rows[3], rows[98], rows[99] = "", " ", ""
+    config = upstream("a.parquet", 100, query=rows) | {"filters": {}, "held_out": {"rows": 5, "split": "validation"}}
+    entry = json.loads(mix.run(facts, declared(one=config)).read_text())["configs"]["one"]
+    assert entry["dropped"] == {"empty query": 3}
+    assert "left out 3 empty query" in capsys.readouterr().err
+    assert rows_of(facts, "one", "validation")["query"].to_pylist() == [f"query {row}" for row in range(93, 98)]
+    assert len(rows_of(facts, "one")) == 92
+    capped = config | {"cap": {"rows": 4, "draw": "first"}, "held_out": {"rows": 1, "split": "test"}}
+    entry = json.loads(mix.run(facts, declared(one=capped)).read_text())["configs"]["one"]
+    assert entry["dropped"] == {"cap": 96, "empty query": 1}
+    assert rows_of(facts, "one", "test")["query"].to_pylist() == ["query 2"]
+
+
+def test_overlap_is_dropped_although_some_text_is_no_utf8(facts: family.Family) -> None:
+    facts = benchmark(facts, ["What is it?"], [LONG])
+    queries = pa.array([b"good", b"\xff", b"what is it"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"q": queries, "t": ["a", "b", "c"]}), "a.parquet")
+    config = {"source": {"kind": "files", "path": "a.parquet"}, "columns": {"query": "q", "document": "t"}}
+    for overlap, kept in (("drop", ["good"]), ("report", ["good", "what is it"])):
+        entry = json.loads(mix.run(facts, declared(one=config), overlap=overlap).read_text())["configs"]["one"]
+        assert rows_of(facts, "one")["query"].to_pylist() == kept
+        assert entry["dropped"].get("invalid unicode in the query") == 1
+        assert entry["overlap"]["bench"]["queries"] == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "config", "says"),
+    [
+        (
+            ["a"] * 3,
+            {"held_out": {"rows": 5, "split": "validation"}},
+            r"5 rows are held out of 3.*configs.one.held_out",
+        ),
+        (["a"] * 3, {"held_out": {"rows": 3, "split": "validation"}}, "3 rows are held out of 3"),
+        (["a", "", ""], {"held_out": {"rows": 1, "split": "validation"}}, "1 rows are held out of 1"),
+        (["", " "], {}, "no row is left .left out: 2 empty query"),
+        ([None, None], {}, "the source gives no row .left out: 2 no text.*configs.one.source"),
+        ([], {"held_out": {"rows": 1, "split": "validation"}}, "the source gives no row;"),
+        ([], {"cap": {"rows": 1, "draw": "first"}}, "the source gives no row;"),
+    ],
+)
+def test_too_few_rows_are_said_and_leave_nothing(
+    facts: family.Family, rows: list[str | None], config: dict[str, Any], says: str
+) -> None:
+    pq.write_table(
+        pa.table({"query": pa.array(rows, pa.string()), "document": pa.array(["x"] * len(rows), pa.string())}),
+        "a.parquet",
+    )
+    with pytest.raises(ReleaseError, match=says):
+        mix.run(facts, declared(one={"source": {"kind": "files", "path": "a.parquet"}} | config))
+    assert not list((facts.build / "data").glob("pairs/*"))
+
+
+def test_a_config_is_never_written_or_removed_outside_its_folder(facts: family.Family) -> None:
+    precious = facts.build / "mini/model/model.safetensors"
+    precious.parent.mkdir(parents=True)
+    precious.write_bytes(b"trained for hours")
+    for name in ("../../mini", "..", "../../../build/docstring-reranker/mini"):
+        with pytest.raises(ReleaseError, match="cannot be the name of a folder"):
+            mix.run(facts, declared(**{name: upstream("a.parquet")}))
+    assert precious.read_bytes() == b"trained for hours"
+
+
+def test_shards_of_no_rows_are_refused_before_they_are_written_for_ever(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="would never end"):
+        shards.SplitWriter(tmp_path, "train", shards.TEXTS, 0)
+
+
 # --- Retrieval sources ------------------------------------------------------------------------------------------------
 
 PLAN = {"candidates": 20, "hardest": 4, "keep": 8, "head": 4, "band": [4, 20]}

@@ -124,6 +124,24 @@ def test_poisoned_rows_are_set_aside_with_their_reason(facts: family.Family) -> 
     assert rejects.reject_reason("a\ud800".encode(errors="surrogatepass"), b"b") == "invalid unicode in the query"
 
 
+def test_text_that_is_no_utf8_is_set_aside_wherever_the_pairs_came_from(facts: family.Family) -> None:
+    path = facts.build / "data/pairs/docstrings/train-00000-of-00006.parquet"
+    queries = pa.array([b"good", b"\xff"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"query": queries, "document": ["a", "b"]}), path)
+    score.run(facts, Lengths())
+    assert pq.read_table(mixture(facts) / "docstrings" / path.name)["query"].to_pylist() == ["good"]
+    line = json.loads((mixture(facts) / f"docstrings/{path.stem}.quarantine.jsonl").read_text())
+    assert line == {"row": 1, "reason": "invalid unicode in the query"}
+
+
+def test_pairs_that_cannot_be_read_are_one_clear_line(facts: family.Family) -> None:
+    path = facts.build / "data/pairs/docstrings/train-00002-of-00006.parquet"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ReleaseError, match=r"the pairs are unreadable .*docstrings/train-00002.*make mix") as caught:
+        score.run(facts, Lengths())
+    assert "\n" not in str(caught.value)
+
+
 class Slow(Lengths):
     """Slow enough to be killed at work; it lives in a module, so that workers can load it."""
 
