@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -115,9 +116,13 @@ def _score(job: Job) -> int:
 
 def _killed(processes: Sequence[Any]) -> ReleaseError:
     """What to raise about the worker that was missed; the pool has terminated the others."""
+    deadline = time.monotonic() + 10
     for process in processes:
         process.join()
-    codes = sorted({process.exitcode for process in processes} - {0, -signal.SIGTERM}) or [-signal.SIGTERM]
+        while process.exitcode is None and time.monotonic() < deadline:  # the pool's thread was told it first
+            time.sleep(0.01)
+    ended = {process.exitcode for process in processes if process.exitcode is not None}
+    codes = sorted(ended - {0, -signal.SIGTERM}) or [-signal.SIGTERM]
     if codes[0] > 0:
         return ReleaseError("a worker could not start; its error is printed above", hint=f"fix that, then {AGAIN}")
     name = signal.Signals(-codes[0]).name
