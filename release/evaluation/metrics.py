@@ -53,9 +53,9 @@ def ndcg(ranked: Ranking, judgements: Judgements, k: int = 10) -> np.ndarray:
     """
     import pytrec_eval
 
-    evaluator = pytrec_eval.RelevanceEvaluator(
-        {query: dict(documents) for query, documents in judgements.items()}, {f"ndcg_cut.{k}"}
-    )
+    # A grade below 0 gains nothing, as 0 does; trec_eval counts it outside its table, and the process may end there.
+    gains = {query: {name: max(grade, 0) for name, grade in grades.items()} for query, grades in judgements.items()}
+    evaluator = pytrec_eval.RelevanceEvaluator(gains, {f"ndcg_cut.{k}"})
     run = {
         query: {name: float(len(ranked[query]) - rank) for rank, name in enumerate(ranked[query])}
         for query in judgements

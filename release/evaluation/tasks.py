@@ -111,7 +111,11 @@ class Collection(AbsTaskRetrieval):
                     where=str(qrels_file),
                     hint=f"add it to {queries_file}",
                 )
-        judged = {query: found for query, found in judgements.items() if any(level > 0 for level in found.values())}
+        judged = {  # mteb hands them to trec_eval, which grades below 0 can end (see metrics.ndcg); they gain what 0 does
+            query: {name: max(level, 0) for name, level in levels.items()}
+            for query, levels in judgements.items()
+            if any(level > 0 for level in levels.values())
+        }
         if not documents or not judged:
             raise ReleaseError(
                 "no documents, or no query with a positive judgement", where=str(self.folder), hint=beir.FORM

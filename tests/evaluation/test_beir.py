@@ -120,6 +120,11 @@ def test_a_judged_query_without_text_is_refused(tmp_path: Path) -> None:
     refused(folder(tmp_path, qrels=QRELS + "q3\td1\t1\n"), "query 'q3' is judged but has no text")
 
 
+def test_a_grade_below_zero_gains_what_zero_does(tmp_path: Path) -> None:
+    task = tasks.from_folder(folder(tmp_path, qrels="q1\td1\t-2\nq1\td2\t1\n"))
+    assert task.judgements == {"q1": {"d1": 0, "d2": 1}}
+
+
 def test_labels_for_training_may_be_any_finite_number(tmp_path: Path) -> None:
     path = folder(tmp_path, qrels="q1\td1\t1e-3\nq1\td2\t-0.5\nq2\td2\t20000\n") / "qrels.tsv"
     assert beir.labels(path) == {"q1": {"d1": 0.001, "d2": -0.5}, "q2": {"d2": 20000.0}}
