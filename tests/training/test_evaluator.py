@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
 
 import polars as pl
 import pytest
@@ -19,16 +20,15 @@ MEAN = "NanoBEIR_R100_mean_ndcg@10"
 @pytest.fixture
 def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Nano sets with positives that are not among the candidates, one query without any among them."""
-    write_nano(tmp_path / "nano")
+    folder = tmp_path / f"nano-{uuid4().hex}"  # `datasets` tells one local folder from another by its name
+    write_nano(folder)
     judged = {"query-id": ["q0", "q0", "q1", "q1", "q2"], "corpus-id": ["d0", "d15", "d1", "d2", "d19"]}
     keys = [f"d{i}" for i in range(12)]
     candidates = {"query-id": ["q0", "q1", "q2"], "corpus-ids": [keys, keys[::-1], keys]}
-    pl.DataFrame(judged).write_parquet(tmp_path / "nano/qrels.parquet")
-    pl.DataFrame(candidates).write_parquet(tmp_path / "nano/bm25.parquet")
-    readme = tmp_path / "nano/README.md"  # by which `datasets` tells one local folder from another
-    readme.write_text(f"{readme.read_text()}\n{tmp_path}\n")
+    pl.DataFrame(judged).write_parquet(folder / "qrels.parquet")
+    pl.DataFrame(candidates).write_parquet(folder / "bm25.parquet")
     monkeypatch.setitem(nano_beir.DATASET_NAME_TO_HUMAN_READABLE, "words", "Words")
-    return str(tmp_path / "nano")
+    return str(folder)
 
 
 @pytest.mark.parametrize("chosen", [True, False], ids=["all positives", "retrieved positives"])
