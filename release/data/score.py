@@ -47,8 +47,14 @@ def command(
             raise ReleaseError(f"--option {each!r} has no value", hint="write NAME=VALUE, such as partition=gpu")
     if option and executor == "local":
         raise ReleaseError("--option is for an executor on a cluster", hint="add --executor slurm or ray")
-    settings = {name: yaml.safe_load(value) for name, _, value in (each.partition("=") for each in option or [])}
+    settings = {name: _setting(value) for name, _, value in (each.partition("=") for each in option or [])}
     run(load(family), workers=workers, executor=executor, options=settings)
+
+
+def _setting(text: str) -> Any:
+    """The value of an option for an executor, as YAML, in which 24:00:00 shall not be 86400 minutes."""
+    value = yaml.safe_load(text)
+    return text if isinstance(value, int) and ":" in text else value
 
 
 def run(

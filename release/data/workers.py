@@ -157,7 +157,12 @@ def score_on_cluster(
     import datatrove.executor as executors  # takes seconds to import
 
     kind: Any = {"slurm": executors.SlurmPipelineExecutor, "ray": executors.RayPipelineExecutor}[executor]
-    needed = {"job_name": "score"} if executor == "slurm" else {}
+    needed: dict[str, Any] = {}
+    if (
+        executor == "slurm"
+    ):  # datatrove adds a job that adds up statistics: without a task's success it would wait for ever
+        needed = {"job_name": "score"}
+        options = options | {"sbatch_args": {"kill-on-invalid-dep": "yes"} | (options.get("sbatch_args") or {})}
     common = {"pipeline": [ScoreShards(jobs, scorer)], "tasks": workers, "workers": workers, "logging_dir": str(logs)}
     try:
         pipeline = kind(**{**needed, **common, "skip_completed": False, **options})
