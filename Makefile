@@ -32,7 +32,7 @@ WHAT  := --family $(FAMILY) --size $(SIZE)
 .NOTPARALLEL:  # what is timed must be alone on the machine
 .PHONY: help setup demo release preflight $(STAGES) data distill choose hub rehearse compare plan plan-data \
         plan-train test check style \
-        bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu clean
+        bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu cluster-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -141,7 +141,7 @@ style: setup ## fix what can be fixed
 
 bench: bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded ## every benchmark, both sides in one run
 
-bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu: setup
+bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu cluster-check: setup
 	@$(PY) -m benchmarks.$(subst -,_,$@) $(and $(SHAPE),$(filter bench-engines bench-unpadded,$@),--shape $(SHAPE))
 
 clean: ## remove build/ (the virtual environment stays)

