@@ -69,6 +69,14 @@ def write_encoder(folder: Path, texts: list[str]) -> None:
 
 
 def reranker(encoder: Path, max_length: int = MAX_LENGTH) -> CrossEncoder:
-    """The recipe's model with a random head (seed 12), as Sentence Transformers runs it by default."""
+    """The recipe's model with a random head (seed 12), as Sentence Transformers runs it by default: with padding.
+
+    It is saved and loaded, because the recipe's page takes the padding out of the model that it builds.
+    """
     torch.manual_seed(12)
-    return build_model(str(encoder), max_length, device="cpu")
+    folder = encoder / "reranker"
+    build_model(str(encoder), max_length, device="cpu").save_pretrained(str(folder))
+    model = CrossEncoder(str(folder), device="cpu", max_length=max_length, model_kwargs={"dtype": "float32"})
+    if model.preprocess([("one", "pair"), ("and", "another one")])["input_ids"].shape[0] != 2:
+        raise RuntimeError("the plain side has no padding: it would be measured against itself")
+    return model
