@@ -116,7 +116,7 @@ def queue(work: Work) -> str:
 
 
 def check_ray(base: Path, teacher: Path) -> str:
-    """Two actors, one of which is killed: Ray says so, and its part is started again."""
+    """Two actors, one of which is killed: Ray starts it again, and its shard with it."""
     if not find_spec("ray"):
         return "skipped: ray not installed (pip install 'ettin-release[cluster]')"
     work = prepare(base / "ray", teacher)
@@ -144,10 +144,9 @@ def check_ray(base: Path, teacher: Path) -> str:
 
 
 def actors(head: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Ray's actors at work, without the processes that they have started themselves."""
+    """Ray's actors."""
     below = psutil.Process(head.pid).children(recursive=True)
-    named = [process for process in below if "RankWorker" in " ".join(process.cmdline())]
-    return [process for process in named if process.parent() not in named]
+    return [process for process in below if "RayWorker" in " ".join(process.cmdline())]
 
 
 # --- torchrun ---------------------------------------------------------------------------------------------------------

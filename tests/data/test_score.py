@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from release import family, records, results
-from release.data import rejects, score, shards
+from release.data import rejects, score, shards, workers
 from release.errors import ReleaseError
 from release.files import sha256_folder, write_json
 from release.teachers import cross_encoder
@@ -398,3 +398,27 @@ def test_another_template_is_another_teacher(causal: dict[str, Path], tmp_path: 
     template.write_text(template.read_text().replace("Relevance", "Match"))
     first, second = (cross_encoder.CrossEncoderTeacher(str(path), max_length=200) for path in (causal["good"], other))
     assert first.identity["template_sha256"] != second.identity["template_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("24:00:00", "24:00:00"),  # YAML reads it as a number to base 60, and Slurm would take that for minutes
+        ("00:30:00", "00:30:00"),
+        ("4", 4),
+        ("gpu", "gpu"),
+        ("false", False),
+        ("{account: ours}", {"account": "ours"}),
+    ],
+)
+def test_an_option_for_an_executor_means_what_it_says(text: str, value: Any) -> None:
+    assert score._setting(text) == value
+
+
+def test_an_executor_that_lacks_an_option_is_one_line(tmp_path: Path) -> None:
+    scorer = workers.Scorer(Lengths, Lengths().identity)
+    with pytest.raises(ReleaseError, match=r"'slurm' cannot be used .*partition.*hint: .*--option partition=gpu"):
+        workers.submit_to_slurm([], scorer, 2, logs=tmp_path, options={})
+    pytest.importorskip("ray")
+    with pytest.raises(ReleaseError, match=r"'ray' cannot be used .*hint: .*--option num_gpus=1"):
+        workers.score_on_ray([], scorer, 2, options={"partition": "gpu"}, progress=lambda rows: None)
