@@ -198,12 +198,14 @@ def score_on_ray(
         ReleaseError: Ray cannot be used here, a worker stopped with an error, or was killed again and again.
     """
     try:
-        import ray  # the extra `cluster`
+        import ray
         from ray.util import ActorPool
-
-        settings: dict[str, Any] = {"num_cpus": 1, "max_restarts": -1, "max_task_retries": RETRIES, **options}
+    except ImportError as error:
+        raise ReleaseError("ray is not installed", hint="pip install 'ettin-release[cluster]'") from error
+    settings: dict[str, Any] = {"num_cpus": 1, "max_restarts": -1, "max_task_retries": RETRIES, **options}
+    try:
         worker: Any = ray.remote(**settings)(RayWorker)
-    except (ImportError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise _unusable("ray", error, "--option num_gpus=1") from error
     ray.init(ignore_reinit_error=True, log_to_driver=False)
     try:

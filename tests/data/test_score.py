@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -419,6 +420,14 @@ def test_an_executor_that_lacks_an_option_is_one_line(tmp_path: Path) -> None:
     scorer = workers.Scorer(Lengths, Lengths().identity)
     with pytest.raises(ReleaseError, match=r"'slurm' cannot be used .*partition.*hint: .*--option partition=gpu"):
         workers.submit_to_slurm([], scorer, 2, logs=tmp_path, options={})
-    pytest.importorskip("ray")
-    with pytest.raises(ReleaseError, match=r"'ray' cannot be used .*hint: .*--option num_gpus=1"):
+
+
+def test_ray_that_is_not_here_or_lacks_an_option_is_one_line() -> None:
+    scorer = workers.Scorer(Lengths, Lengths().identity)
+    says = (
+        r"'ray' cannot be used .*hint: .*--option num_gpus=1"
+        if find_spec("ray")
+        else r"hint: pip install .*\[cluster\]"
+    )
+    with pytest.raises(ReleaseError, match=says):
         workers.score_on_ray([], scorer, 2, options={"partition": "gpu"}, progress=lambda rows: None)
