@@ -6,14 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from release import records, results
+from release import mode, records, results
 from release.card import acceptance
 from release.card.comparison import CANNOT_RUN
 from release.errors import CannotRun, ReleaseError
 from release.family import Family
 from release.files import write_json
 from release.preflight import devices
-from release.rehearsal import mode
 
 # release.evaluation and release.speed are imported where they are used: torch and mteb take seconds.
 

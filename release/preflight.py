@@ -8,11 +8,10 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-from release import options
+from release import mode, options
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import resource
-from release.rehearsal import mode
 
 
 def command(size: options.Size, family: options.Family = options.ETTIN, push: options.Push = False) -> None:

@@ -22,10 +22,9 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from release import stages
+from release import mode, stages
 from release.errors import ReleaseError
 from release.files import PACKAGE, RESOURCES, sha256_file, write_json
-from release.rehearsal import mode
 from release.results import KINDS, Kind, Result, Subject
 
 Parsed = TypeVar("Parsed")
@@ -77,7 +76,7 @@ class Record(Generic[Result, Subject]):
         commit: The project's git commit, with "+changes" where the work tree differed, "" outside git.
         command: The command that measured it, without secrets.
         created: When, UTC, ISO 8601 in seconds.
-        rehearsal: Whether it was measured in a rehearsal (release/rehearsal/mode.py): no card but a rehearsed one shows it.
+        rehearsal: Whether it was measured in a rehearsal (release/mode.py): no card but a rehearsed one shows it.
     """
 
     kind: str

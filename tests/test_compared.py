@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from release import compared, family
+from release import compared, family, mode
 from release.card import compare, comparison
 from release.errors import CannotRun, ReleaseError
 from release.family import Family
-from release.rehearsal import mode
 from tests import built
 
 ETTIN = built.DEMO.parent / "ettin.toml"

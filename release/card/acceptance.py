@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from release import records, results
+from release import mode, records, results
 from release.errors import ReleaseError
 from release.evaluation import beir
 from release.family import Family
 from release.files import sha256_file
 from release.records import STAGES, Record, again
-from release.rehearsal import mode
 from release.results import Kind, Result, Subject
 from release.results.data import DataResult, DataSubject
 from release.results.evaluation import EvaluationResult, EvaluationSubject

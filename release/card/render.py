@@ -8,14 +8,13 @@ import yaml
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-from release import options
+from release import mode, options
 from release.card import acceptance, formatting, tables
 from release.card.acceptance import CardRecords
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import RESOURCES, write_atomic
 from release.records import Record
-from release.rehearsal import mode
 from release.results.data import DataResult, DataSubject
 from release.results.evaluation import EvaluationResult
 

@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from release import records, results
+from release import mode, records, results
 from release.card import formatting, render, tables
 from release.errors import ReleaseError
 from release.export import checkpoint, parity
@@ -18,7 +18,6 @@ from release.files import atomic_directory, link_or_copy, list_files, sha256_fol
 from release.hub import checks, plan, publish, state, verify
 from release.names import hub_licenses
 from release.records import Record
-from release.rehearsal import mode
 from release.results.export import ExportResult, ExportSubject, Int8Export, VerifySubject
 from release.results.finetuning import FinetuneResult, FinetuneSubject
 

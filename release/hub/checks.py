@@ -13,14 +13,13 @@ from typing import Any
 import yaml
 from huggingface_hub import RepoCard
 
-from release import options, records, results
+from release import mode, options, records, results
 from release.card import render
 from release.errors import ReleaseError
 from release.export import quantize
 from release.family import Family, load
 from release.files import list_files, sha256_file
 from release.hub import stage
-from release.rehearsal import mode
 
 MODEL_FILES = (  # of every released reranker, beside its records
     *("README.md", "config.json", "model.safetensors", "modules.json", "tokenizer.json", "tokenizer_config.json"),

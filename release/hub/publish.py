@@ -12,13 +12,12 @@ import glob
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from release import options
+from release import mode, options
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.hub import checks, plan
 from release.hub.plan import Step
 from release.hub.state import DesiredRepo, Endpoint, connect, desired_repos, find_collection, hub_errors, remote_repo
-from release.rehearsal import mode
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from release import records, results
+from release import mode, records, results
 from release.card import comparison
 from release.data.spec import MixtureSpec
 from release.errors import ReleaseError
@@ -16,7 +16,7 @@ from release.files import sha256_file
 from release.hub import stage
 from release.hub.checks import split_card
 from release.localhub import fsck
-from release.rehearsal import mode, models
+from release.rehearsal import models
 from release.rehearsal.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 from huggingface_hub import HfApi, constants
 
-from release import options, stages
+from release import mode, options, stages
 from release.console import print_json, table
 from release.data import spec
 from release.errors import ReleaseError
@@ -27,7 +27,7 @@ from release.family import Family, load
 from release.files import exclusive_lock
 from release.localhub import Account
 from release.localhub.auth import random_token
-from release.rehearsal import checks, mode, repositories
+from release.rehearsal import checks, repositories
 from release.rehearsal.hub import rehearsal_hub, requests
 from release.rehearsal.repositories import StandIn
 from release.rehearsal.workspace import Workspace, prepare

@@ -7,9 +7,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from release import mode
 from release.errors import ReleaseError
 from release.family import Family
-from release.rehearsal import mode, sources
+from release.rehearsal import sources
 
 LINKED = ("Makefile", "cards", "datasets", "recipes", "release", "pyproject.toml", "constraints.txt", ".venv", ".git")
 ROOT = Path("build/rehearsal")

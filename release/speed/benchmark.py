@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from release import options, records, results
+from release import mode, options, records, results
 from release.console import Bar, print_json, table
 from release.errors import CannotRun, ReleaseError
 from release.evaluation import rerankers
@@ -23,7 +23,6 @@ from release.export import parity
 from release.family import Family
 from release.family import load as load_family
 from release.records import Record
-from release.rehearsal import mode
 from release.results.speed import (
     ConfigurationSpeed,
     EnergyPerPair,

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from release import mode
 from release.errors import ReleaseError
 from release.family import Family, load
-from release.rehearsal import checks, hub, mode, run, workspace
+from release.rehearsal import checks, hub, run, workspace
 
 SMALL = Path("tests/rehearsal/small.toml")
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from release import records, results
+from release import mode, records, results
 from release.card import acceptance, compare, comparison, render
 from release.errors import ReleaseError
 from release.hub import checks, publish, stage
 from release.preflight import missing
-from release.rehearsal import mode
 from tests import built
 
 
