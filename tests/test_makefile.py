@@ -32,7 +32,7 @@ class Project:
         for name in ("Makefile", "pyproject.toml", "constraints.txt"):
             shutil.copy(ROOT / name, folder)
         shutil.copy(ROOT / "recipes/demo.toml", self.family)
-        for path in [self.family, *folder.glob("cards/*"), *folder.glob("datasets/*")]:
+        for path in [self.family, *folder.glob("cards/**/*"), *folder.glob("datasets/*")]:
             os.utime(path, (self.now - 1000,) * 2)
         (folder / ".venv/bin").mkdir(parents=True)
         (folder / ".venv/bin/python").symlink_to(sys.executable)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -59,10 +61,11 @@ def render(template: str, **context: Any) -> str:
     try:
         return environment().get_template(template).render(**context)
     except (TemplateError, TypeError) as error:  # TypeError: a filter met null where a number belongs
+        files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+        named = [file.relative_to(TEMPLATES) for file in files if file.is_relative_to(TEMPLATES)]
+        where = f"cards/{named[-1] if named else template}"
         hint = "make again what is missing: train, evaluate, speed or export"
-        raise ReleaseError(
-            f"a card shows what no record holds ({error})", where=f"cards/{template}", hint=hint
-        ) from error
+        raise ReleaseError(f"a card shows what no record holds ({error})", where=where, hint=hint) from error
 
 
 def context(family: Family, size: str, measured: CardRecords) -> dict[str, Any]:

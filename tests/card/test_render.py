@@ -158,12 +158,13 @@ def test_a_name_that_no_record_holds_is_an_error(family: Family, monkeypatch: py
     found = acceptance.card_records(family, built.SIZE)
     with pytest.raises(UndefinedError):
         render.environment().from_string("{{ record.speeed }}").render(record=found.speed)
-    templates = Path("cards")
+    templates = Path("cards").absolute()
     templates.mkdir()
-    (templates / "model.md.j2").write_text("{{ run.parameters.heads }}")
+    (templates / "model.md.j2").write_text('{% include "section.md.j2" %}')
+    (templates / "section.md.j2").write_text("{{ run.parameters.heads }}")
     monkeypatch.setattr(render, "TEMPLATES", templates)
     (templates / "citation.bib").touch()
-    with pytest.raises(ReleaseError, match=r"no record holds.*'heads'.*model\.md\.j2.*make again"):
+    with pytest.raises(ReleaseError, match=r"no record holds.*'heads'.*cards/section\.md\.j2.*make again"):
         render.model_card(family, built.SIZE, found)
 
 
