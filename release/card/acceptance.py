@@ -52,6 +52,7 @@ def card_records(family: Family, size: str) -> CardRecords:
 
     run, evaluate, timed = read(results.RUN), read(results.EVALUATE), read(results.SPEED)
     choice, export = read(results.CHOICE), read(results.EXPORT)
+    training(run, family, folder / "records/run.json")
     evaluation(evaluate, family, folder / "records/evaluate.json")
     speed(timed, family, folder / "records/speed.json")
     data, manifest = data_records(family)
@@ -110,6 +111,32 @@ def rehearsal(record: Record[Any, Any], path: Path) -> None:
         raise ReleaseError("this was measured in a rehearsal", where=str(path), hint=again(record.kind))
 
 
+def training(record: Record[TrainingRun, RunSubject], family: Family, path: Path) -> None:
+    """Refuse a run that is no release: a smoke test, one that was cut short, one that made the model worse.
+
+    A rehearsal takes each of them, since random weights learn nothing.
+
+    Raises:
+        ReleaseError: The line says which; `path` is where the record lies.
+    """
+    run, subject, size = record.measured, record.subject, family.size(record.size)
+    if record.rehearsal and mode.active():
+        return
+    hint = "remove the record, then make train"
+    if subject.smoke:
+        what = f"SMOKE_TEST: the model learnt from {subject.data_rows:,} pairs to try the path, it is no release"
+        raise ReleaseError(what, where=str(path), hint=f"unset SMOKE_TEST, {hint}")
+    steps = (
+        subject.data_rows // size.global_batch_size * family.training.epochs
+    )  # the last, smaller batch may be left out
+    if run.steps < steps:
+        what = f"training stopped after {run.steps:,} of {steps:,} steps ({subject.data_rows:,} pairs)"
+        raise ReleaseError(what, where=str(path), hint=hint)
+    if run.score < run.baseline:
+        what = f"REGRESSION: NDCG@10 is {run.score:.4f} on the nano sets and was {run.baseline:.4f} before training"
+        raise ReleaseError(what, where=str(path), hint="correct data, learning rate or encoder, then make train")
+
+
 def evaluation(record: Record[EvaluationResult, EvaluationSubject], family: Family, path: Path) -> None:
     """Refuse an evaluation of other tasks or first stages, made in a dtype that cards don't show, or on old data.
 
@@ -157,13 +184,16 @@ def speed(record: Record[SpeedResult, SpeedSubject], family: Family, path: Path)
 def comparable(record: Record[Any, Any], other: Record[Any, Any], path: Path) -> None:
     """Refuse to show two records of one kind side by side where something else than the model differs.
 
-    Evaluations need the same revision of every task, first stage and nano set, speeds the same hardware.
+    Evaluations need the same dtype and the same revision of every task, first stage and nano set, speeds the same hardware.
 
     Raises:
         ReleaseError: The line says what differs; `path` is where `record` lies.
     """
     hint = f"make {STAGES[record.kind]} again for the older one"
     if record.kind == "evaluate":
+        if record.subject.dtype != other.subject.dtype:  # a GPU and a CPU rank with other rounding
+            what = f"measured in {record.subject.dtype}, not in {other.subject.dtype} as {other.size or 'the other models'}"
+            raise ReleaseError(what, where=str(path), hint=f"{hint}, on a machine like the other's")
         for part in ("tasks", "first_stages", "nano"):
             mine, its = getattr(record.subject, part), getattr(other.subject, part)
             moved = sorted(name for name in {*mine, *its} if mine.get(name) != its.get(name))

@@ -15,6 +15,7 @@ from release.records import Record
 from release.results import Kind, Result, Subject
 from release.results.evaluation import EvaluationResult, EvaluationSubject, MeanResult, Means, NanoResult
 from release.results.speed import SpeedResult, SpeedSubject
+from release.results.training import RunSubject, TrainingRun
 
 OURS, TEACHER, COMPARED = "ours", "teacher", "compared"
 CANNOT_RUN = "cannot-run.json"  # beside the records of a model that was tried: its id and the reason
@@ -125,6 +126,8 @@ class RecordCollector:
         model = folder / "model"
         sha256 = records.model_hash(model) if model.is_dir() else None
         run = self._read(folder, results.RUN, size, sha256)
+        if run and not self._trained(run, folder):
+            return None
         sha256 = sha256 or (run.model_sha256 if run else None)
         evaluate = self._evaluation(folder, size, sha256)
         sha256 = sha256 or (evaluate.model_sha256 if evaluate else None)
@@ -141,6 +144,15 @@ class RecordCollector:
             means=evaluate.measured.means if evaluate else None,
             nano=self._nano(evaluate.measured.nano) if evaluate else None,
         )
+
+    def _trained(self, run: Record[TrainingRun, RunSubject], folder: Path) -> bool:
+        """Whether a size was trained as the family says; if not, nothing of it stands beside the others."""
+        try:
+            acceptance.training(run, self.family, folder / "records/run.json")
+        except ReleaseError as error:
+            self.left_out.append(str(error))
+            return False
+        return True
 
     def teacher(self) -> ComparedModel | None:
         """The teacher, whose quality is in the evaluation of every size and whose own records lie in teacher/."""
