@@ -15,7 +15,7 @@ STAGES := mix score train select evaluate speed export card stage publish verify
 # it also keeps the facts/<stage>.json below up to date: they change where a fact changes that the stage rests on, and nowhere else.
 ifneq ($(filter $(STAGES) build/% help release preflight plan plan-data plan-train compare,$(or $(MAKECMDGOALS),help)),)
   WRITE  := $(if $(filter $(STAGES) build/%,$(MAKECMDGOALS)),--write)
-  ANSWER := $(shell $(or $(wildcard $(PY)),$(PYTHON)) -S -m release.facts $(WRITE) $(FAMILY) $(SIZE) 2>&1)
+  ANSWER := $(shell $(or $(wildcard $(PY)),$(PYTHON)) -m release.facts $(WRITE) $(FAMILY) $(SIZE) 2>&1)
   ifneq ($(firstword $(ANSWER)),ok)
     $(error $(ANSWER))
   endif

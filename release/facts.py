@@ -1,10 +1,11 @@
 """What make asks about a family file: its name and sizes, and whether a fact that a stage rests on has changed.
 
-    python -S -m release.facts [--write] FILE [SIZE]
+    python -m release.facts [--write] FILE [SIZE]
 
 prints `ok NAME SIZE SIZES...`, or one line that says what is wrong. With --write, the values that decide a stage's result are
 kept in a file of the stage, which make compares with the age of its output. The file is written only where they changed, so a
-comment remakes nothing, and [speed] trains nothing anew. No package is needed: make asks before the virtual environment is there.
+comment remakes nothing, in the declaration of the data neither, and [speed] trains nothing anew. No package is needed: make asks
+before the virtual environment is there.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from release.errors import ReleaseError
-from release.files import resource, sha256_file, write_atomic
+from release.files import resource, sha256_file, sha256_yaml, write_atomic
 from release.stages import STAGES
 
 NAME = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)  # release/family.py is stricter; this keeps paths inside build/
+
+HASHES = {"sha256", "says"}  # of a declaration
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -67,17 +70,37 @@ def write(path: Path, tables: dict[str, Any], size: str) -> None:
     for stage in STAGES:
         if (file := stage.facts_file(build, size)) is None:
             continue
+        old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         facts, sources = {key: value(tables, key, size) for key in stage.facts}, [path]
         declaration = resource(str(facts.get("data.declaration", "")))
         if declaration.is_file():  # its content is a fact too
-            facts["sha256"] = sha256_file(declaration)
+            facts |= _content(declaration, old)
             sources.append(declaration)
-        text, first = json.dumps(facts, indent=2, sort_keys=True, default=str), not file.is_file()
-        if first or file.read_text(encoding="utf-8") != text:
-            write_atomic(file, text)
-        if first:
-            age = max(source.stat().st_mtime for source in sources)
+        facts = json.loads(json.dumps(facts, default=str))
+        if facts == old:
+            continue
+        age = max(source.stat().st_mtime for source in sources)
+        if old:
+            age = file.stat().st_mtime if _same(facts, old) else None
+        write_atomic(file, json.dumps(facts, indent=2, sort_keys=True))
+        if age is not None:
             os.utime(file, (age, age))
+
+
+def _content(declaration: Path, old: dict[str, Any]) -> dict[str, Any]:
+    """The hashes of a declaration: of its bytes, and of what it says, which is read where the bytes have changed."""
+    sha256 = sha256_file(declaration)
+    known = old.get("says") if old.get("sha256") == sha256 else None
+    return {"sha256": sha256, "says": known or sha256_yaml(declaration)}
+
+
+def _same(facts: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Whether nothing but the wording of a declaration differs: its comments, blanks and the order of its keys."""
+    if {key: each for key, each in facts.items() if key not in HASHES} != {
+        key: each for key, each in old.items() if key not in HASHES
+    }:
+        return False
+    return facts["sha256"] == old.get("sha256") or (facts["says"] is not None and facts["says"] == old.get("says"))
 
 
 def answer(words: list[str]) -> str:

@@ -52,6 +52,22 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def sha256_yaml(path: Path) -> str | None:
+    """The sha256 of what a YAML file says, whatever its comments, blanks and order of keys.
+
+    None where it is no YAML, or where no package reads it yet: make asks before any is there.
+    """
+    try:
+        import yaml
+    except ImportError:
+        return None
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def short_hash(text: str) -> str:
     """The first 12 digits of a text's sha256, for the names of files and folders."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]

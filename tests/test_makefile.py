@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -62,6 +63,17 @@ class Project:
         assert done.returncode == 0, done.stderr
         found = re.findall(r"-m release (\S+)|recipes/(distill)\.py", done.stdout)
         return [verb or "train" for verb, _ in found if verb != "check"]
+
+    def use_python(self, flags: str = "") -> None:
+        """Let make call this Python; -S hides every package from it."""
+        python = self.folder / ".venv/bin/python"
+        python.unlink()
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} {flags} "$@"\n')
+        python.chmod(0o755)
+
+    @property
+    def declaration(self) -> Path:
+        return self.folder / "datasets/docstring-reranker-data.yaml"
 
     def edit(self, old: str, new: str) -> None:
         text = self.family.read_text()
@@ -159,6 +171,37 @@ def test_another_declaration_is_mixed_anew(done: Project) -> None:
     assert done.would_run("score") == []
     (done.folder / "other.yaml").write_text("name: changed\n")
     assert done.would_run("score") == ["mix", "score"]
+
+
+def test_a_comment_in_the_declaration_remakes_nothing(project: Project) -> None:
+    project.finish()
+    facts, declaration = project.folder / BUILD / "data/facts/mix.json", project.declaration
+    text = declaration.read_text()
+    assert project.would_run() == []
+    declaration.write_text(f"# said anew\n{text}\n")
+    assert project.would_run() == []
+    assert project.would_run() == []
+    declaration.write_text(text.replace("shard_rows:", "shard_rows:  # of a shard\n "))
+    assert project.would_run() == []
+    declaration.write_text(text.replace("seed: ", "seed: 1"))
+    assert project.would_run()[0] == "mix"
+    project.finish()
+    os.utime(facts, (project.now - 1000,) * 2)
+    declaration.write_text(f"{text}]")  # no YAML: the stage says so
+    assert project.would_run()[0] == "mix"
+
+
+def test_facts_without_the_content_of_the_declaration_are_completed_and_remake_nothing(project: Project) -> None:
+    project.use_python("-S")
+    project.finish()
+    assert project.would_run() == []  # there was no package yet that reads YAML
+    facts = project.folder / BUILD / "data/facts/mix.json"
+    assert json.loads(facts.read_text())["says"] is None
+    project.use_python()
+    assert project.would_run() == []
+    assert json.loads(facts.read_text())["says"]
+    project.declaration.write_text(f"# said anew\n{project.declaration.read_text()}")
+    assert project.would_run() == []
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from release.data.sources.registry import open_source
 from release.data.spec import ConfigSpec, MixtureSpec
 from release.errors import ReleaseError
 from release.family import Family, load
-from release.files import atomic_directory, exclusive_lock, resource, sha256_file, write_json
+from release.files import atomic_directory, exclusive_lock, resource, sha256_yaml, write_json
 
 UNKNOWN = "?"  # until it is fetched
 
@@ -96,7 +96,7 @@ def run(family: Family, mixture: MixtureSpec, *, only: list[str] | None = None, 
             "title": mixture.title,
             "seed": mixture.seed,
             "declaration": mixture.path.name,
-            "declaration_sha256": sha256_file(mixture.path),
+            "declaration_sha256": sha256_yaml(mixture.path),
             "overlap": overlap,
             "configs": {name: manifests[name] for name in only or names},
         }

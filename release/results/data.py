@@ -48,7 +48,7 @@ class DataSubject:
 
     Attributes:
         teacher: All that decides its scores, under the keys that each kind of teacher has for it (`identity`).
-        declaration_sha256: Of the file that declares the sources, None for pairs that were mixed without one.
+        declaration_sha256: Of what the declaration of the sources says, comments aside, None for pairs that were mixed without one.
     """
 
     teacher: dict[str, str | int]

@@ -122,6 +122,17 @@ def test_the_plan_knows_rows_and_bytes_of_what_was_made(
     assert lines["other"].count(mix.UNKNOWN) == 2
 
 
+def test_a_comment_in_the_declaration_changes_nothing_in_the_manifest(facts: family.Family) -> None:
+    manifest = mix.run(facts, declared(agnews=upstream("a.parquet")))
+    before, text = manifest.read_bytes(), Path("data.yaml").read_text()
+    Path("data.yaml").write_text(f"# said anew\n{text}\n")
+    mix.run(facts, spec.load(Path("data.yaml")))
+    assert manifest.read_bytes() == before
+    Path("data.yaml").write_text(text.replace('"title": "t"', '"title": "another"'))
+    mix.run(facts, spec.load(Path("data.yaml")))
+    assert manifest.read_bytes() != before
+
+
 def test_a_finished_config_is_not_made_again_until_its_source_changes(facts: family.Family) -> None:
     declaration = declared(agnews=upstream("a.parquet"))
     mix.run(facts, declaration)
