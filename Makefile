@@ -128,7 +128,7 @@ plan-train: setup ## steps, memory and hours of training on WORLD devices
 	@$(PY) -m release plan-train $(WHAT) --world $(or $(WORLD),1) $(if $(RATE),--pairs-per-second $(RATE))
 
 test: setup ## all tests
-	@$(PY) -m pytest -n 2 --dist loadfile --durations 10
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 check: setup ## style and types
 	@$(VENV)/bin/ruff check .

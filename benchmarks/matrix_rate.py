@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -26,10 +27,13 @@ def flops(forward: Callable[[torch.Tensor], Any], lengths: list[int]) -> float:
         forward: Runs the model on token ids, (1, length).
         lengths: Tokens of each sequence. Attention is counted in full, also where a layer looks at a window only.
     """
-    attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+    uncounted = {  # by torch's counter
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+        torch.ops.mkldnn._linear_pointwise: _linear_flops,
+    }
     counted = {}
     for length in (64, 128, 256):
-        with FlopCounterMode(display=False, custom_mapping=attention) as counter, torch.inference_mode():
+        with FlopCounterMode(display=False, custom_mapping=uncounted) as counter, torch.inference_mode():
             forward(torch.ones(1, length, dtype=torch.long))
         counted[length] = counter.get_total_flops()
     quadratic = np.polyfit(list(counted), list(counted.values()), 2)  # exact: attention grows with the square
@@ -37,8 +41,13 @@ def flops(forward: Callable[[torch.Tensor], Any], lengths: list[int]) -> float:
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    """Of torch's attention on a CPU, which its counter leaves out."""
+    """Of torch's attention on a CPU."""
     return sdpa_flop_count(query, key, value)
+
+
+def _linear_flops(rows: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """Of oneDNN's product of rows (..., in) and weight (out, in)."""
+    return 2 * math.prod(rows) * weight[0]
 
 
 def flops_per_pair(model: CrossEncoder, pairs: list[tuple[str, str]]) -> float:
@@ -55,14 +64,14 @@ def flops_per_pair(model: CrossEncoder, pairs: list[tuple[str, str]]) -> float:
     return flops(forward, lengths)
 
 
-def gemm_rate(dtype: str) -> float:
-    """Operations per second of a matrix product in this type, a multiply and an add being two: the better library's.
+def gemm_rate(dtype: str, sides: tuple[int, ...] = SIDES) -> float:
+    """Operations per second of a product of square matrices in this type, a multiply and an add being two: the better library's.
 
     With one thread they are CPU seconds, so that other work on the host does not make the machine look slow.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     kind, best = DTYPES[dtype], 0.0
-    for side in SIDES:
+    for side in sides:
         left, right = torch.randn(side, side).to(kind), torch.randn(side, side).to(kind)
         products = [lambda a=left, b=right: torch._int_mm(a, b) if kind == torch.int8 else a @ b]
         if kind == torch.float32 and find_spec("openvino"):  # neither library is the faster one on every CPU

@@ -20,6 +20,18 @@ import pytest
 
 from tests.tiny import tiny_encoder, tiny_reranker
 
+LONGEST = ("training/", "finetuning/", "localhub/test_features", "hub/", "localhub/", "data/test_score", "evaluation/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin first, so that two workers end together."""
+
+    def rank(item: pytest.Item) -> int:
+        name = item.nodeid.removeprefix("tests/")
+        return next((place for place, beginning in enumerate(LONGEST) if name.startswith(beginning)), len(LONGEST))
+
+    items.sort(key=rank)  # keeps the order within a file
+
 
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -52,5 +52,9 @@ def test_a_pairs_work_is_that_of_its_matrices_with_attention() -> None:
 
 def test_the_rate_of_matrix_products_is_this_machines() -> None:
     with timing.threads(1):
-        assert 1e8 < matrix_rate.gemm_rate("fp32") < 1e13
-    assert matrix_rate.share(0.0, 1e9, half=False)["share"] == 0.0
+        assert 1e8 < matrix_rate.gemm_rate("fp32", sides=(256,)) < 1e13
+
+
+def test_the_share_is_that_of_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix_rate, "gemm_rate", lambda dtype: 1e11 * torch.get_num_threads())
+    assert matrix_rate.share(50, 1e9, half=False)["share"] == 0.5
