@@ -14,8 +14,11 @@ from release.records import model_hash
 MARKS = ("modules.json", "config.json")  # a model has one of these at its root
 
 
-def model_revision(source: str) -> str:
+def model_revision(source: str, revision: str | None = None) -> str:
     """The revision of a model that has just been loaded from `source`, a folder or a Hub id.
+
+    Args:
+        revision: The branch or reference that it was loaded from, None for the newest commit.
 
     transformers 5 no longer says which commit it loaded, but the cache that it loaded from does.
 
@@ -25,17 +28,17 @@ def model_revision(source: str) -> str:
     folder = Path(source)
     if folder.is_dir():
         return model_hash(folder) if any(folder.glob("**/*.safetensors")) else sha256_folder(folder)
-    commit = cached_commit(source)
+    commit = cached_commit(source, revision)
     if commit is None:
         hint = f"hf download {source}, with the cache that HF_HOME names"
         raise ReleaseError("nothing says which revision of the model was loaded", where=source, hint=hint)
     return commit
 
 
-def cached_commit(repo_id: str) -> str | None:
-    """The commit of the newest revision of a model that lies in the Hub's cache, None where none does; no network."""
+def cached_commit(repo_id: str, revision: str | None = None) -> str | None:
+    """The commit of a model's `revision` (default: the newest) that lies in the Hub's cache, None where none does; no network."""
     for name in MARKS:
-        path = try_to_load_from_cache(repo_id, name)
+        path = try_to_load_from_cache(repo_id, name, revision=revision)
         if isinstance(path, str):
             return Path(path).parent.name
     return None

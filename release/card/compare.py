@@ -1,4 +1,4 @@
-"""`make compare`: a family beside its teacher, other rerankers and its first stages, as a table and plots."""
+"""`make compare`: a family beside its teacher, other rerankers and its first stages, as one page of tables and plots."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from release import options
-from release.card import plots, render, tables
+from release.card import beside, page, plots, render, tables
 from release.card.comparison import OURS, Comparison, gather
 from release.card.formatting import MISSING
 from release.compared import measure_missing, on_the_device
@@ -21,7 +21,7 @@ def command(
     family_file: options.Family = options.ETTIN,
     measure: Annotated[bool, typer.Option(help="Measure what no record shows yet, on the family's device.")] = True,
 ) -> None:
-    """Measure what is missing, and write the family's table and plots to build/<family>/compare."""
+    """Measure what is missing, and write the family's tables and plots to build/<family>/compare: README.md, index.html."""
     family = load(family_file)
     if measure and on_the_device(family):
         measure_missing(family)
@@ -36,14 +36,18 @@ def command(
     table(f"{family.about.title}: mean NDCG@10", ["model", "reranked", "pairs/s", "parameters"], shown)
     keys = ["name", "quality", "pairs_per_second", "parameters"]
     models = [dict(zip(keys, row, strict=True)) for row in rows]
-    print_json({"models": models, "left_out": len(comparison.left_out), "report": str(path)})
+    report = {"report": str(path), "page": str(path.with_name(page.FILE))}
+    print_json({"models": models, "left_out": len(comparison.left_out), **report})
 
 
 def write(family: Family, comparison: Comparison) -> Path:
-    """Draw the plots and render the table into build/<family>/compare; returns the table's path."""
+    """Draw the plots and render tables, page and what cards show into build/<family>/compare; returns the table's path."""
     with atomic_directory(family.build / "compare") as folder:
         drawn = plots.draw(comparison, family.about.title, folder)
-        write_atomic(folder / "README.md", text(family, comparison, drawn))
+        shown = text(family, comparison, drawn)
+        write_atomic(folder / "README.md", shown)
+        page.write(folder, family.about.title, shown)
+        beside.write(folder, beside.of(comparison, [name for name, _ in drawn]))
     return family.build / "compare/README.md"
 
 

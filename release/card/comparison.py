@@ -18,6 +18,7 @@ from release.results.speed import SpeedResult, SpeedSubject
 from release.results.training import RunSubject, TrainingRun
 
 OURS, TEACHER, COMPARED = "ours", "teacher", "compared"
+REFUSED = " cannot be run: "  # between a model and its reason
 CANNOT_RUN = "cannot-run.json"  # beside the records of a model that was tried: its id and the reason
 
 
@@ -33,6 +34,8 @@ class ComparedModel:
         means: Over all tasks and first stages, over the tasks whose data is and is not in the family's training mixture,
             and by first stage.
         nano: Mean NDCG@10 on the family's nano sets.
+        revision: Of what was measured: a commit on the Hub, or a hash of the model's files.
+        run: How it was run: what makes the score, dtype, attention, and the tokens that it read at most.
     """
 
     name: str
@@ -42,6 +45,8 @@ class ComparedModel:
     pairs_per_second: float | None = None
     means: Means | None = None
     nano: float | None = None
+    revision: str | None = None
+    run: str | None = None
 
     @property
     def reranked_ndcg(self) -> float | None:
@@ -96,7 +101,7 @@ def gather(family: Family) -> Comparison:
         first_stages={name: means[name] for name in family.evaluation.embedders if name in means},
         evaluate=collector.evaluate,
         speed=collector.speed,
-        left_out=[*collector.left_out, *(f"{name} cannot be run: {why}" for name, why in reasons.items())],
+        left_out=[*collector.left_out, *(f"{name}{REFUSED}{why}" for name, why in reasons.items())],
         unmeasured=[name for name in names if name not in {model.name for model in models} | reasons.keys()],
     )
 
@@ -143,6 +148,8 @@ class RecordCollector:
             pairs_per_second=speed.measured.best.pairs_per_second if speed else None,
             means=evaluate.measured.means if evaluate else None,
             nano=self._nano(evaluate.measured.nano) if evaluate else None,
+            revision=sha256 or (speed.model_sha256 if speed else None),
+            run=_how(evaluate.subject) if evaluate else None,
         )
 
     def _trained(self, run: Record[TrainingRun, RunSubject], folder: Path) -> bool:
@@ -169,6 +176,7 @@ class RecordCollector:
             pairs_per_second=speed.measured.best.pairs_per_second if speed else None,
             means=teacher.means if teacher else None,
             nano=self._nano(teacher.nano) if teacher else None,
+            revision=speed.model_sha256 if speed else None,
         )
 
     def _evaluation(
@@ -210,3 +218,9 @@ class RecordCollector:
     def _nano(self, nano: NanoResult | None) -> float | None:
         """The mean over the family's nano sets; None where other sets were measured."""
         return nano.mean if nano and set(nano.sets) == set(self.family.evaluation.nano_sets) else None
+
+
+def _how(subject: EvaluationSubject) -> str:
+    """How a model was run, in a few words."""
+    length = f"at most {subject.max_length:,} tokens" if subject.max_length else "any length"
+    return ", ".join([*([subject.form] if subject.form else []), subject.dtype, subject.attention, length])

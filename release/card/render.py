@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from release import mode, options
-from release.card import acceptance, formatting, tables
+from release.card import acceptance, beside, formatting, tables
 from release.card.acceptance import CardRecords
 from release.errors import ReleaseError
 from release.family import Family, load
@@ -88,6 +88,8 @@ def context(family: Family, size: str, measured: CardRecords) -> dict[str, Any]:
         "speed": measured.speed.measured,
         "speed_on": tables.device(measured.speed.machine),
         "export": measured.export.measured,
+        "beside": beside.read(family, size, measured),
+        "link": tables.link,
         "nano": evaluate.nano,
         "calibration": evaluate.calibration,
         "data": tables.data(measured.manifest),

@@ -113,7 +113,7 @@ def data(manifest: dict[str, Any]) -> dict[str, Any]:
         "rows": sum(row["rows"] for row in configs),
         "bytes": sum(row["bytes"] for row in configs),
         "splits": list(dict.fromkeys(split for row in configs for split in row["splits"])),
-        "teacher": {key.replace("_", " "): value for key, value in manifest["teacher"].items()},
+        "teacher": {key.replace("_", " "): value for key, value in (manifest["teacher"] or {}).items()},
         "overlap": manifest["overlap"],
         "overlaps": [row for name, entry in manifest["configs"].items() for row in _overlaps(name, entry)],
         "compared_with": sorted({task for overlap in overlaps for task in overlap or {}}),

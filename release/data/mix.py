@@ -30,7 +30,7 @@ from release.data.rejects import kind_of, reject_reasons
 from release.data.sources import base
 from release.data.sources.base import Source, unreadable
 from release.data.sources.registry import open_source
-from release.data.spec import ConfigSpec, MixtureSpec
+from release.data.spec import ConfigSpec, HubRetrievalSource, HubSource, MixtureSpec
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import atomic_directory, exclusive_lock, resource, sha256_yaml, write_json
@@ -174,7 +174,7 @@ def _make(
             raise unreadable(config, error) from error
         manifest = {
             "key": key,
-            **describe(config),
+            **describe(config, source.license),
             "rows_in": source.rows,
             "dropped": source.dropped | ({"cap": source.kept - rows} if rows < source.kept else {}) | dict(rejected),
             "revision": source.revision,
@@ -239,7 +239,7 @@ def without_overlap(source: Source, counter: OverlapCounter, name: str) -> Sourc
                 yield table.filter(pa.array(keep))
 
     dropped = source.dropped | ({"overlap": count} if count else {})
-    return Source(source.rows, source.kept - count, dropped, source.revision, stream)
+    return replace(source, kept=source.kept - count, dropped=dropped, tables=stream)
 
 
 def usable(tables: Iterator[pa.Table], rejected: Counter[str]) -> Iterator[pa.Table]:
@@ -332,13 +332,19 @@ def prefetch(tables: Iterator[pa.Table], steps: int = 4) -> Iterator[pa.Table]:
             yield table
 
 
-def describe(config: ConfigSpec) -> dict[str, Any]:
-    """What the declaration says of a config, for manifests and cards."""
+def describe(config: ConfigSpec, license: str | None = None) -> dict[str, Any]:
+    """What the declaration says of a config, for manifests and cards.
+
+    Args:
+        license: What the source's card says: it stands where the declaration knows no licence.
+    """
+    fetched = config.license == "unknown" and isinstance(config.source, HubSource | HubRetrievalSource)
+    note = ("by the card of its source" if license else "the card of its source names none") if fetched else None
     return {
         "source": {key: value for key, value in asdict(config.source).items() if value is not None},
-        "license": config.license,
+        "license": license or config.license if fetched else config.license,
         "license_link": config.license_link,
-        "license_note": config.license_note,
+        "license_note": config.license_note or note,
         "labels": config.labels,
         "cap": asdict(config.cap) if config.cap else None,
         "candidates": asdict(config.candidates) if config.candidates else None,
@@ -407,10 +413,11 @@ def print_plan(mixture: MixtureSpec, pairs: Path) -> None:
 
 def _plan_cells(config: ConfigSpec, pairs: Path) -> list[str]:
     """What the plan says of one config."""
-    shards = (read_manifest(pairs / config.name) or {}).get("shards")
+    manifest = read_manifest(pairs / config.name) or {}
+    shards = manifest.get("shards")
     rows = f"{sum(shard['rows'] for shard in shards):,}" if shards else f"{config.rows:,}" if config.rows else UNKNOWN
     rows = f"{config.cap.rows:,} (cap)" if config.cap and not shards else rows
     size = f"{sum(shard['bytes'] for shard in shards):,}" if shards else UNKNOWN
-    licence = UNKNOWN if config.license == "unknown" else config.license
+    licence = manifest.get("license") or (UNKNOWN if config.license == "unknown" else config.license)
     overlaps = UNKNOWN if config.overlaps is None else str(len(config.overlaps)) if config.overlaps else "none"
     return [config.name, rows, size, licence, overlaps]

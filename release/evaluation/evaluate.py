@@ -149,6 +149,7 @@ def subject_of(
         tasks={row.result.task: row.result.task_revision for row in rows},
         nano=nano_sets,
         mteb=metadata.version("mteb"),
+        form=reranker.form,
     )
 
 

@@ -14,8 +14,10 @@ from huggingface_hub import try_to_load_from_cache
 
 from release.console import Bar
 from release.errors import CannotRun, ReleaseError
+from release.evaluation import forms
 from release.family import Family
 from release.revisions import model_revision
+from release.teachers.cross_encoder import limit_length
 from release.teachers.load import load_teacher
 
 Pairs = Sequence[tuple[str, str]]
@@ -36,6 +38,7 @@ class Reranker:
         device: The accelerator's name, or "CPU".
         parameters: Counted on what was loaded; None for a reranker that is no single model.
         model: The CrossEncoder that scores, if it is one.
+        form: What makes a score of its output, in a few words.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Reranker:
     device: str = "CPU"
     parameters: int | None = None
     model: Any = None
+    form: str | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -67,16 +71,19 @@ def load(source: str, *, name: str | None = None, dtype: str | None = None, max_
         source: A folder or a Hub id.
         name: What to call it; the source's own name if left out.
         dtype: "float32" or "bfloat16"; bfloat16 on CUDA and float32 on a CPU if left out.
-        max_length: Tokens of a pair that are read; the model's own limit if left out.
+        max_length: Tokens of a pair that are read at most; the model's own limit where that is less, or if left out.
 
     Raises:
+        CannotRun: It is not run here, or is of another form than the documented one (release/evaluation/forms.toml).
         ReleaseError: No such model, no single score per pair, or weights of another type than asked for.
     """
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = dtype or ("bfloat16" if device == "cuda" else "float32")
-    model = _cross_encoder(source, device, dtype, max_length)
+    revision = forms.revision(source)
+    model = _cross_encoder(source, device, dtype, revision)
+    limit_length(model, max_length)
     kinds = getattr(model[0].model.config, "architectures", None) or []
     if model[0].transformer_task == "sequence-classification" and not any("Classification" in kind for kind in kinds):
         raise ReleaseError(  # the library only warns, and its scores look plausible
@@ -84,10 +91,11 @@ def load(source: str, *, name: str | None = None, dtype: str | None = None, max_
             where=source,
             hint="give a trained CrossEncoder",
         )
-    if kinds_of(model)[-1] == "LogitScore" and not _has_modules(source):
+    if kinds_of(model)[-1] == "LogitScore" and not _has_modules(source, revision):
         # Without it the library compares "yes" and "no" and asks nothing, whatever the model was trained to answer.
         what = "a causal reranker without modules.json: nothing says what it is asked and which tokens it answers with"
         raise CannotRun(what, where=source, hint="give a model that has one")
+    forms.check(source, model)
     if model.num_labels != 1:
         raise ReleaseError(
             f"a reranker gives one score per pair, this model {model.num_labels}",
@@ -99,25 +107,25 @@ def load(source: str, *, name: str | None = None, dtype: str | None = None, max_
     check_dtype(model, dtype)
     return Reranker(
         name=name or (Path(source).resolve().name if Path(source).is_dir() else source),
-        revision=model_revision(source),
+        revision=model_revision(source, revision),
         predict=predict,
         dtype=dtype,
-        max_length=getattr(model, "max_length", None),
+        max_length=model.max_seq_length,
         attention=attention,
         device=torch.cuda.get_device_name() if device == "cuda" else "CPU",
         parameters=parameters(model),
         model=model,
+        form=forms.describe(model),
     )
 
 
-def _cross_encoder(source: str, device: str, dtype: str, max_length: int | None) -> Any:
+def _cross_encoder(source: str, device: str, dtype: str, revision: str | None) -> Any:
     from sentence_transformers import CrossEncoder
 
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ReleaseError(f"unknown dtype {dtype!r}", hint="one of float32, bfloat16, float16")
-    limit = {"max_length": max_length} if max_length else {}
     try:
-        return CrossEncoder(source, device=device, model_kwargs={"dtype": dtype}, **limit)
+        return CrossEncoder(source, device=device, model_kwargs={"dtype": dtype}, revision=revision)
     except OSError as error:
         fetch = f"run where the Hub can be reached, or first `hf download {source}`"
         hint = "give a saved model's folder" if Path(source).exists() else fetch
@@ -132,11 +140,11 @@ def kinds_of(model: Any) -> list[str]:
     return [type(module).__name__ for module in model]
 
 
-def _has_modules(source: str) -> bool:
+def _has_modules(source: str, revision: str | None) -> bool:
     folder = Path(source)
     if folder.is_dir():
         return (folder / "modules.json").is_file()
-    return isinstance(try_to_load_from_cache(source, "modules.json"), str)
+    return isinstance(try_to_load_from_cache(source, "modules.json", revision=revision), str)
 
 
 def parameters(model: Any) -> int:

@@ -35,7 +35,15 @@ REQUIRED = {
     "dataset": ("README.md", "manifest.json", "records/data.json"),
 }
 ALLOWED = {  # anything else, pickles above all, is refused
-    "model": ("*.md", "*.json", "*.safetensors", "onnx/model.onnx", "onnx/model.onnx_data", quantize.FILE),
+    "model": (
+        "*.md",
+        "*.json",
+        "*.safetensors",
+        "onnx/model.onnx",
+        "onnx/model.onnx_data",
+        quantize.FILE,
+        "compare/*.png",
+    ),
     "dataset": ("*.md", "*.json", "*/*.parquet"),
 }
 # The licence ids that the Hub knows and this project has use for; `other` needs a name and a link.

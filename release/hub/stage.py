@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from release import options
-from release.card import acceptance, render
+from release.card import acceptance, beside, render
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import atomic_directory, link_or_copy, list_files, sha256_folder, write_atomic
@@ -55,6 +55,9 @@ def stage_model(family: Family, size: str) -> Path:
             link_or_copy(export / name, folder / name)
         for kind in RECORDS:
             link_or_copy(family.folder(size) / "records" / f"{kind}.json", folder / "records" / f"{kind}.json")
+        if shown := beside.read(family, size, measured):
+            for name, file in beside.files(family, shown).items():
+                link_or_copy(file, folder / name)
         write_atomic(folder / "README.md", text)
         write_atomic(family.folder(size) / "collection.yaml", render.collection_text(family, size, measured))
     return model_repo(family, size)

@@ -1,13 +1,14 @@
-"""What the administrator of an embedded Hub may do and no client can: put a commit under a given id."""
+"""What the administrator of an embedded Hub may do and no client can: give a commit its id, and a pull request its number."""
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from release.errors import ReleaseError
 from release.localhub.errors import HubError
-from release.localhub.history import load_repos
+from release.localhub.history import Repo, load_repos
 from release.localhub.names import COMMIT_ID
 from release.localhub.storage.database import Database
 
@@ -31,13 +32,7 @@ def add_commit_under_id(root: Path, repo_id: str, commit_id: str, *, kind: str =
     """
     if not COMMIT_ID.fullmatch(commit_id):
         raise ReleaseError(f"{commit_id!r} is no commit id", hint="give 40 hexadecimal digits in lower case")
-    if not (root / "hub.sqlite").exists():
-        raise ReleaseError("no Hub is kept here", where=str(root), hint="name the folder that --root names")
-    with closing(Database(root / "hub.sqlite")) as database, database.change():
-        repos = load_repos(database, "WHERE kind = ? AND id = ? COLLATE NOCASE", kind, repo_id)
-        if not repos:
-            raise ReleaseError(f"there is no {kind} {repo_id}", where=str(root), hint="create it first")
-        repo = repos[0]
+    with _repo(root, repo_id, kind) as repo:
         try:
             reference = repo.writable_ref(branch)
             head = repo.resolve(reference)
@@ -45,6 +40,33 @@ def add_commit_under_id(root: Path, repo_id: str, commit_id: str, *, kind: str =
             raise ReleaseError(error.message, where=f"{kind} {repo.id}", hint="name a branch") from error
         if head.id == commit_id:
             return
-        if database("SELECT 1 FROM history WHERE repo = ? AND id = ?", repo.key, commit_id):
+        if repo.db("SELECT 1 FROM history WHERE repo = ? AND id = ?", repo.key, commit_id):
             raise ReleaseError(f"{commit_id} is another commit already", where=f"{kind} {repo.id}")
         repo.add_commit(reference, (head.id,), head.title, head.message, head.author, head.files, given_id=commit_id)
+
+
+def add_pull_reference(root: Path, repo_id: str, number: int, *, kind: str = "model") -> None:
+    """Let refs/pr/`number` be where main is: for what is read from a pull request of the real Hub. Nothing happens if it is there.
+
+    Raises:
+        ReleaseError: There is no Hub or repo of this name.
+    """
+    with _repo(root, repo_id, kind) as repo:
+        if str(number) not in repo.refs("pr"):
+            repo.add_ref("pr", str(number), repo.resolve("main").id)
+
+
+@contextmanager
+def _repo(root: Path, repo_id: str, kind: str) -> Generator[Repo]:
+    """A repo, inside one transaction.
+
+    Raises:
+        ReleaseError: There is no Hub or repo of this name.
+    """
+    if not (root / "hub.sqlite").exists():
+        raise ReleaseError("no Hub is kept here", where=str(root), hint="name the folder that --root names")
+    with closing(Database(root / "hub.sqlite")) as database, database.change():
+        repos = load_repos(database, "WHERE kind = ? AND id = ? COLLATE NOCASE", kind, repo_id)
+        if not repos:
+            raise ReleaseError(f"there is no {kind} {repo_id}", where=str(root), hint="create it first")
+        yield repos[0]

@@ -11,12 +11,12 @@ from release import mode, records, results
 from release.card import comparison
 from release.data.spec import MixtureSpec
 from release.errors import ReleaseError
+from release.evaluation import forms
 from release.family import Family
 from release.files import sha256_file
 from release.hub import stage
 from release.hub.checks import split_card
 from release.localhub import fsck
-from release.rehearsal import models
 from release.rehearsal.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -167,12 +167,18 @@ def _comparison(family: Family, sizes: Sequence[str]) -> Iterator[str]:
         yield str(error)
         return
     shown = {model.name for model in found.models if model.means and model.pairs_per_second}
-    shown |= {name for name in family.evaluation.compared if models.form_of(name, "compared") in models.CANNOT_RUN}
+    shown |= set(filter(_is_refused, family.evaluation.compared))
     wanted = {*map(family.model_name, sizes), family.teacher.model, *family.evaluation.compared}
     yield from (f"the comparison lacks {name}" for name in sorted(wanted - shown))
     for line in found.left_out:
-        if models.form_of(line.split()[0], "compared") not in models.CANNOT_RUN:
+        if not _is_refused(line.split()[0]):
             yield f"left out of the comparison: {line}"
+
+
+def _is_refused(name: str) -> bool:
+    """Whether a compared model is documented as one that is not run."""
+    form = forms.documented(name)
+    return bool(form and form.refused)
 
 
 def state_of(workspace: Workspace) -> dict[str, str]:

@@ -337,9 +337,6 @@ FORMS: dict[str, Callable[[Path], None]] = {
 }
 
 
-CANNOT_RUN = ("jina-m0",)  # forms that need code of their own
-
-
 def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     value = json.loads(path.read_text(encoding="utf-8"))
     change(value)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from release.data.spec import MixtureSpec
+from release.evaluation import forms
 from release.family import Family
-from release.localhub.admin import add_commit_under_id
+from release.localhub.admin import add_commit_under_id, add_pull_reference
 from release.rehearsal import benchmarks, models, sources
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ class StandIn:
         id, type: As the family names it.
         role: What the family uses it for.
         commit: The commit under which it is read; None where the newest one is.
+        pull: The pull request from which it is read instead; its main branch then lacks modules.json.
         write: Fills a folder with its files.
     """
 
@@ -35,6 +39,7 @@ class StandIn:
     role: str
     commit: str | None
     write: Callable[[Path], object] = field(repr=False, compare=False)
+    pull: int | None = None
 
 
 def stand_ins(family: Family, declaration: MixtureSpec, sizes: Sequence[str], *, shape_scale: int = 1) -> list[StandIn]:
@@ -55,10 +60,18 @@ def _models(family: Family, sizes: Sequence[str], scale: int) -> Iterator[StandI
     named += [(name, "embedder") for name in family.evaluation.embedders if "/" in name]
     named += [(name, "compared") for name in family.evaluation.compared]
     for name, role in named:
-        yield StandIn(name, "model", role, None, lambda folder, name=name, role=role: _model(name, role, folder, scale))
+        write = partial(_model, name, role, scale)
+        yield StandIn(name, "model", role, None, write, _pull(name) if role in ("teacher", "compared") else None)
 
 
-def _model(name: str, role: models.Role, folder: Path, scale: int) -> None:
+def _pull(name: str) -> int | None:
+    """The number of the pull request that a documented form names."""
+    form = forms.documented(name)
+    found = re.fullmatch(r"refs/pr/(\d+)", form.revision or "") if form else None
+    return int(found[1]) if found else None
+
+
+def _model(name: str, role: models.Role, scale: int, folder: Path) -> None:
     models.build(name, role, folder, scale=scale)
     library = "transformers" if role == "encoder" else "sentence-transformers"
     card = MODEL_CARD.format(id=name, license="mit" if role == "encoder" else "apache-2.0", library=library)
@@ -112,3 +125,6 @@ def put(api: HfApi, found: Sequence[StandIn], folders: dict[str, Path], hub: Pat
         )
         if each.commit:
             add_commit_under_id(hub, each.id, each.commit, kind=each.type)
+        if each.pull:
+            add_pull_reference(hub, each.id, each.pull)
+            api.delete_file("modules.json", each.id, commit_message="As it is without the pull request")

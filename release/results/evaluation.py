@@ -176,6 +176,7 @@ class EvaluationSubject:
         top_k: Candidates of each query.
         first_stages, tasks, nano: Name -> revision of each first stage, task and collection of nano sets.
         mteb: The version of mteb.
+        form: What makes a score of the model's output (release/evaluation/forms.py), None in older records.
     """
 
     model: str
@@ -187,3 +188,4 @@ class EvaluationSubject:
     tasks: dict[str, str]
     nano: dict[str, str]
     mteb: str
+    form: str | None = None

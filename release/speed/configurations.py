@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from release.errors import CannotRun
+from release.evaluation import forms
 from release.evaluation.rerankers import check_dtype
 
 
@@ -78,7 +79,8 @@ def load(configuration: Configuration, source: str, max_length: int | None) -> L
         options["attn_implementation"] = configuration.attention
     limit = {"max_length": max_length} if max_length else {}
     try:
-        model = CrossEncoder(source, device=device, model_kwargs=options, **limit)
+        revision = forms.revision(source)
+        model = CrossEncoder(source, device=device, model_kwargs=options, revision=revision, **limit)
         predict = _predict(configuration, model)
     except (OSError, ValueError) as error:
         if configuration.attention == "sdpa" and "scaled_dot_product_attention" in str(error):
@@ -110,7 +112,7 @@ def _predict(configuration: Configuration, model: Any) -> Callable[[list[tuple[s
 def mean_tokens(model: Any, pairs: list[tuple[str, str]]) -> int:
     """Tokens of a pair on average, cut at the model's limit: what makes a batch of pairs a budget of tokens."""
     tokens = model.tokenizer([query for query, _ in pairs], [document for _, document in pairs])["input_ids"]
-    limit = model.max_length or max(map(len, tokens))
+    limit = model.max_seq_length or max(map(len, tokens))
     return max(1, round(sum(min(len(ids), limit) for ids in tokens) / len(tokens)))
 
 

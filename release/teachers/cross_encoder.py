@@ -36,7 +36,6 @@ class CrossEncoderTeacher:
         try:
             loaded = CrossEncoder(
                 model,
-                max_length=max_length,
                 activation_fn=torch.nn.Identity(),
                 model_kwargs=kwargs,
                 trust_remote_code=False,
@@ -46,6 +45,7 @@ class CrossEncoderTeacher:
             raise ReleaseError(
                 what, where=model, hint="connect to the Hub once, or name a local folder in [teacher]"
             ) from error
+        limit_length(loaded, max_length)
         template = str(getattr(loaded.tokenizer, "chat_template", None))
         self.model = loaded
         form = "as saved"
@@ -60,7 +60,7 @@ class CrossEncoderTeacher:
             "revision": model_revision(model),
             "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
             "dtype": dtype,
-            "max_length": max_length,
+            "max_length": loaded.max_seq_length,
             "form": form,
         }
 
@@ -74,6 +74,12 @@ class CrossEncoderTeacher:
             if progress:
                 progress(len(rows))
         return scores
+
+
+def limit_length(model: Any, most: int | None) -> None:
+    """Let a CrossEncoder read at most `most` tokens of a pair, and never more than it reads by itself: it has no more positions."""
+    known = [limit for limit in (most, model.max_seq_length) if limit]
+    model.max_seq_length = min(known, default=None)
 
 
 def check_tokens(model: Any, name: str) -> None:

@@ -187,7 +187,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_plots_are_there_in_both_forms_for_light_and_dark(drawn: Path) -> None:
-    assert {path.name for path in drawn.iterdir()} == FILES | {"README.md"}
+    assert {path.name for path in drawn.iterdir()} == FILES | {"README.md", "index.html", "comparison.json"}
     shown = (drawn / "README.md").read_text()
     assert all(
         f"{name}-{look}.png" in shown for name in ("first-stages", "speed", "parameters") for look in plots.LOOKS

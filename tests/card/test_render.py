@@ -120,6 +120,32 @@ def test_front_matter_names_only_what_exists(family: Family) -> None:
     assert front["base_model"] == "jhu-clsp/ettin-encoder-17m"
 
 
+@pytest.mark.parametrize(("labels", "asked"), [("teacher", True), ("source", False)])
+def test_the_data_card_says_once_who_gave_the_labels(family: Family, labels: str, asked: bool) -> None:
+    data, manifest = acceptance.data_records(family)
+    for entry in manifest["configs"].values():
+        entry["labels"] = labels
+    text = render.dataset_card(family, data, manifest)
+    by_teacher = (
+        "that a teacher gave it",
+        "lets the teacher score the pairs",
+        "### The teacher",
+        "the labels, the selection",
+    )
+    by_source = ("that came with its source", "no teacher was asked", "came with the source and are its own claim")
+    assert [part in text for part in by_teacher] == [asked] * len(by_teacher)
+    assert [part in text for part in by_source] == [not asked] * len(by_source)
+
+
+def test_where_source_and_teacher_gave_labels_each_config_is_named(family: Family) -> None:
+    data, manifest = acceptance.data_records(family)
+    (entry,) = manifest["configs"].values()
+    manifest["configs"]["upstream"] = entry | {"labels": "source"}
+    text = render.dataset_card(family, data, manifest)
+    assert "lets the teacher score the pairs of docstrings;" in text
+    assert "The labels of upstream came with the source and are its own claim." in text
+
+
 def test_the_same_records_give_the_same_bytes(family: Family) -> None:
     texts = {render.model_card(family, built.SIZE, acceptance.card_records(family, built.SIZE)) for _ in range(2)}
     assert len(texts) == 1

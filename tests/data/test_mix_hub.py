@@ -37,6 +37,12 @@ def test_a_pinned_commit_is_read_and_the_newest_one_is_recorded(facts: dict[str,
     assert facts["first and last"] == ["one 1", "two 999"]  # the files in the order of their names
 
 
+def test_a_licence_that_nobody_declared_is_the_one_that_the_source_names(facts: dict[str, Any]) -> None:
+    assert facts["licences"]["pinned"] == ["cc-by-4.0", "by the card of its source"]
+    assert facts["licences"]["newest"] == ["cc0-1.0", None]  # declared
+    assert facts["licences"]["rerank_nq"] == ["unknown", "the card of its source names none"]
+
+
 def test_a_retrieval_source_gives_the_same_rows_as_its_local_copy(facts: dict[str, Any]) -> None:
     assert facts["rows"]["rerank_nq"] == [250, 40]
     assert facts["same as local"]

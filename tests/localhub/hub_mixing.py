@@ -31,7 +31,8 @@ def publish(api: HfApi, repo: str, configs: dict[str, str]) -> str:
     """Upload the folder named like the repository, with a card that declares its configs' files; gives the commit."""
     lines = [f"- config_name: {name}\n  data_files: [{{split: train, path: {path}}}]" for name, path in configs.items()]
     folder = Path(repo.replace("/", "-"))
-    (folder / "README.md").write_text("---\nconfigs:\n{}\n---\n".format("\n".join(lines)), encoding="utf-8")
+    front = "\n".join(["license: cc-by-4.0", "configs:", *lines])
+    (folder / "README.md").write_text(f"---\n{front}\n---\n", encoding="utf-8")
     api.create_repo(repo, repo_type="dataset", exist_ok=True)
     return api.upload_folder(repo_id=repo, repo_type="dataset", folder_path=folder).oid
 
@@ -91,7 +92,8 @@ def main(namespace: str) -> dict[str, Any]:
         found = sorted((facts.build / "data/pairs" / name).glob("train-*.parquet"))
         return pa.concat_tables([pq.read_table(file) for file in found])
 
-    made = mixed(pinned=config(), newest=config(revision=None), rerank_nq=sampled)
+    unknown = {"license": "unknown"}
+    made = mixed(pinned=config() | unknown, newest=config(revision=None), rerank_nq=sampled | unknown)
     from_hub, pinned = table("rerank_nq"), table("pinned")["query"].to_pylist()
     mixed(rerank_nq=retrieval("local"))
     return {
@@ -99,6 +101,7 @@ def main(namespace: str) -> dict[str, Any]:
         "revisions": {name: entry["revision"] for name, entry in made.items()},
         "rows": {name: [entry["rows_in"], sum(s["rows"] for s in entry["shards"])] for name, entry in made.items()},
         "dropped": made["pinned"]["dropped"],
+        "licences": {name: [entry["license"], entry["license_note"]] for name, entry in made.items()},
         "first and last": [pinned[0], pinned[-1]],
         "same as local": from_hub.equals(table("rerank_nq")),
         "refused": {

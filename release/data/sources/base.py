@@ -39,6 +39,7 @@ class Source:
         dropped: Why the others were left out -> how many.
         revision: What was read: a commit of the Hub, or a hash of the local files.
         tables: The kept rows, in the config's schema.
+        license: What the source's own card says, None where it says nothing or is no dataset on a Hub.
     """
 
     rows: int
@@ -46,6 +47,7 @@ class Source:
     dropped: dict[str, int]
     revision: str
     tables: TableStream
+    license: str | None = None
 
 
 def schema(config: ConfigSpec) -> pa.Schema:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from release.data.spec import HubSource
 from release.errors import ReleaseError
 
 
-def parquet_files(source: HubSource, where: str, split_key: str = "source.split") -> tuple[Any, list[str], str]:
-    """The file system, the files of the config's split (in the order of their names) and the commit they belong to.
+@dataclass(frozen=True)
+class HubFiles:
+    """The files of one config and split, in the order of their names.
+
+    Attributes:
+        filesystem: What pyarrow reads them from.
+        commit: The one that they belong to.
+        license: What the dataset's card says at that commit, None where it names none.
+    """
+
+    filesystem: Any
+    names: list[str]
+    commit: str
+    license: str | None
+
+
+def parquet_files(source: HubSource, where: str, split_key: str = "source.split") -> HubFiles:
+    """The files of the source's config and split.
 
     Args:
         where: The config and the source, for messages.
@@ -26,7 +43,8 @@ def parquet_files(source: HubSource, where: str, split_key: str = "source.split"
 
     repository = source.repository
     try:
-        commit = str(HfApi().dataset_info(repository, revision=source.revision, timeout=20).sha)
+        info = HfApi().dataset_info(repository, revision=source.revision, timeout=20)
+        commit = str(info.sha)
         builder = load_dataset_builder(repository, source.config, revision=commit)
     except RevisionNotFoundError as error:
         hint = "pin a commit that exists in source.revision (null takes the newest)"
@@ -47,4 +65,13 @@ def parquet_files(source: HubSource, where: str, split_key: str = "source.split"
     if other := [file for file in files if not file.endswith(".parquet")]:
         hint = "name a dataset in parquet, or download it and use a source of kind files"
         raise ReleaseError(f"{other[0].rpartition('/')[2]} is no parquet file", where=where, hint=hint)
-    return HfFileSystem(), files, commit
+    return HubFiles(HfFileSystem(), files, commit, _license(info))
+
+
+def _license(info: Any) -> str | None:
+    """The licence of the card's front matter; several are listed, and one of the author's own goes by its name."""
+    card = info.card_data or {}
+    named = card.get("license")
+    if named == "other":
+        named = card.get("license_name") or named
+    return ", ".join(map(str, named)) if isinstance(named, list) else str(named) if named else None

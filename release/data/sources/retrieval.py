@@ -48,7 +48,7 @@ def open_candidates(config: ConfigSpec, source: RetrievalSource | HubRetrievalSo
         ReleaseError: A table or column is missing or of another type, or a score is no finite number; the config, table and
             query are named.
     """
-    tables, revision = _tables(config, source, root)
+    tables, revision, license = _tables(config, source, root)
     folder = tempfile.TemporaryDirectory(prefix="mix-retrieval-")
     documents = TextTable.write(tables["documents"], "document_id", "document", Path(folder.name) / "documents.arrow")
     queries = TextTable.write(tables["queries"], "query_id", "query", Path(folder.name) / "queries.arrow")
@@ -67,7 +67,7 @@ def open_candidates(config: ConfigSpec, source: RetrievalSource | HubRetrievalSo
 
     rows = counts.pop("rows")
     dropped = {reason: count for reason, count in counts.items() if count}
-    return Source(rows, rows - sum(dropped.values()), dropped, revision, stream)
+    return Source(rows, rows - sum(dropped.values()), dropped, revision, stream, license)
 
 
 # --- Tables -----------------------------------------------------------------------------------------------------------
@@ -75,16 +75,16 @@ def open_candidates(config: ConfigSpec, source: RetrievalSource | HubRetrievalSo
 
 def _tables(
     config: ConfigSpec, source: RetrievalSource | HubRetrievalSource, root: Path
-) -> tuple[dict[str, ds.Dataset], str]:
-    """The three tables of the config's domain, their columns checked, and their revision."""
+) -> tuple[dict[str, ds.Dataset], str, str | None]:
+    """The three tables of the config's domain, their columns checked, their revision and what their card calls the licence."""
     tables: dict[str, ds.Dataset] = {}
-    revisions = []
+    revisions, license = [], None
     for name in COLUMNS:
         folder = source.scores if name == "scores" else name
         if isinstance(source, HubRetrievalSource):
             hub = HubSource("hf", source.repository, folder, source.domain, source.revision)
-            filesystem, files, revision = parquet_files(hub, f"config {config.name}, {hub.label}", "source.domain")
-            revisions = [revision]
+            there = parquet_files(hub, f"config {config.name}, {hub.label}", "source.domain")
+            filesystem, files, revisions, license = there.filesystem, there.names, [there.commit], there.license
         else:
             filesystem, files = None, _local_files(config, source, root, folder)
             revisions.append(fingerprint([Path(file) for file in files]))
@@ -96,7 +96,7 @@ def _tables(
         _check_columns(config, folder, tables[name].schema, COLUMNS[name])
     _check_ids(config, tables)
     joined = revisions[0] if len(revisions) == 1 else hashlib.sha256("\n".join(revisions).encode()).hexdigest()
-    return tables, source.revision or joined
+    return tables, source.revision or joined, license
 
 
 def _local_files(config: ConfigSpec, source: RetrievalSource, root: Path, folder: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ Reader = Callable[[Sequence[str], Sequence[str]], Iterator[Batch]]
 
 def open_hub(config: ConfigSpec, source: HubSource) -> Source:
     """Parquet files of a dataset on the Hub, streamed from one commit."""
-    filesystem, files, revision = parquet_files(source, where(config))
-    return _source(config, _parquet_reader(config, filesystem, files), revision)
+    files = parquet_files(source, where(config))
+    opened = _source(config, _parquet_reader(config, files.filesystem, files.names), files.commit)
+    return replace(opened, license=files.license)
 
 
 def open_files(config: ConfigSpec, source: FileSource, root: Path) -> Source:

@@ -1,0 +1,99 @@
+"""What a card shows beside its own figures: the comparison as `make compare` wrote it last, with its plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import ValidationError, with_config
+
+from release import mode, records
+from release.card import tables
+from release.card.acceptance import CardRecords
+from release.card.comparison import OURS, REFUSED, Comparison
+from release.errors import ReleaseError
+from release.family import Family
+from release.files import write_json
+
+FILE = "comparison.json"  # in build/<family>/compare, and under records/ of a repository
+PLOT = "speed"  # which plot stands on a card
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model: figures from its records, None where no record holds one; `model_sha256` names what was measured."""
+
+    name: str
+    role: str
+    model_sha256: str | None
+    parameters: int | None
+    reranked_ndcg: float | None
+    pairs_per_second: float | None
+
+
+@with_config(records.STRICT)
+@dataclass(frozen=True)
+class Beside:
+    """The models of a comparison, and what the card says about them.
+
+    Attributes:
+        tasks, first_stages: How many of them quality is the mean over.
+        speed_on: The hardware of the speeds, None where none is shown.
+        not_run: One line for each model that cannot be run.
+        plot: Whether quality against speed was drawn.
+        rehearsal: Whether it rests on records of a rehearsal.
+    """
+
+    rows: tuple[ModelRow, ...]
+    tasks: int
+    first_stages: int
+    speed_on: str | None
+    not_run: tuple[str, ...]
+    plot: bool
+    rehearsal: bool
+
+
+def of(comparison: Comparison, plots: Iterable[str]) -> Beside:
+    """What a card may show of a comparison, of which the plots with these names were drawn."""
+    rows = tuple(
+        ModelRow(model.name, model.role, model.revision, model.parameters, model.reranked_ndcg, model.pairs_per_second)
+        for model in comparison.models
+    )
+    tasks = {row.task for row in comparison.evaluate.measured.tasks} if comparison.evaluate else set()
+    speed_on = tables.device(comparison.speed.machine) if comparison.speed else None
+    counts = len(tasks), len(comparison.first_stages)
+    not_run = tuple(line for line in comparison.left_out if REFUSED in line)
+    return Beside(rows, *counts, speed_on, not_run, PLOT in plots, mode.active())
+
+
+def files(family: Family, beside: Beside) -> dict[str, Path]:
+    """What a repository holds of it: name there -> file here."""
+    folder = family.build / "compare"
+    plots = [f"{PLOT}-{look}.png" for look in ("light", "dark")] if beside.plot else []
+    return {f"records/{FILE}": folder / FILE} | {f"compare/{name}": folder / name for name in plots}
+
+
+def write(folder: Path, beside: Beside) -> Path:
+    """Write it to `folder`, without a time: the same records give the same bytes."""
+    return write_json(folder / FILE, asdict(beside))
+
+
+def read(family: Family, size: str, measured: CardRecords) -> Beside | None:
+    """The comparison that a card of this size shows; None where there is none, or it knows another state of this model.
+
+    Raises:
+        ReleaseError: The file is damaged, or was made in a rehearsal and this is none.
+    """
+    path = family.build / "compare" / FILE
+    if not path.is_file():
+        return None
+    try:
+        found = records.parse(Beside, path.read_bytes())
+    except ValidationError as error:
+        raise ReleaseError("a damaged comparison", where=str(path), hint="make compare") from error
+    if found.rehearsal and not mode.active():
+        raise ReleaseError("this was measured in a rehearsal", where=str(path), hint="remove it, then make compare")
+    own = next((row for row in found.rows if (row.name, row.role) == (family.model_name(size), OURS)), None)
+    shown = (measured.evaluate.measured.means.all.reranked_ndcg, measured.evaluate.model_sha256)
+    return found if own and (own.reranked_ndcg, own.model_sha256) == shown and len(found.rows) > 1 else None
