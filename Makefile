@@ -26,6 +26,8 @@ SIZES := $(wordlist 4,$(words $(ANSWER)),$(ANSWER))
 DATA  := build/$(NAME)/data
 RUN   := build/$(NAME)/$(SIZE)
 WHAT  := --family $(FAMILY) --size $(SIZE)
+# What the card shows beside its own figures. A card that is published is not made again for a later comparison.
+COMPARISON := $(if $(wildcard $(RUN)/records/verify.json),,$(wildcard build/$(NAME)/compare/comparison.json))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -89,7 +91,7 @@ $(RUN)/records/speed.json: $(RUN)/records/choice.json $(RUN)/facts/speed.json | 
 $(RUN)/records/export.json: $(RUN)/records/choice.json $(RUN)/facts/export.json | $(READY)
 	@$(PY) -m release export $(WHAT)
 
-$(RUN)/README.md: $(addprefix $(RUN)/records/,evaluate.json speed.json export.json) $(RUN)/facts/card.json $(wildcard cards/* cards/sections/*) | $(READY)
+$(RUN)/README.md: $(addprefix $(RUN)/records/,evaluate.json speed.json export.json) $(RUN)/facts/card.json $(wildcard cards/* cards/sections/*) $(COMPARISON) | $(READY)
 	@$(PY) -m release card $(WHAT)
 
 $(RUN)/repo/README.md: $(RUN)/README.md | $(READY)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from release import family
+from release import family, mode, records, results
 from release.__main__ import main
 from release.card import compare, comparison, plots
 from release.errors import ReleaseError
 from release.family import Family
+from release.files import write_json
+from release.hub import checks, stage
 from tests import built
 from tests.card.test_render import numbers
 
@@ -218,3 +222,97 @@ def test_the_front_holds_what_nothing_else_beats() -> None:
     points = [(1.0, 9.0), (2.0, 5.0), (3.0, 7.0), (4.0, 7.0), (5.0, 1.0), (2.0, 5.0)]
     assert plots.front(points) == [(1.0, 9.0), (4.0, 7.0), (5.0, 1.0)]
     assert [plots.short(value) for value in (17e6, 1.5e9, 300, 2000)] == ["17M", "1.5B", "300", "2k"]
+
+
+@pytest.fixture
+def compared(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    """The embedded family with every record, a compared reranker beside it, and what `make compare` wrote."""
+    found = built.workspace(tmp_path, reranker, monkeypatch)
+    found = replace(found, evaluation=replace(found.evaluation, compared=("acme/other", "jinaai/jina-reranker-m0")))
+    own = records.read(found.folder(built.SIZE) / "records", results.EVALUATE)
+    other = replace(own, size="", model_sha256="9" * 40)
+    records.write(other, found.compared_folder("acme/other") / "records")
+    write_json(
+        found.compared_folder("jinaai/jina-reranker-m0") / comparison.CANNOT_RUN, {"reason": "it has its own <code>"}
+    )
+    compare.write(found, comparison.gather(found))
+    return found
+
+
+def test_a_card_shows_the_comparison_that_was_written_and_its_files_are_published(compared: Family) -> None:
+    stage.stage_dataset(compared)
+    repo = stage.stage_model(compared, built.SIZE)
+    text = (repo / "README.md").read_text()
+    section = text.partition("## Beside other rerankers")[2].partition("\n## ")[0]
+    assert (
+        "| [acme/other](https://huggingface.co/acme/other) |" in section
+        and "| **docstring-reranker-mini-v1** |" in section
+    )
+    assert "jinaai/jina-reranker-m0 cannot be run" in section
+    shown = json.loads((repo / "records/comparison.json").read_text())
+    assert [row["model_sha256"] for row in shown["rows"] if row["name"] == "acme/other"] == ["9" * 40]
+    assert checks.problems(compared, built.SIZE) == []
+    named = set(re.findall(r'(?:src|srcset)="([^"]+)"', section))
+    assert all((repo / name).is_file() for name in named)
+
+
+def test_a_comparison_that_knows_another_state_of_the_model_is_not_shown(compared: Family) -> None:
+    path = compared.folder(built.SIZE) / "records/evaluate.json"
+    built.edit(path, lambda record: record["measured"]["means"]["all"].update(reranked_ndcg=0.7))
+    repo = stage.stage_model(compared, built.SIZE)
+    assert "Beside other rerankers" not in (repo / "README.md").read_text()
+    assert not (repo / "records/comparison.json").exists() and not (repo / "compare").exists()
+
+
+def test_a_rehearsed_or_damaged_comparison_is_refused(compared: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = compared.build / "compare/comparison.json"
+    monkeypatch.delenv(mode.VARIABLE, raising=False)
+    built.edit(path, lambda value: value.update(rehearsal=True))
+    with pytest.raises(ReleaseError, match=r"measured in a rehearsal.*remove it, then make compare"):
+        stage.stage_model(compared, built.SIZE)
+    path.write_text("{}")
+    with pytest.raises(ReleaseError, match=r"damaged comparison.*make compare"):
+        stage.stage_model(compared, built.SIZE)
+
+
+class Reader(HTMLParser):
+    """What a browser would see of a page: headings, cells, links, and where images come from."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: dict[str, list[str]] = {}
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "link", "img", "source", "br", "hr"):
+            self.open.append(tag)
+        for name, value in attrs:
+            self.seen.setdefault(name, []).append(value or "")
+        self.seen.setdefault(tag, [])
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.seen.setdefault(self.open[-1], []).append(data)
+
+
+def test_the_page_of_the_family_needs_nothing_beside_it(drawn: Path) -> None:
+    page = Reader((drawn / "index.html").read_text())
+    assert page.seen["title"] == ["Ettin Reranker: comparison"]
+    assert {"Over every first stage", "How each was run"} <= set(page.seen["h2"])
+    images = [*page.seen["src"], *page.seen["srcset"]]
+    assert len(images) == 6 and all(image.startswith("data:image/svg+xml;base64,") for image in images)
+    assert {f"ettin-reranker-{size}-v1" for size in family.load(ETTIN).sizes} <= set(page.seen["strong"])
+    assert all(link.startswith("https://huggingface.co/") for link in page.seen["href"])
+    for image in images:
+        assert b"</svg>" in base64.b64decode(image.partition(",")[2])
+
+
+def test_what_a_model_says_is_text_on_the_page(compared: Family) -> None:
+    page = (compared.build / "compare/index.html").read_text()
+    assert "&lt;code&gt;" in page and "own <code>" not in page

@@ -130,7 +130,6 @@ def test_the_data_card_says_once_who_gave_the_labels(family: Family, labels: str
         "that a teacher gave it",
         "lets the teacher score the pairs",
         "### The teacher",
-        "the labels, the selection",
     )
     by_source = ("that came with its source", "no teacher was asked", "came with the source and are its own claim")
     assert [part in text for part in by_teacher] == [asked] * len(by_teacher)

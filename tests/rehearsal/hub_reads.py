@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from release.rehearsal import models, repositories, sources
 from release.teachers.cross_encoder import CrossEncoderTeacher
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPARED = "acme/compared"
+COMPARED, OWN_CODE, PULLED = "acme/compared", "acme/own-code", "Qwen/Qwen3-Reranker-0.6B"
 
 
 def refusal(source: str) -> list[str]:
@@ -54,9 +55,19 @@ def main(hub: Path) -> dict[str, Any]:
     teacher = CrossEncoderTeacher(family.teacher.model, 512)
     facts["teacher"] = [teacher.identity["revision"], api.model_info(family.teacher.model).sha]
 
-    # What cannot be run: code of its own, a causal model without modules.json, and one that is not there.
+    # One that is documented at a pull request: it is read there, for the main branch has no modules.json.
+    asked = replace(family, evaluation=replace(family.evaluation, compared=(PULLED,), embedders=(), tasks=()))
+    (pulled,) = (each for each in repositories.stand_ins(asked, spec.load(declaration), ["tiny"]) if each.id == PULLED)
+    repositories.put(api, [pulled], repositories.build([pulled], work / "pulled"), hub)
+    loaded, main = rerankers.load(PULLED), api.model_info(PULLED)
+    facts["pulled"] = [loaded.revision, api.model_info(PULLED, revision="refs/pr/11").sha, main.sha, loaded.form]
+
+    # What cannot be run: code of its own (known, or found out), a causal model without modules.json, and one that is not there.
     api.delete_file("modules.json", family.teacher.model)
-    facts["refused"] = {name: refusal(name) for name in ("jinaai/jina-reranker-m0", family.teacher.model, "acme/none")}
+    api.create_repo(OWN_CODE)
+    api.upload_folder(repo_id=OWN_CODE, folder_path=models.build("jinaai/jina-reranker-m0", "compared", work / "own"))
+    names = ("jinaai/jina-reranker-m0", OWN_CODE, family.teacher.model, "acme/none")
+    facts["refused"] = {name: refusal(name) for name in names}
 
     # mteb reads its own pinned commit, and an embedder that was loaded by its commit is known without the Hub.
     task = tasks.mteb_task("TRECCOVID")

@@ -11,7 +11,7 @@ import pytest
 from release.localhub import Account, fsck, running_hub
 from tests.localhub.hub_fixtures import client_environment, run_client
 
-ORGANIZATIONS = ("acme", "google", "jinaai", "lightonai", "mixedbread-ai", "mteb", "sentence-transformers")
+ORGANIZATIONS = ("Qwen", "acme", "google", "jinaai", "lightonai", "mixedbread-ai", "mteb", "sentence-transformers")
 UPSTREAM = Account("upstream", "hf_upstream_owns_all", ORGANIZATIONS)
 
 
@@ -37,12 +37,20 @@ def test_another_commit_under_the_same_name_is_another_revision(facts: dict[str,
 
 def test_a_model_that_cannot_be_run_is_refused_by_its_reason(facts: dict[str, Any]) -> None:
     kind, line = facts["refused"]["jinaai/jina-reranker-m0"]
+    assert (kind, "it needs code of its own" in line) == ("CannotRun", True)
+    kind, line = facts["refused"]["acme/own-code"]  # no table names it
     assert (kind, "Qwen2VLConfig" in line) == ("CannotRun", True)
     assert "make train" not in line
     kind, line = facts["refused"]["mixedbread-ai/mxbai-rerank-large-v2"]
     assert (kind, "a causal reranker without modules.json" in line) == ("CannotRun", True)
     kind, line = facts["refused"]["acme/none"]  # it may be there tomorrow
     assert (kind, "hf download acme/none" in line) == ("ReleaseError", True)
+
+
+def test_a_model_is_read_where_its_form_is_documented(facts: dict[str, Any]) -> None:
+    read, pull, main, form = facts["pulled"]
+    assert read == pull != main
+    assert form.startswith("Qwen3ForCausalLM, logit of yes minus logit of no, chat template ")
 
 
 def test_mteb_reads_the_commit_that_it_pins(facts: dict[str, Any], root: Path) -> None:
