@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--per-device-batch-size", "--micro-batch", type=int, help="pairs per pass and device")
     options = parser.parse_args()
     run = project.Run(options, smoke=SMOKE) if project else None
-    family = tomllib.loads(options.family.read_text(encoding="utf-8"))
+    family = tomllib.loads(options.family.read_text(encoding="utf-8-sig"))
     training, evaluation, size = family["training"], family["evaluation"], family["sizes"][options.size]
     output = options.output or Path("build", family["family"]["name"], options.size)
     set_seed(training["seed"])

@@ -40,7 +40,7 @@ def read(path: Path) -> dict[str, Any]:
         known = ", ".join(sorted(map(str, resource("recipes").glob("*.toml"))))
         raise ReleaseError(f"no family file {str(path)!r}", hint=f"FAMILY is one of {known}, or one of your own")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ReleaseError(f"not a TOML file: {error}", where=str(path), hint="correct that line") from error
     name, sizes = value(tables, "family.name"), tables.get("sizes")

@@ -13,7 +13,18 @@ from pydantic.dataclasses import dataclass
 
 from release.errors import ReleaseError
 from release.files import resource
-from release.names import ConfigName, FileName, HubLicense, HubName, LanguageCode, Line, RepositoryId
+from release.names import (
+    ConfigName,
+    FileName,
+    HubLicense,
+    HubName,
+    LanguageCode,
+    LicenseName,
+    Line,
+    RepositoryId,
+    WebAddress,
+    licence_mistake,
+)
 from release.schema import STRICT, parse, problem
 
 MaxLength = Annotated[int, Field(ge=8)]  # tokens of a pair; fewer hold no query and document beside the special ones
@@ -23,7 +34,10 @@ TAKEN_SIZES = {"compared", "data", "facts", "records"}  # other folders of build
 
 @dataclass(frozen=True, config=STRICT)
 class FamilyInfo:
-    """Table `[family]`: names, licence and language. Repositories are called `<name>-<size>-<version>`."""
+    """Table `[family]`: names, licence and language. Repositories are called `<name>-<size>-<version>`.
+
+    The licence `other` has a name and a link of its own.
+    """
 
     name: HubName
     title: Line
@@ -33,6 +47,14 @@ class FamilyInfo:
     language: LanguageCode
     collection: Line
     summary: Line
+    license_name: LicenseName | None = None
+    license_link: WebAddress | None = None
+
+    @model_validator(mode="after")
+    def _licensed(self) -> Self:
+        if mistake := licence_mistake(self.license, self.license_name, self.license_link):
+            raise problem(*mistake)
+        return self
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -47,12 +69,25 @@ class TeacherConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class DataConfig:
-    """Table `[data]`: the declaration of sources, the dataset repository, and the config with a validation split."""
+    """Table `[data]`: the declaration of sources, the dataset repository, and the config with a validation split.
+
+    The licence `other` without a name and a link says that each source keeps its own.
+    """
 
     declaration: Path
     repository: HubName
     license: HubLicense
     validation: ConfigName
+    license_name: LicenseName | None = None
+    license_link: WebAddress | None = None
+
+    @model_validator(mode="after")
+    def _licensed(self) -> Self:
+        named = self.license_name or self.license_link
+        mistake = licence_mistake(self.license, self.license_name, self.license_link)
+        if mistake and (self.license != "other" or named):
+            raise problem(*mistake)
+        return self
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -214,7 +249,7 @@ def _read(path: Path) -> dict[str, Any]:
         known = ", ".join(sorted(str(file) for file in resource("recipes").glob("*.toml")))
         raise ReleaseError(f"no family file {path}", hint=f"FAMILY is a TOML file such as {known or 'family.toml'}")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ReleaseError(f"not a TOML file: {error}", where=str(path), hint="correct that line") from error
     except OSError as error:

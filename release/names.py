@@ -14,6 +14,7 @@ from pydantic import AfterValidator
 from release.schema import closest, problem
 
 RESERVED = {"default", "manifest.json", "teacher.json"}  # the card's config of all rows, and files beside the configs
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no file can be called so on Windows
 CARD_RULES = (
     Path(__file__).parent / "localhub/card_rules.toml"
 )  # the Hub's own lists; the embedded Hub checks cards with it
@@ -21,7 +22,11 @@ CARD_RULES = (
 
 def _file_name(name: str) -> str:
     """A name that becomes a file, a folder and a config: what load_dataset, the Hub and every file system take literally."""
-    if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_-])?", name) or ".." in name:
+    if (
+        not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_-])?", name)
+        or ".." in name
+        or DEVICES.fullmatch(name)
+    ):
         what = f"{name!r} cannot be the name of a folder and of a config"
         raise problem(what, "use letters, digits, '_', '-' and '.' (source.config may hold any name that upstream has)")
     return name
@@ -81,8 +86,43 @@ def _hub_license(name: str) -> str:
     return name
 
 
+def _license_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9.-]+", name):
+        raise problem(
+            f"{name!r} cannot be the name of a licence", "use small letters, digits, '-' and '.', as the Hub does"
+        )
+    return name
+
+
+def _web_address(address: str) -> str:
+    if not re.fullmatch(r"https?://[^\s()<>\"]+", address):
+        raise problem(f"{address!r} is no address of a page", "write https://...")
+    return address
+
+
+def licence_mistake(license: str, name: str | None, link: str | None) -> tuple[str, str] | None:
+    """What is wrong with a licence and its name and link, and a hint: `other` needs both, any other id takes neither."""
+    if license == "other" and not (name and link):
+        hint = 'add license_name = "my-licence" and license_link = "https://..."'
+        return "the licence `other` needs license_name and license_link", hint
+    if license != "other" and (name or link):
+        return f"license_name and license_link are for the licence `other`, not for {license}", "remove them"
+    return None
+
+
+def language_name(code: str) -> str | None:
+    """The English name of a language by its ISO 639 code of two or three letters, or None where there is no such code."""
+    from iso639 import Lang  # late, because it reads its tables
+    from iso639.exceptions import DeprecatedLanguageValue, InvalidLanguageValue
+
+    try:
+        return Lang(code).name if re.fullmatch(r"[a-z]{2,3}", code) else None
+    except (InvalidLanguageValue, DeprecatedLanguageValue):
+        return None
+
+
 def _language(code: str) -> str:
-    if not re.fullmatch(r"[a-z]{2,3}", code):
+    if language_name(code) is None:
         raise problem(f"{code!r} is no ISO 639 code of a language", "write two or three small letters, such as en")
     return code
 
@@ -99,6 +139,8 @@ SplitName = Annotated[str, AfterValidator(_split_name)]
 RepositoryId = Annotated[str, AfterValidator(_repository)]
 License = Annotated[str, AfterValidator(_license)]
 HubName = Annotated[str, AfterValidator(_hub_name)]
+LicenseName = Annotated[str, AfterValidator(_license_name)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
 HubLicense = Annotated[str, AfterValidator(_hub_license)]
 LanguageCode = Annotated[str, AfterValidator(_language)]
 Line = Annotated[str, AfterValidator(_line)]

@@ -111,11 +111,50 @@ def test_no_name_becomes_a_path_or_a_repository_that_cannot_be(tmp_path: Path, k
         ([("collections = []", 'collections = ["../elsewhere"]')], "key evaluation.collections.0"),
         ([('"BAAI/bge-reranker-base"', '"../../elsewhere"')], "key evaluation.compared.11"),
         ([('language = "en"', 'language = "English"')], "no ISO 639 code"),
+        ([('language = "en"', 'language = "xx"')], "'xx' is no ISO 639 code"),
         ([('license = "apache-2.0"', 'license = "apache2"')], "unknown licence 'apache2'; .*did you mean 'apache-2.0'"),
         ([('title = "Ettin Reranker"', r'title = "Ettin\nReranker"')], "expected a line of text"),
     ],
 )
 def test_what_no_type_can_say_is_checked_too(tmp_path: Path, changes: list[tuple[str, str]], says: str) -> None:
+    assert re.search(says, refusal(tmp_path, *changes))
+
+
+OTHER = ('license = "apache-2.0"', 'license = "other"')
+NAMED = (
+    'version = "v1"',
+    'version = "v1"\nlicense_name = "my-licence-1.0"\nlicense_link = "https://example.org/licence"',
+)
+
+
+def test_the_licence_other_has_a_name_and_a_link(tmp_path: Path) -> None:
+    path = tmp_path / "other.toml"
+    text = ETTIN.read_text().replace(*OTHER, 1)
+    path.write_text(text.replace(*NAMED, 1))
+    about = family.load(path).about
+    assert (about.license, about.license_name, about.license_link) == (
+        "other",
+        "my-licence-1.0",
+        "https://example.org/licence",
+    )
+    path.write_text(text[: text.index("[data]")].replace(*NAMED, 1) + text[text.index("[data]") :].replace(*OTHER, 1))
+    assert family.load(path).data.license_name is None  # of training data it says that each source keeps its own
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ([OTHER], "needs license_name and license_link; .*key family; hint: add license_name"),
+        ([OTHER, ('version = "v1"', 'version = "v1"\nlicense_name = "mine"')], "needs license_name and license_link"),
+        ([NAMED], "are for the licence `other`, not for apache-2.0; .*hint: remove them"),
+        ([OTHER, NAMED, ("my-licence-1.0", "My Licence")], "'My Licence' cannot be the name of a licence"),
+        ([OTHER, NAMED, ("https://example.org/licence", "LICENSE")], "'LICENSE' is no address of a page"),
+        ([OTHER, NAMED, ("https://example.org/licence", "https://a.b/) [x](y")], "is no address of a page"),
+    ],
+)
+def test_a_licence_that_does_not_go_together_is_refused(
+    tmp_path: Path, changes: list[tuple[str, str]], says: str
+) -> None:
     assert re.search(says, refusal(tmp_path, *changes))
 
 

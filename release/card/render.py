@@ -16,6 +16,7 @@ from release.card.acceptance import CardRecords
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import RESOURCES, write_atomic
+from release.names import language_name
 from release.records import Record
 from release.results.data import DataResult, DataSubject
 from release.results.evaluation import EvaluationResult
@@ -25,7 +26,6 @@ LICENSES = {  # how a licence is named and linked on a card; the ids are the Hub
     "apache-2.0": "the [Apache License 2.0](https://www.apache.org/licenses/LICENSE-2.0)",
     "mit": "the [MIT License](https://opensource.org/license/mit)",
 }
-LANGUAGES = {"en": "English"}
 
 
 def command(size: options.Size, family_file: options.Family = options.ETTIN) -> None:
@@ -97,8 +97,8 @@ def context(family: Family, size: str, measured: CardRecords) -> dict[str, Any]:
         "teacher": tables.teacher(family, linked=False),
         "teacher_linked": tables.teacher(family, linked=True),
         "stand_in": tables.is_stand_in(family),
-        "language": LANGUAGES.get(family.about.language, family.about.language),
-        "license_linked": LICENSES.get(family.about.license, family.about.license),
+        "language": language_name(family.about.language),
+        "license_linked": license_linked(family.about.license, family.about.license_name, family.about.license_link),
         "citation": (TEMPLATES / "citation.bib").read_text(encoding="utf-8").strip(),
     }
 
@@ -109,6 +109,8 @@ def model_card(family: Family, size: str, measured: CardRecords) -> str:
     front = ModelCardData(
         language=family.about.language,
         license=family.about.license,
+        license_name=family.about.license_name,
+        license_link=family.about.license_link,
         library_name="sentence-transformers",
         pipeline_tag="text-ranking",
         tags=["cross-encoder", "reranker", "distillation"],
@@ -154,12 +156,12 @@ def dataset_card(family: Family, data: Record[DataResult, DataSubject], manifest
     except KeyError as error:
         where = str(family.build / "data/mixture/manifest.json")
         raise ReleaseError(f"the manifest lacks {error}", where=where, hint="remove it, then make score") from error
-    other = family.data.license == "other"
+    own = family.data.license == "other" and family.data.license_name is None  # each source has its own
     front = DatasetCardData(
         language=family.about.language,
         license=family.data.license,
-        license_name="each-source-keeps-its-own" if other else None,
-        license_link="README.md" if other else None,
+        license_name="each-source-keeps-its-own" if own else family.data.license_name,
+        license_link="README.md" if own else family.data.license_link,
         pretty_name=f"{family.about.title} training data",
         task_categories=["text-ranking"],
         tags=["sentence-transformers", "distillation", "reranking"],
@@ -176,9 +178,15 @@ def dataset_card(family: Family, data: Record[DataResult, DataSubject], manifest
         made_on=tables.device(data.machine),
         teacher_linked=tables.teacher(family, linked=True),
         stand_in=tables.is_stand_in(family),
-        license_linked=LICENSES.get(family.data.license, family.data.license),
+        each_its_own=own,
+        license_linked=license_linked(family.data.license, family.data.license_name, family.data.license_link),
     )
     return f"---\n{front.to_yaml()}\n---\n\n{banner()}{body}"
+
+
+def license_linked(license: str, name: str | None = None, link: str | None = None) -> str:
+    """A licence as a card names it, with a link where it is known; `other` has a name and a link of its own."""
+    return f"[{name}]({link})" if name else LICENSES.get(license, license)
 
 
 def banner() -> str:

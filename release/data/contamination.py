@@ -18,6 +18,7 @@ from release.data.minhash import TextIndex
 from release.errors import ReleaseError
 from release.evaluation import beir
 from release.family import Family
+from release.local_datasets import named_by_contents
 
 UNMEASURED = "or pass --no-overlap: the manifest and the card then say that the overlap was not measured"
 
@@ -101,14 +102,19 @@ def _nano(family: Family) -> Iterator[EvalSet]:
 
     if Path(source).is_dir():  # a moment's work, and no lines about it
         disable_progress_bars()
-    for name in family.evaluation.nano_sets:
-        try:
-            parts = {part: load_dataset(source, part, split=name) for part in ("queries", "corpus")}
-        except Exception as error:  # datasets, the Hub and the network each raise their own
-            what = f"the set {name} is not here and cannot be fetched ({type(error).__name__})"
-            hint = f"run where the Hub can be reached, {UNMEASURED}"
-            raise ReleaseError(what, where=source, hint=hint) from error
-        yield _of_rows(name, parts["queries"], parts["corpus"])
+    with named_by_contents(source) as folder:
+        for name in family.evaluation.nano_sets:
+            try:
+                parts = {part: load_dataset(folder, part, split=name) for part in ("queries", "corpus")}
+            except Exception as error:  # datasets, the Hub and the network each raise their own
+                what = f"the set {name} is not here and cannot be fetched ({type(error).__name__})"
+                hint = f"run where the Hub can be reached, {UNMEASURED}"
+                raise ReleaseError(what, where=source, hint=hint) from error
+            for part, rows in parts.items():
+                if "text" not in rows.column_names:
+                    what = f"the {part} of {name} have no column 'text' (there are: {', '.join(rows.column_names)})"
+                    raise ReleaseError(what, where=source, hint="correct the set")
+            yield _of_rows(name, parts["queries"], parts["corpus"])
 
 
 def _of_rows(name: str, queries: Any, documents: Any) -> EvalSet:
@@ -116,10 +122,11 @@ def _of_rows(name: str, queries: Any, documents: Any) -> EvalSet:
 
 
 def _row_texts(rows: Any) -> Iterator[str]:
-    """The text of every row of a dataset, behind its title where it has one."""
+    """The text of every row of a dataset that has one, behind its title where it has one."""
     for batch in rows.iter(1000):
         titles = batch.get("title") or [""] * len(batch["text"])
-        yield from map(beir.document_text, titles, batch["text"])
+        pairs = zip(titles, batch["text"], strict=True)
+        yield from (beir.document_text(title, text) for title, text in pairs if text is not None)
 
 
 # --- What is counted of the training rows -----------------------------------------------------------------------------

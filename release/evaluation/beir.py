@@ -67,6 +67,8 @@ def texts(path: Path) -> Iterator[tuple[str, str, str]]:
             key = str(key)
         if not isinstance(key, str) or not key:
             raise damaged(path, row_number, f"_id is {key!r}, not text or a whole number"[:200])
+        if "\0" in key:  # trec_eval would read no further
+            raise damaged(path, row_number, "_id holds a NUL")
         if not isinstance(title, str) or not isinstance(text, str):
             raise damaged(path, row_number, "title or text is no string")
         if not (is_unicode(key) and is_unicode(title) and is_unicode(text)):
@@ -131,6 +133,8 @@ def _judgements(path: Path) -> Iterator[tuple[int, str, str, float]]:
             value = number(text)
             if not query or not document:
                 raise ValueError("an id is empty")
+            if "\0" in query + document:
+                raise ValueError("an id holds a NUL")
         except ValueError as error:
             what = f"damaged judgement ({error})"
             raise ReleaseError(what, where=f"{path} row {row}", hint=COLUMNS) from error

@@ -28,14 +28,20 @@ class JudgedPairs:
         description: What they are, for people.
     """
 
-    def __init__(self, collection: Path, runs: Path, *, top_k: int = TOP_K, queries: int | None = None) -> None:
-        """Read a BEIR folder; the run of BM25 is written to `runs`, or read from there. The first `queries` or all count."""
+    def __init__(
+        self, collection: Path, runs: Path, *, top_k: int = TOP_K, queries: int | None = None, language: str = "en"
+    ) -> None:
+        """Read a BEIR folder; the run of BM25 is written to `runs`, or read from there. The first `queries` or all count.
+
+        Args:
+            language: Of the folder's texts, for BM25: an ISO 639 code.
+        """
         from release.evaluation.first_stage import first_stage, retrieve  # late: mteb takes seconds to import
         from release.evaluation.tasks import document_text, from_folder
         from release.evaluation.two_stage import candidates
 
         task = from_folder(collection)
-        first = candidates(task, retrieve(first_stage("bm25"), task, runs).ranking, top_k)
+        first = candidates(task, retrieve(first_stage("bm25", language), task, runs).ranking, top_k)
         self.first = {query: first[query] for query in list(first)[:queries]}
         self.judgements = {query: task.judgements[query] for query in self.first}
         documents = {row["id"]: document_text(row) for row in task.split["corpus"]}
@@ -70,7 +76,8 @@ def add_int8(family: Family, folder: Path) -> Int8Export:
     if not collection.is_dir():
         return Int8Export(False, f"the collection {names[0]!r} is not here to measure NDCG@10 on", None)
     path = int8_onnx(folder)
-    measured = _measure(JudgedPairs(collection, family.build / "runs"), folder)
+    judged = JudgedPairs(collection, family.build / "runs", language=family.about.language)
+    measured = _measure(judged, folder)
     if measured.change >= -ALLOWED:
         return Int8Export(True, None, measured)
     path.unlink()

@@ -20,6 +20,7 @@ from release.export import quantize
 from release.family import Family, load
 from release.files import list_files, sha256_file
 from release.hub import stage
+from release.names import hub_licenses
 
 MODEL_FILES = (  # of every released reranker, beside its records
     *("README.md", "config.json", "model.safetensors", "modules.json", "tokenizer.json", "tokenizer_config.json"),
@@ -45,11 +46,6 @@ ALLOWED = {  # anything else, pickles above all, is refused
         "compare/*.png",
     ),
     "dataset": ("*.md", "*.json", "*/*.parquet"),
-}
-# The licence ids that the Hub knows and this project has use for; `other` needs a name and a link.
-LICENSES = {
-    *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0"),
-    *("odc-by", "pddl", "other"),
 }
 SECRETS = re.compile(
     rb"hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16}|sk-[A-Za-z0-9_-]{40,}"
@@ -154,7 +150,7 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
 
 
 def _front(kind: str, front: dict[str, Any], folder: Path, family: Family) -> Iterator[str]:
-    if front.get("license") not in LICENSES:
+    if front.get("license") not in hub_licenses():
         yield f"licence {front.get('license')!r} is not one that the Hub knows"
     if front.get("license") == "other" and not (front.get("license_name") and front.get("license_link")):
         yield "licence `other` needs license_name and license_link"

@@ -8,6 +8,7 @@ import numpy as np
 
 from release.errors import ReleaseError
 from release.family import Family
+from release.local_datasets import named_by_contents
 from release.results.speed import LengthBin, TokenLengths
 
 SEED = 12
@@ -47,7 +48,8 @@ def _from_hub(source: str) -> list[tuple[str, str]]:
     from datasets import load_dataset
 
     try:
-        rows = load_dataset(source, split="train[:200000]")
+        with named_by_contents(source) as folder:
+            rows = load_dataset(folder, split="train[:200000]")
     except Exception as error:  # datasets, the Hub and the network each raise their own
         raise ReleaseError(
             f"the pairs to time are not here and cannot be fetched ({type(error).__name__})",

@@ -8,6 +8,9 @@ import numpy as np
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderNanoBEIREvaluator
 
+from release.errors import ReleaseError
+from release.local_datasets import named_by_contents
+
 ALL, RETRIEVED = "all_positives_ndcg@10", "retrieved_positives_ndcg@10"
 
 
@@ -18,6 +21,16 @@ class NanoBEIR(CrossEncoderNanoBEIREvaluator):
     best possible ranking of them counts as 1. So the second figure is higher: they differ by more than rerankers do, and one
     must never be compared with the other. `always_rerank_positives` says which of them is the primary metric.
     """
+
+    def __init__(self, dataset_names: list[Any], dataset_id: str, *args: Any, **kwargs: Any) -> None:
+        try:
+            with named_by_contents(dataset_id) as source:
+                super().__init__(dataset_names, source, *args, **kwargs)
+        except Exception as error:  # datasets, the Hub and the network each raise their own
+            reason = " ".join(str(error.__cause__ or error).replace(source, dataset_id).split())[:300]
+            hint = "correct the folder, or connect to the Hub"
+            raise ReleaseError(f"the nano sets cannot be read ({reason})", where=dataset_id, hint=hint) from error
+        self.dataset_id = dataset_id
 
     def __call__(
         self, model: CrossEncoder, output_path: str | None = None, *args: Any, **kwargs: Any

@@ -142,7 +142,8 @@ def test_a_wrong_declaration_is_refused_by_config_and_key(tmp_path: Path, old: s
 @pytest.mark.parametrize(
     "name",
     ["../../mini", "..", ".", "a/b", "a\\b", "*", "a*", "random_10k [2m]", "default", "Default", "manifest.json", "a..b", "",
-     " ", ".a", "-a", "a.", "a b", "a\n", "é", "x" * 97, "C:", "a:b", "~"],
+     " ", ".a", "-a", "a.", "a b", "a\n", "é", "x" * 97, "C:", "a:b", "~",
+     "con", "NUL.txt", "lpt1", "a\u200bb", "a%2Fb", "１"],
 )  # fmt: skip
 def test_a_config_name_that_is_no_folder_or_no_config_is_refused_at_the_reading(tmp_path: Path, name: str) -> None:
     with pytest.raises(ReleaseError, match=r"data.yaml, key configs\.") as caught:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from release.card import acceptance, render
 from release.errors import ReleaseError
 from release.family import Family
 from release.hub import checks, stage
+from release.localhub import metadata
 from tests import built
 
 
@@ -31,6 +34,26 @@ def rewrite(path: Path, old: str, new: str) -> None:
 
 def test_a_good_release_has_no_problem(family: Family) -> None:
     assert checks.problems(family, built.SIZE) == []
+
+
+def test_a_licence_of_ones_own_and_another_language_come_onto_the_cards(family: Family) -> None:
+    named = {"license": "other", "license_name": "mine-1.0", "license_link": "https://example.org/mine"}
+    other = replace(family, about=replace(family.about, language="no", **named), data=replace(family.data, **named))
+    measured = acceptance.card_records(other, built.SIZE)
+    card, data = (
+        render.model_card(other, built.SIZE, measured),
+        render.dataset_card(other, measured.data, measured.manifest),
+    )
+    assert "under [mine-1.0](https://example.org/mine)" in card and "measured on Norwegian text" in card
+    assert "[mine-1.0](https://example.org/mine) covers what was made here" in data
+    for text in (card, data):
+        front, _ = checks.split_card(text)
+        assert {key: front[key] for key in named} == named and front["language"] == "no"
+        assert metadata.validate(text, "dataset" if text is data else "model") == ([], [])
+    for folder, text in ((stage.model_repo(other, built.SIZE), card), (stage.dataset_repo(other), data)):
+        (folder / "README.md").unlink()
+        (folder / "README.md").write_text(text)
+    assert checks.problems(other, built.SIZE) == []
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
