@@ -33,7 +33,7 @@ COMPARISON := $(if $(wildcard $(RUN)/records/verify.json),,$(wildcard build/$(NA
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # what is timed must be alone on the machine
 .PHONY: help setup demo release preflight $(STAGES) data distill choose hub rehearse compare plan plan-data \
-        plan-train test check style \
+        plan-train skill skill-bundle agent-rehearsal test check style \
         bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu cluster-check clean
 
 help: ## this list
@@ -119,6 +119,15 @@ plan: setup ## what would run and be published, without doing it
 
 rehearse: setup ## a release of SIZES (ALL=1: every one) on stand-ins, all local
 	@$(PY) -m release rehearse --family $(FAMILY) $(if $(ALL),--all) $(if $(filter command,$(origin SIZES)),--sizes $(SIZES))
+
+skill: setup ## the skill for agents: specification, links, commands
+	@$(PY) -m release skill
+
+skill-bundle: setup ## the skill as a bucket of skills holds it; sends nothing
+	@$(PY) -m release skill-bundle
+
+agent-rehearsal: setup ## follow the skill's commands, all local (BEIR=folder)
+	@$(PY) -m release agent-rehearsal $(if $(BEIR),--beir $(BEIR))
 
 hub: setup ## the embedded Hub on loopback, over build/hub
 	@$(PY) -m release hub

@@ -27,8 +27,9 @@ from benchmarks.common import natural_pairs, reranker, write_encoder
 from benchmarks.matrix_rate import flops_per_pair, gemm_rate
 from benchmarks.timing import Comparison, median, rounds, threads
 from release.console import print_json, table
+from release.evaluation.judged_pairs import TOP_K, from_folder
 from release.export import checkpoint, parity
-from release.export.quantize import ALLOWED, TOP_K, JudgedPairs, int8_onnx
+from release.export.quantize import ALLOWED, int8_onnx
 from release.runtime import cpu_engines, unpadded
 from release.runtime.precision import has_fast_bf16
 
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
             model = folder / "model"
         else:
             model = options.model
-            quality = JudgedPairs(options.collection, folder / "runs", top_k=options.top_k, queries=options.queries)
+            quality = from_folder(options.collection, folder / "runs", top_k=options.top_k, queries=options.queries)
             order = np.random.default_rng(12).permutation(len(quality.pairs))[: options.pairs]
             pairs = [quality.pairs[place] for place in order]
         export(model, folder / "export")

@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from release import stages
-from release.errors import ReleaseError, disk_is_full
+from release.command_line import exit_status
 from release.files import resource
 
 VERBS = {  # verb -> the function that is called, or the script that is run, and what it does
@@ -24,6 +24,12 @@ VERBS = {  # verb -> the function that is called, or the script that is run, and
     "plan-data": ("release.data.mix:plan", "rows, bytes, licences and overlaps of the declared data"),
     "plan-train": ("release.training.budget:command", "steps, memory and hours of training a size"),
     "rehearse": ("release.rehearsal.run:command", "a release from end to end on stand-ins, on a Hub of its own"),
+    "skill": ("release.agents.check:command", "the skill for agents: specification, links, commands, scripts"),
+    "skill-bundle": ("release.agents.bundle:command", "the skill as a bucket of skills holds it; sends nothing"),
+    "agent-rehearsal": (
+        "release.agents.rehearsal:command",
+        "follow the skill's commands literally, on an embedded Hub",
+    ),
     "hub": ("release.localhub.cli:hub", "serve the embedded Hub on loopback"),
     "hub-fsck": ("release.localhub.cli:hub_fsck", "check every hash that the embedded Hub keeps"),
 }
@@ -32,6 +38,7 @@ EXTRAS = {  # the packages that a verb needs beside the core ones; for all other
     **dict.fromkeys(("select", "evaluate", "speed"), "evaluate"),
     **dict.fromkeys(("export", "verify"), "export"),
     **dict.fromkeys(("hub", "hub-fsck"), "localhub"),
+    **dict.fromkeys(("skill", "skill-bundle", "agent-rehearsal"), "dev"),
 }
 
 
@@ -39,34 +46,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb; return 0, 1 for an error that people can correct, 2 for wrong usage, or 130 for Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     verb = arguments[0] if arguments else ""
-    try:
+
+    def call() -> int | None:
         if (script := VERBS.get(verb, ("",))[0]).endswith(".py"):
             return subprocess.call([sys.executable, str(resource(script)), *arguments[1:]])
-        return _app(verb)(arguments, prog_name=_program(), standalone_mode=False) or 0
-    except typer.TyperException as error:  # wrong usage
-        if arguments:  # without any, the help was shown
-            what = stages.renamed(verb) or error.format_message().rstrip(".")
-            known = stages.RENAMED.get(verb, verb if verb in VERBS else "")
-            print(f"error: {what}; hint: {f'{_program()} {known}'.strip()} --help", file=sys.stderr)
-        return error.exit_code
-    except ReleaseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        if str(error.name).startswith("release"):
-            raise
-        hint = f"pip install 'ettin-release[{EXTRAS.get(verb, 'demo')}]'"
-        print(f"error: the package {error.name!r} is not installed; hint: {hint}", file=sys.stderr)
-        return 1
-    except Exception as error:
-        if not disk_is_full(error):
-            raise
-        where = getattr(error, "filename", None) or "build"
-        print(f"error: the disk is full; in {where}; hint: free some space", file=sys.stderr)
-        return 1
-    except (typer.Abort, KeyboardInterrupt):
-        print("stopped; nothing half written was kept: run the same command again to continue", file=sys.stderr)
-        return 130
+        return _app(verb)(arguments, prog_name=_program(), standalone_mode=False)
+
+    def usage(message: str) -> str | None:
+        known = stages.RENAMED.get(verb, verb if verb in VERBS else "")
+        hint = f"{_program()} {known}".strip()
+        # without any argument the help was shown
+        return f"{stages.renamed(verb) or message}; hint: {hint} --help" if arguments else None
+
+    return exit_status(call, usage=usage, extra=EXTRAS.get(verb, "demo"))
 
 
 def _app(verb: str) -> typer.Typer:

@@ -25,7 +25,8 @@ EXTRAS = {  # part of the project -> the extras that it may use beside the core 
     "release/teachers": {"data"},
     "release/training": {"train"},
     "release/evaluation": {"evaluate"},
-    "release/finetuning": {"evaluate", "export", "train"},
+    "release/agents": {"dev"},
+    "release/finetuning": {"evaluate", "export", "train", "lora"},
     "release/speed": {"evaluate"},
     "release/export": {"export"},
     "release/hub": {"export"},
@@ -34,6 +35,7 @@ EXTRAS = {  # part of the project -> the extras that it may use beside the core 
     "release/demo.py": {"demo"},
     "release/rehearsal": {"demo"},
     "recipes": {"train", "data"},
+    "skills": {"finetune"},
     "benchmarks": {"dev", "cluster"},
     "tests": {"dev"},
 }
@@ -80,6 +82,7 @@ def test_the_wheel_carries_the_package_and_what_it_reads(wheel: zipfile.ZipFile)
     names = set(wheel.namelist())
     assert tracked("release") <= names
     assert {f"ettin_release_resources/{name}" for name in tracked("cards", "datasets", "recipes")} <= names
+    assert {f"release/.agents/{name}" for name in tracked("skills")} <= names
     others = {name for name in names if not name.startswith("release/")}
     assert {name.split("/")[0] for name in others} == {"ettin_release-0.1.0.dist-info", "ettin_release_resources"}
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".ready"))]
@@ -148,7 +151,7 @@ def declared(extra: str) -> set[str]:
 def imports() -> set[tuple[str, str]]:
     """Every (file, top-level module) that is imported and neither ours nor Python's own."""
     found = set()
-    for name in tracked("release", "recipes", "benchmarks", "tests"):
+    for name in tracked("release", "recipes", "skills", "benchmarks", "tests"):
         for node in ast.walk(ast.parse((ROOT / name).read_text())) if name.endswith(".py") else ():
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [str(node.module)] if isinstance(node, ast.ImportFrom) and not node.level else []

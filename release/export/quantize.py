@@ -12,48 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from release.evaluation import metrics
+from release.evaluation.judged_pairs import JudgedPairs, from_folder
 from release.family import Family
 from release.results.export import Int8Export, Int8Measurement
 
 FILE = "onnx/model_quantized.onnx"
 ALLOWED = 0.001  # of NDCG@10
-TOP_K = 20  # candidates of each query: what is compared are two rerankers on the same ones
-
-
-class JudgedPairs:
-    """A collection's queries with BM25's best: NDCG@10 of anything that scores pairs.
-
-    Attributes:
-        pairs: All (query, document) that are scored.
-        description: What they are, for people.
-    """
-
-    def __init__(
-        self, collection: Path, runs: Path, *, top_k: int = TOP_K, queries: int | None = None, language: str = "en"
-    ) -> None:
-        """Read a BEIR folder; the run of BM25 is written to `runs`, or read from there. The first `queries` or all count.
-
-        Args:
-            language: Of the folder's texts, for BM25: an ISO 639 code.
-        """
-        from release.evaluation.first_stage import first_stage, retrieve  # late: mteb takes seconds to import
-        from release.evaluation.tasks import document_text, from_folder
-        from release.evaluation.two_stage import candidates
-
-        task = from_folder(collection)
-        first = candidates(task, retrieve(first_stage("bm25", language), task, runs).ranking, top_k)
-        self.first = {query: first[query] for query in list(first)[:queries]}
-        self.judgements = {query: task.judgements[query] for query in self.first}
-        documents = {row["id"]: document_text(row) for row in task.split["corpus"]}
-        texts = dict(zip(task.split["queries"]["id"], task.split["queries"]["text"], strict=True))
-        self.pairs = [(texts[query], documents[name]) for query, names in self.first.items() for name in names]
-        self.description = f"{task.name}, BM25's top {top_k} of {len(self.first)} queries"
-
-    def ndcg(self, scores: np.ndarray) -> np.ndarray:
-        """NDCG@10 of every query, shape (queries,), from the scores of `pairs`."""
-        values = iter(scores.tolist())
-        by_query = {query: {name: next(values) for name in names} for query, names in self.first.items()}
-        return metrics.ndcg(metrics.rerank(self.first, by_query), self.judgements)
 
 
 def int8_onnx(folder: Path) -> Path:
@@ -76,8 +40,7 @@ def add_int8(family: Family, folder: Path) -> Int8Export:
     if not collection.is_dir():
         return Int8Export(False, f"the collection {names[0]!r} is not here to measure NDCG@10 on", None)
     path = int8_onnx(folder)
-    judged = JudgedPairs(collection, family.build / "runs", language=family.about.language)
-    measured = _measure(judged, folder)
+    measured = _measure(from_folder(collection, family.build / "runs", language=family.about.language), folder)
     if measured.change >= -ALLOWED:
         return Int8Export(True, None, measured)
     path.unlink()

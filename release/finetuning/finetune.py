@@ -16,11 +16,12 @@ from sentence_transformers import CrossEncoder
 
 from release import records, results
 from release.errors import ReleaseError
+from release.evaluation import judged_pairs
 from release.export import parity
 from release.files import atomic_directory, exclusive_lock
-from release.finetuning import guard, losses, merge, prepare
+from release.finetuning import guard, lora, losses, merge, prepare
 from release.finetuning import model as models
-from release.finetuning.measure import DevEvaluator, JudgedSet, compare
+from release.finetuning.measure import DevEvaluator, compare, measure
 from release.finetuning.model import BaseModel
 from release.finetuning.train import TrainingOptions, train
 from release.records import Record
@@ -40,23 +41,27 @@ class FinetuneOptions:
 
     Attributes:
         loss: One of `losses.LOSSES`.
-        learning_rate: A tenth of the base's own by default.
+        learning_rate: A tenth of the base's own by default; with LoRA the base's own.
+        lora: The rank of LoRA's matrices; None trains every weight.
         epochs: The most that are made.
         batch_size: Rows of a step.
         max_length: Tokens of a pair that are read, as in the base's training by default.
-        top_k: BM25's candidates of each query.
-        guard: A folder in BEIR's form; the embedded set by default.
+        retriever: What finds the candidates of each held-out query: "bm25", or an embedder's folder or Hub id.
+        top_k: Candidates of each query.
+        guard: A folder in BEIR's form, or sets of NanoBEIR's form; the embedded set by default.
         seed: Of the order of rows.
         smoke: A test of the path in a minute, whose numbers mean nothing.
     """
 
     loss: losses.LossName | None = None
     learning_rate: float | None = None
+    lora: int | None = None
     epochs: int = DEFAULT_EPOCHS
     batch_size: int = DEFAULT_BATCH
     max_length: int | None = None
-    top_k: int = 20
-    guard: Path | None = None
+    retriever: str = judged_pairs.BM25
+    top_k: int = judged_pairs.TOP_K
+    guard: str | None = None
     seed: int = 12
     smoke: bool = False
 
@@ -85,11 +90,20 @@ def training_options(options: FinetuneOptions, base: BaseModel, prepared: prepar
     """
     loss = options.loss or losses.default_loss(prepared)
     losses.check(loss, prepared)
-    rate = options.learning_rate or (base.learning_rate / models.GENTLER if base.learning_rate else None)
+    gentler = 1 if options.lora else models.GENTLER
+    rate = options.learning_rate or (base.learning_rate / gentler if base.learning_rate else None)
     if rate is None:
         hint = "pass --learning-rate, a tenth of the one that the model was trained with (2.4e-5 at 17m parameters)"
         raise ReleaseError("nothing says how the model was trained", where=base.name, hint=hint)
-    return TrainingOptions(loss, rate, options.epochs, options.batch_size, seed=options.seed, smoke=options.smoke)
+    return TrainingOptions(
+        loss,
+        rate,
+        options.epochs,
+        options.batch_size,
+        seed=options.seed,
+        lora=options.lora,
+        smoke=options.smoke or prepared.smoke,
+    )
 
 
 def _finetune(
@@ -100,30 +114,29 @@ def _finetune(
     options: FinetuneOptions,
     training: TrainingOptions,
 ) -> Finetuned:
-    sets = JudgedSets(data, output, options)
+    sets = JudgedSets(data, output, options, SMOKE_QUERIES if training.smoke else None)
     model, scorer = models.load(known.folder), models.load(known.folder)  # one to train, one to measure in float32
     trained: Any = model[0]
     encoder: Any = scorer[0]
     released_length = encoder.max_seq_length
     length = min(options.max_length or known.max_length or MAX_LENGTH, released_length)
     trained.max_seq_length = encoder.max_seq_length = length
-    before, base_weights = sets.measure(scorer), merge.weights(scorer)
-    made = train(model, data / "train.parquet", DevEvaluator(sets.dev, scorer), training, output / "checkpoints")
-    tuned_weights = merge.weights(model)
-    scorer.load_state_dict(tuned_weights)
+    before, base_weights = sets.measure(scorer), lora.folded(scorer)
+    made = train(model, data / "train.parquet", DevEvaluator(sets.dev, scorer), training)
+    scorer.load_state_dict(made.weights)
     tuned = sets.measure(scorer)
     candidates = [before.candidate(0.0)]
     for ratio in RATIOS:
-        scorer.load_state_dict(merge.blend(base_weights, tuned_weights, ratio))
+        scorer.load_state_dict(merge.blend(base_weights, made.weights, ratio))
         candidates.append(sets.candidate(scorer, ratio))
     candidates.append(tuned.candidate(1.0))
     ratio = choose(candidates)
-    scorer.load_state_dict(merge.blend(base_weights, tuned_weights, ratio))
+    scorer.load_state_dict(merge.blend(base_weights, made.weights, ratio))
     after = sets.measure(scorer)
     result = FinetuneResult(
-        test=compare(after.test, before.test, sets.test.first_stage()),
-        guard=compare(after.guard, before.guard, sets.guard.first_stage()),
-        tuned=compare(tuned.test, before.test, sets.test.first_stage()),
+        test=compare(after.test, before.test, sets.test.first_stage_ndcg()),
+        guard=compare(after.guard, before.guard, sets.guard.first_stage_ndcg()),
+        tuned=compare(tuned.test, before.test, sets.test.first_stage_ndcg()),
         candidates=tuple(candidates),
         ratio=ratio,
         best_step=made.best_step,
@@ -136,7 +149,7 @@ def _finetune(
     encoder.max_seq_length = released_length  # the release reads as much as its base
     with atomic_directory(output / "model") as folder:
         scorer.save_pretrained(str(folder), create_model_card=False)
-    parity.write_pairs(output / parity.PAIRS_FILE, sets.test.pairs.pairs)
+    parity.write_pairs(output / parity.PAIRS_FILE, sets.test.pairs)
     record = records.new(
         results.FINETUNE,
         family="",
@@ -176,21 +189,21 @@ class Measured:
 class JudgedSets:
     """The user's held-out queries, and the guard set."""
 
-    def __init__(self, data: Path, output: Path, options: FinetuneOptions) -> None:
-        queries = SMOKE_QUERIES if options.smoke else None
-        place = options.guard or guard.embedded(output / "guard")
-        self.dev, self.test, self.guard = (
-            JudgedSet(folder, output / "runs", top_k=options.top_k, queries=queries)
-            for folder in (data / "dev", data / "test", place)
+    def __init__(self, data: Path, output: Path, options: FinetuneOptions, queries: int | None) -> None:
+        runs, top_k = output / "runs", options.top_k
+        self.dev, self.test = (
+            judged_pairs.from_folder(data / name, runs, top_k=top_k, queries=queries, retriever=options.retriever)
+            for name in ("dev", "test")
         )
+        self.guard = guard.load(options.guard, output, top_k=top_k, queries=queries)
 
     def measure(self, model: CrossEncoder) -> Measured:
         """One model on all of them."""
-        return Measured(self.dev.measure(model), self.test.measure(model), self.guard.measure(model))
+        return Measured(measure(model, self.dev), measure(model, self.test), measure(model, self.guard))
 
     def candidate(self, model: CrossEncoder, ratio: float) -> MergeCandidate:
         """One model on what the choice rests on: the test queries are left alone."""
-        return MergeCandidate(ratio, float(self.dev.measure(model).mean()), float(self.guard.measure(model).mean()))
+        return MergeCandidate(ratio, float(measure(model, self.dev).mean()), float(measure(model, self.guard).mean()))
 
 
 def _subject(
@@ -215,11 +228,13 @@ def _subject(
         test_given=prepared.test_given,
         left_out=prepared.left_out,
         loss=training.loss,
+        lora=training.lora,
         learning_rate=training.learning_rate,
         family_learning_rate=base.learning_rate,
         batch_size=training.batch_size,
         epochs=training.epochs,
         max_length=max_length,
+        first_stage=options.retriever,
         top_k=options.top_k,
         guard=sets.guard.name,
         precision="bf16" if has_fast_bf16() else "fp32",

@@ -10,10 +10,29 @@ from pathlib import Path
 
 from release.data import demo_sets, docstrings
 from release.data.spec import CollectionSpec
+from release.evaluation import judged_pairs
+from release.evaluation.judged_pairs import JudgedPairs
 from release.files import atomic_directory, write_atomic
 
 QUERIES, DOCUMENTS = 200, 2_000
 NAME = "stdlib-docstrings"
+
+
+def load(source: str | None, output: Path, *, top_k: int, queries: int | None = None) -> JudgedPairs:
+    """The guard set: the embedded one, a folder in BEIR's form, or sets of NanoBEIR's form.
+
+    Args:
+        source: A folder or a Hub id; None takes the embedded set.
+        output: Where the embedded set and BM25's ranking are kept.
+        queries: Only the first so many, of each set.
+
+    Raises:
+        ReleaseError: It is not here and cannot be fetched.
+    """
+    folder = embedded(output / "guard") if source is None else Path(source)
+    if source is None or any((folder / name).is_file() for name in ("corpus.jsonl", "corpus.jsonl.gz")):
+        return judged_pairs.from_folder(folder, output / "runs", top_k=top_k, queries=queries)
+    return judged_pairs.from_nano(source, top_k=top_k, queries=queries)
 
 
 def embedded(folder: Path) -> Path:

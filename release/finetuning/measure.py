@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,44 +9,44 @@ from sentence_transformers import CrossEncoder
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from release.errors import ReleaseError
+from release.evaluation.judged_pairs import JudgedPairs
 from release.evaluation.metrics import bootstrap, interval
-from release.export.quantize import JudgedPairs
+from release.finetuning import lora
+from release.finetuning.merge import Weights
 from release.finetuning.model import scores
 from release.results.finetuning import Comparison
 
 
-class JudgedSet:
-    """A folder in BEIR's form with BM25's best of each query: what a model is measured on, always the same pairs."""
-
-    def __init__(self, folder: Path, runs: Path, *, top_k: int, queries: int | None = None) -> None:
-        self.name = folder.resolve().name
-        self.pairs = JudgedPairs(folder, runs, top_k=top_k, queries=queries)
-
-    def measure(self, model: CrossEncoder) -> np.ndarray:
-        """NDCG@10 of every query, shape (queries,)."""
-        return self.pairs.ndcg(scores(model, self.pairs.pairs))
-
-    def first_stage(self) -> np.ndarray:
-        """NDCG@10 of BM25's own order, shape (queries,)."""
-        return self.pairs.ndcg(-np.arange(len(self.pairs.pairs), dtype=np.float32))
+def measure(model: CrossEncoder, judged: JudgedPairs) -> np.ndarray:
+    """NDCG@10 of every query, shape (queries,)."""
+    return judged.ndcg(scores(model, judged.pairs))
 
 
 class DevEvaluator(BaseEvaluator):
-    """The mean NDCG@10 on the held-out queries `dev`, which picks the checkpoint.
+    """The mean NDCG@10 on the held-out queries `dev`, which picks the checkpoint; the best one's weights are kept.
 
     It is measured in float32 on a second model that takes over the weights: the trainer leaves a model that computes in bf16,
     also after the training, and the saved one does not.
+
+    Attributes:
+        best: The weights of the best evaluation after step 0, the first of equal ones; empty before there is one.
     """
 
-    def __init__(self, dev: JudgedSet, scorer: CrossEncoder) -> None:
+    def __init__(self, dev: JudgedPairs, scorer: CrossEncoder) -> None:
         super().__init__()
         self.dev, self.scorer, self.primary_metric = dev, scorer, "dev_ndcg@10"
+        self.best: Weights = {}
+        self._best = -1.0
 
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
-        self.scorer.load_state_dict(model.state_dict())
-        return {"dev_ndcg@10": float(self.dev.measure(self.scorer).mean())}
+        weights = lora.folded(model)
+        self.scorer.load_state_dict(weights)
+        score = float(measure(self.scorer, self.dev).mean())
+        if steps > 0 and score > self._best:
+            self.best, self._best = weights, score
+        return {"dev_ndcg@10": score}
 
 
 def compare(model: np.ndarray, base: np.ndarray, first_stage: np.ndarray) -> Comparison:

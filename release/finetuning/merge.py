@@ -5,15 +5,9 @@
 
 from __future__ import annotations
 
-from sentence_transformers import CrossEncoder
 from torch import Tensor
 
 Weights = dict[str, Tensor]
-
-
-def weights(model: CrossEncoder) -> Weights:
-    """A copy of all weights of a model."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def blend(base: Weights, tuned: Weights, ratio: float) -> Weights:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +47,10 @@ class PairSource:
     path: Path
     pairs: Callable[[], Iterator[Pair]]
     corpus: Callable[[], Iterator[str]] | None = None
+
+    def first(self, count: int) -> PairSource:
+        """The same with the first `count` pairs only."""
+        return replace(self, pairs=lambda: islice(self.pairs(), count))
 
 
 def open_pairs(path: Path, split: str | None = None) -> PairSource:

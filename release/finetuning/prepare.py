@@ -26,6 +26,7 @@ from release.finetuning.pairs import Pair, PairSource, open_pairs
 from release.finetuning.survey import Survey, held_out, survey
 
 BATCH = 20_000  # rows in memory at a time
+SMOKE_PAIRS = 2_000
 DEEP = 50  # how far down negatives are looked for
 SCHEMA = pa.schema({"query": pa.string(), "document": pa.string(), "label": pa.float32()})
 Judged = dict[str, dict[str, int]]  # query text -> document text -> grade
@@ -46,6 +47,7 @@ class Prepared:
         left_out: Training rows whose query repeats one of the evaluation, exactly or nearly.
         mined: Negatives that BM25 found, of the training rows.
         test_given: Whether the test set is the user's own, not held out here.
+        smoke: Made of the first rows only, to test the path.
     """
 
     source: str
@@ -61,6 +63,7 @@ class Prepared:
     left_out: int
     mined: int
     test_given: bool
+    smoke: bool
 
 
 def prepare(
@@ -71,6 +74,7 @@ def prepare(
     negatives: int = 0,
     relevant_from: float | None = None,
     drop_leaks: bool = False,
+    smoke: bool = False,
 ) -> Prepared:
     """Check `data` and write the prepared folder `output`, whole or not at all.
 
@@ -82,15 +86,18 @@ def prepare(
         negatives: Documents per query that BM25 finds and no row calls relevant, added with the label 0.
         relevant_from: For scores: from which on a document counts as relevant.
         drop_leaks: Leave out training rows that repeat a query of the given test data, instead of stopping.
+        smoke: Read the first rows only, to test the path; a model that is trained on them is a test too.
 
     Raises:
         ReleaseError: A row is damaged, labels do not fit together, queries leak, or there is too little data.
     """
     source, given = _open(data, test)
+    if smoke:
+        source = source.first(SMOKE_PAIRS)
     seen = survey(source)
     _check_labels(seen, source, negatives, relevant_from)
     with atomic_directory(output) as folder:
-        return _Division(source, given, seen, relevant_from).write(folder, negatives, drop_leaks)
+        return _Division(source, given, seen, relevant_from, smoke).write(folder, negatives, drop_leaks)
 
 
 def load(folder: Path) -> Prepared:
@@ -137,8 +144,10 @@ def _check_labels(seen: Survey, source: PairSource, negatives: int, relevant_fro
 class _Division:
     """One source on its way to a prepared folder."""
 
-    def __init__(self, source: PairSource, given: PairSource | None, seen: Survey, relevant_from: float | None) -> None:
-        self.source, self.given, self.seen, self.relevant_from = source, given, seen, relevant_from
+    def __init__(
+        self, source: PairSource, given: PairSource | None, seen: Survey, relevant_from: float | None, smoke: bool
+    ) -> None:
+        self.source, self.given, self.seen, self.relevant_from, self.smoke = source, given, seen, relevant_from, smoke
         sets = held_out(seen, str(source.path), parts=2 if given is None else 1)
         self.dev_queries, self.test_queries = sets[0], sets[1] if given is None else []
         self.dev, self.test = dict[str, dict[str, int]](), dict[str, dict[str, int]]()
@@ -168,6 +177,7 @@ class _Division:
             left_out=self.left_out,
             mined=mined,
             test_given=self.given is not None,
+            smoke=self.smoke,
         )
         write_json(folder / "prepared.json", asdict(about))
         return about

@@ -65,6 +65,21 @@ class FinetunedRelease:
         return records.read(self.output / "records", results.FINETUNE, model_sha256=sha256)
 
 
+def open_release(output: Path, repo: str, version: str, license_id: str | None) -> FinetunedRelease:
+    """What `output` holds as a release; without a licence the base model's is taken.
+
+    Raises:
+        ReleaseError: No model or record is there, a name is none, or nothing names a licence.
+    """
+    if not (output / "records/finetune.json").is_file():
+        raise ReleaseError("no fine-tuned model", where=str(output), hint="run finetune.py first, or name its --output")
+    known = license_id or records.read(output / "records", results.FINETUNE).subject.base_license
+    if known is None:
+        hint = "pass --license, an id of the Hub such as apache-2.0, that the base model and your data allow"
+        raise ReleaseError("the base model's card names no licence", where=str(output), hint=hint)
+    return FinetunedRelease(output, repo, version, known)
+
+
 def check_verdict(release: FinetunedRelease, *, anyway: bool) -> None:
     """Refuse to publish a model that is worse than its base, unless the user says so.
 
@@ -157,7 +172,7 @@ def card(release: FinetunedRelease) -> str:
                 dataset_type="local-test-queries",
                 dataset_name=f"{subject.data} (test queries)",
                 metric_type="ndcg_at_10",
-                metric_name=f"NDCG@10, top {subject.top_k} of bm25 reranked",
+                metric_name=f"NDCG@10, top {subject.top_k} of {subject.first_stage} reranked",
                 metric_value=round(result.test.score, 4),
             )
         ],
@@ -187,6 +202,7 @@ def _context(
         "headline": headline,
         "in_words": words[test.verdict],
         "base_linked": base,
+        "first_stage": "BM25" if subject.first_stage == "bm25" else f"`{subject.first_stage}`",
         "data_name": f"`{subject.data}`",
         "result": record.measured,
         "subject": subject,

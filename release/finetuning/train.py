@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from datasets import Dataset
 from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
 from transformers import EarlyStoppingCallback
 
-from release.finetuning import losses
+from release.finetuning import lora, losses
 from release.finetuning.measure import DevEvaluator
+from release.finetuning.merge import Weights
 from release.runtime.precision import has_fast_bf16
 
 METRIC = "eval_dev_ndcg@10"
@@ -30,6 +32,7 @@ class TrainingOptions:
         epochs: The most that are made; evaluations without progress stop earlier.
         evaluations: In each epoch.
         batch_size: Rows of a step.
+        lora: The rank of the matrices that are trained instead of the encoder, None to train all of it.
         smoke: A few steps on a few rows, to test the path.
     """
 
@@ -39,13 +42,15 @@ class TrainingOptions:
     batch_size: int
     evaluations: int = 4
     seed: int = 12
+    lora: int | None = None
     smoke: bool = False
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training made: the model itself holds the best checkpoint's weights."""
+    """What a training made; `weights` are the best checkpoint's, on `dev`."""
 
+    weights: Weights
     best_step: int
     steps: int
     dev_history: tuple[tuple[int, float], ...]
@@ -53,46 +58,53 @@ class Trained:
     seconds: float
 
 
-def train(model: CrossEncoder, rows: Path, dev: DevEvaluator, options: TrainingOptions, folder: Path) -> Trained:
-    """Train `model` in place; it ends with the weights of the best checkpoint, by `dev`.
+class EarlyStop(EarlyStoppingCallback):
+    """The library's, without its warning: the best weights are kept by the evaluator, not on the disk by the trainer."""
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Nothing to warn of."""
+
+
+def train(model: CrossEncoder, rows: Path, dev: DevEvaluator, options: TrainingOptions) -> Trained:
+    """Train `model` in place; what counts is the best checkpoint's weights, by `dev`.
 
     Args:
         rows: The prepared train.parquet.
-        folder: Where checkpoints lie meanwhile; it is removed in the end.
 
     Raises:
-        ReleaseError: The rows do not fit the loss.
+        ReleaseError: The rows do not fit the loss, or there is no peft for LoRA.
     """
     table = Dataset.from_parquet(str(rows))
     assert isinstance(table, Dataset)
     if options.smoke:
         table = table.sort("query").select(range(min(len(table), SMOKE_ROWS)))  # of few queries
+    if options.lora:
+        lora.add(model, options.lora, options.seed)
     loss, table, sampler = losses.build(options.loss, model, table, options.seed)
-    trainer = CrossEncoderTrainer(
-        model,
-        _arguments(options, folder, sampler),
-        train_dataset=table,
-        loss=loss,
-        evaluator=dev,
-        callbacks=[EarlyStoppingCallback(PATIENCE)],
-    )
-    started = time.monotonic()
-    try:
+    with TemporaryDirectory() as folder:  # the trainer wants one, and writes nothing
+        trainer = CrossEncoderTrainer(
+            model,
+            _arguments(options, folder, sampler),
+            train_dataset=table,
+            loss=loss,
+            evaluator=dev,
+            callbacks=[EarlyStop(PATIENCE)],
+        )
+        started = time.monotonic()
         trainer.train()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     history = tuple(
         (int(entry["step"]), float(entry[METRIC])) for entry in trainer.state.log_history if METRIC in entry
     )
-    best = max(history[1:], key=lambda one: one[1])[0]  # the first of equal ones, as the trainer chooses
-    return Trained(best, trainer.state.global_step, history, len(table), round(time.monotonic() - started, 1))
+    best = max(history[1:], key=lambda one: one[1])[0]  # the first of equal ones, as the evaluator chooses
+    seconds = round(time.monotonic() - started, 1)
+    return Trained(dev.best, best, trainer.state.global_step, history, len(table), seconds)
 
 
-def _arguments(options: TrainingOptions, folder: Path, sampler: object) -> CrossEncoderTrainingArguments:
+def _arguments(options: TrainingOptions, folder: str, sampler: object) -> CrossEncoderTrainingArguments:
     evaluations = options.epochs * options.evaluations
     every = 1 if options.smoke else 1 / evaluations
     return CrossEncoderTrainingArguments(
-        output_dir=str(folder),
+        output_dir=folder,
         num_train_epochs=options.epochs,
         max_steps=SMOKE_STEPS if options.smoke else -1,
         per_device_train_batch_size=options.batch_size,
@@ -104,11 +116,8 @@ def _arguments(options: TrainingOptions, folder: Path, sampler: object) -> Cross
         batch_sampler=sampler,  # ty: ignore[invalid-argument-type]
         eval_on_start=True,
         eval_strategy="steps",
-        save_strategy="steps",
+        save_strategy="no",
         eval_steps=every,
-        save_steps=every,
-        save_total_limit=2,
-        load_best_model_at_end=True,
         metric_for_best_model=METRIC,
         greater_is_better=True,
         logging_steps=0.05,

@@ -11,7 +11,7 @@ class Comparison:
     """A model against its base on the same queries, paired.
 
     Attributes:
-        score, baseline: Mean NDCG@10 of the model and of its base; `first_stage` that of BM25's own order.
+        score, baseline: Mean NDCG@10 of the model and of its base; `first_stage` that of the first stage's own order.
         delta: `score` - `baseline`, with its 95 % interval from `ci_low` to `ci_high`, by a bootstrap over queries.
         queries: How many there are.
     """
@@ -92,10 +92,12 @@ class FinetuneSubject:
         train, dev, test: Rows to train on, and held-out queries; `test_given` says whether the test set is the user's own.
         left_out: Training rows that repeated a query of the evaluation.
         loss: Its name.
+        lora: The rank of LoRA's matrices, None where every weight was trained.
         learning_rate: Of this training; `family_learning_rate` is the base's own, None where nothing names it.
         batch_size: Rows of a step; `epochs` is the most that could be made before an early stop.
         max_length: Tokens of a pair that are read.
-        top_k: BM25's candidates of each query.
+        first_stage: What found the candidates of each query ("bm25", or an embedder); of the guard set it is always BM25.
+        top_k: Candidates of each query.
         guard: The name of the guard set.
         precision: "bf16" or "fp32", as it was used.
         seed: Of the order of rows.
@@ -115,11 +117,13 @@ class FinetuneSubject:
     test_given: bool
     left_out: int
     loss: Literal["margin-mse", "mse", "info-nce", "bce"]
+    lora: int | None
     learning_rate: float
     family_learning_rate: float | None
     batch_size: int
     epochs: int
     max_length: int
+    first_stage: str
     top_k: int
     guard: str
     precision: Literal["bf16", "fp32"]

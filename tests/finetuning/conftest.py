@@ -25,7 +25,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def options(work: Path) -> FinetuneOptions:
     """Enough to learn something in seconds: random weights need a higher rate than a finished model."""
-    return FinetuneOptions(learning_rate=2e-3, epochs=2, batch_size=16, guard=work / "other", max_length=64)
+    return FinetuneOptions(learning_rate=2e-3, epochs=2, batch_size=16, guard=str(work / "other"), max_length=64)
 
 
 @pytest.fixture(scope="package")

@@ -15,8 +15,9 @@ from sentence_transformers import CrossEncoder
 
 from release import records, results
 from release.errors import ReleaseError
+from release.evaluation import judged_pairs
 from release.finetuning import finetune as module
-from release.finetuning import losses, measure, merge, model
+from release.finetuning import lora, losses, measure, merge, model
 from release.finetuning.finetune import Finetuned, FinetuneOptions, choose, finetune
 from release.finetuning.prepare import load
 from release.results.finetuning import Comparison, MergeCandidate
@@ -53,11 +54,11 @@ def test_the_saved_model_is_the_best_checkpoint_evaluated_again(tuned: tuple[Pat
 
 def test_the_saved_model_scores_as_it_was_measured(tuned: tuple[Path, Finetuned], work: Path) -> None:
     folder, record = tuned
-    judged = measure.JudgedSet(work / "labelled/test", folder / "runs", top_k=20)
+    judged = judged_pairs.from_folder(work / "labelled/test", folder / "runs")
     loaded = model.load(folder / "model")
     loaded[0].max_seq_length = record.subject.max_length
-    assert float(judged.measure(loaded).mean()) == pytest.approx(record.measured.test.score, abs=1e-6)
-    assert not (folder / "checkpoints").exists()
+    assert float(measure.measure(loaded, judged).mean()) == pytest.approx(record.measured.test.score, abs=1e-6)
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "model", "pairs.json", "records", "runs"]
 
 
 def test_the_released_model_keeps_its_head_logits_and_length(tuned: tuple[Path, Finetuned], reranker: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_tenth_of_the_rate_in_the_records_or_of_the_ettin_size_is_taken(
 ) -> None:
     base = Path(shutil.copytree(reranker, tmp_path / "base"))
     with pytest.raises(ReleaseError, match=r"nothing says how the model was trained.*--learning-rate"):
-        finetune(str(base), work / "labelled", tmp_path / "out", FinetuneOptions(guard=work / "other"))
+        finetune(str(base), work / "labelled", tmp_path / "out", FinetuneOptions(guard=str(work / "other")))
     (base / "records").mkdir()
     (base / "records/run.json").write_text(json.dumps({"subject": {"learning_rate": 4e-4, "max_length": 256}}))
     known = model.find(str(base))
@@ -142,7 +143,7 @@ def test_a_base_that_is_not_modular_has_a_sigmoid_or_is_not_here_is_one_line(tmp
 
 
 def test_a_merge_is_linear_and_chosen_only_where_it_is_better_on_both(reranker: Path) -> None:
-    base = merge.weights(model.load(reranker))
+    base = lora.folded(model.load(reranker))
     tuned = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in base.items()}
     half = merge.blend(base, tuned, 0.5)
     assert all(torch.allclose(half[name], base[name] + 0.5) for name in base if base[name].is_floating_point())

@@ -1,0 +1,129 @@
+"""`make skill`: the skill by the public specification and by its own contract, without running what takes minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from release.agents import pages
+from release.console import print_json
+from release.errors import ReleaseError
+from release.files import PACKAGE
+
+NAME = "finetune-ettin-reranker"
+SCRIPTS = ("prepare", "finetune", "evaluate", "publish")
+LONGEST = 150  # lines of SKILL.md: it is a router
+FEWEST_EVALS = 8
+TAGS = {  # what stands behind `sh`: when a command is for somebody
+    "file": "the data is a file",
+    "beir": "the data is a folder in BEIR's form",
+    "account": "it needs an account on a Hub",
+    "embedder": "with a retriever of one's own",
+    "run": "with candidates of one's own",
+    "lora": "with little memory",
+}
+EVAL_KEYS = {"id", "prompt", "expected_output", "files", "expectations"}
+
+
+def folder() -> Path:
+    """The skill: in a checkout below skills/, in an installed wheel where agents look for the skills of a package."""
+    packed = PACKAGE / ".agents/skills" / NAME
+    return packed if packed.is_dir() else PACKAGE.parent / "skills" / NAME
+
+
+def command() -> None:
+    """Check the skill: the specification, its links, its commands, its scripts and its evaluations."""
+    skill = folder()
+    if found := [*problems(skill)]:
+        more = f" (and {len(found) - 1} more: {'; '.join(found[1:4])})" if found[1:] else ""
+        raise ReleaseError(f"{found[0]}{more}", where=str(skill), hint="correct it, and run make skill again")
+    written = [page for page in sorted(skill.rglob("*.md"))]
+    print_json(
+        {
+            "skill": NAME,
+            "lines": len((skill / "SKILL.md").read_text(encoding="utf-8").splitlines()),
+            "pages": len(written),
+            "commands": sum(len(block.commands) for page in written for block in pages.blocks(page)),
+            "links": sum(len(pages.links(page)) for page in written),
+            "evals": len(evals(skill)),
+        }
+    )
+
+
+def problems(skill: Path) -> Iterator[str]:
+    """What is wrong with a skill's folder, one line each."""
+    from skills_ref import validate
+
+    yield from validate(skill)
+    if not (skill / "SKILL.md").is_file():
+        return
+    lines = len((skill / "SKILL.md").read_text(encoding="utf-8").splitlines())
+    if lines > LONGEST:
+        yield f"SKILL.md has {lines} lines, {LONGEST} are allowed: move details to references/"
+    options = {name: _options(skill / f"scripts/{name}.py") for name in SCRIPTS}
+    yield from (f"scripts/{name}.py --help fails" for name, found in options.items() if not found)
+    yield from (fault for name in SCRIPTS for fault in _header(skill / f"scripts/{name}.py"))
+    for page in sorted(skill.rglob("*.md")):
+        where = page.relative_to(skill)
+        yield from (f"{where}: dead link {target}" for target in pages.dead_links(page))
+        for block in pages.blocks(page):
+            yield from (f"{where} line {block.line}: {fault}" for fault in _block_faults(block, options))
+    yield from _eval_faults(skill)
+
+
+def _options(script: Path) -> set[str]:
+    """The options that a script's --help names; none where it fails."""
+    environment = os.environ | {"COLUMNS": "200", "PYTHONPATH": str(PACKAGE.parent), "NO_COLOR": "1", "TERM": "dumb"}
+    done = subprocess.run([sys.executable, script, "--help"], env=environment, capture_output=True, text=True)
+    return set(re.findall(r"--[a-z][a-z-]*", done.stdout)) if done.returncode == 0 else set()
+
+
+def _header(script: Path) -> Iterator[str]:
+    """Faults of a script's inline metadata (PEP 723)."""
+    text = script.read_text(encoding="utf-8") if script.is_file() else ""
+    match = re.search(r"^# /// script\n((?:#.*\n)*?)# ///$", text, re.MULTILINE)
+    header = tomllib.loads(re.sub(r"^# ?", "", match[1], flags=re.MULTILINE)) if match else {}
+    if not header.get("dependencies") or not header.get("requires-python"):
+        yield f"scripts/{script.name}: no inline metadata that names Python and the dependencies"
+
+
+def _block_faults(block: pages.Block, options: dict[str, set[str]]) -> Iterator[str]:
+    """Commands that nothing would run: an unknown tag, script or option."""
+    yield from (f"unknown tag {tag!r} (there are: {', '.join(TAGS)})" for tag in block.tags if tag not in TAGS)
+    for line in block.commands:
+        if not (match := re.search(r'"\$SKILL/scripts/(\w+)\.py"(.*)', line)):
+            if not line.startswith("pip install "):
+                yield f"a command that is neither a script of the skill nor pip: {line}"
+            continue
+        name, rest = match.groups()
+        if name not in options:
+            yield f"no script {name}.py"
+        else:
+            unknown = set(re.findall(r"(?<=\s)--[a-z][a-z-]*", rest)) - options[name]
+            yield from (f"{name}.py has no option {option}" for option in sorted(unknown))
+
+
+def evals(skill: Path) -> list[dict[str, Any]]:
+    """The tasks of evals/evals.json, none where it cannot be read."""
+    try:
+        return json.loads((skill / "evals/evals.json").read_text(encoding="utf-8"))["evals"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _eval_faults(skill: Path) -> Iterator[str]:
+    found = evals(skill)
+    if len(found) < FEWEST_EVALS:
+        yield f"evals/evals.json holds {len(found)} tasks, at least {FEWEST_EVALS} are needed"
+    for place, task in enumerate(found, 1):
+        if set(task) != EVAL_KEYS or not task["expectations"]:
+            yield f"evals/evals.json task {place}: the keys are {', '.join(sorted(EVAL_KEYS))}, none of them empty"
+    if len({task.get("id") for task in found}) < len(found):
+        yield "evals/evals.json: two tasks have one id"

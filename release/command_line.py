@@ -1,0 +1,43 @@
+"""How every command of the project ends: with 0, or with one line on the error stream and a status that says why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from release.errors import ReleaseError, disk_is_full
+
+
+def exit_status(call: Callable[[], int | None], *, usage: Callable[[str], str | None], extra: str) -> int:
+    """Run `call`; return 0 or what it returns, 1 for an error that people can correct, 2 for wrong usage, or 130 for Ctrl-C.
+
+    Args:
+        usage: From typer's message about wrong options to the line that is shown, None to show none.
+        extra: The extra of the project that holds every package of the command.
+    """
+    try:
+        return call() or 0
+    except typer.TyperException as error:  # wrong usage
+        if line := usage(error.format_message().rstrip(".")):
+            print(f"error: {line}", file=sys.stderr)
+        return error.exit_code
+    except ReleaseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("release"):
+            raise
+        hint = f"pip install 'ettin-release[{extra}]'"
+        print(f"error: the package {error.name!r} is not installed; hint: {hint}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        where = getattr(error, "filename", None) or "build"
+        print(f"error: the disk is full; in {where}; hint: free some space", file=sys.stderr)
+        return 1
+    except (typer.Abort, KeyboardInterrupt):
+        print("stopped; nothing half written was kept: run the same command again to continue", file=sys.stderr)
+        return 130

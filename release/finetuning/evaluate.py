@@ -1,0 +1,65 @@
+"""Any reranker on somebody's own queries and candidates, beside its first stage and, if one is named, another model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from release.evaluation import judged_pairs, rerankers
+from release.evaluation.judged_pairs import JudgedPairs
+from release.finetuning.measure import compare
+from release.results.finetuning import Comparison
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A model on somebody's queries.
+
+    Attributes:
+        gain: The model against its first stage.
+        comparison: The model against the baseline model, None where none was named.
+        description: What was measured on.
+    """
+
+    gain: Comparison
+    comparison: Comparison | None
+    description: str
+
+
+def evaluate(
+    model: str,
+    data: Path,
+    runs: Path,
+    *,
+    baseline: str | None = None,
+    retriever: str = judged_pairs.BM25,
+    run: Path | None = None,
+    top_k: int = judged_pairs.TOP_K,
+    max_length: int | None = None,
+    queries: int | None = None,
+) -> Evaluated:
+    """Measure `model`, and `baseline` on the same pairs.
+
+    Args:
+        model: A CrossEncoder, a folder or a Hub id; so is `baseline`.
+        data: A prepared folder, of which the test queries are taken, or a folder in BEIR's form.
+        runs: Where the retriever's ranking is kept.
+        run: The user's own candidates, in TREC's form, instead of the retriever's.
+        max_length: Tokens of a pair that both read; each model's own limit by default.
+        queries: Only the first so many.
+
+    Raises:
+        ReleaseError: Data, run or a model cannot be read, or do not fit together.
+    """
+    folder = data / "test" if (data / "prepared.json").is_file() else data
+    judged = judged_pairs.from_folder(folder, runs, top_k=top_k, queries=queries, retriever=retriever, run=run)
+    first, ours = judged.first_stage_ndcg(), _ndcg(model, judged, max_length)
+    comparison = compare(ours, _ndcg(baseline, judged, max_length), first) if baseline else None
+    return Evaluated(compare(ours, first, first), comparison, judged.description)
+
+
+def _ndcg(model: str, judged: JudgedPairs, max_length: int | None) -> np.ndarray:
+    reranker = rerankers.load(model, max_length=max_length)
+    return judged.ndcg(rerankers.predict_sorted(reranker, judged.pairs))
