@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Generator
 from dataclasses import replace
@@ -12,12 +13,14 @@ from huggingface_hub import HfApi, ModelCard
 from sentence_transformers import CrossEncoder
 
 from release import records
+from release.agents import check
 from release.errors import ReleaseError
 from release.finetuning import release_model
 from release.finetuning.finetune import Finetuned
 from release.finetuning.release_model import FinetunedRelease
 from release.localhub import Account, running_hub
 from release.results.finetuning import Comparison
+from tests.finetuning.desk import Desk
 
 TOKEN = "hf_" + "finetune" * 4
 
@@ -101,6 +104,24 @@ def test_names_and_licences_that_no_hub_takes_are_one_line(tmp_path: Path) -> No
         FinetunedRelease(tmp_path, "reranker", "v1", "apache-2.0")
     with pytest.raises(ReleaseError, match="unknown licence 'free'"):
         FinetunedRelease(tmp_path, "user/reranker", "v1", "free")
+
+
+def test_publish_shows_the_plan_and_refuses_what_cannot_be_published(
+    staged: FinetunedRelease, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    folder = staged.output.parent
+    shutil.copytree(check.folder(), folder / ".agents/skills" / check.NAME, dirs_exist_ok=True)
+    publish = Desk(folder, capsys, monkeypatch)
+    words = ("publish", "user/own-reranker", "--output", staged.output.name, "--license", "apache-2.0")
+    status, lines, error = publish(*words)
+    said = json.loads(lines[-1])
+    assert status == 0 and said["steps"] == ["create", "upload", "make public", "tag"], error
+    assert said["verdict"] == "WIN" and said["published"] is False and said["commit"] is None
+    status, lines, error = publish(*words, "--push")
+    assert status == 1 and "no Hub is named" in error
+    assert "the base model's card names no licence" in publish(*words[:-2])[2]
+    assert "unknown licence 'free'" in publish(*words[:-1], "free")[2]
 
 
 def test_it_is_private_until_pulled_back_then_public_and_tagged_and_publishing_again_does_nothing(
