@@ -124,9 +124,8 @@ def best_of(rows: dict[str, dict[str, Any]]) -> str:
 
 def export(model: Path, folder: Path) -> None:
     """The forms that the engines read: the dual root, and ONNX in float32 and in 8 bits."""
-    checkpoint.dual_root(model, folder)
-    checkpoint.make_portable(folder)
-    checkpoint.whole_onnx(folder)
+    folder.mkdir()
+    checkpoint.build(model, folder)
     int8_onnx(folder)
 
 

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from release.errors import ReleaseError
-from release.family import Family
-from release.files import write_atomic
+from release.export.pairs import Pair
 from release.results.export import FormParity
 
-Pair = tuple[str, str]
-
-PAIRS = 64
-PAIRS_FILE = "pairs.json"  # beside a model that was fine-tuned
 BATCH = 8
-CHARACTERS = 2_000  # of each text: the comparison is about numbers, not about long documents on a small machine
-TOLERANCE = 1e-4  # of the largest score's size, or of 1. Rounding in float32 alone is near 1e-6; on a busy machine 4e-5
-# was once seen between two runs of the same weights. A form with a wrong head or frequency is off by far more.
+TOLERANCE = 1e-5  # of the range of the scores, or of 1: what rounding in float32 alone stays below. What is wrong is off by more
 
 
 @contextmanager
@@ -46,47 +37,9 @@ def quiet() -> Generator[None]:
         notes.enable_progress_bar()
 
 
-def sample_pairs(family: Family, count: int = PAIRS) -> list[Pair]:
-    """`count` real pairs, evenly spread over the mixture's validation split, or over training rows without one.
-
-    Raises:
-        ReleaseError: The family has no scored mixture, or one with too few rows.
-    """
-    import pyarrow.parquet as parquet
-
-    file = _pairs_file(family.build / "data/mixture", family.data.validation)
-    table = parquet.ParquetFile(file).read_row_group(0, columns=["query", "document"])
-    if table.num_rows < count:
-        raise ReleaseError(f"{table.num_rows} rows, but {count} are compared", where=str(file), hint="make score")
-    rows = table.take([index * table.num_rows // count for index in range(count)]).to_pylist()
-    return [(row["query"][:CHARACTERS], row["document"][:CHARACTERS]) for row in rows]
-
-
-def _pairs_file(mixture: Path, validation: str) -> Path:
-    for pattern in (f"{validation}/validation-*.parquet", "*/validation-*.parquet", "*/train-*.parquet"):
-        if files := sorted(mixture.glob(pattern)):
-            return files[0]
-    raise ReleaseError("no scored pairs to compare the forms on", where=str(mixture), hint="make score")
-
-
-def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
-    """Keep at most PAIRS of `pairs`, evenly spread, for a model without a mixture of its family."""
-    count = min(PAIRS, len(pairs))
-    chosen = [pairs[place * len(pairs) // count] for place in range(count)]
-    cut = [(query[:CHARACTERS], document[:CHARACTERS]) for query, document in chosen]
-    write_atomic(path, json.dumps(cut, ensure_ascii=False))
-
-
-def read_pairs(path: Path) -> list[Pair]:
-    """The pairs that `write_pairs` kept.
-
-    Raises:
-        ReleaseError: They are not there.
-    """
-    try:
-        return [(query, document) for query, document in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError) as error:
-        raise ReleaseError("no pairs to compare the forms on", where=str(path), hint="run finetune again") from error
+def allowed(reference: Sequence[float]) -> float:
+    """How far from `reference` scores may be to be called equal, in logits."""
+    return TOLERANCE * max(1.0, max(reference) - min(reference))
 
 
 def differences(
@@ -97,11 +50,10 @@ def differences(
     Raises:
         ReleaseError: A form differs by more than its tolerance; the form and the difference are named.
     """
-    scale = max(1.0, *map(abs, reference))
+    tolerance = allowed(reference)
     forms = []
     for form, scorer in (score or SCORERS).items():
         difference = max(abs(a - b) for a, b in zip(reference, scorer(model, pairs), strict=True))
-        tolerance = TOLERANCE * scale
         if not difference <= tolerance:  # also when it is not a number
             raise ReleaseError(
                 f"{form} scores differ from the trained model's by {difference:.3g}, {tolerance:.1g} is allowed",

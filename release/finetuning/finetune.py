@@ -17,7 +17,7 @@ from sentence_transformers import CrossEncoder
 from release import records, results
 from release.errors import ReleaseError
 from release.evaluation import judged_pairs
-from release.export import parity
+from release.export.pairs import PAIRS_FILE, write_pairs
 from release.files import atomic_directory, exclusive_lock
 from release.finetuning import guard, lora, losses, merge, prepare
 from release.finetuning import model as models
@@ -149,7 +149,7 @@ def _finetune(
     encoder.max_seq_length = released_length  # the release reads as much as its base
     with atomic_directory(output / "model") as folder:
         scorer.save_pretrained(str(folder), create_model_card=False)
-    parity.write_pairs(output / parity.PAIRS_FILE, sets.test.pairs)
+    write_pairs(output / PAIRS_FILE, sets.test.pairs)
     record = records.new(
         results.FINETUNE,
         family="",

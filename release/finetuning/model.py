@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from release.errors import ReleaseError
-from release.export.checkpoint import MODULES
+from release.export.portable import MODULES
 from release.family import load as load_family
 
 if TYPE_CHECKING:

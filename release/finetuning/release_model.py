@@ -14,6 +14,7 @@ from release import mode, records, results
 from release.card import formatting, render, tables
 from release.errors import ReleaseError
 from release.export import checkpoint, parity
+from release.export.pairs import PAIRS_FILE, read_pairs
 from release.files import atomic_directory, link_or_copy, list_files, sha256_folder, write_atomic
 from release.hub import checks, plan, publish, state, verify
 from release.names import hub_licenses
@@ -106,20 +107,10 @@ def export(release: FinetunedRelease) -> None:
             return
     except ReleaseError:
         pass  # it is made now
-    pairs = parity.read_pairs(release.output / parity.PAIRS_FILE)
+    pairs = read_pairs(release.output / PAIRS_FILE)
     with parity.quiet(), atomic_directory(made) as folder:
-        checkpoint.dual_root(model, folder)
-        checkpoint.make_portable(folder)
-        checkpoint.whole_onnx(folder)
-        scores, forms = checkpoint.compare(model, folder, pairs)
-        result = ExportResult(
-            pairs=len(pairs),
-            score_range=(min(scores), max(scores)),
-            max_length=checkpoint.max_length(folder),
-            forms=forms,
-            int8=Int8Export(False, "not made for a fine-tuned model", None),
-            sha256=sha256_folder(folder),
-        )
+        scores, forms = checkpoint.assemble(model, folder, pairs)
+        result = checkpoint.summary(folder, scores, forms, Int8Export(False, "not made for a fine-tuned model", None))
     subject = ExportSubject(dtype="float32", pairs="the test queries")
     record = records.new(results.EXPORT, family="", model_sha256=sha256, measured=result, subject=subject)
     records.write(record, release.output / "records")
@@ -135,8 +126,7 @@ def stage(release: FinetunedRelease) -> Path:
     text = card(release)
     with atomic_directory(release.output / "repo") as folder:
         for name in list_files(release.output / "export"):
-            if not name.startswith("records/"):  # those of the base, where it brought them along
-                link_or_copy(release.output / "export" / name, folder / name)
+            link_or_copy(release.output / "export" / name, folder / name)
         for kind in KINDS:
             link_or_copy(release.output / f"records/{kind}.json", folder / f"records/{kind}.json")
         write_atomic(folder / "README.md", text)
@@ -149,6 +139,7 @@ def stage(release: FinetunedRelease) -> Path:
 def _problems(folder: Path) -> Iterator[str]:
     required = (*checks.MODEL_FILES, *(f"records/{kind}.json" for kind in KINDS))
     yield from checks.folder_problems(folder, required, checks.ALLOWED["model"])
+    yield from checkpoint.problems(folder)
     yield from checks.rehearsed(folder)
 
 
@@ -242,7 +233,7 @@ def publish_verified(release: FinetunedRelease, endpoint: str | None) -> dict[st
         [release.repo],
         release.id,
         release.output / "export",
-        parity.read_pairs(release.output / parity.PAIRS_FILE),
+        read_pairs(release.output / PAIRS_FILE),
         api,
     )
     subject = VerifySubject(str(api.endpoint))

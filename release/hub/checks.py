@@ -16,7 +16,7 @@ from huggingface_hub import RepoCard
 from release import mode, options, records, results
 from release.card import render
 from release.errors import ReleaseError
-from release.export import quantize
+from release.export import checkpoint, quantize
 from release.family import Family, load
 from release.files import list_files, sha256_file
 from release.hub import stage
@@ -78,6 +78,7 @@ def problems(family: Family, size: str) -> list[str]:
         lines += [f"{folder}/{line}" for line in rehearsed(folder)]
     if model.is_dir():
         lines += [f"{model}/{line}" for line in _records(model, family, size)]
+        lines += [f"{model}/{line}" for line in checkpoint.problems(model)]
     if dataset.is_dir():
         lines += [f"{dataset}/{line}" for line in _shards(dataset)]
     return lines + list(_collection(family.folder(size) / "collection.yaml"))

@@ -20,6 +20,7 @@ from typing import Any
 from release import console, options, records, results
 from release.errors import ReleaseError
 from release.export import parity
+from release.export.pairs import Pair, sample_pairs
 from release.family import Family, load
 from release.hub import publish, state
 from release.records import Record
@@ -73,7 +74,7 @@ def verify(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySu
     """
     folder = family.folder(size)
     sha256 = records.model_hash(folder / "model")
-    repos, pairs = state.desired_repos(family, size), parity.sample_pairs(family)
+    repos, pairs = state.desired_repos(family, size), sample_pairs(family)
     result = pulled_back(repos, family.model_id(size), folder / "export", pairs, api)
     about: dict[str, Any] = {"family": family.about.name, "size": size, "model_sha256": sha256}
     record = records.new(results.VERIFY, measured=result, subject=VerifySubject(str(api.endpoint)), **about)
@@ -81,9 +82,7 @@ def verify(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySu
     return record
 
 
-def pulled_back(
-    repos: list[state.DesiredRepo], model: str, export: Path, pairs: list[parity.Pair], api: Any
-) -> VerifyResult:
+def pulled_back(repos: list[state.DesiredRepo], model: str, export: Path, pairs: list[Pair], api: Any) -> VerifyResult:
     """Pull `repos` back and compare: every file with the staged one, every form of `model` with `export` on `pairs`.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from release import records, results
 from release.card import acceptance, render
 from release.errors import ReleaseError
-from release.export import checkpoint, parity, quantize
+from release.export import checkpoint, dual_root, graph, parity, quantize
 from release.hub import checks
 from release.results.export import Int8Export
 from release.runtime.cpu_engines import onnxruntime
@@ -41,19 +40,6 @@ def test_the_onnx_file_takes_any_batch_and_length(folder: Path) -> None:
     assert b".py" not in (folder / "export/onnx/model.onnx").read_bytes()  # no stack traces of this machine
 
 
-def test_older_readers_and_other_machines_can_use_the_configuration(folder: Path) -> None:
-    config = json.loads((folder / "export/config.json").read_text())
-    assert config["architectures"] == ["ModernBertForSequenceClassification"]
-    assert config["global_rope_theta"] == config["rope_parameters"]["full_attention"]["rope_theta"]
-    assert config["local_rope_theta"] == config["rope_parameters"]["sliding_attention"]["rope_theta"]
-    assert config["global_attn_every_n_layers"] == 3
-    assert config["sentence_transformers"] == {"activation_fn": "torch.nn.modules.linear.Identity"}
-    tokenizer = json.loads((folder / "export/tokenizer_config.json").read_text())
-    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
-    assert not {"is_local", "local_files_only", "backend"} & set(tokenizer)
-    assert not list((folder / "export").glob("**/*.bin")) and not (folder / "export/README.md").exists()
-
-
 def test_a_form_that_differs_stops_the_chain_and_leaves_nothing(
     tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,9 +47,10 @@ def test_a_form_that_differs_stops_the_chain_and_leaves_nothing(
     family = built.family()
     built.write_mixture(family.build / "data")
     built.write_model(family.folder(built.SIZE), reranker)
-    fold = checkpoint._head
-    monkeypatch.setattr(checkpoint, "_head", lambda *given: fold(*given) | {"classifier.bias": given[2]["linear.bias"]})
-    monkeypatch.setattr(checkpoint, "whole_onnx", lambda folder: (folder / "onnx").mkdir())
+    fold = dual_root.folded_head
+    forgotten = lambda *given: fold(*given) | {"classifier.bias": given[2]["linear.bias"]}  # noqa: E731
+    monkeypatch.setattr(dual_root, "folded_head", forgotten)
+    monkeypatch.setattr(graph, "whole_onnx", lambda folder: (folder / "onnx").mkdir())
     with pytest.raises(ReleaseError, match=r"AutoModelForSequenceClassification scores differ .* by 0\.\d+"):
         checkpoint.export(family, built.SIZE)
     assert [path.name for path in family.folder(built.SIZE).iterdir()] == ["model"]
@@ -80,7 +67,7 @@ def test_what_is_missing_is_named_with_its_command(
     with pytest.raises(ReleaseError, match=r"no scored pairs.*make score"):
         checkpoint.export(family, built.SIZE)
     with pytest.raises(ReleaseError, match=r"no modules\.json.*make train"):
-        checkpoint.dual_root(encoder, tmp_path / "out")
+        dual_root.dual_root(encoder, tmp_path / "out")
 
 
 def test_int8_is_released_only_if_its_measured_ndcg_allows_it(

@@ -1,0 +1,138 @@
+"""The modular CrossEncoder with a sequence-classification checkpoint in its root, which every engine can read.
+
+The LayerNorm's bias does not exist in that class. It folds away exactly, because only a linear layer follows it:
+W @ (n * g + b) + c = W @ (n * g) + (W @ b + c).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from release.errors import ReleaseError
+from release.export.portable import BERT, CONFIG, IDENTITY, MODULES, SENTENCE, TOKENIZER, TOKENIZER_CONFIG
+from release.files import write_json
+
+if TYPE_CHECKING:
+    import torch
+
+Tensors = dict[str, "torch.Tensor"]
+WEIGHTS = "model.safetensors"
+COPIED = ("modules.json", CONFIG, SENTENCE, BERT, TOKENIZER, TOKENIZER_CONFIG)
+ENCODER, HEAD = "model.", ("head.", "classifier.")  # how the root checkpoint's tensors begin
+
+
+def dual_root(model: Path, folder: Path) -> None:
+    """Write `model` to `folder` in float32 with a sequence-classification checkpoint in its root.
+
+    Training saves float32 master weights, and so is the release; narrower weights are widened, which is exact.
+
+    Args:
+        model: A modular CrossEncoder, or an export of one: then its head is taken from its modules once more.
+
+    Raises:
+        ReleaseError: `model` is not Transformer, Pooling(cls), Dense, LayerNorm, Dense on a ModernBERT encoder.
+    """
+    from safetensors.torch import save_file
+    from transformers import ModernBertConfig
+
+    paths, config = module_paths(model), _json(model / CONFIG)
+    if config.get("model_type") != "modernbert" or config.get("norm_bias") or config.get("norm_eps", 1e-5) != 1e-5:
+        what = "the encoder is no ModernBERT with norms without bias and epsilon 1e-5"
+        raise ReleaseError(what, where=str(model), hint="only such an encoder can be exported")
+    encoder = {name: tensor for name, tensor in _weights(model).items() if not name.startswith(HEAD)}
+    state = {f"{ENCODER}{name.removeprefix(ENCODER)}": tensor for name, tensor in encoder.items()}
+    modules = {path: _weights(model / path) for path in paths[2:]}
+    state |= folded_head(*modules.values())
+    for name in COPIED:
+        shutil.copyfile(model / name, folder / name)
+    for path in paths[1:]:
+        (folder / path).mkdir(parents=True)
+        shutil.copyfile(model / path / CONFIG, folder / path / CONFIG)
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    for path, tensors in modules.items():
+        save_file(tensors, folder / path / WEIGHTS, metadata={"format": "pt"})
+    newest = ModernBertConfig(**config).to_dict()  # a model that transformers 4 saved names neither of the two
+    write_json(folder / CONFIG, config | {key: newest[key] for key in ("rope_parameters", "layer_types")})
+
+
+def folded_head(dense: Tensors, norm: Tensors, scores: Tensors) -> Tensors:
+    """The head's tensors under the names of ModernBertForSequenceClassification, the norm's bias folded away."""
+    weight, shift = scores["linear.weight"], norm["norm.bias"]
+    folded = scores["linear.bias"].double() + weight.double() @ shift.double()
+    return {
+        "head.dense.weight": dense["linear.weight"],
+        "head.norm.weight": norm["norm.weight"],
+        "classifier.weight": weight,
+        "classifier.bias": folded.float(),
+    }
+
+
+def weight_problems(folder: Path) -> Iterator[str]:
+    """A root whose head is not the modules' own, bit for bit, or a tensor that is not float32 or not finite."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        modules = [_weights(folder / path) for path in module_paths(folder)[2:]]
+        wanted = folded_head(*modules)
+        with safe_open(folder / WEIGHTS, "pt") as root:
+            names = set(root.keys())
+            head = {name for name in names if name.startswith(HEAD)}
+            if head != wanted.keys() or not all(torch.equal(root.get_tensor(name), wanted[name]) for name in wanted):
+                yield f"{WEIGHTS}: the head is not the one of the modules"
+            kinds = {root.get_slice(name).get_dtype() for name in names}
+            if kinds != {"F32"}:
+                yield f"{WEIGHTS}: weights in {', '.join(sorted(kinds))}, they must be in F32"
+            layers = int(_json(folder / CONFIG)["num_hidden_layers"])
+            if {f"{ENCODER}layers.{layers - 1}.mlp_norm.weight", f"{ENCODER}final_norm.weight"} - names:
+                yield f"{WEIGHTS}: not an encoder of {layers} layers"
+            broken = [name for name in sorted(names) if not root.get_tensor(name).isfinite().all()]
+            yield from (f"{WEIGHTS}: {name} holds what is no number" for name in broken[:3])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, ReleaseError) as error:
+        yield f"{WEIGHTS}: not readable ({error})"
+
+
+def module_paths(model: Path) -> list[str]:
+    """The folders of the five modules.
+
+    Raises:
+        ReleaseError: `model` is no folder of the recipe's modular CrossEncoder.
+    """
+    file = model / "modules.json"
+    if not file.is_file():
+        what = "not a modular CrossEncoder (no modules.json)"
+        raise ReleaseError(what, where=str(model), hint="make train, or the folder of such a model")
+    modules = _json(file)
+    try:
+        kinds = tuple(str(module["type"]).rsplit(".", 1)[-1] for module in modules)
+        paths = [str(module["path"]) for module in modules]
+    except (KeyError, TypeError) as error:
+        raise ReleaseError("not a list of modules", where=str(file), hint="save the model again") from error
+    shape = " -> ".join(kinds) or "no modules"
+    if kinds == MODULES and not paths[0]:
+        pooling = _json(model / paths[1] / CONFIG).get("pooling_mode")
+        scores = _json(model / paths[4] / CONFIG).get("activation_function")
+        if pooling == "cls" and scores == IDENTITY:
+            return paths
+        shape += f", pooling {pooling}, {scores}"
+    raise ReleaseError(f"not the recipe's model: {shape}", where=str(file), hint="make train, or take another model")
+
+
+def _weights(folder: Path) -> Tensors:
+    from safetensors.torch import load_file
+
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise ReleaseError("no weights (model.safetensors)", where=str(folder), hint="save the model as safetensors")
+    return {name: tensor.float() for file in files for name, tensor in load_file(file).items()}
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReleaseError(f"cannot be read ({error})", where=str(path), hint="save the model again") from error

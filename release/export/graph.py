@@ -1,0 +1,125 @@
+"""`onnx/model.onnx`: the whole pipeline, head included, ids and mask in and `logits` out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+DATA = "model.onnx_data"
+EXTERNAL_DATA = 1_900_000_000  # a protobuf file cannot pass 2 GiB: beyond this the ONNX weights lie beside the graph
+FILE = "onnx/model.onnx"
+INPUTS, OUTPUT = ["input_ids", "attention_mask"], "logits"
+
+
+def whole_onnx(folder: Path) -> Path:
+    """Write `onnx/model.onnx`: ids and mask of any batch and length in, `logits` (batch, 1) out.
+
+    Large weights go to `onnx/model.onnx_data`, the name that transformers.js looks for. What the exporter notes
+    about the Python files of this machine is removed.
+    """
+    import onnx_ir
+    import torch
+
+    model = classifier(folder)
+    model.forward = functools.partial(_logits, model.forward)
+    example = torch.randint(5, model.config.vocab_size, (2, 16)), torch.ones(2, 16, dtype=torch.long)
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", min=3)}
+    program = torch.onnx.export(
+        model,
+        example,
+        dynamo=True,
+        verbose=False,
+        input_names=INPUTS,
+        output_names=[OUTPUT],
+        dynamic_shapes={"input_ids": axes, "attention_mask": axes},
+    )
+    assert program is not None
+    _forget_origin(program.model)
+    path = folder / FILE
+    path.parent.mkdir()
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    onnx_ir.save(program.model, path, external_data=DATA if size > EXTERNAL_DATA else None)
+    return path
+
+
+def classifier(folder: Path) -> Any:
+    """The root checkpoint as a ModernBertForSequenceClassification that does no work of which the head sees nothing."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
+    last = model.model.layers[-1]
+    last.forward = functools.partial(_first_token, last)
+    return model
+
+
+def _first_token(
+    layer: Any,
+    hidden_states: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+    **_: Any,
+) -> torch.Tensor:
+    """ModernBertEncoderLayer.forward for the last layer: only the first token is answered for, all that the head reads.
+
+    The same numbers, for a fifth less work in a model of four layers.
+
+    Returns:
+        (batch, 1, hidden)
+    """
+    from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb, eager_attention_forward
+
+    assert position_embeddings is not None
+    attention = layer.attn
+    parts = attention.Wqkv(layer.attn_norm(hidden_states)).unflatten(-1, (3, -1, attention.head_dim)).unbind(-3)
+    query, key, value = (part.transpose(1, 2) for part in parts)
+    query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
+    mask = attention_mask if attention_mask is None else attention_mask[:, :, :1]
+    attended, _ = eager_attention_forward(
+        attention, query[:, :, :1], key, value, mask, scaling=attention.head_dim**-0.5
+    )
+    hidden = hidden_states[:, :1] + attention.Wo(attended.flatten(2))
+    return hidden + layer.mlp(layer.mlp_norm(hidden))
+
+
+def _logits(forward: Callable[..., Any], input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    return forward(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+def _forget_origin(model: Any) -> None:
+    """Drop stack traces and other notes, which hold paths of this machine, from every part of an ONNX model."""
+    model.metadata_props.clear()
+    for graph in (model.graph, *model.functions.values()):
+        graph.metadata_props.clear()
+        graph.doc_string = None
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+            node.doc_string = None
+            for value in node.outputs:
+                value.metadata_props.clear()
+
+
+def problems(folder: Path) -> Iterator[str]:
+    """A graph of `onnx/` that is not the whole pipeline for any batch and length, one line each."""
+    import onnx_ir
+
+    for path in sorted(folder.glob("onnx/*.onnx")):
+        name = path.relative_to(folder).as_posix()
+        try:
+            model = onnx_ir.load(path)
+        except Exception as error:  # protobuf's and onnx_ir's own kinds
+            yield f"{name}: not readable ({type(error).__name__})"
+            continue
+        inputs, outputs = model.graph.inputs, model.graph.outputs
+        if [value.name for value in inputs] != INPUTS or [value.name for value in outputs] != [OUTPUT]:
+            names = [value.name for value in (*inputs, *outputs)]
+            yield f"{name}: {', '.join(map(str, names))} instead of {', '.join(INPUTS)} and {OUTPUT}: not the whole pipeline"
+        elif any(isinstance(size, int) for value in inputs for size in value.shape or ()):
+            yield f"{name}: takes one batch or length only"
+        domains = {node.domain for node in model.graph.all_nodes()} - {"", "ai.onnx"}
+        if path.name == Path(FILE).name and domains:
+            yield f"{name}: operators of {', '.join(sorted(domains))}, which not every engine has"

@@ -1,0 +1,257 @@
+"""An export says every fact under every name that some engine reads it by, and a change of any one of them is caught."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from release.errors import ReleaseError
+from release.export import checkpoint, portable
+from tests import built
+
+SIGMOID = "torch.nn.modules.activation.Sigmoid"
+
+
+@pytest.fixture(scope="module")
+def export(reranker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of its own, which tests change and put back."""
+    folder = tmp_path_factory.mktemp("portable") / "export"
+    shutil.copytree(built.template(reranker) / built.family().folder(built.SIZE) / "export", folder)
+    return folder
+
+
+@pytest.fixture
+def tampered(export: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the export whose files are links, so that it costs nothing: what is changed is written anew."""
+    folder = tmp_path / "export"
+    shutil.copytree(export, folder, copy_function=os.link)
+    yield folder
+
+
+def said(folder: Path, name: str) -> dict[str, Any]:
+    return json.loads((folder / name).read_text(encoding="utf-8"))
+
+
+def test_an_export_has_no_problem_and_says_each_fact_under_every_name(export: Path) -> None:
+    assert list(checkpoint.problems(export)) == []
+    config, rope = said(export, "config.json"), said(export, "config.json")["rope_parameters"]
+    assert config["architectures"] == ["ModernBertForSequenceClassification"]
+    assert config["global_rope_theta"] == rope["full_attention"]["rope_theta"]
+    assert config["local_rope_theta"] == rope["sliding_attention"]["rope_theta"]
+    assert config["global_attn_every_n_layers"] == 3
+    assert config["problem_type"] == "regression"
+    assert config["sbert_ce_default_activation_function"] == portable.IDENTITY
+    assert config["sentence_transformers"] == {"activation_fn": portable.IDENTITY}
+    tokenizer, sentence = said(export, "tokenizer_config.json"), said(export, "config_sentence_transformers.json")
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert not {"is_local", "local_files_only", "backend", "max_length", "stride"} & set(tokenizer)
+    assert sentence["requirements"] == portable.REQUIREMENTS and sentence["activation_fn"] == portable.IDENTITY
+    lengths = {
+        tokenizer["model_max_length"],
+        config["max_position_embeddings"],
+        said(export, "sentence_bert_config.json")["max_seq_length"],
+        said(export, "tokenizer.json")["truncation"]["max_length"],
+    }
+    assert lengths == {portable.max_length(export)}
+
+
+def test_writing_the_settings_once_more_changes_nothing(tampered: Path) -> None:
+    before = {name: said(tampered, name) for name in (*portable.FILES, "tokenizer.json")}
+    portable.write(tampered)
+    assert {name: said(tampered, name) for name in before} == before
+
+
+def _set(file: str, *keys: str, to: Any) -> Callable[[Path], None]:
+    def change(content: Any) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = to
+
+    return lambda folder: built.edit(folder / file, change)
+
+
+def _drop(file: str, *keys: str) -> Callable[[Path], None]:
+    return lambda folder: built.edit(folder / file, lambda content: [content.pop(key) for key in keys])
+
+
+def _weights(file: str, change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    def tamper(folder: Path) -> None:
+        state = load_file(folder / file)
+        change(state)
+        (folder / file).unlink()
+        save_file(state, folder / file)
+
+    return tamper
+
+
+def _swap(folder: Path) -> None:
+    built.edit(folder / "modules.json", lambda modules: modules.insert(2, modules.pop()))
+
+
+def _ids(folder: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        ids = content["model"]["vocab"]
+        ids["[CLS]"], ids["[SEP]"] = ids["[SEP]"], ids["[CLS]"]
+        for token in content["added_tokens"]:
+            token["id"] = ids[token["content"]]
+
+    built.edit(folder / "tokenizer.json", change)
+
+
+def _encoder_alone(folder: Path) -> None:
+    import onnx_ir
+
+    path = folder / "onnx/model.onnx"
+    model = onnx_ir.load(path)
+    model.graph.outputs[0].name = "last_hidden_state"
+    path.unlink()
+    onnx_ir.save(model, path)
+
+
+def _cut_file(name: str) -> Callable[[Path], None]:
+    def tamper(folder: Path) -> None:
+        content = (folder / name).read_bytes()
+        (folder / name).unlink()
+        (folder / name).write_bytes(content[: len(content) // 2])
+
+    return tamper
+
+
+CONFIG, TOKENS, SENTENCE = "config.json", "tokenizer_config.json", "config_sentence_transformers.json"
+TAMPERINGS: dict[str, tuple[Callable[[Path], None], str]] = {
+    # what was found in engines
+    "sigmoid for ST 4 and vLLM": (
+        _set(CONFIG, "sentence_transformers", "activation_fn", to=SIGMOID),
+        "config.json: sentence_transformers is",
+    ),
+    "sigmoid for ST 3": (
+        _set(CONFIG, "sbert_ce_default_activation_function", to=SIGMOID),
+        "config.json: sbert_ce_default_activation_function is",
+    ),
+    "sigmoid for ST 6": (_set(SENTENCE, "activation_fn", to=SIGMOID), "activation_fn is"),
+    "sigmoid in the last module": (_set("4_Dense/config.json", "activation_function", to=SIGMOID), "4_Dense"),
+    "no activation for ST 3": (_drop(CONFIG, "sbert_ce_default_activation_function"), "is missing"),
+    "pipeline's sigmoid": (_drop(CONFIG, "problem_type"), "config.json: problem_type is missing"),
+    "global theta of transformers 4": (
+        _set(CONFIG, "global_rope_theta", to=10000.0),
+        "config.json: global_rope_theta is",
+    ),
+    "local theta of transformers 5": (
+        _set(CONFIG, "rope_parameters", "sliding_attention", "rope_theta", to=160000.0),
+        "config.json: local_rope_theta is",
+    ),
+    "no keys of transformers 4": (
+        _drop(CONFIG, "global_rope_theta", "local_rope_theta"),
+        "global_rope_theta is missing",
+    ),
+    "no kinds of layers": (_drop(CONFIG, "global_attn_every_n_layers"), "global_attn_every_n_layers is missing"),
+    "fastembed's length": (_set(TOKENS, "max_length", to=112), "tokenizer_config.json: max_length must not be there"),
+    "a stride": (_set(TOKENS, "stride", to=16), "tokenizer_config.json: stride must not be there"),
+    "the tokenizer's length": (_set(TOKENS, "model_max_length", to=128), "lengths differ: tokenizer_config.json"),
+    "TEI's length": (_drop("sentence_bert_config.json", "max_seq_length"), "lengths differ"),
+    "length of the positions": (_set(CONFIG, "max_position_embeddings", to=256), "lengths differ"),
+    "length of tokenizer.json": (_set("tokenizer.json", "truncation", "max_length", to=64), "lengths differ"),
+    "no requirements": (_drop(SENTENCE, "requirements"), "requirements is missing"),
+    "a forgotten fold": (
+        _weights("model.safetensors", lambda state: state["classifier.bias"].sub_(1e-4)),
+        "the head is not the one of the modules",
+    ),
+    # and what nobody met yet
+    "two labels": (_set(CONFIG, "id2label", to={"0": "LABEL_0", "1": "LABEL_1"}), "config.json: id2label is"),
+    "mean pooling at the root": (_set(CONFIG, "classifier_pooling", to="mean"), "config.json: classifier_pooling is"),
+    "mean pooling in the module": (_set("1_Pooling/config.json", "pooling_mode", to="mean"), "pooling mean"),
+    "another activation": (_set(CONFIG, "classifier_activation", to="relu"), "config.json: classifier_activation is"),
+    "another epsilon": (_set(CONFIG, "norm_eps", to=1e-12), "config.json: norm_eps is"),
+    "a bare encoder": (_set(CONFIG, "architectures", to=["ModernBertModel"]), "config.json: architectures is"),
+    "half the window": (_set(CONFIG, "sliding_window", to=8), "config.json: sliding_window must not be there"),
+    "scaled frequencies": (
+        _set(CONFIG, "rope_parameters", "full_attention", "rope_type", to="linear"),
+        "rope_parameters is scaled",
+    ),
+    "layers in another order": (
+        lambda folder: built.edit(folder / CONFIG, lambda config: config["layer_types"].reverse()),
+        "layer_types is in no order|layer_types",
+    ),
+    "code of somebody": (_set(CONFIG, "auto_map", to={"AutoModel": "x.Y"}), "config.json: auto_map must not be there"),
+    "a quantized claim": (_set(CONFIG, "quantization_config", to={}), "quantization_config must not be there"),
+    "a 16-bit claim": (_set(CONFIG, "dtype", to="bfloat16"), "config.json: dtype is"),
+    "a class of transformers 5": (_set(TOKENS, "tokenizer_class", to="TokenizersBackend"), "tokenizer_class is"),
+    "token types": (
+        _set(TOKENS, "model_input_names", to=["input_ids", "token_type_ids", "attention_mask"]),
+        "model_input_names is",
+    ),
+    "cut on the left": (_set(TOKENS, "truncation_side", to="left"), "tokenizer_config.json: truncation_side is"),
+    "padded on the left": (_set(TOKENS, "padding_side", to="left"), "tokenizer_config.json: padding_side is"),
+    "cut on the left by tokenizer.json": (
+        _set("tokenizer.json", "truncation", "direction", to="Left"),
+        "tokenizer.json: truncation.direction",
+    ),
+    "only the document is cut": (
+        _set("tokenizer.json", "truncation", "strategy", to="OnlySecond"),
+        "tokenizer.json: truncation.strategy",
+    ),
+    "no template of pairs": (_set("tokenizer.json", "post_processor", to=None), "a pair is not"),
+    "exchanged special tokens": (_ids, "has the id"),
+    "another pad token": (_set(CONFIG, "pad_token_id", to=0), "tokenizer.json: pad_token"),
+    "a prompt": (_set(SENTENCE, "default_prompt_name", to="query"), "default_prompt_name is"),
+    "lower case": (_set("sentence_bert_config.json", "do_lower_case", to=True), "do_lower_case is"),
+    "modules in another order": (_swap, "not the recipe's model|modules.json"),
+    "another head in the root": (
+        _weights("model.safetensors", lambda state: state["head.dense.weight"].mul_(1.0001)),
+        "the head is not the one of the modules",
+    ),
+    "another head in the modules": (
+        _weights("2_Dense/model.safetensors", lambda state: state["linear.weight"].neg_()),
+        "the head is not the one of the modules",
+    ),
+    "a root without a head": (
+        _weights("model.safetensors", lambda state: [state.pop(key) for key in list(state) if key.startswith("head.")]),
+        "the head is not the one of the modules",
+    ),
+    "half the precision": (
+        _weights("model.safetensors", lambda state: state.update({k: v.half() for k, v in state.items()})),
+        "they must be in F32",
+    ),
+    "no number": (
+        _weights("model.safetensors", lambda state: state["model.final_norm.weight"][0].fill_(float("nan"))),
+        "model.final_norm.weight holds what is no number",
+    ),
+    "an encoder without its last layer": (
+        _weights(
+            "model.safetensors",
+            lambda state: [state.pop(key) for key in list(state) if key.startswith("model.layers.2.")],
+        ),
+        "not an encoder of 3 layers",
+    ),
+    "an ONNX file of the encoder alone": (_encoder_alone, "onnx/model.onnx: .* not the whole pipeline"),
+    "half a file of weights": (_cut_file("model.safetensors"), "model.safetensors: not readable"),
+    "half an ONNX file": (_cut_file("onnx/model.onnx"), "onnx/model.onnx: not readable"),
+    "half a configuration": (_cut_file(CONFIG), "not the files of an export"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_a_tampered_export_is_caught_before_anything_is_published(tampered: Path, name: str) -> None:
+    tamper, says = TAMPERINGS[name]
+    tamper(tampered)
+    lines = list(checkpoint.problems(tampered))
+    pattern = re.compile(says)
+    assert any(pattern.search(line) for line in lines), lines
+
+
+def test_a_model_whose_frequencies_older_readers_cannot_be_told_is_refused(reranker: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(reranker, tmp_path / "scaled")
+    scaled = {"rope_type": "linear", "rope_theta": 160000.0, "factor": 2.0}
+    built.edit(model / CONFIG, lambda config: config["rope_parameters"].update(full_attention=scaled))
+    with pytest.raises(ReleaseError, match="rope_parameters"):
+        checkpoint.export_any(str(model), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
