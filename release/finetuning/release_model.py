@@ -139,7 +139,8 @@ def stage(release: FinetunedRelease) -> Path:
 def _problems(folder: Path) -> Iterator[str]:
     required = (*checks.MODEL_FILES, *(f"records/{kind}.json" for kind in KINDS))
     yield from checks.folder_problems(folder, required, checks.ALLOWED["model"])
-    yield from checkpoint.problems(folder)
+    if all((folder / name).is_file() for name in checks.MODEL_FILES):
+        yield from checkpoint.problems(folder)
     yield from checks.rehearsed(folder)
 
 

@@ -78,7 +78,8 @@ def problems(family: Family, size: str) -> list[str]:
         lines += [f"{folder}/{line}" for line in rehearsed(folder)]
     if model.is_dir():
         lines += [f"{model}/{line}" for line in _records(model, family, size)]
-        lines += [f"{model}/{line}" for line in checkpoint.problems(model)]
+        if all((model / name).is_file() for name in MODEL_FILES):  # what is missing was said above
+            lines += [f"{model}/{line}" for line in checkpoint.problems(model)]
     if dataset.is_dir():
         lines += [f"{dataset}/{line}" for line in _shards(dataset)]
     return lines + list(_collection(family.folder(size) / "collection.yaml"))
