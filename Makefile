@@ -91,7 +91,7 @@ $(RUN)/records/speed.json: $(RUN)/records/choice.json $(RUN)/facts/speed.json | 
 $(RUN)/records/export.json: $(RUN)/records/choice.json $(RUN)/facts/export.json | $(READY)
 	@$(PY) -m release export $(WHAT)
 
-$(RUN)/README.md: $(addprefix $(RUN)/records/,evaluate.json speed.json export.json) $(RUN)/facts/card.json $(wildcard cards/* cards/sections/*) $(COMPARISON) | $(READY)
+$(RUN)/README.md: $(addprefix $(RUN)/records/,evaluate.json speed.json export.json) $(RUN)/facts/card.json $(wildcard cards/* cards/sections/* cards/citations/* cards/notices/* $(RUN)/records/devices/*/*) $(COMPARISON) | $(READY)
 	@$(PY) -m release card $(WHAT)
 
 $(RUN)/repo/README.md: $(RUN)/README.md | $(READY)

@@ -134,6 +134,25 @@ class SpeedConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class CardConfig:
+    """Table `[card]`: what a model's card says beside the measurements.
+
+    `query` and `documents` are the example of every snippet; the first document answers the query. `citations` are files of
+    cards/citations. `encoder_license` and `encoder_copyright` are those of the encoders, whose notice a card keeps. Without
+    the table a card asks a general question and cites the library.
+    """
+
+    query: Line = "how many calories are in an egg"
+    documents: Annotated[tuple[Line, ...], Field(min_length=2)] = (
+        "A large egg has about 70 calories.",
+        "Mars is called the red planet.",
+    )
+    citations: tuple[FileName, ...] = ()
+    encoder_license: HubLicense | None = None
+    encoder_copyright: Line | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
 class SizeConfig:
     """Table `[sizes.<name>]`: the only three facts that differ between the members of a family."""
 
@@ -153,6 +172,7 @@ class _FamilyFile:
     evaluation: EvaluationConfig
     speed: SpeedConfig
     sizes: Annotated[dict[HubName, SizeConfig], Field(min_length=1)]
+    card: CardConfig = CardConfig()
 
     @model_validator(mode="after")
     def _can_be_evaluated(self) -> Self:
@@ -191,6 +211,7 @@ class Family:
     training: TrainingConfig
     evaluation: EvaluationConfig
     speed: SpeedConfig
+    card: CardConfig
     sizes: dict[str, SizeConfig]
 
     @property

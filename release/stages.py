@@ -113,7 +113,7 @@ STAGES = (
         "family + records -> the model card",
         inputs=("evaluate", "speed", "export"),
         output="{size}/README.md",
-        facts=("family", "teacher", "data", "training", "evaluation", "speed", "sizes"),
+        facts=("family", "teacher", "data", "training", "evaluation", "speed", "card", "sizes"),
     ),
     Stage(
         "stage",

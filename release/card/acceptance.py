@@ -17,7 +17,7 @@ from release.results import Kind, Result, Subject
 from release.results.data import DataResult, DataSubject
 from release.results.evaluation import EvaluationResult, EvaluationSubject
 from release.results.export import ExportResult, ExportSubject
-from release.results.speed import SpeedResult, SpeedSubject
+from release.results.speed import DEVICES, SpeedResult, SpeedSubject
 from release.results.training import CheckpointChoice, ChoiceSubject, RunSubject, TrainingRun
 
 PROTOCOL = ("pairs", "max_length", "first_batch", "passes")  # of [speed]
@@ -25,13 +25,17 @@ PROTOCOL = ("pairs", "max_length", "first_batch", "passes")  # of [speed]
 
 @dataclass(frozen=True)
 class CardRecords:
-    """Every record that a model's card rests on, and the manifest of the data it was trained on."""
+    """Every record that a model's card rests on, and the manifest of the data it was trained on.
+
+    `further_speeds` were measured on other devices than the one that the family's cards require, `speed`.
+    """
 
     data: Record[DataResult, DataSubject]
     run: Record[TrainingRun, RunSubject]
     choice: Record[CheckpointChoice, ChoiceSubject]
     evaluate: Record[EvaluationResult, EvaluationSubject]
     speed: Record[SpeedResult, SpeedSubject]
+    further_speeds: tuple[Record[SpeedResult, SpeedSubject], ...]
     export: Record[ExportResult, ExportSubject]
     manifest: dict[str, Any]
 
@@ -55,9 +59,20 @@ def card_records(family: Family, size: str) -> CardRecords:
     training(run, family, folder / "records/run.json")
     evaluation(evaluate, family, folder / "records/evaluate.json")
     speed(timed, family, folder / "records/speed.json")
+    further = []
+    for path in further_speed_files(family, size):
+        record = records.read(path.parent, results.SPEED, model_sha256=sha256)
+        belonging(record, family, size, path)
+        protocol(record, family, path)
+        further.append(record)
     data, manifest = data_records(family)
     _check_data(family, run.subject, folder / "records/run.json")
-    return CardRecords(data, run, choice, evaluate, timed, export, manifest)
+    return CardRecords(data, run, choice, evaluate, timed, tuple(further), export, manifest)
+
+
+def further_speed_files(family: Family, size: str) -> list[Path]:
+    """The speed records of one size from other devices than the required one."""
+    return sorted((family.folder(size) / "records" / DEVICES).glob("*/speed.json"))
 
 
 def data_records(family: Family) -> tuple[Record[DataResult, DataSubject], dict[str, Any]]:
@@ -174,10 +189,19 @@ def speed(record: Record[SpeedResult, SpeedSubject], family: Family, path: Path)
     if required.lower() not in device.lower() and not (record.rehearsal and mode.active()):
         what = f"speed was measured on {device}, but a card of this family shows {required}"
         raise ReleaseError(what, where=str(path), hint=f"make speed on a machine with {required}")
+    protocol(record, family, path)
+
+
+def protocol(record: Record[SpeedResult, SpeedSubject], family: Family, path: Path) -> None:
+    """Refuse a speed that was measured by another protocol than the family's.
+
+    Raises:
+        ReleaseError: The line says what differs.
+    """
     for key in PROTOCOL:
-        protocol, measured = getattr(family.speed, key), getattr(record.subject, key)
-        if protocol != measured:
-            what = f"speed was measured with {key} {measured}, but the family's protocol says {protocol}"
+        required, measured = getattr(family.speed, key), getattr(record.subject, key)
+        if required != measured:
+            what = f"speed was measured with {key} {measured}, but the family's protocol says {required}"
             raise ReleaseError(what, where=str(path), hint=again("speed"))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,6 +71,18 @@ def measured(value: Any, how: str) -> str:
     return MISSING if value is None else FILTERS[how](value)
 
 
+def cell(text: str, most: int = 240) -> str:
+    """Somebody's text in one cell of a table: one line, cut, and none of it read as Markdown or HTML."""
+    line = " ".join(text.split())
+    line = line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
+    return re.sub(r"([\\`*_{}\[\]<>#|~!&$])", r"\\\1", line)
+
+
+def python(value: Any) -> str:
+    """Text, or a list of texts, as it stands in a snippet of Python."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def listing(words: Sequence[str]) -> str:
     """Words as a sentence lists them."""
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
@@ -94,6 +108,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         *(score, signed, count, rate, megabytes, share, plain, difference, duration),
-        *(listing, measured, interval, verdict_in_words),
+        *(listing, measured, interval, verdict_in_words, cell, python),
     )
 }

@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from release import mode, options
-from release.card import acceptance, beside, formatting, tables
+from release.card import acceptance, beside, formatting, provenance, tables
 from release.card.acceptance import CardRecords
 from release.errors import ReleaseError
 from release.family import Family, load
@@ -70,7 +70,7 @@ def render(template: str, **context: Any) -> str:
 
 def context(family: Family, size: str, measured: CardRecords) -> dict[str, Any]:
     """What the templates of a model may name."""
-    evaluate = measured.evaluate.measured
+    evaluate, templates = measured.evaluate.measured, environment()
     return {
         "family": family,
         "size": size,
@@ -85,8 +85,10 @@ def context(family: Family, size: str, measured: CardRecords) -> dict[str, Any]:
         "choice": measured.choice.measured,
         "trained": measured.run.subject,
         "trained_on": tables.device(measured.run.machine),
-        "speed": measured.speed.measured,
-        "speed_on": tables.device(measured.speed.machine),
+        "speeds": [
+            {"on": tables.device(record.machine), **vars(record.measured)}
+            for record in (measured.speed, *measured.further_speeds)
+        ],
         "export": measured.export.measured,
         "beside": beside.read(family, size, measured),
         "link": tables.link,
@@ -99,7 +101,15 @@ def context(family: Family, size: str, measured: CardRecords) -> dict[str, Any]:
         "stand_in": tables.is_stand_in(family),
         "language": language_name(family.about.language),
         "license_linked": license_linked(family.about.license, family.about.license_name, family.about.license_link),
-        "citation": (TEMPLATES / "citation.bib").read_text(encoding="utf-8").strip(),
+        "encoder_license_linked": license_linked(family.card.encoder_license or ""),
+        "notice": provenance.notice(family, templates),
+        "retriever": next(filter(tables.is_hub_id, family.evaluation.embedders), None),
+        "evaluated": measured.evaluate.subject,
+        "log": provenance.training_log(measured.run.measured),
+        "steps": provenance.steps(measured),
+        "versions": measured.run.versions,
+        "missing": formatting.MISSING,
+        "citation": provenance.citation(family, size, measured, templates),
     }
 
 

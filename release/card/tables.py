@@ -140,6 +140,7 @@ def _config(name: str, entry: dict[str, Any]) -> dict[str, Any]:
         "cap": entry["cap"],
         "label": entry["label"],
         "labels": entry.get("labels", "teacher"),
+        "sample": entry.get("sample"),
         "rows_in": entry["rows_in"],
         "left_out": "; ".join(f"{count:,} {LEFT_OUT[reason]}" for reason, count in dropped.items() if count) or "none",
     }

@@ -34,6 +34,8 @@ from release.results.data import ConfigLabels, DataResult, DataSubject, LabelRan
 from release.teachers.base import Progress, Teacher
 from release.teachers.load import load_teacher
 
+SAMPLE = 300  # characters of a text that the cards show
+
 
 def command(
     family: options.Family,
@@ -210,7 +212,8 @@ def _recorded(folder: Path, subject: DataSubject) -> bool:
 
 def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
     """What the manifest says of one config's labelled shards: files, range of the labels, rows set aside."""
-    described = []
+    described: list[dict[str, Any]] = []
+    sample = None
     rows, total, least, most = 0, 0.0, float("inf"), float("-inf")
     for name in names:
         memory = 0
@@ -219,6 +222,7 @@ def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
                 table = file.read_row_group(group)
                 memory += table.nbytes
                 if table.num_rows:
+                    sample = sample or _sample(table)
                     label = table["label"].to_numpy()
                     rows, total = rows + len(label), total + float(label.sum(dtype=np.float64))
                     least, most = min(least, float(label.min())), max(most, float(label.max()))
@@ -231,7 +235,14 @@ def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
         "shards": described,
         "label": {key: round(value, 4) for key, value in label.items()},
         "quarantined": quarantined,
+        "sample": sample,
     }
+
+
+def _sample(table: Any) -> dict[str, Any]:
+    """The first row, its texts cut, for the cards."""
+    row = table.select(["query", "document", "label"]).slice(0, 1).to_pylist()[0]
+    return {name: value[:SAMPLE] if isinstance(value, str) else round(value, 4) for name, value in row.items()}
 
 
 def _in_domain(manifest: dict[str, Any], family: Family) -> list[str]:

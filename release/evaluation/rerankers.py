@@ -164,9 +164,16 @@ def _fastest(model: Any, device: str) -> tuple[Callable[[Pairs], np.ndarray], st
         unpadded.unpad(model)
     except ValueError:  # another architecture: padded, as Sentence Transformers does it
         batch = 128 if device == "cuda" else 32
-        return lambda pairs: model.predict(list(pairs), batch_size=batch, show_progress_bar=False), "sdpa, padded"
+        return lambda pairs: model.predict(list(pairs), batch_size=batch, show_progress_bar=False), (
+            f"{attention_of(model)}, padded"
+        )
     budget = 65_536 if device == "cuda" else 2_048  # larger batches are slower on a CPU's caches
     return lambda pairs: unpadded.predict(model, pairs, token_budget=budget), "unpadded"
+
+
+def attention_of(model: Any) -> str:
+    """The attention implementation that a CrossEncoder really runs with, by transformers' name for it."""
+    return str(model[0].model.config._attn_implementation)
 
 
 def check_dtype(model: Any, dtype: str) -> None:

@@ -153,6 +153,7 @@ def summary(folder: Path, scores: Sequence[float], forms: tuple[ExportedForm, ..
         forms=forms,
         int8=int8,
         sha256=sha256_folder(folder),
+        architecture=portable.architecture(folder),
     )
 
 

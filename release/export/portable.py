@@ -16,6 +16,7 @@ from typing import Any
 
 from release.errors import ReleaseError
 from release.files import write_json
+from release.results.export import Architecture
 
 IDENTITY = "torch.nn.modules.linear.Identity"
 ACTIVATIONS = {  # torch's module -> its name in transformers
@@ -63,6 +64,21 @@ def write(folder: Path) -> None:
 def max_length(folder: Path) -> int:
     """The most tokens of a pair that the model reads: the least of the lengths that its files name."""
     return int(min(_lengths(_read(folder)).values()))
+
+
+def architecture(folder: Path) -> Architecture:
+    """The shape of an exported model, from its own files."""
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    return Architecture(
+        modules=tuple("Pooling (first token)" if kind == "Pooling" else kind for kind in MODULES),
+        layers=config["num_hidden_layers"],
+        hidden=config["hidden_size"],
+        heads=config["num_attention_heads"],
+        intermediate=config["intermediate_size"],
+        vocabulary=config["vocab_size"],
+        local_attention=config["local_attention"],
+        global_every=config["global_attn_every_n_layers"],
+    )
 
 
 def problems(folder: Path) -> Iterator[str]:

@@ -55,6 +55,8 @@ def stage_model(family: Family, size: str) -> Path:
             link_or_copy(export / name, folder / name)
         for kind in RECORDS:
             link_or_copy(family.folder(size) / "records" / f"{kind}.json", folder / "records" / f"{kind}.json")
+        for path in acceptance.further_speed_files(family, size):
+            link_or_copy(path, folder / path.relative_to(family.folder(size)))
         if shown := beside.read(family, size, measured):
             for name, file in beside.files(family, shown).items():
                 link_or_copy(file, folder / name)

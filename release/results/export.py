@@ -56,6 +56,25 @@ class Int8Export:
 
 
 @dataclass(frozen=True)
+class Architecture:
+    """The shape of a model, from the configuration of what is released.
+
+    Attributes:
+        modules: In their order, as Sentence Transformers calls them, with the pooling's mode.
+        local_attention: Tokens on which the layers without global attention look; every `global_every`-th one has it.
+    """
+
+    modules: tuple[str, ...]
+    layers: int
+    hidden: int
+    heads: int
+    intermediate: int
+    vocabulary: int
+    local_attention: int
+    global_every: int
+
+
+@dataclass(frozen=True)
 class ExportResult:
     """The export, compared on real pairs.
 
@@ -64,6 +83,7 @@ class ExportResult:
         score_range: The least and the greatest score of the trained model.
         max_length: Tokens of a pair that the export reads.
         sha256: Over the names and contents of the exported files.
+        architecture: None where a card shows none.
     """
 
     pairs: int
@@ -72,6 +92,7 @@ class ExportResult:
     forms: tuple[ExportedForm, ...]
     int8: Int8Export
     sha256: str
+    architecture: Architecture | None = None
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+DEVICES = "devices"  # records/devices/<device>/speed.json: what was measured on other hardware than the family's cards require
+
+
+def folder_for(records: Path, device: str, cpu: str, required: str | None) -> Path:
+    """Where a speed record of this hardware lies: in `records` itself on the required device, else in a folder of its own.
+
+    Args:
+        device: The accelerator's name, or "CPU", of which `cpu` tells one from another.
+        required: A part of the name of the device that the family's cards show; None where any does (a rehearsal).
+    """
+    if required is None or required.lower() in device.lower():
+        return records
+    words = "".join(letter if letter.isalnum() else " " for letter in (f"CPU {cpu}" if device == "CPU" else device))
+    return records / DEVICES / "-".join(words.lower().split())
 
 
 @dataclass(frozen=True)
 class BatchSpeed:
-    """One batch size in pairs: the median of its passes, and each pass, in pairs per second."""
+    """One batch size in pairs.
+
+    Attributes:
+        pairs_per_second: The median of its `passes`.
+        peak_memory_mb: The most memory in use meanwhile, in MB (10^6 bytes): allocated on the GPU, or resident in the process.
+    """
 
     batch: int
     pairs_per_second: float
     passes: tuple[float, ...]
+    peak_memory_mb: float
 
 
 @dataclass(frozen=True)
@@ -21,11 +43,12 @@ class ConfigurationSpeed(BatchSpeed):
     Attributes:
         name: For people.
         dtype, scores_dtype: Of the weights, and of the scores as the model gives them.
-        attention: transformers' name, or "unpadded".
+        attention: What really ran, read from the model: transformers' name, a kernel's on the Hub, or "unpadded".
         padded: Whether the pairs of a batch are padded to one length.
-        peak_memory_mb: In MB (10^6 bytes): allocated on the GPU, or resident in the process.
+        ours: Whether it needs code of this project; the others need the public libraries only.
         max_score_difference: The largest difference to the first configuration's scores, in logits.
         batches: Every batch size that was tried.
+        stopped: Why no larger one was tried: out of memory, as in the published protocol, or a rule of this project.
     """
 
     name: str
@@ -33,9 +56,15 @@ class ConfigurationSpeed(BatchSpeed):
     scores_dtype: str
     attention: str
     padded: bool
-    peak_memory_mb: float
+    ours: bool
     max_score_difference: float
     batches: tuple[BatchSpeed, ...]
+    stopped: str
+
+    @property
+    def largest(self) -> int:
+        """The largest batch that was tried and fitted."""
+        return max((tried.batch for tried in self.batches), default=self.batch)
 
 
 @dataclass(frozen=True)
@@ -100,12 +129,14 @@ class SpeedResult:
 
     Attributes:
         best: The configuration with most pairs per second.
-        skipped: Configuration -> why it cannot run here.
+        published: The same by the published rule, among those that need the public libraries only; None where none ran.
+        skipped: Configuration -> why it did not run here.
         pairs: How many were timed; `lengths` are theirs.
         full_length: None where no pair is cut, or the model reads no further than the protocol.
     """
 
     best: ConfigurationSpeed
+    published: ConfigurationSpeed | None
     configurations: tuple[ConfigurationSpeed, ...]
     skipped: dict[str, str]
     latency: tuple[Latency, ...]

@@ -79,6 +79,7 @@ class TrainingRun:
         released: Which of the two lies in `model/`.
         log_history: What the trainer logged, under its own keys.
         energy: None where CodeCarbon is not installed.
+        hyperparameters: Training arguments that differ from Sentence Transformers' defaults, under their own names.
     """
 
     steps: int
@@ -99,6 +100,7 @@ class TrainingRun:
     log_history: tuple[dict[str, int | float | str | None], ...]
     energy: EnergyUse | None
     parameters: Parameters
+    hyperparameters: dict[str, int | float | str | bool | None] | None = None
 
     def checkpoint(self, name: CheckpointName) -> Checkpoint:
         """The best or the last one."""

@@ -1,7 +1,7 @@
 """Speed as a record: pairs per second by the published protocol, with the ablation, memory and latency beside it.
 
-Natural pairs cut at a fixed length; batches from a first size, doubled until memory runs out or the rate falls clearly;
-three timed passes per batch size, of which the median counts; the best batch size counts.
+Natural pairs cut at a fixed length; batches from a first size, doubled until memory runs out; three timed passes per batch
+size, of which the median counts; the best batch size counts. Where a rule of our own ends the doubling, the record says so.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from release.results.speed import (
     FullLength,
     SpeedResult,
     SpeedSubject,
+    folder_for,
 )
 from release.speed.configurations import Configuration, Loaded, candidates, load
-from release.speed.machine import driver, energy, memory_is_out, peak_memory_mb, reset_peak
+from release.speed.machine import driver, energy, free, memory_is_out
 from release.speed.pairs import draw, lengths
 from release.speed.timing import MOST, Pairs, batches, latency, pairs_for, rates
 
@@ -58,15 +59,19 @@ def command(
         raise ReleaseError("what is to be measured?", hint=f"--size {' | '.join(family.sizes)}, or --model DIR_OR_ID")
     with parity.quiet():
         if size is not None:
-            record, path = measure_size(family, size, count=pairs), family.folder(size) / "records" / "speed.json"
+            record, path = measure_size(family, size, count=pairs)
         else:
             assert model is not None
             record, path = measure_other(family, model, count=pairs)
     _show(record, records.write_file(record, output) if output else path)
 
 
-def measure_size(family: Family, size: str, *, count: int | None = None) -> Measured:
+def measure_size(family: Family, size: str, *, count: int | None = None) -> tuple[Measured, Path]:
     """Measure one size and write its record, whole at the end: a run that is stopped leaves the earlier one as it was.
+
+    Returns:
+        The record and where it lies: `records/speed.json`, or beside it in a folder of its own where this machine is not
+        the one that the family's cards require. Such a record is a further table of the card.
 
     Raises:
         ReleaseError: No model or no pairs to time it on.
@@ -74,8 +79,12 @@ def measure_size(family: Family, size: str, *, count: int | None = None) -> Meas
     folder = family.folder(size)
     sha256 = records.model_hash(folder / "model")
     record = measure(str(folder / "model"), family, size=size, name=family.model_id(size), sha256=sha256, count=count)
-    records.write(record, folder / "records")
-    return record
+    return record, records.write(record, _folder(folder, record, family))
+
+
+def _folder(folder: Path, record: Measured, family: Family) -> Path:
+    required = None if mode.active() else family.speed.device
+    return folder_for(folder / "records", record.machine.device, record.machine.cpu, required)
 
 
 def measure_other(family: Family, source: str, *, count: int | None = None) -> tuple[Measured, Path | None]:
@@ -92,7 +101,7 @@ def measure_other(family: Family, source: str, *, count: int | None = None) -> t
     record = measure(source, family, size="", name=source, sha256=revision, count=count)
     folder = family.compared_folder(source) if source in family.evaluation.compared else None
     folder = family.build / "teacher" if source == family.teacher.model else folder
-    return record, records.write(record, folder / "records") if folder else None
+    return record, records.write(record, _folder(folder, record, family)) if folder else None
 
 
 def measure(source: str, family: Family, *, size: str, name: str, sha256: str, count: int | None = None) -> Measured:
@@ -108,18 +117,22 @@ def measure(source: str, family: Family, *, size: str, name: str, sha256: str, c
     count, latency_documents = REHEARSED if mode.active() else (count, LATENCY)
     pool, protocol = draw(family, MOST if count is None else count), family.speed
     configurations, skipped = candidates(device)
-    first = load(configurations[0], source, protocol.max_length)
+    first = _first_that_loads(configurations, skipped, source, protocol.max_length)
     if count is None:
         count = pairs_for(first.predict, pool, protocol.first_batch, PASS_SECONDS["CPU" if device == "CPU" else "GPU"])
     pairs = pool[:count]
     tokens = lengths(first.model, pairs, protocol.max_length)
-    measured = _ablation(first, configurations, skipped, source, pairs, family)
+    reference = first.predict(pairs, protocol.first_batch)
+    del first  # memory is measured with one model at a time
+    measured = _ablation(configurations, skipped, source, pairs, reference, family)
     best = max(measured, key=lambda speed: speed.pairs_per_second)
+    public = [speed for speed in measured if not speed.ours]
     fastest = load(next(each for each in configurations if each.name == best.name), source, protocol.max_length)
     latencies = tuple(latency(fastest.predict, pool, documents, best.batch) for documents in latency_documents)
     spent = energy(lambda: fastest.predict(pairs, best.batch), device)
     result = SpeedResult(
         best=best,
+        published=max(public, key=lambda speed: speed.pairs_per_second, default=None),
         configurations=measured,
         skipped=skipped,
         latency=latencies,
@@ -132,27 +145,59 @@ def measure(source: str, family: Family, *, size: str, name: str, sha256: str, c
     return records.new(results.SPEED, measured=result, subject=_subject(family, name, pairs, device), **about)
 
 
+def _first_that_loads(
+    configurations: list[Configuration], skipped: dict[str, str], source: str, max_length: int
+) -> Loaded:
+    """The model in the first configuration that it can be loaded in; those before it go from the list to `skipped`.
+
+    Raises:
+        CannotRun: There is none.
+    """
+    error: Exception | None = None
+    for configuration in list(configurations):
+        try:
+            return load(configuration, source, max_length)
+        except Exception as caught:
+            error = caught
+            skipped[configuration.name] = _reason(caught)
+            configurations.remove(configuration)
+    raise CannotRun(f"no configuration runs ({_reason(error)})", where=source, hint="look at its card") from error
+
+
 def _ablation(
-    first: Loaded,
     configurations: list[Configuration],
     skipped: dict[str, str],
     source: str,
     pairs: Pairs,
+    reference: np.ndarray,
     family: Family,
 ) -> tuple[ConfigurationSpeed, ...]:
-    """Every configuration that runs, slowest first; `skipped` gets the reason of each that does not."""
-    reference = first.predict(pairs, family.speed.first_batch)
+    """Every configuration that runs, slowest first; `skipped` gets the reason of each that does not, whatever it is.
+
+    Raises:
+        CannotRun: None does.
+    """
     measured = []
     with Bar("speed: configurations", len(configurations)) as bar:
         for configuration in configurations:
             try:
-                again = configuration.name != first.configuration.name
-                loaded = load(configuration, source, family.speed.max_length) if again else first
+                loaded = load(configuration, source, family.speed.max_length)
                 measured.append(_configuration_speed(loaded, pairs, reference, family))
-            except CannotRun as error:
-                skipped[configuration.name] = error.what
+            except Exception as error:  # kernels, drivers and model code each raise their own
+                skipped[configuration.name] = _reason(error)
+            loaded = None
+            free()
             bar.advance()
+    if not measured:
+        raise CannotRun(f"no configuration runs ({'; '.join(skipped.values())})", where=source, hint="look at its card")
     return tuple(measured)
+
+
+def _reason(error: Exception | None) -> str:
+    """What went wrong, in one line for the record: the first one, without what PyTorch says after it."""
+    if isinstance(error, ReleaseError):
+        return error.what
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"[:200]
 
 
 def _subject(family: Family, model: str, pairs: Pairs, device: str) -> SpeedSubject:
@@ -176,8 +221,10 @@ def _subject(family: Family, model: str, pairs: Pairs, device: str) -> SpeedSubj
 def _configuration_speed(loaded: Loaded, pairs: Pairs, reference: np.ndarray, family: Family) -> ConfigurationSpeed:
     """One row of the ablation: a configuration at its best batch size."""
     configuration = loaded.configuration
-    reset_peak()
-    tried = batches(loaded.predict, pairs, family.speed.first_batch, family.speed.passes)
+    protocol, gpu = family.speed, loaded.model.device.type != "cpu"
+    tried, stopped = batches(
+        loaded.predict, pairs, protocol.first_batch, protocol.passes, until_memory_ends=gpu and not mode.active()
+    )
     best = max(tried, key=lambda speed: speed.pairs_per_second)
     scores = loaded.predict(pairs, best.batch)
     return ConfigurationSpeed(
@@ -185,11 +232,12 @@ def _configuration_speed(loaded: Loaded, pairs: Pairs, reference: np.ndarray, fa
         name=configuration.name,
         dtype=loaded.weights,
         scores_dtype=loaded.scores,
-        attention=configuration.attention,
+        attention=loaded.attention,
         padded=configuration.padded,
-        peak_memory_mb=peak_memory_mb(),
+        ours=configuration.ours,
         max_score_difference=float(np.abs(scores - reference).max()),
         batches=tuple(tried),
+        stopped=stopped,
     )
 
 
@@ -219,11 +267,12 @@ def _full_length(fastest: Loaded, source: str, pairs: Pairs, batch: int, family:
 def _show(record: Measured, path: Path | None) -> None:
     """A table for people, then one JSON line for programs."""
     result = record.measured
-    columns = ["configuration", "weights", "scores", "batch", "pairs/s", "peak MB", "score difference"]
+    columns = ["configuration", "weights", "attention", "scores", "batch", "pairs/s", "peak MB", "score difference"]
     rows = [
         [
             speed.name,
             speed.dtype,
+            speed.attention,
             speed.scores_dtype,
             speed.batch,
             f"{speed.pairs_per_second:.1f}",
@@ -240,12 +289,16 @@ def _show(record: Measured, path: Path | None) -> None:
         print(f"cut at {full.max_length} tokens instead: {full.pairs_per_second:.1f} pairs/s")
     joules, source = result.energy.joules_per_pair, result.energy.source
     print("energy:", source if joules is None else f"{joules:.3g} J per pair ({source})")
+    for speed in result.configurations:
+        print(f"largest batch of {speed.name}: {speed.batches[-1].batch:,}; {speed.stopped}")
     for name, reason in result.skipped.items():
         print(f"not run: {name}: {reason}")
     best = {key: getattr(result.best, key) for key in ("name", "dtype", "batch", "pairs_per_second", "peak_memory_mb")}
+    published = result.published
     print_json(
         {
             "best": best,
+            "published": published and {"name": published.name, "pairs_per_second": published.pairs_per_second},
             "latency": [asdict(one) for one in result.latency],
             "pairs": result.pairs,
             "record": str(path) if path else None,

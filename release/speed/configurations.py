@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from release.errors import CannotRun
 from release.evaluation import forms
-from release.evaluation.rerankers import check_dtype
+from release.evaluation.rerankers import attention_of, check_dtype
+
+OURS = "unpadded"
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """How a model is run. `attention` is transformers' name, or "unpadded" for release/runtime/unpadded.py."""
+    """How a model is run.
+
+    Attributes:
+        attention: transformers' name, OURS for release/runtime/unpadded.py, or None for what transformers takes by itself:
+            scaled dot product attention, or eager where an architecture has no other (DeBERTa), as for the published figures.
+    """
 
     name: str
     dtype: str
-    attention: str
+    attention: str | None
     padded: bool
+
+    @property
+    def ours(self) -> bool:
+        """Whether it needs code of this project."""
+        return self.attention == OURS
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model set up in one configuration; `weights` and `scores` are the types that it really has.
+    """A model set up in one configuration; `weights`, `scores` and `attention` are what it really has.
 
     `predict` takes pairs and a batch size and returns float32 scores of shape (pairs,).
     """
@@ -36,35 +47,39 @@ class Loaded:
     predict: Callable[[list[tuple[str, str]], int], np.ndarray]
     weights: str
     scores: str
+    attention: str
 
 
 def candidates(device: str) -> tuple[list[Configuration], dict[str, str]]:
     """The configurations that this machine can run, slowest first, and why others are left out (name -> reason)."""
-    from release.runtime.precision import has_fast_bf16  # late: torch takes seconds to import
+    from transformers.utils import (
+        is_flash_attn_2_available,
+        is_kernels_available,
+    )  # late: torch takes seconds to import
 
-    plain = Configuration("fp32, padded (Sentence Transformers' default)", "float32", "sdpa", True)
+    from release.runtime.precision import has_fast_bf16
+
+    plain = Configuration("fp32, padded (Sentence Transformers' default)", "float32", None, True)
     if device == "CPU":
-        configurations = [plain, Configuration("fp32, unpadded", "float32", "unpadded", False)]
-        half = Configuration("bf16, unpadded", "bfloat16", "unpadded", False)
+        configurations = [plain, Configuration("fp32, unpadded", "float32", OURS, False)]
+        half = Configuration("bf16, unpadded", "bfloat16", OURS, False)
         if has_fast_bf16("cpu"):
             return [*configurations, half], {}
         return configurations, {half.name: "this CPU has no bf16 instructions"}
-    configurations = [plain, Configuration("bf16, padded", "bfloat16", "sdpa", True)]
+    configurations = [plain, Configuration("bf16, padded", "bfloat16", None, True)]
     flash = [
         Configuration("bf16, flash attention 2, padded", "bfloat16", "flash_attention_2", True),
         Configuration("bf16, flash attention 2, unpadded", "bfloat16", "flash_attention_2", False),
     ]
-    own = Configuration("bf16, unpadded", "bfloat16", "unpadded", False)
-    if find_spec("flash_attn") is None:
-        return [*configurations, own], {configuration.name: "flash-attn is not installed" for configuration in flash}
+    own = Configuration("bf16, unpadded", "bfloat16", OURS, False)
+    if not (is_flash_attn_2_available() or is_kernels_available()):
+        reason = "neither flash-attn nor kernels is installed"
+        return [*configurations, own], {configuration.name: reason for configuration in flash}
     return [*configurations, *flash, own], {}
 
 
 def load(configuration: Configuration, source: str, max_length: int | None) -> Loaded:
     """Set up a model's folder or Hub id, and assert that its weights are of the type that the configuration names.
-
-    An architecture without scaled dot product attention (DeBERTa) runs with eager attention instead, as it did for the
-    published figures, and the configuration that is returned says so.
 
     Raises:
         CannotRun: No model there, or not one that runs so.
@@ -75,7 +90,7 @@ def load(configuration: Configuration, source: str, max_length: int | None) -> L
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     options: dict[str, Any] = {"dtype": configuration.dtype}
-    if configuration.attention != "unpadded":
+    if configuration.attention and not configuration.ours:
         options["attn_implementation"] = configuration.attention
     limit = {"max_length": max_length} if max_length else {}
     try:
@@ -83,16 +98,14 @@ def load(configuration: Configuration, source: str, max_length: int | None) -> L
         model = CrossEncoder(source, device=device, model_kwargs=options, revision=revision, **limit)
         predict = _predict(configuration, model)
     except (OSError, ValueError) as error:
-        if configuration.attention == "sdpa" and "scaled_dot_product_attention" in str(error):
-            return load(replace(configuration, attention="eager"), source, max_length)
         raise CannotRun(str(error).strip().split("\n")[0], where=source, hint="leave this configuration out") from error
     model.activation_fn = torch.nn.Identity()  # scores are compared as they are, before any sigmoid
     check_dtype(model, configuration.dtype)
-    return Loaded(configuration, model, predict, configuration.dtype, scores_dtype(model))
+    return Loaded(configuration, model, predict, configuration.dtype, scores_dtype(model), attention_of(model))
 
 
 def _predict(configuration: Configuration, model: Any) -> Callable[[list[tuple[str, str]], int], np.ndarray]:
-    if configuration.attention == "unpadded":
+    if configuration.ours:
         from release.runtime import unpadded
 
         unpadded.unpad(model)
@@ -104,7 +117,7 @@ def _predict(configuration: Configuration, model: Any) -> Callable[[list[tuple[s
             return unpadded.predict(model, pairs, token_budget=batch * tokens)
 
         return budgeted
-    if configuration.attention.startswith("flash"):
+    if configuration.attention:
         model[0].unpad_inputs = not configuration.padded
     return lambda pairs, batch: model.predict(pairs, batch_size=batch, show_progress_bar=False)
 

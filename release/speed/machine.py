@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import resource
 import shutil
 import subprocess
@@ -25,6 +26,15 @@ class EnergyReading:
 
     joules: float | None
     source: str
+
+
+def free() -> None:
+    """Give back what is no longer used: a model of an earlier configuration, or what a batch that was too large left."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def reset_peak() -> None:

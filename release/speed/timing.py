@@ -11,9 +11,9 @@ import numpy as np
 
 from release.errors import CannotRun
 from release.results.speed import BatchSpeed, Latency
-from release.speed.machine import memory_is_out
+from release.speed.machine import free, memory_is_out, peak_memory_mb, reset_peak
 
-CLEARLY = 0.9  # below this share of the best rate, larger batches are not tried
+CLEARLY = 0.9  # on a CPU, below this share of the best rate, larger batches are not tried
 LEAST, MOST = 128, 65_536  # pairs
 REPEATS = 20
 LATENCY_SECONDS = 6.0  # and fewer repeats where they would take longer than this
@@ -38,15 +38,23 @@ def rates(predict: Predict, pairs: Pairs, batch: int, passes: int) -> list[float
     return [len(pairs) / seconds(lambda: predict(pairs, batch)) for _ in range(passes)]
 
 
-def batches(predict: Predict, pairs: Pairs, first: int, passes: int) -> list[BatchSpeed]:
-    """Rates by batch size, doubling until memory runs out, the rate falls clearly, or a batch is half of the pairs.
+def batches(
+    predict: Predict, pairs: Pairs, first: int, passes: int, *, until_memory_ends: bool
+) -> tuple[list[BatchSpeed], str]:
+    """Rates and peak memory by batch size, doubled from the first one, and why no larger one was tried.
+
+    Args:
+        until_memory_ends: Double until memory runs out, as published, or a batch holds every pair. Otherwise (on a CPU,
+            whose memory the whole machine needs) until the rate falls clearly or a batch is half of the pairs.
 
     Raises:
         CannotRun: Memory is out at the first size.
     """
     tried: list[BatchSpeed] = []
-    batch = first
-    while batch <= max(first, len(pairs) // 2):
+    batch, most = first, max(first, len(pairs) if until_memory_ends else len(pairs) // 2)
+    while batch <= most:
+        free()
+        reset_peak()
         try:
             each = rates(predict, pairs, batch, passes)
         except (MemoryError, RuntimeError) as error:
@@ -54,12 +62,13 @@ def batches(predict: Predict, pairs: Pairs, first: int, passes: int) -> list[Bat
                 raise
             if not tried:
                 raise CannotRun(f"memory is out at {batch} pairs", hint="a smaller first_batch") from error
-            break
-        tried.append(BatchSpeed(batch, statistics.median(each), tuple(each)))
-        if tried[-1].pairs_per_second < CLEARLY * max(speed.pairs_per_second for speed in tried):
-            break
+            return tried, f"memory is out at {batch:,} pairs"
+        tried.append(BatchSpeed(batch, statistics.median(each), tuple(each), peak_memory_mb()))
+        best = max(speed.pairs_per_second for speed in tried)
+        if not until_memory_ends and tried[-1].pairs_per_second < CLEARLY * best:
+            return tried, f"our rule: the rate fell below {CLEARLY} of the best"
         batch *= 2
-    return tried
+    return tried, f"our rule: a batch is at most {'all' if until_memory_ends else 'half'} of the pairs"
 
 
 def seconds(work: Callable[[], Any]) -> float:

@@ -207,6 +207,7 @@ class Run:
             log_history=tuple(history),
             energy=energy(Path(str(self.args.output_dir))),
             parameters=Parameters(encoder=counts[0], head=sum(counts[1:])),
+            hyperparameters=_hyperparameters(model),
         )
         records.write(
             records.new(
@@ -266,6 +267,16 @@ def _examples(trainer: CrossEncoderTrainer) -> int:
     assert isinstance(rows, Dataset) and loader is not None
     filled = len(loader) * args.per_device_train_batch_size * args.world_size
     return min(len(rows), filled) * int(args.num_train_epochs)
+
+
+def _hyperparameters(model: Any) -> dict[str, int | float | str | bool | None]:
+    """What Sentence Transformers found to differ from its defaults when the training began."""
+    found = model.model_card_data.non_default_hyperparameters
+    plain = (int, float, str, bool, type(None))
+    return {
+        name: value if isinstance(value, plain) else getattr(value, "__name__", type(value).__name__)
+        for name, value in sorted(found.items())
+    }
 
 
 def _rate(pairs: int, seconds: float) -> float | None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from jinja2 import UndefinedError
 
-from release import records
+from release import records, results
 from release.card import acceptance, formatting, render, tables
 from release.errors import ReleaseError
-from release.family import Family
+from release.family import Family, load
 from release.hub import checks, stage
+from release.results.speed import folder_for
 from tests import built
 
 
@@ -29,7 +31,7 @@ def numbers(value: object) -> set[str]:
     if isinstance(value, list | tuple):
         return {text for item in value for text in numbers(item)}
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return set(re.findall(r"\d[\d.,]*\d|\d", str(value)))
+        return set(re.findall(r"\d{4}-\d\d-\d\d|\d[\d.,]*\d|\d", str(value)))
     filters = (
         formatting.score,
         formatting.signed,
@@ -104,6 +106,59 @@ def test_a_measurement_that_changes_changes_the_card(family: Family) -> None:
     found = replace(found, speed=speed)
     after = render.model_card(family, built.SIZE, found)
     assert "| 1,234 |" in after and "| 1,234 |" not in before
+
+
+def test_other_devices_are_further_tables_of_the_same_card(family: Family) -> None:
+    folder = family.folder(built.SIZE) / "records"
+    slower = built.speed_result(61.7)
+    record = replace(records.read(folder, results.SPEED), measured=slower)
+    record = replace(record, machine=replace(record.machine, device="NVIDIA GeForce RTX 3090"))
+    path = records.write(record, folder_for(folder, record.machine.device, "", "CPU"))
+    text = render.model_card(family, built.SIZE, acceptance.card_records(family, built.SIZE))
+    assert "<summary>On one NVIDIA GeForce RTX 3090: 61.7 pairs per second</summary>" in text
+    stage.stage_model(family, built.SIZE)
+    assert (stage.model_repo(family, built.SIZE) / path.relative_to(family.folder(built.SIZE))).is_file()
+    built.edit(path, lambda record: record["subject"].update(max_length=8192))
+    with pytest.raises(ReleaseError, match=r"max_length 8192, but the family's protocol says 256.*rtx-3090/speed.json"):
+        acceptance.card_records(family, built.SIZE)
+
+
+def test_both_speeds_are_named(family: Family) -> None:
+    text = render.model_card(family, built.SIZE, acceptance.card_records(family, built.SIZE))
+    assert "With the public libraries alone it scores **268 pairs per second** (fp32, unpadded, padded" in text
+    assert "`release/runtime`, 432 (fp32, unpadded, batches of 64)" in text
+    assert "memory is out at 128 pairs" in text
+
+
+def test_snippets_ask_the_familys_own_question(family: Family) -> None:
+    text = render.model_card(family, built.SIZE, acceptance.card_records(family, built.SIZE))
+    snippets = re.findall(r"```python[^\n]*\n(.*?)```", text, re.DOTALL)
+    for snippet in snippets:
+        compile(snippet, "README.md", "exec")
+        assert "how do I read a file line by line" in snippet
+    assert len(snippets) == 7
+    ettin = load(built.DEMO.parent / "ettin.toml")
+    other = replace(family, card=ettin.card)
+    text = render.model_card(other, built.SIZE, acceptance.card_records(family, built.SIZE))
+    assert "how many calories are in an egg" in text and "line by line" not in text
+
+
+def test_what_a_model_rests_on_is_cited_and_the_encoders_notice_kept(family: Family) -> None:
+    ettin = load(built.DEMO.parent / "ettin.toml")
+    found = acceptance.card_records(family, built.SIZE)
+    text = render.model_card(replace(family, card=ettin.card), built.SIZE, found)
+    for paper in ("2507.11412", "2506.03487", "2604.04734", "blog/ettin-reranker", "@misc{docstring-reranker-mini-v1"):
+        assert paper in text
+    assert "Copyright (c) 2025 Johns Hopkins University" in text and "Permission is hereby granted" in text
+    assert "Permission is hereby granted" not in render.model_card(family, built.SIZE, found)  # the models' own licence
+    wrong = replace(family, card=replace(family.card, citations=("nobody",)))
+    with pytest.raises(ReleaseError, match=r"no citation 'nobody'; in .*key card.citations; hint: one of .*modernbert"):
+        render.model_card(wrong, built.SIZE, found)
+
+
+def test_texts_of_others_cannot_break_a_table() -> None:
+    assert formatting.cell("a | b\n<script> *c* `d` [e](f)") == r"a \| b \<script\> \*c\* \`d\` \[e\](f)"
+    assert formatting.cell("x" * 300, most=10) == "xxxxxxxxx…"
 
 
 def test_front_matter_names_only_what_exists(family: Family) -> None:
@@ -184,11 +239,10 @@ def test_a_name_that_no_record_holds_is_an_error(family: Family, monkeypatch: py
     with pytest.raises(UndefinedError):
         render.environment().from_string("{{ record.speeed }}").render(record=found.speed)
     templates = Path("cards").absolute()
-    templates.mkdir()
+    shutil.copytree(render.TEMPLATES / "citations", templates / "citations")
     (templates / "model.md.j2").write_text('{% include "section.md.j2" %}')
     (templates / "section.md.j2").write_text("{{ run.parameters.heads }}")
     monkeypatch.setattr(render, "TEMPLATES", templates)
-    (templates / "citation.bib").touch()
     with pytest.raises(ReleaseError, match=r"no record holds.*'heads'.*cards/section\.md\.j2.*make again"):
         render.model_card(family, built.SIZE, found)
 

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import statistics
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ import torch
 
 from release import records, results
 from release.__main__ import main
-from release.errors import ReleaseError
-from release.results.speed import ConfigurationSpeed
+from release.errors import CannotRun, ReleaseError
+from release.evaluation import rerankers
+from release.results.speed import ConfigurationSpeed, folder_for
 from release.speed import benchmark, configurations, machine, timing
 from release.speed.benchmark import Measured
 from release.speed.configurations import Configuration
@@ -153,10 +154,14 @@ def test_what_this_machine_cannot_run_is_named(monkeypatch: pytest.MonkeyPatch) 
     found, skipped = configurations.candidates("CPU")
     assert {each.dtype for each in found} == {"float32"}
     assert skipped == {"bf16, unpadded": "this CPU has no bf16 instructions"}
-    monkeypatch.setattr(configurations, "find_spec", lambda name: None)
+    for package in ("flash_attn_2", "kernels"):
+        monkeypatch.setattr(f"transformers.utils.is_{package}_available", lambda: False)
     found, skipped = configurations.candidates("NVIDIA H100 80GB HBM3")
     assert all("flash" not in each.name for each in found)
-    assert set(skipped.values()) == {"flash-attn is not installed"} and len(skipped) == 2
+    assert set(skipped.values()) == {"neither flash-attn nor kernels is installed"} and len(skipped) == 2
+    monkeypatch.setattr("transformers.utils.is_kernels_available", lambda: True)
+    found, skipped = configurations.candidates("NVIDIA H100 80GB HBM3")
+    assert len([each for each in found if each.attention == "flash_attention_2"]) == 2 and not skipped
 
 
 def test_a_public_reranker_by_the_familys_protocol(
@@ -205,12 +210,103 @@ def scorer(limit: int, error: Exception) -> timing.Predict:
 def test_batches_double_until_memory_is_out() -> None:
     pairs = [("a", "b")] * 256
     for error in (MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")):
-        assert [row.batch for row in timing.batches(scorer(64, error), pairs, 8, 3)] == [8, 16, 32]
+        tried, stopped = timing.batches(scorer(64, error), pairs, 8, 3, until_memory_ends=True)
+        assert [row.batch for row in tried] == [8, 16, 32] and stopped == "memory is out at 64 pairs"
         with pytest.raises(configurations.CannotRun, match="memory is out at 8 pairs"):
-            timing.batches(scorer(8, error), pairs, 8, 3)
+            timing.batches(scorer(8, error), pairs, 8, 3, until_memory_ends=True)
     for other in ("shapes do not match", "CUDA error: an illegal memory access was encountered"):
         with pytest.raises(RuntimeError, match=other):
-            timing.batches(scorer(16, RuntimeError(other)), pairs, 8, 3)
+            timing.batches(scorer(16, RuntimeError(other)), pairs, 8, 3, until_memory_ends=True)
+
+
+def test_a_stop_rule_of_our_own_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs, rates = [("a", "b")] * 256, {8: 100.0, 16: 120.0, 32: 90.0, 64: 91.0, 128: 92.0, 256: 93.0}
+    monkeypatch.setattr(timing, "rates", lambda predict, pairs, batch, passes: [rates[batch]] * passes)
+    tried, stopped = timing.batches(scorer(999, MemoryError()), pairs, 8, 3, until_memory_ends=False)
+    assert [row.batch for row in tried] == [8, 16, 32] and stopped == "our rule: the rate fell below 0.9 of the best"
+    tried, stopped = timing.batches(scorer(999, MemoryError()), pairs, 8, 3, until_memory_ends=True)
+    assert (
+        tried[-1].batch == 256 and stopped == "our rule: a batch is at most all of the pairs"
+    )  # a slower one ends nothing
+
+
+def test_peak_memory_is_that_of_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+    monkeypatch.setattr(timing, "reset_peak", used.clear)
+    monkeypatch.setattr(timing, "peak_memory_mb", lambda: float(max(used)))
+
+    def predict(pairs: timing.Pairs, batch: int) -> np.ndarray:
+        used.append(batch)
+        return np.zeros(len(pairs))
+
+    tried, _ = timing.batches(predict, [("a", "b")] * 64, 8, 3, until_memory_ends=True)
+    assert [row.peak_memory_mb for row in tried] == [8, 16, 32, 64]
+
+
+def test_one_failing_configuration_ends_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is raised: the first configuration does not load, the second fails while it is timed."""
+    monkeypatch.chdir(place)
+    real_load, real_speed = benchmark.load, benchmark._configuration_speed
+    family = built.family()
+    found = [Configuration("broken", "float32", None, True), *configurations.candidates("CPU")[0][:2]]
+    found.insert(1, Configuration("breaks later", "float32", None, True))
+
+    def load(configuration: Configuration, source: str, limit: int) -> Any:
+        if configuration.name == "broken":
+            raise ImportError("no kernel for this GPU\nmore lines")
+        return real_load(configuration, source, limit)
+
+    def speed(loaded: Any, *rest: Any) -> ConfigurationSpeed:
+        if loaded.configuration.name == "breaks later":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return real_speed(loaded, *rest)
+
+    monkeypatch.setattr(benchmark, "candidates", lambda device: (list(found), {}))
+    monkeypatch.setattr(benchmark, "load", load)
+    monkeypatch.setattr(benchmark, "_configuration_speed", speed)
+    source = str(family.folder(built.SIZE) / "model")
+    result = benchmark.measure(source, family, size=built.SIZE, name="x", sha256="0" * 64, count=16).measured
+    assert [row.name for row in result.configurations] == [each.name for each in found[2:]]
+    assert result.skipped == {
+        "broken": "ImportError: no kernel for this GPU",
+        "breaks later": "RuntimeError: CUDA error: an illegal memory access was encountered",
+    }
+    assert result.published is not None and not result.published.ours
+    monkeypatch.setattr(benchmark, "candidates", lambda device: (found[:1], {}))
+    with pytest.raises(CannotRun, match=r"no configuration runs .*no kernel for this GPU"):
+        benchmark.measure(source, family, size=built.SIZE, name="x", sha256="0" * 64, count=16)
+
+
+def test_a_model_without_scaled_dot_product_attention_runs_with_what_it_has(tmp_path: Path, encoder: Path) -> None:
+    from transformers import AutoTokenizer, DebertaV2Config, DebertaV2ForSequenceClassification
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = DebertaV2Config(vocab_size=600, num_labels=1, **shape)
+    DebertaV2ForSequenceClassification(config).save_pretrained(tmp_path / "deberta")
+    AutoTokenizer.from_pretrained(encoder).save_pretrained(tmp_path / "deberta")
+    plain = configurations.candidates("CPU")[0][0]
+    loaded = configurations.load(plain, str(tmp_path / "deberta"), 64)
+    assert loaded.attention == "eager" and np.isfinite(loaded.predict([("a", "b")], 8)).all()
+    assert rerankers.load(str(tmp_path / "deberta")).attention == "eager, padded"
+
+
+def test_a_record_from_another_device_than_the_cards_require_lies_beside_theirs(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    family = built.family()
+    official = replace(family, speed=replace(family.speed, device="H100"))
+    path = family.folder(built.SIZE) / "records/speed.json"
+    before = path.read_bytes()
+    _, other = benchmark.measure_size(official, built.SIZE, count=16)
+    assert other.parent.parent == path.parent / "devices" and other.parent.name.startswith("cpu-")
+    assert path.read_bytes() == before
+    for device, folder in (
+        ("NVIDIA GeForce RTX 3090", "records/devices/nvidia-geforce-rtx-3090"),
+        ("NVIDIA H100 PCIe", "records"),
+    ):
+        assert folder_for(Path("records"), device, "", "H100") == Path(folder)
+    assert folder_for(Path("records"), "CPU", "", None) == Path("records")  # a rehearsal's figures nobody reads
 
 
 def counter(folder: Path, microjoules: int) -> Path:
