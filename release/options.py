@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 Family = Annotated[Path, typer.Option("--family", help="The family file.")]
 Size = Annotated[str, typer.Option(help="One of the family's sizes.")]
 Push = Annotated[bool, typer.Option("--push", help="Write to the endpoint that HF_ENDPOINT names.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that share the work.")]
+Executor = Annotated[Literal["local", "slurm", "ray"], typer.Option(help="Where they run.")]
+ExecutorOptions = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="For the executor.")]
 
 ETTIN = Path("recipes/ettin.toml")

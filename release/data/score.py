@@ -3,75 +3,57 @@
 Every shard of build/<family>/data/pairs gets the teacher's raw logits as `label` and is written whole. Finished shards are
 the checkpoint: after a kill the same command goes on with the next one. Shards of another teacher, revision, template,
 dtype or length are refused, never mixed in; shards whose pairs have changed are made again. A row that no teacher can read is set
-aside with its reason. With --workers several processes share the shards, here or on a cluster (release/data/workers.py).
+aside with its reason. With --workers several processes share the shards, here or on a cluster (release/workers.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import typer
-import yaml
 
 from release import options, records, results
 from release.console import Bar
 from release.data import shards
-from release.data.score_shard import Job, score_shard
-from release.data.workers import Scorer, score_here, score_on_ray, submit_to_slurm
+from release.data.score_shard import Job, Scorer, score_shard
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import exclusive_lock, write_json
 from release.results.data import ConfigLabels, DataResult, DataSubject, LabelRange
-from release.teachers.base import Progress, Teacher
+from release.teachers.base import Teacher
 from release.teachers.load import load_teacher
+from release.workers import Executor
 
 SAMPLE = 300  # characters of a text that the cards show
 
 
 def command(
     family: options.Family,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that share the shards.")] = 1,
-    executor: Annotated[Literal["local", "slurm", "ray"], typer.Option(help="Where they run.")] = "local",
-    option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="For the executor.")] = None,
+    workers: options.Workers = 1,
+    executor: options.Executor = "local",
+    option: options.ExecutorOptions = None,
 ) -> None:
     """Label the pairs with the teacher's logits; finished shards are kept, so the same command continues."""
-    for each in option or []:
-        if "=" not in each:
-            raise ReleaseError(f"--option {each!r} has no value", hint="write NAME=VALUE, such as partition=gpu")
-    if option and executor == "local":
-        raise ReleaseError("--option is for an executor on a cluster", hint="add --executor slurm or ray")
-    settings = {name: _setting(value) for name, _, value in (each.partition("=") for each in option or [])}
-    run(load(family), workers=workers, executor=executor, options=settings)
-
-
-def _setting(text: str) -> Any:
-    """The value of an option for an executor, as YAML, in which 24:00:00 shall not be 86400 minutes."""
-    value = yaml.safe_load(text)
-    return text if isinstance(value, int) and ":" in text else value
+    run(load(family), executor=Executor.parse(executor, workers, option, "score"))
 
 
 def run(
     family: Family,
     teacher: Teacher | None = None,
     *,
-    workers: int = 1,
-    executor: str = "local",
-    options: dict[str, Any] | None = None,
+    executor: Executor | None = None,
 ) -> Path | None:
     """Label all pairs of the family and write the mixture, its manifest and the record `data`.
 
     Args:
         teacher: Instead of the family's own; with several workers it is copied to each of them.
-        workers, executor, options: Who works (see release/data/workers.py).
+        executor: Who works; this process if left out.
 
     Returns:
         The manifest, or None where a cluster has taken the work and is still at it.
@@ -79,6 +61,7 @@ def run(
     Raises:
         ReleaseError: No pairs, no teacher, labels that are no numbers, or a mixture that another teacher began.
     """
+    executor = executor or Executor()
     pairs, mixture = family.build / "data/pairs", family.build / "data/mixture"
     manifest = _read(pairs / "manifest.json")
     with exclusive_lock(family.build / "data"):
@@ -89,18 +72,15 @@ def run(
         waiting = [job for job in jobs if not job.finished]
         _clear(mixture, jobs, waiting)
         started = time.monotonic()
-        scorer = Scorer(make, teacher.identity)
-        if waiting and executor == "slurm":
-            submit_to_slurm(waiting, scorer, workers, logs=family.build / "data/logs", options=options or {})
-        elif waiting:
-            with Bar("score: pairs", sum(job.rows for job in waiting)) as bar:
-                if executor == "ray":
-                    score_on_ray(waiting, scorer, workers, options=options or {}, progress=bar.advance)
-                else:
-                    _score_here(waiting, teacher, scorer, workers, bar.advance)
+        with Bar("score: pairs", sum(job.rows for job in waiting)) as bar:
+            if executor == Executor():
+                for job in waiting:
+                    score_shard(teacher, job, bar.advance)
+            else:
+                executor.run(waiting, Scorer(make, teacher.identity), bar.advance, family.build / "data/logs")
         seconds = time.monotonic() - started
         if left := [job for job in waiting if not job.finished]:
-            print(f"score: {len(left)} shards are with {executor}; run the same command again when it has ended")
+            print(f"score: {len(left)} shards are with {executor.kind}; run the same command again when it has ended")
             return None
         made = sum(job.rows for job in waiting)
         path = _finish(family, manifest, jobs, teacher.identity, made, seconds)
@@ -129,17 +109,6 @@ def jobs_of(manifest: dict[str, Any], pairs: Path, mixture: Path, identity: dict
 def _given(teacher: Teacher) -> Teacher:
     """A loaded teacher where a worker is to load one."""
     return teacher
-
-
-def _score_here(jobs: list[Job], teacher: Teacher, scorer: Scorer, workers: int, progress: Progress) -> None:
-    """Score the jobs in this process or in several."""
-    if workers == 1:
-        for job in jobs:
-            score_shard(teacher, job, progress)
-        return
-    workers = min(workers, len(jobs))
-    threads = max(len(os.sched_getaffinity(0)) // workers, 1)
-    score_here(jobs, replace(scorer, threads=threads), workers, progress)
 
 
 def _claim(mixture: Path, identity: dict[str, Any]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -76,3 +79,36 @@ def score_shard(teacher: Teacher, job: Job, progress: Progress | None = None) ->
     write_atomic(job.quarantine, "".join(lines))
     labelled = pa.table({"query": kept["query"], "document": kept["document"], "label": scores}, schema=shards.ROWS)
     shards.write_table(job.target, labelled.replace_schema_metadata({STAMP: job.stamp}))
+
+
+@dataclass
+class Scorer:
+    """The work of one of several processes (release/workers.py): it loads the teacher once, and labels a shard at a time.
+
+    Attributes:
+        make: Loads the teacher, in the worker.
+        identity: What the teacher must be; another one on another machine is refused.
+    """
+
+    make: Callable[[], Teacher]
+    identity: dict[str, Any]
+
+    def __call__(self, job: Job) -> int:
+        score_shard(self.teacher, job)
+        return job.rows
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The teacher, loaded.
+
+        Raises:
+            ReleaseError: It is another one than the run began with.
+        """
+        teacher = self.make()
+        if teacher.identity != self.identity:
+            differs = [key for key in self.identity if teacher.identity.get(key) != self.identity[key]]
+            raise ReleaseError(
+                f"this worker's teacher has another {', '.join(differs)}",
+                hint="give every worker the same machine, packages and model",
+            )
+        return teacher

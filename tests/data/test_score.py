@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from release import family, records, results
-from release.data import rejects, score, shards, workers
+from release.data import rejects, score, shards
 from release.errors import ReleaseError
 from release.files import sha256_folder, write_json
 from release.teachers import cross_encoder
+from release.workers import Executor
 from tests.tiny import PAIRS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,10 +156,11 @@ import sys
 from pathlib import Path
 from release.data import score
 from release import family
+from release.workers import Executor
 from tests.data.test_score import Slow
 from release.errors import ReleaseError
 try:
-    score.run(family.load(Path(sys.argv[1])), Slow(), workers=int(sys.argv[2]))
+    score.run(family.load(Path(sys.argv[1])), Slow(), executor=Executor(workers=int(sys.argv[2])))
 except ReleaseError as error:
     sys.exit(f"error: {error}")
 """
@@ -203,7 +204,7 @@ def test_killed_anywhere_it_ends_with_the_same_shards(facts: family.Family, tmp_
 
 
 def test_two_workers_make_the_shards_that_one_makes(facts: family.Family, tmp_path: Path) -> None:
-    score.run(facts, Lengths(), workers=2)
+    score.run(facts, Lengths(), executor=Executor(workers=2))
     together = sha256_folder(mixture(facts))
     other = tmp_path / "alone"
     other.mkdir()
@@ -215,7 +216,7 @@ def test_two_workers_make_the_shards_that_one_makes(facts: family.Family, tmp_pa
 
 def test_a_workers_error_is_the_same_clear_line(facts: family.Family) -> None:
     with pytest.raises(ReleaseError, match=r"39 scores for 40 pairs.*docstrings/train-0000"):
-        score.run(facts, Lengths(scores=Short()), workers=2)
+        score.run(facts, Lengths(scores=Short()), executor=Executor(workers=2))
     assert not (mixture(facts) / "manifest.json").exists()
 
 
@@ -236,7 +237,7 @@ def test_a_worker_that_is_killed_is_missed_at_once_and_the_same_command_continue
     assert not (mixture(facts) / "manifest.json").exists()
     made = len(list(mixture(facts).glob("*/train-*.parquet")))
     rest = Lengths()
-    score.run(facts, rest, workers=1)
+    score.run(facts, rest)
     assert 0 < rest.asked <= (20 - made) * ROWS
 
 
@@ -399,35 +400,3 @@ def test_another_template_is_another_teacher(causal: dict[str, Path], tmp_path: 
     template.write_text(template.read_text().replace("Relevance", "Match"))
     first, second = (cross_encoder.CrossEncoderTeacher(str(path), max_length=200) for path in (causal["good"], other))
     assert first.identity["template_sha256"] != second.identity["template_sha256"]
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("24:00:00", "24:00:00"),  # YAML reads it as a number to base 60, and Slurm would take that for minutes
-        ("00:30:00", "00:30:00"),
-        ("4", 4),
-        ("gpu", "gpu"),
-        ("false", False),
-        ("{account: ours}", {"account": "ours"}),
-    ],
-)
-def test_an_option_for_an_executor_means_what_it_says(text: str, value: Any) -> None:
-    assert score._setting(text) == value
-
-
-def test_an_executor_that_lacks_an_option_is_one_line(tmp_path: Path) -> None:
-    scorer = workers.Scorer(Lengths, Lengths().identity)
-    with pytest.raises(ReleaseError, match=r"'slurm' cannot be used .*partition.*hint: .*--option partition=gpu"):
-        workers.submit_to_slurm([], scorer, 2, logs=tmp_path, options={})
-
-
-def test_ray_that_is_not_here_or_lacks_an_option_is_one_line() -> None:
-    scorer = workers.Scorer(Lengths, Lengths().identity)
-    says = (
-        r"'ray' cannot be used .*hint: .*--option num_gpus=1"
-        if find_spec("ray")
-        else r"hint: pip install .*\[cluster\]"
-    )
-    with pytest.raises(ReleaseError, match=says):
-        workers.score_on_ray([], scorer, 2, options={"partition": "gpu"}, progress=lambda rows: None)

@@ -1,6 +1,6 @@
-"""Scoring in several processes: here, on Slurm through datatrove, or on Ray, with the same command.
+"""Jobs shared among several processes: here, on Slurm through datatrove, or on Ray, with the same command.
 
-The shards themselves are the checkpoint: what is not there yet is shared among the workers, so a run that was killed goes on
+What a job leaves behind is the checkpoint: what is not there yet is shared among the workers, so a run that was killed goes on
 wherever it stopped, with any number of workers and on any executor.
 """
 
@@ -15,66 +15,89 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from release.data.score_shard import Job, score_shard
+import yaml
+
 from release.errors import ReleaseError
-from release.teachers.base import Progress, Teacher
 
-AGAIN = "run the same command again, finished shards are kept"
+AGAIN = "run the same command again, finished work is kept"
+EXECUTORS = ("local", "slurm", "ray")
+
+Work = Callable[[Any], int]  # does one job and returns its rows; is sent to each worker, which calls it job after job
 
 
-@dataclass
-class Scorer:
-    """What a worker is sent: how to get the teacher, which it loads once.
+@dataclass(frozen=True)
+class Executor:
+    """Who does the jobs.
 
     Attributes:
-        make: Loads the teacher, in the worker.
-        identity: What the teacher must be; another one on another machine is refused.
-        threads: CPU threads of each worker, 0 for torch's own choice.
+        kind: One of `EXECUTORS`.
+        workers: Processes that share the jobs.
+        options: Of datatrove's SlurmPipelineExecutor, or of Ray's actors, such as num_gpus.
+        name: Of the jobs on a cluster.
     """
 
-    make: Callable[[], Teacher]
-    identity: dict[str, Any]
-    threads: int = 0
+    kind: str = "local"
+    workers: int = 1
+    options: dict[str, Any] = field(default_factory=dict)
+    name: str = "score"
 
-    @cached_property
-    def teacher(self) -> Teacher:
-        """The teacher, loaded.
+    @classmethod
+    def parse(cls, kind: str, workers: int, options: Sequence[str] | None, name: str) -> Executor:
+        """From the command line, options as NAME=VALUE.
 
         Raises:
-            ReleaseError: It is another one than the run began with.
+            ReleaseError: An option without a value, or for no cluster.
         """
-        if self.threads:
-            import torch  # takes seconds; a teacher may do without
+        for each in options or []:
+            if "=" not in each:
+                raise ReleaseError(f"--option {each!r} has no value", hint="write NAME=VALUE, such as partition=gpu")
+        if options and kind == "local":
+            raise ReleaseError("--option is for an executor on a cluster", hint="add --executor slurm or ray")
+        settings = {key: _setting(value) for key, _, value in (each.partition("=") for each in options or [])}
+        return cls(kind, workers, settings, name)
 
-            torch.set_num_threads(self.threads)
-        teacher = self.make()
-        if teacher.identity != self.identity:
-            differs = [key for key in self.identity if teacher.identity.get(key) != self.identity[key]]
-            raise ReleaseError(
-                f"this worker's teacher has another {', '.join(differs)}",
-                hint="give every worker the same machine, packages and model",
-            )
-        return teacher
+    def run(self, jobs: Sequence[Any], work: Work, progress: Callable[[int], None], logs: Path) -> None:
+        """Share the jobs among the workers; `progress` is told of the rows of every finished one.
+
+        Slurm's jobs are only submitted: whoever calls looks whether they are finished.
+
+        Raises:
+            ReleaseError: A worker stopped with an error or was killed, or the executor cannot be used here.
+        """
+        if not jobs:
+            return
+        if self.kind == "slurm":
+            submit_to_slurm(jobs, work, self.workers, name=self.name, logs=logs, options=self.options)
+        elif self.kind == "ray":
+            run_on_ray(jobs, work, self.workers, options=self.options, progress=progress)
+        else:
+            run_here(jobs, work, min(self.workers, len(jobs)), progress)
+
+
+def _setting(text: str) -> Any:
+    """The value of an option for an executor, as YAML, in which 24:00:00 shall not be 86400 minutes."""
+    value = yaml.safe_load(text)
+    return text if isinstance(value, int) and ":" in text else value
 
 
 # --- On this machine --------------------------------------------------------------------------------------------------
 
 
-def score_here(jobs: Sequence[Job], scorer: Scorer, workers: int, progress: Progress) -> None:
-    """Score the jobs in `workers` processes; `progress` is told of the rows of every finished shard.
+def run_here(jobs: Sequence[Any], work: Work, workers: int, progress: Callable[[int], None]) -> None:
+    """Do the jobs in `workers` processes, which share the cores; `progress` is told of the rows of every finished one.
 
     Raises:
         ReleaseError: A worker stopped with an error or was killed; the others are stopped then.
     """
     older = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (scorer, os.getpid())) as pool:
-        futures = [pool.submit(_score, job) for job in jobs]
+    threads = max(len(os.sched_getaffinity(0)) // workers, 1)
+    with ProcessPoolExecutor(workers, context, _start_worker, (work, os.getpid(), threads)) as pool:
+        futures = [pool.submit(_do, job) for job in jobs]
         processes = [child for child in multiprocessing.active_children() if child not in older]
         try:
             for future in as_completed(futures):
@@ -83,7 +106,7 @@ def score_here(jobs: Sequence[Job], scorer: Scorer, workers: int, progress: Prog
             raise
         except BrokenProcessPool as error:
             raise _killed(processes) from error
-        except Exception as error:  # whatever a teacher raises
+        except Exception as error:  # whatever the work raises
             what = f"a worker stopped ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
             raise ReleaseError(what, hint=f"fix that, then {AGAIN}") from error
         finally:
@@ -93,25 +116,27 @@ def score_here(jobs: Sequence[Job], scorer: Scorer, workers: int, progress: Prog
                     process.kill()
 
 
-_scorer: Scorer | None = None  # of this worker
+_work: Work | None = None  # of this worker
 
 
-def _start_worker(scorer: Scorer, parent: int) -> None:
+def _start_worker(work: Work, parent: int, threads: int) -> None:
     """Prepare a worker: it ends with its parent, whatever ends that."""
-    global _scorer
-    _scorer = scorer
+    global _work
+    _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent stops the workers
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
     if os.getppid() != parent:  # it was killed before we could ask to be told
         sys.exit(1)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # what torch will begin with
+    if torch := sys.modules.get("torch"):  # it was imported with the work
+        torch.set_num_threads(threads)
 
 
-def _score(job: Job) -> int:
-    """Score one job in a worker; returns its rows."""
-    assert _scorer is not None
-    score_shard(_scorer.teacher, job)
-    return job.rows
+def _do(job: Any) -> int:
+    """Do one job in a worker; returns its rows."""
+    assert _work is not None
+    return _work(job)
 
 
 def _killed(processes: Sequence[Any]) -> ReleaseError:
@@ -135,19 +160,21 @@ def _killed(processes: Sequence[Any]) -> ReleaseError:
 
 
 @dataclass
-class ScoreShards:
-    """One task's part of the shards, as a step of a datatrove pipeline."""
+class Part:
+    """One task's part of the jobs, as a step of a datatrove pipeline."""
 
-    jobs: list[Job]
-    scorer: Scorer
+    jobs: Sequence[Any]
+    work: Work
 
     def __call__(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
         for job in self.jobs[rank::world_size]:
-            score_shard(self.scorer.teacher, job)
+            self.work(job)
 
 
-def submit_to_slurm(jobs: list[Job], scorer: Scorer, workers: int, *, logs: Path, options: dict[str, Any]) -> None:
-    """Give the jobs to Slurm, as a job array of `workers` tasks; does not wait for them.
+def submit_to_slurm(
+    jobs: Sequence[Any], work: Work, workers: int, *, name: str, logs: Path, options: dict[str, Any]
+) -> None:
+    """Give the jobs to Slurm, as a job array of `workers` tasks called `name`; does not wait for them.
 
     Args:
         options: Of datatrove's SlurmPipelineExecutor.
@@ -159,8 +186,8 @@ def submit_to_slurm(jobs: list[Job], scorer: Scorer, workers: int, *, logs: Path
 
     # datatrove submits one more job that adds up statistics: without a task's success it would wait for ever.
     sbatch = {"kill-on-invalid-dep": "yes"} | (options.get("sbatch_args") or {})
-    common = {"pipeline": [ScoreShards(jobs, scorer)], "tasks": workers, "workers": workers, "logging_dir": str(logs)}
-    settings: dict[str, Any] = {"job_name": "score", **common, "skip_completed": False, **options}
+    common = {"pipeline": [Part(jobs, work)], "tasks": workers, "workers": workers, "logging_dir": str(logs)}
+    settings: dict[str, Any] = {"job_name": name, **common, "skip_completed": False, **options}
     kind: Any = SlurmPipelineExecutor
     try:
         executor = kind(**settings | {"sbatch_args": sbatch})
@@ -171,25 +198,24 @@ def submit_to_slurm(jobs: list[Job], scorer: Scorer, workers: int, *, logs: Path
 
 # --- On Ray -----------------------------------------------------------------------------------------------------------
 
-RETRIES = 3  # of a shard whose worker was killed
+RETRIES = 3  # of a job whose worker was killed
 
 
 class RayWorker:
-    """An actor that loads the teacher once and scores a shard at a time."""
+    """An actor that does one job at a time."""
 
-    def __init__(self, scorer: Scorer) -> None:
-        self.scorer = scorer
+    def __init__(self, work: Work) -> None:
+        self.work = work
 
-    def score(self, job: Job) -> int:
-        """Score one job; returns its rows."""
-        score_shard(self.scorer.teacher, job)
-        return job.rows
+    def do(self, job: Any) -> int:
+        """Do one job; returns its rows."""
+        return self.work(job)
 
 
-def score_on_ray(
-    jobs: Sequence[Job], scorer: Scorer, workers: int, *, options: dict[str, Any], progress: Progress
+def run_on_ray(
+    jobs: Sequence[Any], work: Work, workers: int, *, options: dict[str, Any], progress: Callable[[int], None]
 ) -> None:
-    """Score the jobs with `workers` actors of the cluster in RAY_ADDRESS, or of this machine; a killed one is started again.
+    """Do the jobs with `workers` actors of the cluster in RAY_ADDRESS, or of this machine; a killed one is started again.
 
     Args:
         options: Of Ray's actors, such as num_gpus.
@@ -209,17 +235,17 @@ def score_on_ray(
         raise _unusable("ray", error, "--option num_gpus=1") from error
     ray.init(ignore_reinit_error=True, log_to_driver=False)
     try:
-        pool = ActorPool([worker.remote(scorer) for _ in range(workers)])
-        for rows in pool.map_unordered(lambda actor, job: actor.score.remote(job), jobs):
+        pool = ActorPool([worker.remote(work) for _ in range(workers)])
+        for rows in pool.map_unordered(lambda actor, job: actor.do.remote(job), jobs):
             progress(rows)
-    except ray.exceptions.RayTaskError as error:  # whatever a teacher raises
+    except ray.exceptions.RayTaskError as error:  # whatever the work raises
         cause = error.cause
         if isinstance(cause, ReleaseError):
             raise ReleaseError(cause.what, where=cause.where, hint=cause.hint) from error
         what = f"a worker stopped ({type(cause).__name__}: {' '.join(str(cause).split())[:200]})"
         raise ReleaseError(what, hint=f"fix that, then {AGAIN}") from error
     except ray.exceptions.RayActorError as error:
-        what = f"a worker was killed {RETRIES + 1} times at the same shard"
+        what = f"a worker was killed {RETRIES + 1} times at the same job"
         raise ReleaseError(what, hint=f"give it more memory, then {AGAIN}") from error
     finally:
         ray.shutdown()

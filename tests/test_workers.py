@@ -1,0 +1,51 @@
+"""Jobs shared among processes and clusters: what an executor is told, and what it says where it cannot be used."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from release.errors import ReleaseError
+from release.workers import Executor, run_on_ray, submit_to_slurm
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("24:00:00", "24:00:00"),  # YAML reads it as a number to base 60, and Slurm would take that for minutes
+        ("00:30:00", "00:30:00"),
+        ("4", 4),
+        ("gpu", "gpu"),
+        ("false", False),
+        ("{account: ours}", {"account": "ours"}),
+    ],
+)
+def test_an_option_for_an_executor_means_what_it_says(text: str, value: Any) -> None:
+    assert Executor.parse("slurm", 1, [f"name={text}"], "score").options == {"name": value}
+
+
+def test_an_executor_that_lacks_an_option_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match=r"'slurm' cannot be used .*partition.*hint: .*--option partition=gpu"):
+        submit_to_slurm([], len, 2, name="score", logs=tmp_path, options={})
+
+
+def test_ray_that_is_not_here_or_lacks_an_option_is_one_line() -> None:
+    says = (
+        r"'ray' cannot be used .*hint: .*--option num_gpus=1"
+        if find_spec("ray")
+        else r"hint: pip install .*\[cluster\]"
+    )
+    with pytest.raises(ReleaseError, match=says):
+        run_on_ray([], len, 2, options={"partition": "gpu"}, progress=lambda rows: None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "says"),
+    [("local", "a=1", "for an executor on a cluster"), ("slurm", "partition", "has no value.*NAME=VALUE")],
+)
+def test_an_option_of_nobody_or_without_a_value_is_one_line(kind: str, option: str, says: str) -> None:
+    with pytest.raises(ReleaseError, match=says):
+        Executor.parse(kind, 2, [option], "score")
