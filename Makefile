@@ -29,6 +29,10 @@ WHAT  := --family $(FAMILY) --size $(SIZE)
 # What the card shows beside its own figures. A card that is published is not made again for a later comparison.
 COMPARISON := $(if $(wildcard $(RUN)/records/verify.json),,$(wildcard build/$(NAME)/compare/comparison.json))
 
+ifndef MAKE_TERMERR  # no library draws a bar into a log
+  export TQDM_DISABLE := 1
+endif
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # what is timed must be alone on the machine
@@ -130,7 +134,8 @@ agent-rehearsal: setup ## follow the skill's commands, all local (BEIR=folder)
 	@$(PY) -m release agent-rehearsal $(if $(BEIR),--beir $(BEIR))
 
 hub: setup ## the embedded Hub on loopback, over build/hub
-	@$(PY) -m release hub
+	@organization=$$($(PY) -S -m release.facts --organization $(FAMILY)) && \
+	  exec $(PY) -m release hub --account "local::local,$$organization" # `local` may publish for FAMILY
 
 plan-data: setup ## rows, bytes, licences and overlaps of the declared data
 	@$(PY) -m release plan-data --family $(FAMILY)

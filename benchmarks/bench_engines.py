@@ -26,9 +26,9 @@ from sentence_transformers import CrossEncoder
 from benchmarks.common import natural_pairs, reranker, write_encoder
 from benchmarks.matrix_rate import flops_per_pair, gemm_rate
 from benchmarks.timing import Comparison, median, rounds, threads
-from release.console import print_json, table
+from release.console import print_json, quiet, table
 from release.evaluation.judged_pairs import TOP_K, from_folder
-from release.export import checkpoint, parity
+from release.export import checkpoint
 from release.export.quantize import ALLOWED, int8_onnx
 from release.runtime import cpu_engines, unpadded
 from release.runtime.precision import has_fast_bf16
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     if not options.shape and not (options.model / "modules.json").is_file():
         parser.exit(1, f"error: no model; in {options.model}; hint: make demo, or --shape 17m\n")
     load, taken = os.getloadavg()[0], {}
-    with tempfile.TemporaryDirectory() as temporary, parity.quiet():
+    with tempfile.TemporaryDirectory() as temporary, quiet():
         folder = Path(temporary)
         if options.shape:
             pairs, quality = natural_pairs(options.pairs), None

@@ -12,6 +12,7 @@ import typer
 
 from release import stages
 from release.command_line import exit_status
+from release.console import hide_bars
 from release.files import resource
 
 VERBS = {  # verb -> the function that is called, or the script that is run, and what it does
@@ -45,6 +46,7 @@ EXTRAS = {  # the packages that a verb needs beside the core ones; for all other
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; return 0, 1 for an error that people can correct, 2 for wrong usage, or 130 for Ctrl-C."""
+    hide_bars()
     arguments = sys.argv[1:] if arguments is None else arguments
     verb = arguments[0] if arguments else ""
 

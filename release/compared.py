@@ -9,6 +9,7 @@ from typing import Any
 from release import mode, records, results
 from release.card import acceptance
 from release.card.comparison import CANNOT_RUN
+from release.console import quiet
 from release.errors import CannotRun, ReleaseError
 from release.family import Family
 from release.files import write_json
@@ -35,7 +36,8 @@ def measure_missing(family: Family) -> int:
     for name in [*teacher, *family.evaluation.compared]:
         folder = family.build / "teacher" if name in teacher else family.compared_folder(name)
         try:
-            made += _measure(family, name, folder, quality=name not in teacher)
+            with quiet():
+                made += _measure(family, name, folder, quality=name not in teacher)
             (folder / CANNOT_RUN).unlink(missing_ok=True)
         except CannotRun as error:
             print(f"not measured: {name}: {error.what}", flush=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from typing import Any, Self
 
 from rich.console import Console
@@ -115,3 +118,38 @@ def wrapped(text: str, width: int | None = None, indent: str = "") -> list[str]:
 def print_json(value: dict[str, Any]) -> None:
     """Print `value` as the one JSON line that programs read: nothing may be printed after it."""
     print(json.dumps(value, allow_nan=False), flush=True)
+
+
+def note(line: str) -> None:
+    """Print one line of progress on the error stream where no bar moves there: in a log, on a cluster."""
+    if not sys.stderr.isatty():
+        print(line, file=sys.stderr, flush=True)
+
+
+def hide_bars() -> None:
+    """Let no library draw a bar into a log: to be called before any of them is imported."""
+    if not sys.stderr.isatty():
+        for name in ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS"):
+            os.environ.setdefault(name, "1")
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Hold back progress bars and notes of the libraries, which tell of their own affairs, hundreds of lines of them."""
+    import logging
+    import warnings
+
+    from transformers.utils import logging as notes  # late: it takes seconds
+
+    verbosity = notes.get_verbosity()
+    notes.set_verbosity_error()
+    notes.disable_progress_bar()
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+        notes.set_verbosity(verbosity)
+        notes.enable_progress_bar()

@@ -2,7 +2,7 @@
 
     python -m release.facts [--write] FILE [SIZE]
 
-prints `ok NAME SIZE SIZES...`, or one line that says what is wrong. With --write, the values that decide a stage's result are
+prints `ok NAME SIZE SIZES...` (with --organization FILE: its organisation), or one line that says what is wrong. With --write, the values that decide a stage's result are
 kept in a file of the stage, which make compares with the age of its output. The file is written only where they changed, so a
 comment remakes nothing, in the declaration of the data neither, and [speed] trains nothing anew. No package is needed: make asks
 before the virtual environment is there.
@@ -118,6 +118,11 @@ def answer(words: list[str]) -> str:
 
 if __name__ == "__main__":
     try:
-        print(answer(sys.argv[1:]))
+        if sys.argv[1:2] == ["--organization"]:
+            print(value(read(Path(sys.argv[2])), "family.organization") or "local")
+        else:
+            print(answer(sys.argv[1:]))
     except ReleaseError as error:
-        print(error)
+        if sys.argv[1:2] == ["--organization"]:
+            sys.exit(f"error: {error}")
+        print(error)  # make shows it

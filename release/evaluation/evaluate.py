@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from release import records, results
-from release.console import print_json, table
+from release.console import print_json, quiet, table
 from release.errors import ReleaseError
 from release.evaluation import first_stage, rerankers, tasks
 from release.evaluation.calibration import calibrate
@@ -42,24 +42,23 @@ def command(
     language: Annotated[str, typer.Option(help="Of the collection, for bm25: an ISO 639 code.")] = "en",
 ) -> None:
     """Measure how much a reranker improves retrieval: a size of a family, or any CrossEncoder on any BEIR folder."""
-    if family_file is not None:
-        family = load_family(family_file)
-        if compared is not None:
-            _show(evaluate_compared(family, compared, dtype=dtype), None)
-        elif size is not None:
+    family, path = load_family(family_file) if family_file else None, output
+    with quiet():
+        if family and compared is not None:
+            record = evaluate_compared(family, compared, dtype=dtype)
+        elif family and size is not None:
             record = evaluate_size(family, size, dtype=dtype)
-            _show(record, family.folder(size) / "records" / "evaluate.json")
-        else:
+            path = family.folder(size) / "records" / "evaluate.json"
+        elif family:
             raise ReleaseError("which size?", hint=f"--size {' | '.join(family.sizes)}")
-        return
-    if model is None or collection is None:
-        raise ReleaseError(
-            "nothing to evaluate", hint="--family FILE --size SIZE, or --model DIR_OR_ID --collection FOLDER"
-        )
-    record = evaluate_collection(model, collection, first_stage, top_k=top_k, dtype=dtype, language=language)
+        elif model is None or collection is None:
+            hint = "--family FILE --size SIZE, or --model DIR_OR_ID --collection FOLDER"
+            raise ReleaseError("nothing to evaluate", hint=hint)
+        else:
+            record = evaluate_collection(model, collection, first_stage, top_k=top_k, dtype=dtype, language=language)
     if output is not None:
         records.write_file(record, output)
-    _show(record, output)
+    _show(record, path)
 
 
 def evaluate_size(family: Family, size: str, *, dtype: str | None = None) -> Evaluated:

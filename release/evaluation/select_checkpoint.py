@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from release import options, records, results
-from release.console import print_json, table
+from release.console import print_json, quiet, table
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import exclusive_lock
@@ -34,7 +34,8 @@ NAMES: tuple[CheckpointName, ...] = get_args(CheckpointName)
 def command(size: options.Size, family_file: options.Family = options.ETTIN) -> None:
     """Rerank the family's tasks with both checkpoints and keep the better one as model/."""
     family = load(family_file)
-    choice = choose(family, size).measured
+    with quiet():
+        choice = choose(family, size).measured
     both = {name: choice.candidate(name) for name in NAMES}
     rows = [
         [name, candidate.step, candidate.score, candidate.reranked_ndcg, name == choice.released]

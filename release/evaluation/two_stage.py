@@ -16,6 +16,7 @@ from mteb.cache import ResultCache
 from pydantic import with_config
 
 from release import records
+from release.console import note
 from release.errors import ReleaseError
 from release.evaluation.first_stage import FirstStage, Run, retrieve
 from release.evaluation.metrics import QueryMeasures, Ranking, compare, macro
@@ -104,6 +105,9 @@ def _row(
     except (OSError, ValueError):
         pass
     row, scores = _measure(reranker, task, run, top_k, cache_dir, known)
+    note(
+        f"{reranker.name}: {task.name} over {run.stage.name}: {row.result.first_stage_ndcg:.4f} -> {row.result.reranked_ndcg:.4f}"
+    )
     write_json(path, asdict(CachedRow(key, row.result, tuple(row.gains.tolist()), scores)))
     return row, scores
 

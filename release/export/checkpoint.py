@@ -72,7 +72,7 @@ def export(family: Family, size: str) -> Record[ExportResult, ExportSubject]:
     model = family.folder(size) / "model"
     digest = records.model_hash(model)
     pairs = sample_pairs(family)
-    with parity.quiet(), atomic_directory(family.folder(size) / "export") as folder:
+    with console.quiet(), atomic_directory(family.folder(size) / "export") as folder:
         scores, forms = assemble(model, folder, pairs)
         result = summary(folder, scores, forms, quantize.add_int8(family, folder))
     record = records.new(
@@ -97,7 +97,7 @@ def export_any(source: str, output: Path) -> ExportResult:
         raise ReleaseError("something is there already", where=str(output), hint="name a new folder for --output")
     model = Path(source) if Path(source).is_dir() else _fetched(source)
     portable.check_activation(model)
-    with parity.quiet(), atomic_directory(output) as folder:
+    with console.quiet(), atomic_directory(output) as folder:
         scores, forms = assemble(model, folder, library_pairs())
         return summary(
             folder, scores, forms, Int8Export(False, "only a family names what NDCG@10 is measured on", None)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from release.errors import ReleaseError
@@ -13,28 +12,6 @@ from release.results.export import FormParity
 
 BATCH = 8
 TOLERANCE = 1e-5  # of the range of the scores, or of 1: what rounding in float32 alone stays below. What is wrong is off by more
-
-
-@contextmanager
-def quiet() -> Generator[None]:
-    """Hold back progress bars and notes of the libraries: each form would report the other forms' keys."""
-    import logging
-    import warnings
-
-    from transformers.utils import logging as notes
-
-    verbosity = notes.get_verbosity()
-    notes.set_verbosity_error()
-    notes.disable_progress_bar()
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
-        notes.set_verbosity(verbosity)
-        notes.enable_progress_bar()
 
 
 def allowed(reference: Sequence[float]) -> float:

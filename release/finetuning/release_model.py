@@ -10,10 +10,10 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from release import mode, records, results
+from release import console, mode, records, results
 from release.card import formatting, render, tables
 from release.errors import ReleaseError
-from release.export import checkpoint, parity
+from release.export import checkpoint
 from release.export.pairs import PAIRS_FILE, read_pairs
 from release.files import atomic_directory, copy_file, list_files, sha256_folder, write_atomic
 from release.hub import checks, plan, publish, state, verify
@@ -108,7 +108,7 @@ def export(release: FinetunedRelease) -> None:
     except ReleaseError:
         pass  # it is made now
     pairs = read_pairs(release.output / PAIRS_FILE)
-    with parity.quiet(), atomic_directory(made) as folder:
+    with console.quiet(), atomic_directory(made) as folder:
         scores, forms = checkpoint.assemble(model, folder, pairs)
         result = checkpoint.summary(folder, scores, forms, Int8Export(False, "not made for a fine-tuned model", None))
     subject = ExportSubject(dtype="float32", pairs="the test queries")

@@ -160,7 +160,7 @@ def pull_back() -> None:
     task = json.loads(Path("task.json").read_text(encoding="utf-8"))
     folders = {repo["id"]: _download(**repo) for repo in task["repositories"]}
     pairs = [(query, document) for query, document in task["pairs"]]
-    with parity.quiet():
+    with console.quiet():
         reference = parity.cross_encoder(task["export"], pairs)
         forms = parity.differences(reference, str(folders[task["model"]]), pairs)
         for snippet in task["snippets"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from release import mode, records, results
@@ -18,6 +18,7 @@ from release.hub import stage
 from release.hub.checks import split_card
 from release.localhub import fsck
 from release.rehearsal.workspace import Workspace
+from release.results.training import CheckpointChoice
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -25,8 +26,18 @@ if TYPE_CHECKING:
 WRITTEN = ("records/*.json", "README.md", "manifest.json", "*.parquet", "*.safetensors", "*.onnx")
 
 
-def check(family: Family, sizes: Sequence[str], declaration: MixtureSpec, workspace: Workspace, api: HfApi) -> None:
+def check(
+    family: Family,
+    sizes: Sequence[str],
+    declaration: MixtureSpec,
+    workspace: Workspace,
+    api: HfApi,
+    others: Collection[str] = (),
+) -> None:
     """Hold everything that came out against the family.
+
+    Args:
+        others: Repositories that were on the Hub before, some of them in the family's own organisation.
 
     Raises:
         ReleaseError: Something differs; every difference is a line.
@@ -34,10 +45,12 @@ def check(family: Family, sizes: Sequence[str], declaration: MixtureSpec, worksp
     with contextlib.chdir(workspace.work):
         found = [
             *_repositories(family, sizes, api),
+            *_strangers(family, sizes, api, others),
             *_collection(family, sizes, api),
             *_data(family, declaration),
             *(line for size in sizes for line in _model(family, size)),
             *_comparison(family, sizes),
+            *_checkpoints(family, sizes),
             *fsck(workspace.hub).problems,
         ]
     if found:
@@ -68,6 +81,13 @@ def _repositories(family: Family, sizes: Sequence[str], api: HfApi) -> Iterator[
         files = {file for file in api.list_repo_files(name, repo_type=kind) if file != ".gitattributes"}
         staged = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         yield from (f"{name}: {file} is on one side only" for file in sorted(files ^ staged))
+
+
+def _strangers(family: Family, sizes: Sequence[str], api: HfApi, others: Collection[str]) -> Iterator[str]:
+    """Nothing else was made in the family's organisation."""
+    owner = family.about.organization
+    there = {info.id for info in (*api.list_models(author=owner), *api.list_datasets(author=owner))}
+    yield from (f"{name}: nobody asked for it" for name in sorted(there - {*published(family, sizes, api), *others}))
 
 
 def _collection(family: Family, sizes: Sequence[str], api: HfApi) -> Iterator[str]:
@@ -114,6 +134,13 @@ def _data(family: Family, declaration: MixtureSpec) -> Iterator[str]:
         yield f"the data's card names other configs: {sorted(named ^ configs.keys())}"
     if mode.BANNER not in body:
         yield "the data's card does not say that it is a rehearsal"
+    yield from (
+        f"{name}: the licence is still unknown" for name, entry in configs.items() if entry["license"] == "unknown"
+    )
+    by_source = {config.labels == "source" for config in declaration.configs.values()}
+    for said, expected in (("came with the source and are its own claim", True), ("### The teacher", False)):
+        if (said in body) != (expected in by_source):
+            yield f"the data's card is wrong about who gave the labels: {said!r}"
 
 
 def _model(family: Family, size: str) -> Iterator[str]:
@@ -138,6 +165,11 @@ def _model(family: Family, size: str) -> Iterator[str]:
         yield f"{size}: its card has {metrics} results in model-index, not {expected}"
     if mode.BANNER not in body:
         yield f"{size}: its card does not say that it is a rehearsal"
+    section = body.partition("## Beside other rerankers")[2].partition("\n## ")[0]
+    names = (family.model_name(size), family.teacher.model, *family.evaluation.compared)
+    yield from (f"{size}: its card does not compare it with {name}" for name in names if name not in section)
+    if "compare/speed-light.png" not in section or not (folder / "compare/speed-light.png").is_file():
+        yield f"{size}: its card shows no plot"
 
 
 def _trained(family: Family, run: Any) -> Iterator[str]:
@@ -168,8 +200,11 @@ def _comparison(family: Family, sizes: Sequence[str]) -> Iterator[str]:
         return
     shown = {model.name for model in found.models if model.means and model.pairs_per_second}
     shown |= set(filter(_is_refused, family.evaluation.compared))
+    page = family.build / "compare/index.html"
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
     wanted = {*map(family.model_name, sizes), family.teacher.model, *family.evaluation.compared}
     yield from (f"the comparison lacks {name}" for name in sorted(wanted - shown))
+    yield from (f"the family's page lacks {name}" for name in sorted(wanted) if name not in text)
     for line in found.left_out:
         if not _is_refused(line.split()[0]):
             yield f"left out of the comparison: {line}"
@@ -179,6 +214,20 @@ def _is_refused(name: str) -> bool:
     """Whether a compared model is documented as one that is not run."""
     form = forms.documented(name)
     return bool(form and form.refused)
+
+
+def _checkpoints(family: Family, sizes: Sequence[str]) -> Iterator[str]:
+    """Where there is something to choose from, at least one size had a best checkpoint that was not its last."""
+    chosen = []
+    for size in sizes:
+        with contextlib.suppress(ReleaseError):
+            chosen.append(records.read(family.folder(size) / "records", results.CHOICE).measured)
+    if family.training.evaluations > 1 and chosen and all(_is_one(each) for each in chosen):
+        yield "the best checkpoint was the last one of every size, so that nothing was chosen between"
+
+
+def _is_one(choice: CheckpointChoice) -> bool:
+    return choice.candidates.best.step == choice.candidates.last.step
 
 
 def state_of(workspace: Workspace) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """`make rehearse`: a release from end to end on stand-ins, by the unchanged verbs, on an embedded Hub of its own.
 
 Every repository that the family names is put on that Hub in small, in its own form, and then make runs each stage for each size as
-a maintainer would. What came out is held against the family; then everything runs once more, with nothing left to do.
+a maintainer would: all sizes are made and measured, compared with others, and then published one after the other. What came out is
+held against the family; then everything runs once more, with nothing left to do.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from release.rehearsal.repositories import StandIn
 from release.rehearsal.workspace import Workspace, prepare
 
 PUSHED = ("preflight", "publish", "verify")
+NAMES = [stage.name for stage in stages.STAGES]
+MEASURED, PUBLISHED = NAMES[: NAMES.index("card")], NAMES[NAMES.index("card") :]  # the comparison comes between
 MAINTAINER, UPSTREAM = "maintainer", "upstream"
 
 
@@ -128,27 +131,29 @@ def run(rehearsal: Rehearsal, shape_scale: int) -> list[str]:
             repositories.put(HfApi(endpoint, token=accounts[1].token), found, folders, workspace.hub)
         environment = workspace.environment(endpoint, token, rehearsal.threads)
         api = HfApi(endpoint, token=token)
-        for size in rehearsal.sizes:
-            _release(rehearsal, environment, size)
+        done = [size for size in rehearsal.sizes if _stages(rehearsal, environment, size, ["preflight", *MEASURED])]
         with rehearsal.step("compare"):
             rehearsal.make("compare", environment)
+        for size in done:
+            _stages(rehearsal, environment, size, PUBLISHED)
         with rehearsal.step("what came out"):
-            checks.check(family, rehearsal.sizes, declaration, workspace, api)
+            checks.check(family, rehearsal.sizes, declaration, workspace, api, [each.id for each in found])
         _again(rehearsal, environment)
         with rehearsal.step("correction"):
             _correction(rehearsal, environment)
         return checks.published(family, rehearsal.sizes, api)
 
 
-def _release(rehearsal: Rehearsal, environment: dict[str, str], size: str) -> None:
-    """Every stage of one size, until one fails."""
-    for target in ("preflight", *(stage.name for stage in stages.STAGES)):
+def _stages(rehearsal: Rehearsal, environment: dict[str, str], size: str, targets: Sequence[str]) -> bool:
+    """Some targets for one size, until one fails; whether none did."""
+    for target in targets:
         with rehearsal.step(f"{target} {size}") as step:
             if target == "publish":
                 rehearsal.make("plan", environment, size)
             rehearsal.make(target, environment, size)
         if step.failure:
-            return
+            return False
+    return True
 
 
 def _again(rehearsal: Rehearsal, environment: dict[str, str]) -> None:

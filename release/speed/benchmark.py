@@ -16,10 +16,9 @@ import numpy as np
 import typer
 
 from release import mode, options, records, results
-from release.console import Bar, print_json, table
+from release.console import Bar, print_json, quiet, table
 from release.errors import CannotRun, ReleaseError
 from release.evaluation import rerankers
-from release.export import parity
 from release.family import Family
 from release.family import load as load_family
 from release.records import Record
@@ -57,7 +56,7 @@ def command(
     family = load_family(family_file)
     if (size is None) == (model is None):
         raise ReleaseError("what is to be measured?", hint=f"--size {' | '.join(family.sizes)}, or --model DIR_OR_ID")
-    with parity.quiet():
+    with quiet():
         if size is not None:
             record, path = measure_size(family, size, count=pairs)
         else:
