@@ -129,8 +129,7 @@ def note(line: str) -> None:
 def hide_bars() -> None:
     """Let no library draw a bar into a log: to be called before any of them is imported."""
     if not sys.stderr.isatty():
-        for name in ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS"):
-            os.environ.setdefault(name, "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
     python -m release.facts [--write] FILE [SIZE]
 
-prints `ok NAME SIZE SIZES...` (with --organization FILE: its organisation), or one line that says what is wrong. With --write, the values that decide a stage's result are
-kept in a file of the stage, which make compares with the age of its output. The file is written only where they changed, so a
-comment remakes nothing, in the declaration of the data neither, and [speed] trains nothing anew. No package is needed: make asks
-before the virtual environment is there.
+prints `ok NAME SIZE SIZES...` (with --organization FILE: its organisation), or one line that says what is wrong.
+With --write, the values that decide a stage's result are kept in a file of the stage, which make compares with the age of its
+output. The file is written only where they changed, so a comment remakes nothing, in the declaration of the data neither, and
+[speed] trains nothing anew. No package is needed: make asks before the virtual environment is there.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -111,3 +113,13 @@ def test_text_breaks_between_words_only() -> None:
         "https://127.0.0.1/a-b",
     ]
     assert wrapped("a b c", 5, "  ") == ["  a b", "    c"]
+
+
+def test_without_a_terminal_libraries_draw_no_bars_and_a_line_tells_of_each_step() -> None:
+    code = (
+        "from release import console; console.hide_bars(); from tqdm.auto import tqdm; list(tqdm(range(3)));"
+        " console.note('one of three')\n"
+        "with console.quiet():\n import warnings, logging; warnings.warn('old name'); logging.getLogger('x').warning('odd')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "one of three\n")

@@ -301,3 +301,13 @@ def test_whatever_a_stage_reads_of_the_family_is_a_fact_of_it_or_of_what_it_rest
     known = facts(named[name]) | ELSEWHERE.get(name, set())
     assert read, "nothing is read: the pattern above is out of date"
     assert {key for key in read if key not in known and key.split(".")[0] not in known} == set()
+
+
+def test_make_hub_lets_the_account_local_publish_for_the_family(project: Project) -> None:
+    command = project.make("--dry-run", "hub").stdout
+    assert '--account "local::local,$organization"' in command
+    ask = [sys.executable, "-S", "-m", "release.facts", "--organization"]
+    done = subprocess.run([*ask, "family.toml"], cwd=project.folder, capture_output=True, text=True)
+    assert done.stdout == "local\n"
+    done = subprocess.run([*ask, "none.toml"], cwd=project.folder, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: no family file 'none.toml'")

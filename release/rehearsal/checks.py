@@ -217,17 +217,32 @@ def _is_refused(name: str) -> bool:
 
 
 def _checkpoints(family: Family, sizes: Sequence[str]) -> Iterator[str]:
-    """Where there is something to choose from, at least one size had a best checkpoint that was not its last."""
-    chosen = []
+    """Where the best checkpoint was not the last one, both were measured, and the better one is released."""
     for size in sizes:
-        with contextlib.suppress(ReleaseError):
-            chosen.append(records.read(family.folder(size) / "records", results.CHOICE).measured)
-    if family.training.evaluations > 1 and chosen and all(_is_one(each) for each in chosen):
-        yield "the best checkpoint was the last one of every size, so that nothing was chosen between"
+        choice = _choice(family, size)
+        if choice is None or choice.candidates.best.step == choice.candidates.last.step:
+            continue
+        best, last = choice.candidates.best.reranked_ndcg, choice.candidates.last.reranked_ndcg
+        if best is None or last is None:
+            yield f"{size}: a checkpoint was chosen without measuring both"
+        elif choice.released != ("best" if best >= last else "last"):
+            yield f"{size}: the {choice.released} checkpoint is released, with {best} for the best and {last} for the last one"
 
 
-def _is_one(choice: CheckpointChoice) -> bool:
-    return choice.candidates.best.step == choice.candidates.last.step
+def not_rehearsed(family: Family, sizes: Sequence[str], workspace: Workspace) -> list[str]:
+    """What a rehearsal does, and this one by chance did not: random weights decide it, so it is no fault."""
+    with contextlib.chdir(workspace.work):
+        choices = [choice for size in sizes if (choice := _choice(family, size))]
+    chosen = [each for each in choices if each.candidates.best.step != each.candidates.last.step]
+    return [] if chosen else ["a choice between two checkpoints: the best one was the last one of every size"]
+
+
+def _choice(family: Family, size: str) -> CheckpointChoice | None:
+    """The record of a size's checkpoints, None where it has none yet."""
+    try:
+        return records.read(family.folder(size) / "records", results.CHOICE).measured
+    except ReleaseError:
+        return None
 
 
 def state_of(workspace: Workspace) -> dict[str, str]:

@@ -111,7 +111,10 @@ def command(
     with exclusive_lock(Path("build/rehearsal")):
         rehearsal = Rehearsal(family, chosen, prepare(family), threads)
         published = run(rehearsal, shape_scale)
-    _show(rehearsal, published, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    for line in checks.not_rehearsed(family, chosen, rehearsal.workspace):
+        print(f"not rehearsed: {line}")
+    _show(rehearsal, published, seconds)
     if any(step.failure for step in rehearsal.steps):
         raise ReleaseError(
             "the rehearsal failed", where=str(rehearsal.workspace.logs), hint="read the log of that step"
