@@ -6,21 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from release import mode, records, results
+from release import records, results
 from release.card import acceptance
 from release.card.comparison import CANNOT_RUN
 from release.console import quiet
 from release.errors import CannotRun, ReleaseError
 from release.family import Family
 from release.files import write_json
-from release.preflight import devices
 
 # release.evaluation and release.speed are imported where they are used: torch and mteb take seconds.
-
-
-def on_the_device(family: Family) -> bool:
-    """Whether this machine has the device that the family's cards show; in a rehearsal any machine does."""
-    return mode.active() or family.speed.device == "CPU" or any(family.speed.device in name for name in devices())
 
 
 def measure_missing(family: Family) -> int:

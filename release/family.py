@@ -28,6 +28,7 @@ from release.names import (
 from release.schema import STRICT, parse, problem
 
 MaxLength = Annotated[int, Field(ge=8)]  # tokens of a pair; fewer hold no query and document beside the special ones
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # the one embedder that a package holds: the extra `demo`
 TAKEN_FAMILIES = {"demo", "evaluations", "hf-home", "hub", "quality", "rehearsal"}  # other folders of build/
 TAKEN_SIZES = {"compared", "data", "facts", "records"}  # other folders of build/<family>/
 
@@ -109,7 +110,8 @@ class EvaluationConfig:
     """Table `[evaluation]`: NanoBEIR sets for training, tasks or BEIR collections and first stages for the card.
 
     `always_rerank_positives` is Sentence Transformers' name: whether the nano sets' NDCG@10 is over all positives, or over those
-    among the candidates.
+    among the candidates. `packaged_embedders` are those of `embedders` whose weights come from an installed package, never
+    from a Hub: their scores have another dtype, so nobody falls back to them.
     """
 
     nano: Line
@@ -120,6 +122,7 @@ class EvaluationConfig:
     top_k: PositiveInt
     compared: tuple[RepositoryId, ...]
     always_rerank_positives: bool = False
+    packaged_embedders: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -181,6 +184,11 @@ class _FamilyFile:
             if not any(getattr(given, key) for key in keys):
                 what = f"[evaluation] has no {' and no '.join(keys)}"
                 raise problem(what, f"name at least one in `{keys[-1]}`; recipes/ettin.toml shows every key")
+        for name in given.packaged_embedders:
+            if name != MINILM or name not in given.embedders:
+                raise problem(
+                    f"[evaluation] packaged_embedders names {name!r}", f"only {MINILM}, where `embedders` has it"
+                )
         return self
 
     @model_validator(mode="after")

@@ -44,6 +44,7 @@ class Stage:
 _NAMES = ("family.organization", "family.name", "family.version")
 _POSITIVES = "evaluation.always_rerank_positives"
 _SETS = ("evaluation.nano", "evaluation.nano_sets", "evaluation.tasks", "evaluation.collections")
+_EMBEDDERS = ("evaluation.embedders", "evaluation.packaged_embedders")
 
 STAGES = (
     Stage(
@@ -78,7 +79,7 @@ STAGES = (
         inputs=("train",),
         output="{size}/records/choice.json",
         record="choice",
-        facts=(*_SETS, "evaluation.embedders", "evaluation.top_k"),
+        facts=(*_SETS, *_EMBEDDERS, "evaluation.top_k"),
     ),
     Stage(
         "evaluate",
@@ -87,7 +88,7 @@ STAGES = (
         inputs=("select",),
         output="{size}/records/evaluate.json",
         record="evaluate",
-        facts=(*_NAMES, "teacher", "data.validation", *_SETS, "evaluation.embedders", "evaluation.top_k"),
+        facts=(*_NAMES, "teacher", "data.validation", *_SETS, *_EMBEDDERS, "evaluation.top_k"),
     ),
     Stage(
         "speed",

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from release import family, preflight
+from release import family
 from release.errors import ReleaseError, disk_is_full
 from release.files import exclusive_lock, write_atomic
+from release.preflight.check import missing
 from release.stages import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,7 +68,7 @@ def test_make_n_release_shows_every_stage() -> None:
 def test_a_release_that_cannot_run_here_says_everything_that_is_missing() -> None:
     done = run(sys.executable, "-m", "release", "preflight", "--size", "68m", "--push")
     assert done.returncode == 1
-    assert "no encoder 'jhu-clsp/ettin-encoder-68m'" in done.stderr
+    assert "jhu-clsp/ettin-encoder-68m" in done.stderr  # the client is offline here, and cannot ask for anything
     assert "no token" in done.stderr
     assert done.stderr.count("hint") >= 3
 
@@ -82,7 +83,7 @@ def test_plan_says_what_would_be_published() -> None:
 def test_the_demo_misses_nothing_not_even_a_token_where_nothing_is_pushed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     demo = family.load(Path("recipes/demo.toml"))
-    assert [what for what, _ in preflight.missing(demo, "mini")] == []
+    assert [*missing(demo, "mini")] == []
 
 
 def test_a_second_run_over_the_same_folder_stops_at_once(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from release import compared, family, mode
 from release.card import compare, comparison
 from release.errors import CannotRun, ReleaseError
 from release.family import Family
+from release.preflight.machine import has_device
 from tests import built
 
 ETTIN = built.DEMO.parent / "ettin.toml"
@@ -76,9 +77,9 @@ def test_models_are_measured_on_the_familys_device_or_in_a_rehearsal(
 ) -> None:
     monkeypatch.delenv(mode.VARIABLE, raising=False)
     for names, here in (([], False), (["NVIDIA A100"], False), (["NVIDIA H100 80GB HBM3"], True)):
-        monkeypatch.setattr("release.compared.devices", lambda names=names: names)
-        assert compared.on_the_device(ettin) is here
-    monkeypatch.setattr("release.compared.devices", list)
-    assert compared.on_the_device(family.load(built.DEMO))  # its device is a CPU
+        monkeypatch.setattr("release.preflight.machine.devices", lambda names=names: names)
+        assert has_device(ettin) is here
+    monkeypatch.setattr("release.preflight.machine.devices", list)
+    assert has_device(family.load(built.DEMO))  # its device is a CPU
     monkeypatch.setenv(mode.VARIABLE, "1")
-    assert compared.on_the_device(ettin)
+    assert has_device(ettin)

@@ -11,7 +11,7 @@ from release import mode, records, results
 from release.card import acceptance, compare, comparison, render
 from release.errors import ReleaseError
 from release.hub import checks, publish, stage
-from release.preflight import missing
+from release.preflight.check import missing
 from tests import built
 
 
@@ -84,15 +84,15 @@ def test_a_cpu_stands_for_the_device_in_a_rehearsal_only(
     h100 = dataclasses.replace(family, speed=dataclasses.replace(family.speed, device="H100"))
     folder = family.folder(built.SIZE) / "records"
     measured, rehearsed = records.read(folder, results.SPEED), "speed was measured on CPU"
-    monkeypatch.setattr("release.preflight.devices", list)
+    monkeypatch.setattr("release.preflight.machine.gpus", list)
     with pytest.raises(ReleaseError, match=rehearsed):
         acceptance.speed(measured, h100, folder)
-    assert any(what == "no CUDA device" for what, _ in missing(h100, built.SIZE))
+    assert any("no H100" in lack.what for lack in missing(h100, built.SIZE))
     rehearse(monkeypatch)
     with pytest.raises(ReleaseError, match=rehearsed):
         acceptance.speed(measured, h100, folder)  # it was no rehearsal when this was measured
     acceptance.speed(dataclasses.replace(measured, rehearsal=True), h100, folder)
-    assert not any("CUDA" in what for what, _ in missing(h100, built.SIZE))
+    assert not any("H100" in lack.what for lack in missing(h100, built.SIZE))
 
 
 @pytest.mark.parametrize("endpoint", ["https://huggingface.co", "http://10.0.0.7:8080", "http://localhost.example.com"])

@@ -11,10 +11,11 @@ from release import options
 from release.card import beside, page, plots, render, tables
 from release.card.comparison import OURS, Comparison, gather
 from release.card.formatting import MISSING
-from release.compared import measure_missing, on_the_device
+from release.compared import measure_missing
 from release.console import print_json, table
 from release.family import Family, load
 from release.files import atomic_directory, write_atomic
+from release.preflight.machine import has_device
 
 
 def command(
@@ -23,7 +24,7 @@ def command(
 ) -> None:
     """Measure what is missing, and write the family's tables and plots to build/<family>/compare: README.md, index.html."""
     family = load(family_file)
-    if measure and on_the_device(family):
+    if measure and has_device(family):
         measure_missing(family)
     elif measure:
         print(f"nothing is measured here: a card of this family shows {family.speed.device}")

@@ -98,7 +98,7 @@ def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) ->
 
 
 def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, cache_dir: Path) -> Evaluated:
-    stages = [first_stage.first_stage(name, family.about.language) for name in family.evaluation.embedders]
+    stages = first_stage.first_stages(family)
     rows = all_rows(reranker, family, stages, cache_dir=cache_dir)
     watched = nano(reranker, family, cache_dir)
     result = EvaluationResult(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from release.evaluation import tasks
-from release.evaluation.first_stage import FirstStage, first_stage
+from release.evaluation.first_stage import FirstStage, first_stages
 from release.evaluation.rerankers import Reranker
 from release.evaluation.tasks import Task
 from release.evaluation.two_stage import Row, evaluate_task
@@ -36,7 +36,7 @@ def all_rows(
         stages: The family's first stages, where they are loaded already.
         cache_dir: Folder of this reranker's finished rows.
     """
-    stages = stages or [first_stage(name, family.about.language) for name in family.evaluation.embedders]
+    stages = stages or first_stages(family)
     inside = in_domain_tasks(family)
     rows: list[Row] = []
     for load in task_loaders(family):

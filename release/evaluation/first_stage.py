@@ -16,10 +16,12 @@ from typing import Any
 import mteb
 from huggingface_hub import HfApi
 
-from release import bm25
+from release import bm25, hub_access
+from release.errors import ReleaseError
 from release.evaluation.metrics import Ranking, ranking
-from release.evaluation.retrievers import MINILM, Bm25, PackagedMiniLM, embedder, missing, packaged_revision
+from release.evaluation.retrievers import Bm25, PackagedMiniLM, embedder, missing, packaged_revision
 from release.evaluation.tasks import Task
+from release.family import MINILM, Family
 from release.files import sha256_file, sha256_folder, short_hash, write_atomic, write_json
 from release.revisions import cached_commit, only_cached_commit
 
@@ -58,6 +60,27 @@ class Run:
     seconds: float
 
 
+def first_stages(family: Family) -> list[FirstStage]:
+    """The retrievers that a family names, in their order; of an embedder it also says whether it comes from a package."""
+    packaged, language = family.evaluation.packaged_embedders, family.about.language
+    return [
+        packaged_minilm() if name in packaged else first_stage(name, language) for name in family.evaluation.embedders
+    ]
+
+
+def packaged_minilm() -> FirstStage:
+    """all-MiniLM-L6-v2 from the package that the extra `demo` installs, on the CPU and in the CPU's faster dtype.
+
+    Raises:
+        ReleaseError: The package is not installed.
+    """
+    revision = packaged_revision()
+    if revision is None:
+        hint = "pip install 'ettin-release[demo]', or leave packaged_embedders out of the family file"
+        raise ReleaseError(f"no package holds {MINILM} here", hint=hint)
+    return FirstStage(MINILM, revision, PackagedMiniLM)
+
+
 def first_stage(name: str, language: str = "en") -> FirstStage:
     """The retriever called `name`: "bm25", a Hub id, or the folder of a SentenceTransformer.
 
@@ -74,12 +97,7 @@ def first_stage(name: str, language: str = "en") -> FirstStage:
         folder = Path(name)
         contents = sha256_folder(folder)
         return FirstStage(folder.resolve().name, contents, lambda _: embedder(name, folder.resolve().name, contents))
-    commit = cached_commit(name)
-    if commit is None and name == MINILM:
-        revision = packaged_revision()
-        if revision is not None:
-            return FirstStage(MINILM, revision, PackagedMiniLM)
-    commit = commit or _hub_commit(name)
+    commit = cached_commit(name) or _hub_commit(name)
     return FirstStage(name, commit, lambda _: embedder(name, name, commit))
 
 
@@ -163,7 +181,7 @@ def _hub_commit(name: str) -> str:
     except Exception as error:  # no network, offline mode, no such repository: httpx and the Hub raise their own
         if commit := only_cached_commit(name):
             return commit
-        raise missing(name) from error
+        raise missing(name, hub_access.reason(error, name)) from error
     if commit is None:
         raise missing(name)
     return commit

@@ -230,14 +230,14 @@ def _check_labelled(family: Family, identity: dict[str, Any]) -> None:
 
 def _share_encoder(teacher: Any, family: Family) -> None:
     """Let the stand-in use the first stage's MiniLM and its vectors, so that neither encodes a text again."""
-    from release.evaluation.first_stage import first_stage  # late: mteb takes seconds to import
-    from release.evaluation.retrievers import MINILM, VECTORS, shared_minilm
+    from release.evaluation.first_stage import packaged_minilm  # late: mteb takes seconds to import
+    from release.evaluation.retrievers import VECTORS, shared_minilm
 
     shared = shared_minilm()
     if (shared.dtype, shared.max_length) == (teacher.minilm.dtype, teacher.minilm.max_length):
         teacher.minilm = shared
-        if MINILM in family.evaluation.embedders:
-            shared.recall(family.build / "runs" / first_stage(MINILM).slug / VECTORS)
+        if family.evaluation.packaged_embedders:
+            shared.recall(family.build / "runs" / packaged_minilm().slug / VECTORS)
 
 
 def predict_sorted(reranker: Reranker, pairs: Pairs) -> np.ndarray:

@@ -21,7 +21,7 @@ from release.hub.state import (
     given_endpoint,
     remote_repo,
 )
-from release.preflight import missing
+from release.preflight.check import missing
 from release.stages import STAGES
 
 
@@ -56,8 +56,8 @@ def command(size: options.Size, family_file: options.Family = options.ETTIN) -> 
         if (file := stage.file(family.build, size))
     ]
     table(f"{family.model_id(size)}: stages", ["make", "state", "makes"], rows)
-    for what, hint in missing(family, size):
-        print(*wrapped(f"missing here: {what}"), *wrapped(f"hint: {hint}", indent="  "), sep="\n")
+    for lack in missing(family, size, compare=False):
+        print(*wrapped(f"missing here: {lack.what}"), *wrapped(f"hint: {lack.hint}", indent="  "), sep="\n")
     if (family.folder(size) / "repo/README.md").is_file():
         show_diff(family, size)
         return

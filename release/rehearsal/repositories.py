@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from release.data.spec import MixtureSpec
-from release.evaluation import forms
 from release.family import Family
+from release.hub_objects import HubObject, hub_objects
 from release.localhub.admin import add_commit_under_id, add_pull_reference
 from release.rehearsal import benchmarks, models, sources
 
@@ -49,26 +49,27 @@ def stand_ins(family: Family, declaration: MixtureSpec, sizes: Sequence[str], *,
         declaration: The family's mixture, scaled (see `sources.scaled`).
         shape_scale: Divides the shapes of the encoders.
     """
-    found = [*_models(family, sizes, shape_scale), *_benchmarks(family), *_sources(declaration)]
+    found = [_stand_in(each, family, shape_scale) for each in hub_objects(family, declaration, sizes)]
     unique = {(each.type, each.id): each for each in reversed(found)}
     return sorted(unique.values(), key=lambda each: (each.type, each.id))
 
 
-def _models(family: Family, sizes: Sequence[str], scale: int) -> Iterator[StandIn]:
-    named: list[tuple[str, models.Role]] = [(family.size(size).encoder, "encoder") for size in sizes]
-    named += [(family.teacher.model, "teacher")] if family.teacher.kind == "cross-encoder" else []
-    named += [(name, "embedder") for name in family.evaluation.embedders if "/" in name]
-    named += [(name, "compared") for name in family.evaluation.compared]
-    for name, role in named:
-        write = partial(_model, name, role, scale)
-        yield StandIn(name, "model", role, None, write, _pull(name) if role in ("teacher", "compared") else None)
-
-
-def _pull(name: str) -> int | None:
-    """The number of the pull request that a documented form names."""
-    form = forms.documented(name)
-    found = re.fullmatch(r"refs/pr/(\d+)", form.revision or "") if form else None
-    return int(found[1]) if found else None
+def _stand_in(each: HubObject, family: Family, scale: int) -> StandIn:
+    """The stand-in of one object, in the form of its role."""
+    pull = re.fullmatch(r"refs/pr/(\d+)", each.revision or "")
+    match each.role:
+        case "nano":
+            write: Callable[[Path], object] = partial(benchmarks.nano, sets=family.evaluation.nano_sets)
+        case "task":
+            write = partial(benchmarks.mteb_data, task=each.task)
+        case "speed":
+            write = benchmarks.question_pairs
+        case "source":
+            write = partial(sources.write_source, configs=list(each.configs))
+        case "encoder" | "teacher" | "embedder" | "compared":
+            write = partial(_model, each.id, each.role, scale)
+    commit = None if pull else each.revision
+    return StandIn(each.id, each.type, each.role, commit, write, int(pull[1]) if pull else None)
 
 
 def _model(name: str, role: models.Role, scale: int, folder: Path) -> None:
@@ -76,27 +77,6 @@ def _model(name: str, role: models.Role, scale: int, folder: Path) -> None:
     library = "transformers" if role == "encoder" else "sentence-transformers"
     card = MODEL_CARD.format(id=name, license="mit" if role == "encoder" else "apache-2.0", library=library)
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def _benchmarks(family: Family) -> Iterator[StandIn]:
-    import mteb
-
-    evaluation = family.evaluation
-    if not Path(evaluation.nano).is_dir():
-        yield StandIn(evaluation.nano, "dataset", "nano", None, lambda to: benchmarks.nano(to, evaluation.nano_sets))
-    for name in evaluation.tasks:
-        where = mteb.get_task(name).metadata.dataset
-        path, commit = str(where["path"]), str(where["revision"])
-        yield StandIn(path, "dataset", "task", commit, lambda to, name=name: benchmarks.mteb_data(to, name))
-    if "/" in family.speed.pairs:
-        yield StandIn(family.speed.pairs, "dataset", "speed", None, benchmarks.question_pairs)
-
-
-def _sources(declaration: MixtureSpec) -> Iterator[StandIn]:
-    for repository, configs in sources.repositories(declaration).items():
-        pins = {revision for config in configs if (revision := config.source.revision)}
-        commit = next(iter(pins)) if len(pins) == 1 else None
-        yield StandIn(repository, "dataset", "source", commit, lambda to, c=configs: sources.write_source(to, c))
 
 
 def build(found: Sequence[StandIn], root: Path) -> dict[str, Path]:

@@ -7,14 +7,13 @@ of its configs. What each source marks is there: rows to drop, duplicates, a nul
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import yaml
 
-from release.data.spec import ConfigSpec, HubRetrievalSource, HubSource, MixtureSpec
+from release.data.spec import ConfigSpec, HubRetrievalSource, HubSource
 from release.rehearsal.tables import Table, write
 from release.rehearsal.text import passages
 
@@ -35,15 +34,6 @@ def scaled(text: str, scale: int = SCALE) -> str:
             if key in config:
                 config[key]["rows"] = max(least, config[key]["rows"] // scale)
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-
-
-def repositories(spec: MixtureSpec) -> dict[str, list[ConfigSpec]]:
-    """Every repository that a (scaled) declaration reads from, with the configs that come from it."""
-    found: dict[str, list[ConfigSpec]] = defaultdict(list)
-    for config in spec.configs.values():
-        if isinstance(config.source, HubSource | HubRetrievalSource):
-            found[config.source.repository].append(config)
-    return dict(found)
 
 
 def write_source(folder: Path, configs: list[ConfigSpec]) -> Path:

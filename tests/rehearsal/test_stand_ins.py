@@ -13,6 +13,7 @@ import yaml
 from release.data import spec
 from release.data.spec import MixtureSpec
 from release.family import Family, load
+from release.hub_objects import hub_objects
 from release.rehearsal import benchmarks, models, repositories, sources
 
 ETTIN = Path("recipes/ettin.toml")
@@ -197,7 +198,8 @@ def test_the_sources_have_every_config_with_marks_and_more_rows_than_the_cap(
 ) -> None:
     from datasets import get_dataset_config_names, load_dataset
 
-    found = sources.repositories(declaration)
+    objects = hub_objects(FAMILY, declaration, [])
+    found = {each.id: list(each.configs) for each in objects if each.role == "source"}
     assert sum(map(len, found.values())) == len(declaration.configs) == 39
     (plain, configs), (retrieval, domains) = sorted(found.items(), key=lambda item: -len(item[1]))
     folder = sources.write_source(tmp_path / "plain", configs)

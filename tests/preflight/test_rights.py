@@ -10,7 +10,7 @@ import pytest
 
 from release import family
 from release.localhub import Account, running_hub
-from release.preflight import publishing
+from release.preflight.rights import publishing
 from tests import built
 from tests.localhub.hub_fixtures import Http
 
@@ -35,7 +35,7 @@ def ask(hub: Http, monkeypatch: pytest.MonkeyPatch) -> Generator[object]:
         monkeypatch.setenv("HF_TOKEN", token)
         found = family.load(built.DEMO)
         found = dataclasses.replace(found, about=dataclasses.replace(found.about, version=version))
-        return [what for what, _ in publishing(found, built.SIZE)]
+        return [lack.what for lack in publishing(found, built.SIZE)]
 
     yield asked
 
@@ -44,7 +44,7 @@ def test_only_a_token_that_may_write_to_the_organisation_passes(ask, hub: Http) 
     assert ask(OWNER.token) == []
     assert ask(READER.token) == ["the token may only read"]
     assert ask(STRANGER.token) == ["stranger may not publish under local"]
-    assert ask("hf_nobody_at_all") == [f"the token is not known at {hub.endpoint}"]
+    assert ask("hf_nobody_at_all") == [f"the token is not valid at {hub.endpoint}"]
 
 
 def test_a_name_that_is_taken_by_something_else_is_said_first(ask, hub: Http) -> None:
@@ -58,5 +58,5 @@ def test_a_name_that_is_taken_by_something_else_is_said_first(ask, hub: Http) ->
 
 def test_without_endpoint_and_token_both_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    monkeypatch.setattr("release.preflight.has_token", lambda: False)
-    assert [what for what, _ in publishing(family.load(built.DEMO), built.SIZE)] == ["no endpoint", "no token"]
+    monkeypatch.setattr("release.preflight.rights.has_token", lambda: False)
+    assert [lack.what for lack in publishing(family.load(built.DEMO), built.SIZE)] == ["no endpoint", "no token"]

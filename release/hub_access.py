@@ -1,0 +1,69 @@
+"""What an error of the Hub's client means, in words: an invalid token, a gate, a repository that is not there, no network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+Kind = Literal["token", "gated", "absent", "revision", "offline", "unreachable", "refused"]
+
+
+class Reason(NamedTuple):
+    """Why something on a Hub cannot be had.
+
+    Attributes:
+        kind: `token`, `offline` and `unreachable` are the same for every repository, the others are about one.
+        what, hint: As in a ReleaseError.
+    """
+
+    kind: Kind
+    what: str
+    hint: str
+
+
+def reason(error: BaseException, name: str = "") -> Reason | None:
+    """What the client says about the repository `name`, None where the error, or what caused it, is not the Hub's.
+
+    Libraries wrap the client's errors, so causes are looked at too.
+    """
+    from huggingface_hub import constants, errors
+
+    hub = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+    about = name or "the repository"
+    chain = list(_causes(error))
+    for each in chain:
+        status = getattr(getattr(each, "response", None), "status_code", None)
+        match each:
+            case errors.GatedRepoError():
+                hint = f"accept the conditions on {hub}/{name}, with the account of your token, and export HF_TOKEN"
+                return Reason("gated", f"{about} is gated, and this token has no access to it", hint)
+            case errors.RepositoryNotFoundError():
+                hint = "correct the name, or log in with a token that may read it"
+                return Reason("absent", f"{about} is not on {hub}, or it is private", hint)
+            case errors.RevisionNotFoundError():
+                return Reason("revision", f"the pinned commit of {about} is gone", "pin one that exists")
+            case errors.OfflineModeIsEnabled():
+                hint = "unset HF_HUB_OFFLINE, or fetch it first with `hf download`"
+                return Reason("offline", "the client is offline (HF_HUB_OFFLINE)", hint)
+            case errors.HfHubHTTPError() if status == 401:
+                hint = "export another HF_TOKEN, hf auth login, or unset it: what is public needs none"
+                return Reason("token", f"the token is not valid at {hub}", hint)
+            case errors.HfHubHTTPError() if status == 403 or (status or 0) >= 429:
+                return Reason("refused", f"{hub} answers {status} about {about}", "run it again")
+    for each in chain:
+        if isinstance(each, ConnectionError) or type(each).__module__.split(".")[0] in ("httpx2", "httpx", "httpcore"):
+            hint = "look at the network and HF_ENDPOINT, and run the same command again: what is done is kept"
+            return Reason("unreachable", f"{hub} cannot be reached ({type(each).__name__})", hint)
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        each = pending.pop(0)
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            pending += [each.__cause__, each.__context__]

@@ -1,0 +1,97 @@
+"""What a release still misses on this machine, said in seconds, before hours are spent.
+
+Rights come first, then everything that the family names on a Hub, then this machine. What is finished needs nothing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from release import options, records, results
+from release.card import acceptance
+from release.console import wrapped
+from release.data import spec
+from release.errors import ReleaseError
+from release.family import Family, load
+from release.files import resource
+from release.hub_objects import hub_objects
+from release.preflight import machine, objects
+from release.preflight.lack import Lack
+from release.preflight.rights import publishing
+from release.stages import STAGES
+
+MicroBatch = Annotated[
+    int | None, typer.Option(min=1, help="Pairs of one pass in training; the global batch if left out.")
+]
+
+
+def command(
+    size: options.Size,
+    family_file: options.Family = options.ETTIN,
+    push: options.Push = False,
+    micro_batch: MicroBatch = None,
+) -> None:
+    """Raise one error that names everything missing, or say that nothing is."""
+    family = load(family_file)
+    found = list(missing(family, size, push=push, micro_batch=micro_batch))
+    for what, hint in machine.advice(family, to_run(family, size)):
+        print(*wrapped(f"worth having: {what}"), *wrapped(f"hint: {hint}", indent="  "), sep="\n")
+    if found:
+        what = f"a release of {family.model_id(size)} cannot be finished here, {len(found)} missing"
+        raise ReleaseError(f"{what}:\n{listed(found)}")
+    print(f"nothing is missing for a release of {family.model_id(size)}")
+
+
+def listed(lacks: list[Lack]) -> str:
+    """One line for each thing that is missing, and one for its hint."""
+    return "\n".join(
+        f"  - {lack.what}{f' (for make {lack.stage})' if lack.stage else ''}\n    hint: {lack.hint}" for lack in lacks
+    )
+
+
+def missing(
+    family: Family, size: str, *, push: bool = False, compare: bool = True, micro_batch: int | None = None
+) -> Iterator[Lack]:
+    """Yield everything that is missing for one size.
+
+    Args:
+        push: Whether it is to be published: only then is a token asked for, and before anything else.
+        compare: Whether the models count that the family is compared with.
+        micro_batch: As in `machine.machine`.
+
+    Raises:
+        ReleaseError: The family has no such size.
+    """
+    family.size(size)
+    if push:
+        yield from publishing(family, size)
+    stages = to_run(family, size) | ({"compare"} if compare else set())
+    try:
+        mixture = spec.load(resource(family.data.declaration))
+        named = hub_objects(family, mixture, [size])
+    except ReleaseError as error:
+        yield objects.problem(error, "mix")
+        return
+    answers = objects.ask(family, named, stages)
+    yield from answers.lacks
+    yield from objects.local(family, mixture, size, stages)
+    yield from machine.machine(family, size, stages, micro_batch)
+    yield from machine.disk(family, stages, answers.fetched, answers.encoder)
+
+
+def to_run(family: Family, size: str) -> set[str]:
+    """The stages whose output is not there yet; a speed that no card of the family may show counts for none."""
+    stages = {stage.name for stage in STAGES if (file := stage.file(family.build, size)) and not file.is_file()}
+    return stages | (set() if "speed" in stages or _shows_speed(family, size) else {"speed"})
+
+
+def _shows_speed(family: Family, size: str) -> bool:
+    folder = family.folder(size) / "records"
+    try:
+        acceptance.speed(records.read(folder, results.SPEED), family, folder)
+    except ReleaseError:
+        return False
+    return True
