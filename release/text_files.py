@@ -56,9 +56,9 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def damaged(path: Path, number: int, why: object) -> ReleaseError:
+def damaged(path: Path, number: int, why: object, hint: str = "one JSON object per line") -> ReleaseError:
     """What to raise about a row."""
-    return ReleaseError(f"damaged row ({why})", where=f"{path} row {number}", hint="one JSON object per line")
+    return ReleaseError(f"damaged row ({why})", where=f"{path} row {number}", hint=hint)
 
 
 def number(text: str) -> float:

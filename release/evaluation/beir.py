@@ -70,9 +70,9 @@ def texts(path: Path) -> Iterator[tuple[str, str, str]]:
         if "\0" in key:  # trec_eval would read no further
             raise damaged(path, row_number, "_id holds a NUL")
         if not isinstance(title, str) or not isinstance(text, str):
-            raise damaged(path, row_number, "title or text is no string")
+            raise damaged(path, row_number, "title or text is no string", "write a text, or remove the row")
         if not (is_unicode(key) and is_unicode(title) and is_unicode(text)):
-            raise damaged(path, row_number, "it holds a lone surrogate, which is no character")
+            raise damaged(path, row_number, "it holds a lone surrogate, which is no character", "remove it")
         if key in seen:
             repeated += 1
             continue

@@ -40,13 +40,20 @@ def start_log(file: Path) -> None:
     log.addHandler(whole)
     log.propagate = False
     log.setLevel(logging.DEBUG)
+    end_in_one_line(file)
+
+
+def end_in_one_line(file: Path | None = None) -> None:
+    """Let the program end with one line instead of a traceback, which goes into the log `file` where there is one already."""
     sys.excepthook = lambda kind, error, trace: _last_words(error, trace, file)
 
 
-def _last_words(error: BaseException, trace: TracebackType | None, file: Path) -> None:
-    """One line for people instead of a traceback, which goes into the log."""
+def _last_words(error: BaseException, trace: TracebackType | None, file: Path | None) -> None:
+    if file is None and not isinstance(error, ReleaseError):
+        sys.__excepthook__(type(error), error, trace)
+        return
     log.debug("%s", "".join(traceback.format_exception(type(error), error, trace)))
-    print(f"error: {explain(error, file)}", file=sys.stderr)
+    print(f"error: {explain(error, file or Path())}", file=sys.stderr)
 
 
 def explain(error: BaseException, file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,19 +12,26 @@ from datasets import Dataset
 
 from release.errors import ReleaseError
 
+PATTERN = re.compile(r"[*?\[\]]")
 COLUMNS = ("query", "document", "label")
 HINT = "make score writes `query`, `document` (strings) and `label` (a finite number) for every row"
 
 
 def check_files(data: Path) -> None:
-    """Check the columns of a folder CONFIG/{train,validation}-*.parquet by its files' schemas.
+    """Check a folder CONFIG/{train,validation}-*.parquet: its configs' names, and the columns by its files' schemas.
 
     Raises:
-        ReleaseError: No such file, or one that lacks a column or has a column of another type; the file is named.
+        ReleaseError: No such file, a name that `datasets` reads otherwise, or a file that lacks a column or has a column of
+            another type; the file is named.
     """
     files = sorted(data.glob("*/*.parquet"))
     if not any(file.name.startswith("train-") for file in files):
         raise ReleaseError("no training data", where=str(data), hint="make score, or pass --data FOLDER_OR_HUB_ID")
+    names = {file.parent.name for file in files}
+    for name in sorted(names):
+        if PATTERN.search(name) or (name == "default" and len(names) > 1):
+            what = f"a config cannot be called {name!r}: `datasets` takes it for a pattern or for all configs"
+            raise ReleaseError(what, where=str(data), hint="rename its folder with letters, digits, '_', '-' and '.'")
     for file in files:
         try:
             check_schema(pq.read_schema(file), str(file))

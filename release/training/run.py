@@ -33,7 +33,7 @@ from release.results.training import Checkpoint, EnergyUse, NanoFigures, Paramet
 from release.runtime.unpadded import NAME as UNPADDED
 from release.runtime.unpadded import unpad
 from release.training.evaluator import ALL, RETRIEVED
-from release.training.log import LogFile, log, start_log
+from release.training.log import LogFile, end_in_one_line, log, start_log
 from release.training.rows import check_files, check_rows
 
 
@@ -56,6 +56,7 @@ class Run:
         Raises:
             ReleaseError: The family file, the size, the encoder, the mixture or an evaluation set is missing or wrong.
         """
+        end_in_one_line()
         self.family = load(options.family)
         options.family = resource(options.family)  # the page reads it too
         self.size = self.family.size(options.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def test_the_energy_of_a_leg_that_was_moved_aside_counts_too(tmp_path: Path) -> 
         (["--data", "columns"], {}, "no column label"),
         (["--data", "words"], {}, "the column label holds large_string, not numbers"),
         (["--data", "lists"], {}, "the column label holds large_list"),
+        (["--data", "brackets"], {}, "a config cannot be called 'random_10k [2m]'"),
+        (["--data", "both"], {}, "a config cannot be called 'default'"),
         (["--data", "nan"], {}, "the label is nan; in config words, row 3 of split train"),
         (["--data", "infinite"], {}, "the label is inf; in config words, row 3 of split train"),
         (["--data", "null"], {}, "the label is missing; in config words, row 3 of split train"),
@@ -94,6 +97,9 @@ def write_faulty(work: Path) -> None:
     for name, mixture in mixtures.items():
         (work / name / "words").mkdir(parents=True, exist_ok=True)
         mixture.write_parquet(work / name / "words/train-0.parquet")
+    for name in ("brackets/random_10k [2m]", "both/words", "both/default"):
+        (work / name).mkdir(parents=True, exist_ok=True)
+        eight.write_parquet(work / name / "train-0.parquet")
 
 
 def test_a_batch_that_does_not_divide_is_refused(work: Path, recipe: Callable[..., None]) -> None:
@@ -109,3 +115,9 @@ def test_on_the_command_line_it_is_one_line_and_the_traceback_is_in_the_log(work
     assert done.returncode == 1
     assert "Traceback" not in done.stderr and "hint: " in done.stderr.splitlines()[-1]
     assert "Traceback" in (tmp_path / "out/train.log").read_text()
+    text = FAMILY.format(size="mini", encoder=tmp_path / "gone", nano=work / "nano")
+    (work / "never.toml").write_text(re.sub("epochs = .*", "epochs = 0", text))
+    done = command(work, script, family="never.toml", output=str(tmp_path / "never"), PYTHONPATH=str(ROOT))
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: expected greater than 0, found int 0")
+    assert "Traceback" not in done.stderr and not (tmp_path / "never").exists()
