@@ -16,6 +16,7 @@ from functools import cached_property
 
 import bm25s
 import numpy as np
+import regex
 import Stemmer
 from bm25s import stopwords
 from bm25s.tokenization import Tokenized
@@ -43,22 +44,28 @@ STOPWORDS = {  # the lists that mteb's BM25 takes, by ISO 639 codes
     "no nb nn nor nob nno": stopwords.STOPWORDS_NORWEGIAN,
 }
 SNOWBALL = {"nb": "no", "nn": "no", "nob": "no", "nno": "no", "arb": "ar"}  # codes that Snowball knows by another one
-# Scripts without blanks between words: Thai, Lao, Tibetan, Burmese, Khmer, kana, Han; and Hangul, whose words are whole phrases.
+# Scripts without blanks between words: Thai, Lao, Tibetan, Burmese, Khmer, Tai, Balinese, Javanese, Yi, kana, Han, Tangut; and
+# Hangul, whose words are whole phrases.
 UNSPACED = (
-    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u318f\u31a0-\u31bf\u31f0-\u31ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"
+    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u1950-\u19ff\u1a20-\u1b7f\u3005-\u3007\u3040-\u318f"
+    "\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua9ff\uaa60-\uaadf\uac00-\ud7ff\uf900-\ufaff"
+    "\uff66-\uffdc\U00016fe0-\U0001b2ff\U00020000-\U0003ffff"
 )
-TOKENS = re.compile(
-    rf"[{UNSPACED}]+|[^\W{UNSPACED}]{{2,}}"
-)  # runs of such characters, and words of two letters and more
-RULE = "stopwords and Snowball stemmer of the language, character bigrams for scripts without blanks"
+RUN = re.compile(f"[{UNSPACED}]")
+ASCII_TOKENS = re.compile(r"\w{2,}", re.ASCII)
+# Runs of such characters, and words of two characters and more, in which marks are (Unicode's annex 29, as Lucene has it): the
+# words of Hindi, Bengali or Tamil fall apart without their vowel signs.
+TOKENS = regex.compile(rf"[{UNSPACED}]+|[\p{{L}}\p{{N}}_\p{{M}}\u200d--[{UNSPACED}]]{{2,}}", regex.V1)
+FULLWIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # letters as wide as a Han character
+RULE = "stopwords and Snowball stemmer of the language, words with their marks, character bigrams for scripts without blanks"
 
 
 class Analyzer:
     """The words that BM25 counts in a text of some language, as mteb's BM25 has them.
 
-    Lowercased, without the language's stopwords (where there is a list), stemmed by Snowball (where it knows the language). A run
-    of characters of a script without blanks becomes its bigrams, whatever the language, where mteb takes single characters.
+    Lowercased, without the language's stopwords (where there is a list), stemmed by Snowball (where it knows the language). Two
+    things differ, where mteb's would find little: a run of characters of a script without blanks becomes its bigrams, whatever
+    the language, and a word keeps its combining marks.
 
     Args:
         language: ISO 639 code of two or three letters.
@@ -82,15 +89,22 @@ class Analyzer:
     def words(self, text: str) -> list[str]:
         """The words of `text`, in their order."""
         words = []
-        for token in TOKENS.findall(text.lower()):
+        for token in _tokens(text):
             if (stem := self._known.get(token)) is None:
-                if token[0] >= UNSPACED[0] and TOKENS.match(token[0]):
+                if token[0] >= UNSPACED[0] and RUN.match(token):
                     words += _bigrams(token)
                     continue
                 stem = self._known[token] = "" if token in self._stopwords else self._stem(token)
             if stem:
                 words.append(stem)
         return words
+
+
+def _tokens(text: str) -> list[str]:
+    if text.isascii():
+        return ASCII_TOKENS.findall(text.lower())
+    text = unicodedata.normalize("NFC", text).translate(FULLWIDTH).lower()
+    return TOKENS.findall(text.replace("i\u0307", "i"))  # what lower() makes of a capital I with a dot
 
 
 def _bigrams(run: str) -> list[str]:

@@ -14,6 +14,15 @@ from typing import Any
 
 from release.errors import ReleaseError
 
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, none of whose keys occurs twice: Python would take the last one without a word."""
+    if len(row := dict(pairs)) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return row
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_once)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -48,7 +57,7 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if line.isspace():
             continue
         try:
-            row = json.loads(line)
+            row = DECODER.decode(line.strip())
         except (ValueError, RecursionError) as error:
             raise damaged(path, number, error) from error
         if not isinstance(row, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from types import SimpleNamespace
 
 import numpy as np
@@ -71,9 +72,28 @@ def test_words_are_mtebs_by_language(language: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.text(st.characters(max_codepoint=0x5FF), max_size=80))
-def test_words_of_any_spaced_text_are_mtebs(text: str) -> None:
+@given(
+    st.text(st.characters(max_codepoint=0x5FF, exclude_categories=("C", "M"), exclude_characters="\u0130"), max_size=80)
+)
+def test_words_of_any_spaced_text_without_marks_are_mtebs(text: str) -> None:
+    text = unicodedata.normalize("NFC", text)
     assert Analyzer("en").words(text) == mtebs_words("eng", text)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "words"),
+    [
+        ("bn", "বিড়াল মাদুরে ঘুমায়", ["বিড়াল", "মাদুরে", "ঘুমায়"]),
+        ("ml", "പൂച്ച പായിൽ", ["പൂച്ച", "പായിൽ"]),
+        ("fr", "ve\u0301lo", ["vélo"]),  # decomposed
+        ("tr", "İstanbul", ["istanbul"]),
+        ("en", "ＰＹＴＨＯＮ ３.１", ["python"]),  # as wide as Han
+        ("vi", "con me\u0300o", ["con", "mèo"]),
+    ],
+)
+def test_a_word_keeps_its_marks(language: str, text: str, words: list[str]) -> None:
+    expected = [unicodedata.normalize("NFC", word) for word in words]
+    assert Analyzer(language).words(text) == expected
 
 
 def test_a_stem_meets_its_other_forms_and_a_stopword_meets_nothing() -> None:
@@ -112,6 +132,11 @@ def test_what_is_no_code_of_a_language_is_refused(language: str) -> None:
             ["파일을 한 줄씩 읽는다", "현재 작업 디렉터리를 반환", "폴더를 삭제한다"],
             ["파일 줄씩 읽기", "작업 디렉터리", "폴더 삭제"],
         ),
+        (["ကြောင်သည်ဖျာပေါ်တွင်အိပ်သည်", "ခွေးသည်ပန်းခြံတွင်ကစားသည်", "ငါးရေကူးသည်"], ["ကြောင်အိပ်", "ခွေးကစား", "ငါး"]),
+        (["ແມວນອນຢູ່ເທິງເສື່ອ", "ໝາຫຼິ້ນຢູ່ໃນສວນ", "ປາລອຍນໍ້າ"], ["ແມວນອນ", "ໝາຫຼິ້ນ", "ປາລອຍ"]),
+        (["ꀀꀁꀂꀃ", "ꀄꀅꀆꀇ", "ꀈꀉꀊꀋ"], ["ꀀꀁ", "ꀅꀆ", "ꀊꀋ"]),
+        (["বিড়াল মাদুরে ঘুমায়", "কুকুর বাগানে খেলে", "মাছ জলে"], ["বিড়াল", "কুকুর বাগানে", "মাছ"]),
+        (["பூனை பாயில் தூங்குகிறது", "நாய் தோட்டத்தில்", "மீன் நீரில்"], ["பூனை", "நாய்", "மீன்"]),
         (["用Python读取CSV文件", "用Rust写服务器", "删除文件"], ["python csv", "rust 服务器", "删除"]),
     ],
 )

@@ -129,6 +129,8 @@ def _judgements(path: Path) -> Iterator[tuple[int, str, str, float]]:
         if heading or line.isspace():
             continue
         try:
+            if len(cells) != 3:
+                raise ValueError(f"{len(cells)} column{'s' * (len(cells) > 1)}")
             query, document, text = cells
             value = number(text)
             if not query or not document:

@@ -16,6 +16,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from release.errors import ReleaseError
 from release.evaluation import beir
 
+LONGEST_NAME = 200  # bytes: files of a run are called by the collection, with endings of their own
 UNDETERMINED = "und"  # ISO 639-3 for a language that nobody has named
 
 
@@ -69,6 +70,9 @@ class Collection(AbsTaskRetrieval):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        if len(folder.resolve().name.encode()) > LONGEST_NAME:
+            what = f"a collection is named after its folder, and this name is longer than {LONGEST_NAME} bytes"
+            raise ReleaseError(what, where=str(folder), hint="rename the folder")
         self.revision = beir.revision(folder)
         self.metadata = TaskMetadata(
             name=folder.resolve().name,
@@ -121,6 +125,9 @@ class Collection(AbsTaskRetrieval):
                 "no documents, or no query with a positive judgement", where=str(self.folder), hint=beir.FORM
             )
         beir.check_documents(judgements, documents, qrels_file)
+        if blank := [query for query in judged if not queries[query].strip()]:
+            what = f"{len(blank):,} of {len(judged):,} judged queries have no text, such as {blank[0]!r}"
+            print(f"warning: {queries_file}: {what}", file=sys.stderr)
         self._ignore_own_texts({query: queries[query] for query in judged}, documents)
         corpus = [{"id": key, "title": title, "text": text} for key, (title, text) in documents.items()]
         data = RetrievalSplitData(
