@@ -13,7 +13,7 @@ STAGES := mix score train select evaluate speed export card stage publish verify
 
 # Python reads the family file and answers `ok NAME SIZE SIZES...` or what is wrong with it, at most once per run of make. For a stage
 # it also keeps the facts/<stage>.json below up to date: they change where a fact changes that the stage rests on, and nowhere else.
-ifneq ($(filter $(STAGES) build/% help release preflight plan plan-data plan-train compare,$(or $(MAKECMDGOALS),help)),)
+ifneq ($(filter $(STAGES) build/% help release preflight plan plan-data plan-train plan-evaluate compare,$(or $(MAKECMDGOALS),help)),)
   WRITE  := $(if $(filter $(STAGES) build/%,$(MAKECMDGOALS)),--write)
   ANSWER := $(shell $(or $(wildcard $(PY)),$(PYTHON)) -m release.facts $(WRITE) $(FAMILY) $(SIZE) 2>&1)
   ifneq ($(firstword $(ANSWER)),ok)
@@ -142,6 +142,9 @@ plan-data: setup ## rows, bytes, licences and overlaps of the declared data
 
 plan-train: setup ## steps, memory and hours of training on WORLD devices
 	@$(PY) -m release plan-train $(WHAT) --world $(or $(WORLD),1) $(if $(RATE),--pairs-per-second $(RATE))
+
+plan-evaluate: setup ## pairs, texts and hours of the two-stage evaluation
+	@$(PY) -m release plan-evaluate --family $(FAMILY) --world $(or $(WORLD),1) $(if $(RATE),--pairs-per-second $(RATE))
 
 test: setup ## all tests
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10

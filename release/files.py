@@ -1,7 +1,8 @@
-"""Files and folders that are whole or absent: atomic writes, hard links, content hashes, one lock per build folder."""
+"""Files and folders that are whole or absent: atomic writes, copies, content hashes, one lock per build folder."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 from release.errors import ReleaseError
 
+FICLONE = 0x40049409  # ioctl_ficlone(2)
 PACKAGE = Path(__file__).resolve().parent
 RESOURCES = packed if (packed := PACKAGE.parent / "ettin_release_resources").is_dir() else PACKAGE.parent
 """Where cards/, datasets/ and recipes/ lie: beside the package, in a folder of their own where a wheel was installed."""
@@ -130,21 +132,28 @@ def atomic_directory(folder: Path) -> Generator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Let `target` be the file `source`: a hard link where the disk allows it, for gigabytes of weights and shards.
+def copy_file(source: Path, target: Path) -> None:
+    """Let `target` be a file of its own with the content of `source`: shared blocks where the disk can, for gigabytes of weights.
 
-    Safe because generated files are never changed in place, only replaced.
+    Never a hard link: an edit in place would reach every folder at once, and a comparison of them would not see it.
+
+    Raises:
+        ReleaseError: `source` is a link, which could lead anywhere.
     """
+    if source.is_symlink():
+        raise ReleaseError("a link, where a file belongs", where=str(source), hint="put the file itself there")
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    with source.open("rb") as reader, target.open("wb") as writer:
+        try:
+            fcntl.ioctl(writer.fileno(), FICLONE, reader.fileno())
+        except OSError:  # another disk, or one that cannot share blocks
+            shutil.copyfileobj(reader, writer, 1 << 20)
 
 
 def list_files(folder: Path) -> list[str]:
-    """The relative POSIX paths of all files in `folder`, sorted."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """The relative POSIX paths of all files in `folder`, links included, sorted."""
+    found = (path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def resource(path: str | Path) -> Path:

@@ -20,7 +20,7 @@ from pydantic import with_config
 
 from release import bm25, records
 from release.errors import ReleaseError
-from release.files import atomic_directory, link_or_copy, sha256_file, write_json
+from release.files import atomic_directory, copy_file, sha256_file, write_json
 from release.finetuning.leaks import LeakCheck, normal
 from release.finetuning.pairs import Pair, PairSource, open_pairs
 from release.finetuning.survey import Survey, held_out, survey
@@ -162,7 +162,7 @@ class _Division:
         corpus = self._corpus()
         mined = _mine(folder / "train.parquet", corpus, negatives) if negatives else 0
         written = [_write_collection(folder / name, corpus, found) for name, found in self._sets()]
-        link_or_copy(folder / "dev/corpus.jsonl", folder / "test/corpus.jsonl")
+        copy_file(folder / "dev/corpus.jsonl", folder / "test/corpus.jsonl")
         about = Prepared(
             source=self.source.path.name,
             sha256=sha256_file(folder / "train.parquet"),

@@ -15,7 +15,7 @@ from release.card import formatting, render, tables
 from release.errors import ReleaseError
 from release.export import checkpoint
 from release.export.pairs import PAIRS_FILE, read_pairs
-from release.files import atomic_directory, link_or_copy, list_files, sha256_folder, write_atomic
+from release.files import atomic_directory, copy_file, list_files, sha256_folder, write_atomic
 from release.hub import checks, plan, publish, state, verify
 from release.names import hub_licenses
 from release.records import Record
@@ -126,9 +126,9 @@ def stage(release: FinetunedRelease) -> Path:
     text = card(release)
     with atomic_directory(release.output / "repo") as folder:
         for name in list_files(release.output / "export"):
-            link_or_copy(release.output / "export" / name, folder / name)
+            copy_file(release.output / "export" / name, folder / name)
         for kind in KINDS:
-            link_or_copy(release.output / f"records/{kind}.json", folder / f"records/{kind}.json")
+            copy_file(release.output / f"records/{kind}.json", folder / f"records/{kind}.json")
         write_atomic(folder / "README.md", text)
     if problems := list(_problems(folder := release.output / "repo")):
         what = f"{len(problems)} problem(s) in what would be published, the first: {problems[0]}"

@@ -19,7 +19,7 @@ from release.errors import ReleaseError
 from release.export import checkpoint, quantize
 from release.family import Family, load
 from release.files import list_files, sha256_file
-from release.hub import stage
+from release.hub import formats, stage
 from release.names import hub_licenses
 
 MODEL_FILES = (  # of every released reranker, beside its records
@@ -65,6 +65,16 @@ def command(size: options.Size, family_file: options.Family = options.ETTIN) -> 
     print("nothing wrong with the staged folders")
 
 
+def refuse_problems(family: Family, size: str) -> None:
+    """Raise the first problem of the staged folders, if there is one.
+
+    Raises:
+        ReleaseError: It names the problem, and how many there are.
+    """
+    if lines := problems(family, size):
+        raise ReleaseError(f"{len(lines)} problem(s), the first: {lines[0]}", hint="make stage names all of them")
+
+
 def problems(family: Family, size: str) -> list[str]:
     """Every problem of the staged model, dataset and collection of one size."""
     model, dataset = stage.model_repo(family, size), stage.dataset_repo(family)
@@ -82,7 +92,44 @@ def problems(family: Family, size: str) -> list[str]:
             lines += [f"{model}/{line}" for line in checkpoint.problems(model)]
     if dataset.is_dir():
         lines += [f"{dataset}/{line}" for line in _shards(dataset)]
-    return lines + list(_collection(family.folder(size) / "collection.yaml"))
+    lines += _collection(family.folder(size) / "collection.yaml")
+    return [*lines, *_unbound(family, size, lines)]
+
+
+def _unbound(family: Family, size: str, named: list[str]) -> Iterator[str]:
+    """What is staged and is not, byte for byte, what family, records, export and templates give now, less what was named."""
+    repos = (
+        (stage.dataset_repo(family), lambda: stage.dataset_contents(family)),
+        (stage.model_repo(family, size), lambda: stage.model_contents(family, size)),
+    )
+    for folder, contents in repos:
+        if not folder.is_dir():
+            continue
+        try:
+            different = list(stage.differences(contents(), folder))
+        except ReleaseError as error:
+            yield f"{folder}: its sources cannot be read again: {error}"
+            continue
+        for line in different:
+            if not any(each.startswith(f"{folder}/{line.split(': ')[0]}: ") for each in named):
+                yield f"{folder}/{line}"
+    path = family.folder(size) / "collection.yaml"
+    if not any(each.startswith(f"{path}: ") for each in named):
+        yield from (f"{path}: {line}" for line in collection_unbound(family, size))
+
+
+def collection_unbound(family: Family, size: str) -> Iterator[str]:
+    """Whether the staged collection is what family and records give now."""
+    path = family.folder(size) / "collection.yaml"
+    try:
+        given = stage.collection_text(family, size)
+    except ReleaseError as error:
+        yield f"its sources cannot be read again: {error}"
+        return
+    if not path.is_file():
+        yield "not staged, make stage"
+    elif path.read_bytes() != given.encode():
+        yield "not what its sources give, make stage"
 
 
 def folder_problems(folder: Path, required: Iterable[str], allowed: Iterable[str]) -> Iterator[str]:
@@ -98,6 +145,8 @@ def folder_problems(folder: Path, required: Iterable[str], allowed: Iterable[str
             yield f"{name}: not a kind of file that is published"
         elif file.stat().st_size == 0:
             yield f"{name}: empty"
+        elif (form := formats.problem(file)) and not name.endswith(".parquet"):  # the manifest knows shards better
+            yield f"{name}: {form}"
         elif not name.endswith(".parquet"):  # compressed, and other people's text
             yield from (f"{name}: {line}" for line in _leaks(file, marks))
 
@@ -216,8 +265,10 @@ def _shards(folder: Path) -> Iterator[str]:
     }
     names = {name for name in list_files(folder) if name.endswith(".parquet")}
     for name in sorted(names | known.keys()):
-        if name not in names or known.get(name) != sha256_file(folder / name):
+        if name not in names or (folder / name).is_symlink() or known.get(name) != sha256_file(folder / name):
             yield f"{name}: not the shard that the manifest names, make score"
+        elif form := formats.problem(folder / name):
+            yield f"{name}: {form}"
 
 
 def _collection(path: Path) -> Iterator[str]:

@@ -50,8 +50,7 @@ def publish(family: Family, size: str, endpoint: str | None) -> list[Step]:
     """
     api = connect(endpoint)
     mode.check_endpoint(str(api.endpoint), mode.active())
-    if problems := checks.problems(family, size):
-        raise ReleaseError(f"{len(problems)} problem(s), the first: {problems[0]}", hint="make check names all of them")
+    checks.refuse_problems(family, size)
     steps = plan.diff(family, size, api)
     plan.show(steps, api.endpoint)
     return carry_out(api, [step for step in steps if step.phase == "push"])
@@ -67,6 +66,8 @@ def finish(family: Family, size: str, api: HfApi, commits: dict[str, str]) -> li
         ReleaseError: A repository moved since it was verified.
     """
     mode.check_endpoint(str(api.endpoint), mode.active())
+    for line in checks.collection_unbound(family, size):
+        raise ReleaseError(f"the collection is {line}", where=str(family.folder(size) / "collection.yaml"))
     check_commits(desired_repos(family, size), api, commits)
     steps = plan.diff(family, size, api)
     if pending := [step for step in steps if step.phase == "push"]:

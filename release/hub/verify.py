@@ -22,7 +22,7 @@ from release.errors import ReleaseError
 from release.export import parity
 from release.export.pairs import Pair, sample_pairs
 from release.family import Family, load
-from release.hub import publish, state
+from release.hub import checks, publish, state
 from release.records import Record
 from release.results.export import FormParity, PulledRepository, VerifyResult, VerifySubject
 
@@ -52,7 +52,10 @@ def command(
 
 
 def verified(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySubject] | None:
-    """The record of a verification that still holds: same model, same commits, nothing left to upload."""
+    """The record of a release that is public and tagged at the commits that were pulled back, so that nothing is left to do.
+
+    Whatever is still to become public or tagged is verified now: a file on this disk is no proof that it was.
+    """
     try:
         sha256 = records.model_hash(family.folder(size) / "model")
         record = records.read(family.folder(size) / "records", results.VERIFY, model_sha256=sha256)
@@ -61,7 +64,8 @@ def verified(family: Family, size: str, api: Any) -> Record[VerifyResult, Verify
     for repo in state.desired_repos(family, size):
         remote = state.remote_repo(api, repo)
         pulled = record.measured.repositories.get(repo.id)
-        if pulled is None or remote.commit != pulled.commit or any(state.changed(repo, remote)):
+        finished = remote.tagged and not remote.private
+        if not finished or pulled is None or remote.commit != pulled.commit or any(state.changed(repo, remote)):
             return None
     return record
 
@@ -72,6 +76,7 @@ def verify(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySu
     Raises:
         ReleaseError: Not published, or a file, a score or a snippet that differs; it stays private and untagged.
     """
+    checks.refuse_problems(family, size)
     folder = family.folder(size)
     sha256 = records.model_hash(folder / "model")
     repos, pairs = state.desired_repos(family, size), sample_pairs(family)

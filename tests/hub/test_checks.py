@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,13 @@ def rewrite(path: Path, old: str, new: str) -> None:
     assert old in text
     path.unlink()
     path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def flip(path: Path) -> None:
+    """Change the last bit of a file, in place."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
 
 
 def test_a_good_release_has_no_problem(family: Family) -> None:
@@ -79,10 +87,28 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "licence": (lambda repo: rewrite(repo / "README.md", "license: apache-2.0", "license: mine"), "licence 'mine'"),
     "yaml": (lambda repo: rewrite(repo / "README.md", "language: en", "language: [en"), "front matter is no YAML"),
     "pipeline": (lambda repo: rewrite(repo / "README.md", "text-ranking", "text-search"), "it must be 'text-ranking'"),
-    "link": (lambda repo: rewrite(repo / "README.md", "(records)", "(evidence)"), "a link to evidence"),
+    "dead link": (lambda repo: rewrite(repo / "README.md", "(records)", "(evidence)"), "a link to evidence"),
     "id": (
         lambda repo: rewrite(repo / "README.md", 'CrossEncoder("local/docstring', 'CrossEncoder("other/docstring'),
         "the usage loads other/docstring-reranker-mini-v1",
+    ),
+    "flipped bit": (lambda repo: flip(repo / "4_Dense/model.safetensors"), "not what its sources give, make stage"),
+    "headline": (lambda repo: rewrite(repo / "README.md", "0.596 → 0.605", "0.596 → 0.999"), "not what its sources"),
+    "pickle as weights": (
+        lambda repo: (repo / "2_Dense/model.safetensors").write_bytes(pickle.dumps({"weight": [1.0] * 99})),
+        "2_Dense/model.safetensors: not what its name claims",
+    ),
+    "no number": (
+        lambda repo: (repo / "records/more.json").write_text('{"score": NaN}'),
+        "records/more.json: not what its name claims (NaN is no number)",
+    ),
+    "foreign code": (
+        lambda repo: built.edit(repo / "config.json", lambda value: value.update(auto_map={"AutoModel": "x--y.Z"})),
+        "config.json: names code to be run (auto_map)",
+    ),
+    "link": (
+        lambda repo: (repo / "notes.md").symlink_to("/etc/hostname"),
+        "notes.md: a link, which is not published",
     ),
     "foreign record": (
         lambda repo: built.edit(repo / "records/speed.json", lambda record: record.update(model_sha256="0" * 64)),

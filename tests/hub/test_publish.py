@@ -235,12 +235,18 @@ def test_another_size_joins_the_collection_in_its_place(family: Family, hub: str
     assert ids == [family.model_id(built.SIZE), family.data_id, "local/zz-by-hand"]
 
 
-def test_a_note_that_changed_is_updated(family: Family, hub: str, online: None) -> None:
+def test_a_note_that_changed_is_updated(
+    family: Family, hub: str, online: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api = state.connect(hub)
     publish.publish(family, built.SIZE, hub)
     publish.finish(family, built.SIZE, api, commits(api, family))
     path = family.folder(built.SIZE) / "collection.yaml"
-    path.write_text(path.read_text().replace("The training data:", "What it learnt from:"))
+    changed = path.read_text().replace("The training data:", "What it learnt from:")
+    path.write_text(changed)
+    with pytest.raises(ReleaseError, match=r"the collection is not what its sources give"):
+        publish.finish(family, built.SIZE, api, commits(api, family))
+    monkeypatch.setattr(stage, "collection_text", lambda *_: changed)
     assert verbs(plan.diff(family, built.SIZE, api)) == ["note"]
     publish.finish(family, built.SIZE, api, commits(api, family))
     assert plan.diff(family, built.SIZE, api) == []

@@ -52,8 +52,31 @@ def test_a_failed_stage_leaves_the_earlier_one(family: Family, monkeypatch: pyte
     def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stage, "link_or_copy", full)
+    monkeypatch.setattr(stage, "copy_file", full)
     with pytest.raises(ReleaseError, match=r"No space left.*free some space"):
         stage.stage_model(family, built.SIZE)
     assert sha256_folder(stage.model_repo(family, built.SIZE)) == before
     assert not list(family.folder(built.SIZE).glob(".*.tmp"))
+
+
+def test_nothing_staged_is_shared_with_what_it_was_made_from(family: Family) -> None:
+    size, folder = built.SIZE, stage.model_repo(family, built.SIZE)
+    stage.stage_model(family, size)
+    stage.stage_dataset(family)
+    for repo in (folder, stage.dataset_repo(family)):
+        assert all((repo / name).stat().st_nlink == 1 for name in list_files(repo))
+    weights = folder / "model.safetensors"
+    with weights.open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\xff")
+    assert list(stage.differences(stage.model_contents(family, size), folder)) == [
+        "model.safetensors: not what its sources give, make stage"
+    ]
+
+
+def test_a_link_is_not_staged(family: Family) -> None:
+    config = family.build / "data/mixture/manifest.json"
+    config.rename(family.build / "elsewhere.json")
+    config.symlink_to((family.build / "elsewhere.json").resolve())
+    with pytest.raises(ReleaseError, match=r"a link, where a file belongs.*manifest\.json"):
+        stage.stage_dataset(family)

@@ -57,11 +57,22 @@ def test_pull_back_compare_make_public_and_do_it_only_once(
     for repo in state.desired_repos(family, built.SIZE):
         assert measured.repositories[repo.id].files == len(repo.files)
 
-    monkeypatch.setattr(verify, "_elsewhere", lambda *_: pytest.fail("verified twice"))
     verify.command(built.SIZE, built.DEMO, push=True)
     assert private(family, hub) == [False, False]
+    monkeypatch.setattr(verify, "_elsewhere", lambda *_: pytest.fail("verified twice"))
     verify.command(built.SIZE, built.DEMO, push=True)
     assert plan.diff(family, built.SIZE, state.connect(hub)) == []
+
+
+def test_a_record_written_by_hand_makes_nothing_public(
+    family: Family, hub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish.publish(family, built.SIZE, hub)
+    verify.command(built.SIZE, built.DEMO)
+    monkeypatch.setattr(verify, "_elsewhere", lambda *_: pytest.fail("pulled back"))
+    with pytest.raises(pytest.fail.Exception, match="pulled back"):
+        verify.command(built.SIZE, built.DEMO, push=True)
+    assert private(family, hub) == [True, True]
 
 
 def test_what_is_not_there_as_staged_is_not_verified(family: Family, hub: str) -> None:
