@@ -142,7 +142,7 @@ class CardConfig:
 
     `query` and `documents` are the example of every snippet; the first document answers the query. `citations` are files of
     cards/citations. `encoder_license` and `encoder_copyright` are those of the encoders, whose notice a card keeps. Without
-    the table a card asks a general question and cites the library.
+    the table a card asks a general question and cites the library. `eval_results` adds files for the Hub's leaderboards.
     """
 
     query: Line = "how many calories are in an egg"
@@ -153,6 +153,7 @@ class CardConfig:
     citations: tuple[FileName, ...] = ()
     encoder_license: HubLicense | None = None
     encoder_copyright: Line | None = None
+    eval_results: bool = False
 
 
 @dataclass(frozen=True, config=STRICT)

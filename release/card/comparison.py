@@ -31,6 +31,7 @@ class ComparedModel:
         role: OURS, TEACHER or COMPARED.
         parameters: Counted when it was trained or evaluated.
         pairs_per_second: Its best configuration by the family's protocol.
+        published_pairs_per_second: The same among those that need the public libraries only, as published figures do.
         means: Over all tasks and first stages, over the tasks whose data is and is not in the family's training mixture,
             and by first stage.
         nano: Mean NDCG@10 on the family's nano sets.
@@ -43,6 +44,7 @@ class ComparedModel:
     role: str
     parameters: int | None = None
     pairs_per_second: float | None = None
+    published_pairs_per_second: float | None = None
     means: Means | None = None
     nano: float | None = None
     revision: str | None = None
@@ -146,6 +148,7 @@ class RecordCollector:
             role,
             parameters=run.measured.parameters.total if run else parameters,
             pairs_per_second=speed.measured.best.pairs_per_second if speed else None,
+            published_pairs_per_second=_published(speed),
             means=evaluate.measured.means if evaluate else None,
             nano=self._nano(evaluate.measured.nano) if evaluate else None,
             revision=sha256 or (speed.model_sha256 if speed else None),
@@ -174,6 +177,7 @@ class RecordCollector:
             TEACHER,
             parameters=teacher.parameters if teacher else None,
             pairs_per_second=speed.measured.best.pairs_per_second if speed else None,
+            published_pairs_per_second=_published(speed),
             means=teacher.means if teacher else None,
             nano=self._nano(teacher.nano) if teacher else None,
             revision=speed.model_sha256 if speed else None,
@@ -224,3 +228,7 @@ def _how(subject: EvaluationSubject) -> str:
     """How a model was run, in a few words."""
     length = f"at most {subject.max_length:,} tokens" if subject.max_length else "any length"
     return ", ".join([*([subject.form] if subject.form else []), subject.dtype, subject.attention, length])
+
+
+def _published(speed: Record[SpeedResult, SpeedSubject] | None) -> float | None:
+    return speed.measured.published.pairs_per_second if speed and speed.measured.published else None

@@ -125,6 +125,8 @@ def model_card(family: Family, size: str, measured: CardRecords) -> str:
         pipeline_tag="text-ranking",
         tags=["cross-encoder", "reranker", "distillation"],
         base_model=encoder if tables.is_hub_id(encoder) else None,
+        base_model_relation="finetune" if tables.is_hub_id(encoder) else None,
+        metrics=["ndcg_at_10"],
         datasets=[family.data_id],
         model_name=family.model_name(size),
         eval_results=eval_results(family, measured.evaluate.measured),
@@ -146,6 +148,7 @@ def eval_results(family: Family, evaluate: EvaluationResult) -> list[EvalResult]
             EvalResult(
                 task_type="text-ranking",
                 dataset_type=row.dataset if row.dataset and tables.is_hub_id(row.dataset) else invented,
+                dataset_revision=row.task_revision,
                 dataset_name=f"{row.task} (a local collection)" if local else f"MTEB {row.task}",
                 metric_type="ndcg_at_10",
                 metric_name=f"NDCG@10, top {row.top_k} of {row.first_stage} reranked",

@@ -33,7 +33,7 @@ MODEL_FILES = (  # of every released reranker, beside its records
 )
 REQUIRED = {
     "model": (*MODEL_FILES, *(f"records/{kind}.json" for kind in stage.RECORDS)),
-    "dataset": ("README.md", "manifest.json", "records/data.json"),
+    "dataset": ("README.md", "manifest.json", "croissant.json", "records/data.json"),
 }
 ALLOWED = {  # anything else, pickles above all, is refused
     "model": (
@@ -44,6 +44,7 @@ ALLOWED = {  # anything else, pickles above all, is refused
         "onnx/model.onnx_data",
         quantize.FILE,
         "compare/*.png",
+        ".eval_results/*.yaml",
     ),
     "dataset": ("*.md", "*.json", "*/*.parquet"),
 }

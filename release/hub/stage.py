@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from release import options
-from release.card import acceptance, beside, render
+from release.card import acceptance, beside, croissant, eval_results, render
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import atomic_directory, copy_file, list_files, sha256_folder, write_atomic
@@ -77,6 +77,7 @@ def model_contents(family: Family, size: str) -> dict[str, Content]:
     contents |= {path.relative_to(folder).as_posix(): path for path in acceptance.further_speed_files(family, size)}
     if shown := beside.read(family, size, measured):
         contents |= beside.files(family, shown)
+    contents |= eval_results.files(family, size, measured.evaluate)
     return contents | {"README.md": render.model_card(family, size, measured)}
 
 
@@ -91,6 +92,7 @@ def dataset_contents(family: Family) -> dict[str, Content]:
     shards = [name for name in list_files(mixture) if name.endswith(".parquet") and not name.startswith(".")]
     contents: dict[str, Content] = {name: mixture / name for name in (*shards, "manifest.json")}
     contents |= {"records/data.json": family.build / "records/data.json"}
+    contents |= {croissant.FILE: croissant.text(family, data, manifest)}
     return contents | {"README.md": render.dataset_card(family, data, manifest)}
 
 

@@ -8,10 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import yaml
 from jinja2 import UndefinedError
 
 from release import records, results
-from release.card import acceptance, formatting, render, tables
+from release.card import acceptance, beside, eval_results, formatting, render, tables
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.hub import checks, stage
@@ -156,6 +157,34 @@ def test_what_a_model_rests_on_is_cited_and_the_encoders_notice_kept(family: Fam
         render.model_card(wrong, built.SIZE, found)
 
 
+def test_results_for_leaderboards_are_written_only_where_the_family_asks(family: Family) -> None:
+    found = acceptance.card_records(family, built.SIZE)
+    on_the_hub = replace(found.evaluate.measured.tasks[0], task="SCIDOCS", dataset="mteb/scidocs")
+    measured = replace(found.evaluate.measured, tasks=(on_the_hub, *found.evaluate.measured.tasks))
+    record = replace(found.evaluate, measured=measured)
+    assert eval_results.files(family, built.SIZE, record) == {}
+    asked = replace(family, card=replace(family.card, eval_results=True))
+    ((name, text),) = eval_results.files(asked, built.SIZE, record).items()  # none for a collection of our own
+    assert name == ".eval_results/SCIDOCS--bm25.yaml"
+    (entry,) = yaml.safe_load(text)
+    assert entry["dataset"] == {"id": "mteb/scidocs", "task_id": "SCIDOCS", "revision": "0" * 40}
+    assert entry["value"] == 0.6013
+
+
+def test_the_row_of_this_model_is_marked_among_its_sizes(family: Family) -> None:
+    found = acceptance.card_records(family, built.SIZE)
+    quality, sha256 = found.evaluate.measured.means.all.reranked_ndcg, found.evaluate.model_sha256
+    own = beside.ModelRow(family.model_name(built.SIZE), "ours", sha256, 2_721_281, quality, 432.1, 267.9)
+    larger = replace(own, name="docstring-reranker-maxi-v1", reranked_ndcg=0.71239, published_pairs_per_second=None)
+    path = family.build / "compare"
+    path.mkdir()
+    beside.write(path, beside.Beside((own, larger), 1, 2, "a CPU", (), False, False))
+    text = render.model_card(family, built.SIZE, found)
+    assert "| **docstring-reranker-mini-v1** (this one) | 2,721,281 | 0.605 | 268 |" in text
+    assert "| docstring-reranker-maxi-v1 | 2,721,281 | 0.712 | not measured |" in text
+    assert "**docstring-reranker-mini-v1** (this model) | 2,721,281 | 0.605 | 268 | 432 |" in text
+
+
 def test_texts_of_others_cannot_break_a_table() -> None:
     assert formatting.cell("a | b\n<script> *c* `d` [e](f)") == r"a \| b \<script\> \*c\* \`d\` \[e\](f)"
     assert formatting.cell("x" * 300, most=10) == "xxxxxxxxx…"
@@ -167,12 +196,14 @@ def test_front_matter_names_only_what_exists(family: Family) -> None:
     assert front["datasets"] == ["local/docstring-reranker-data"]
     assert "base_model" not in front  # the encoder is a folder of this project, not a model on the Hub
     (result,) = front["model-index"][0]["results"]
-    assert result["dataset"] == {"name": "docstrings (a local collection)", "type": "local-docstrings"}
+    revision = {"revision": "0" * 40}
+    assert result["dataset"] == {"name": "docstrings (a local collection)", "type": "local-docstrings"} | revision
+    assert front["metrics"] == ["ndcg_at_10"] and "base_model_relation" not in front
     assert [metric["value"] for metric in result["metrics"]] == [0.6013, 0.6091]
     subject = replace(found.run.subject, encoder="jhu-clsp/ettin-encoder-17m")
     found = replace(found, run=replace(found.run, subject=subject))
     front, _ = checks.split_card(render.model_card(family, built.SIZE, found))
-    assert front["base_model"] == "jhu-clsp/ettin-encoder-17m"
+    assert (front["base_model"], front["base_model_relation"]) == ("jhu-clsp/ettin-encoder-17m", "finetune")
 
 
 @pytest.mark.parametrize(("labels", "asked"), [("teacher", True), ("source", False)])

@@ -32,6 +32,7 @@ def test_the_folders_hold_the_release_and_its_evidence(family: Family) -> None:
     ]
     assert list_files(stage.stage_dataset(family)) == [
         "README.md",
+        "croissant.json",
         "docstrings/train-00000-of-00001.parquet",
         "docstrings/validation-00000-of-00001.parquet",
         "manifest.json",
