@@ -16,7 +16,7 @@ from release.data.docstrings import Pair
 from release.files import write_atomic
 
 PACKAGES = ("stdlib", "numpy", "scipy", "pandas", "sklearn")
-QUERIES, NEGATIVES = 1_500, 5
+QUERIES, NEGATIVES = 800, 5
 DEPTH = 20  # negatives are drawn from BM25's best so many
 
 

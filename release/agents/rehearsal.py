@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 
 from release.agents import answers, bundle, check, pages
 from release.console import print_json
@@ -52,6 +53,8 @@ def command(
     threads: Annotated[int, typer.Option(min=1, help="Threads of each command.")] = len(os.sched_getaffinity(0)),
 ) -> None:
     """Follow the skill's commands literally on a file and on a folder in BEIR's form; ends with one JSON object per data set."""
+    if constants.HF_HUB_OFFLINE:
+        raise ReleaseError("the client is offline, and a rehearsal has a Hub of its own", hint="unset HF_HUB_OFFLINE")
     if PACKAGE.parent != RESOURCES:
         raise ReleaseError("the rehearsal builds the project's wheel", where=str(PACKAGE), hint="run it in a checkout")
     if not (base / "modules.json").is_file():
@@ -148,12 +151,17 @@ def _place(task: Task, folder: Path) -> str:
 
 
 def _run(workplace: Workplace, line: str, variables: dict[str, str]) -> None:
-    started = time.monotonic()
+    started, cpu = time.monotonic(), _cpu_seconds()
     done = workplace.shell(line, **variables)
-    print(f"{time.monotonic() - started:7.1f} s  {line}", flush=True)
+    print(f"{time.monotonic() - started:7.1f} s {_cpu_seconds() - cpu:7.1f} CPU s  {line}", flush=True)
     if done.returncode:
         said = [text for text in done.stderr.splitlines() if text.strip()] or ["no message"]
         raise ReleaseError(f"{line}: {said[-1].removeprefix('error: ')}")
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _measured(workplace: Workplace, repository: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from release.evaluation import judged_pairs, rerankers
 from release.evaluation.judged_pairs import JudgedPairs
+from release.finetuning import model as models
 from release.finetuning.measure import compare
 from release.results.finetuning import Comparison
 
@@ -47,7 +48,7 @@ def evaluate(
         data: A prepared folder, of which the test queries are taken, or a folder in BEIR's form.
         runs: Where the retriever's ranking is kept.
         run: The user's own candidates, in TREC's form, instead of the retriever's.
-        max_length: Tokens of a pair that both read; each model's own limit by default.
+        max_length: Tokens of a pair that both read; as in each model's training by default.
         queries: Only the first so many.
 
     Raises:
@@ -61,5 +62,5 @@ def evaluate(
 
 
 def _ndcg(model: str, judged: JudgedPairs, max_length: int | None) -> np.ndarray:
-    reranker = rerankers.load(model, max_length=max_length)
+    reranker = rerankers.load(model, max_length=max_length or models.trained_length(model))
     return judged.ndcg(rerankers.predict_sorted(reranker, judged.pairs))

@@ -31,7 +31,6 @@ from release.runtime.precision import has_fast_bf16
 RATIOS = (0.25, 0.5, 0.75)  # of the fine-tuned weights in a merge
 SMOKE_QUERIES = 10
 DEFAULT_EPOCHS, DEFAULT_BATCH = 3, 32
-MAX_LENGTH = 512  # where no record says what the base was trained with
 Finetuned = Record[FinetuneResult, FinetuneSubject]
 
 
@@ -119,7 +118,7 @@ def _finetune(
     trained: Any = model[0]
     encoder: Any = scorer[0]
     released_length = encoder.max_seq_length
-    length = min(options.max_length or known.max_length or MAX_LENGTH, released_length)
+    length = min(options.max_length or known.max_length or models.MAX_LENGTH, released_length)
     trained.max_seq_length = encoder.max_seq_length = length
     before, base_weights = sets.measure(scorer), lora.folded(scorer)
     made = train(model, data / "train.parquet", DevEvaluator(sets.dev, scorer), training)

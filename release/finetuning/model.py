@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NEEDED = ["README.md", "*.json", "*.safetensors", "*.model", "*.txt"]  # of a repository: not the ONNX files
 FAMILY = Path("recipes/ettin.toml")
+MAX_LENGTH = 512  # where no record says what a model was trained with
 GENTLER = 10  # a finished model takes a tenth of the rate that it was trained with
 
 
@@ -101,12 +102,21 @@ def _check_activation(folder: Path, source: str) -> None:
         raise ReleaseError(what, where=source, hint=hint)
 
 
+def trained_length(source: str) -> int:
+    """Tokens of a pair that a reranker read in its training, `MAX_LENGTH` where no record beside it says so.
+
+    Raises:
+        ReleaseError: It is not here and cannot be fetched.
+    """
+    folder = Path(source) if Path(source).is_dir() else _download(source)[0]
+    return _trained_with(folder).get("max_length") or MAX_LENGTH
+
+
 def _trained_with(folder: Path) -> dict[str, Any]:
     """The subject of the release's record of its training; of a model that was fine-tuned already, that of its base."""
-    subject = _json(folder / "records/run.json").get("subject") or _json(folder / "records/finetune.json").get(
-        "subject"
-    )
-    if not isinstance(subject, dict):
+    places = (folder / "records/run.json", folder / "records/finetune.json", folder.parent / "records/finetune.json")
+    subject = next((found for place in places if isinstance(found := _json(place).get("subject"), dict)), None)
+    if subject is None:
         return {}
     return {
         "learning_rate": subject.get("family_learning_rate", subject.get("learning_rate")),

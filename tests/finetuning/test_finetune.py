@@ -14,10 +14,13 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from release import records, results
+from release.data import demo_sets
+from release.data.docstrings import Pair
+from release.data.spec import NanoSpec
 from release.errors import ReleaseError
 from release.evaluation import judged_pairs
 from release.finetuning import finetune as module
-from release.finetuning import lora, losses, measure, merge, model
+from release.finetuning import guard, lora, losses, measure, merge, model
 from release.finetuning.finetune import Finetuned, FinetuneOptions, choose, finetune
 from release.finetuning.prepare import load
 from release.results.finetuning import Comparison, MergeCandidate
@@ -175,3 +178,53 @@ def test_what_cannot_be_written_is_one_line(
         finetune(str(reranker), work / "labelled", tmp_path / "file/out", options)
     with pytest.raises(ReleaseError, match="not a prepared folder"):
         finetune(str(reranker), tmp_path, tmp_path / "out", options)
+
+
+def test_lora_trains_a_few_weights_and_is_folded_into_a_model_of_the_usual_form(
+    work: Path, reranker: Path, options: FinetuneOptions
+) -> None:
+    pytest.importorskip("peft")
+    chosen = dataclasses.replace(options, lora=4, smoke=True)
+    record = finetune(str(reranker), work / "labelled", work / "lora", chosen)
+    assert record.subject.lora == 4
+    before, after = lora.folded(model.load(reranker)), lora.folded(model.load(work / "lora/model"))
+    assert before.keys() == after.keys()
+    assert record.measured.parameters == sum(weight.numel() for weight in before.values())
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("Wqkv" in name for name in changed) and not any("embeddings" in name for name in changed)
+
+
+def test_folding_gives_the_scores_that_lora_gives(reranker: Path) -> None:
+    pytest.importorskip("peft")
+    one, two = model.load(reranker), model.load(reranker)
+    lora.add(one, 4, seed=12)
+    encoder: Any = one[0]
+    with torch.no_grad():
+        for name, weight in encoder.model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0, 0.1)
+    assert not any(weight.requires_grad for name, weight in encoder.model.named_parameters() if "lora_" not in name)
+    two.load_state_dict(lora.folded(one))
+    assert np.abs(model.scores(one, PAIRS) - model.scores(two, PAIRS)).max() < 1e-4
+    assert np.abs(model.scores(model.load(reranker), PAIRS) - model.scores(two, PAIRS)).max() > 1e-2
+
+
+def test_a_base_has_a_rate_for_lora_of_its_own(reranker: Path, work: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(reranker, tmp_path / "base"))
+    (base / "records").mkdir()
+    (base / "records/run.json").write_text(json.dumps({"subject": {"learning_rate": 4e-4, "max_length": 256}}))
+    chosen = module.training_options(FinetuneOptions(lora=8), model.find(str(base)), load(work / "labelled"))
+    assert chosen.learning_rate == 4e-4 and chosen.lora == 8
+
+
+def test_sets_of_nanobeirs_form_guard_over_their_own_rankings(tmp_path: Path) -> None:
+    objects = [
+        Pair(f"m.f{row}", "m", f"the {row} summary", f"a body of some words about {row}", "train") for row in range(30)
+    ]
+    files = demo_sets.nano_files(objects, NanoSpec(name="NanoGuard", queries=6, documents=30, candidates=5))
+    demo_sets.write_files(tmp_path, files, "nano-of-the-guard")
+    judged = guard.load(str(tmp_path / "nano-of-the-guard"), tmp_path, top_k=4)
+    assert len(judged.first) == len(judged.first_stage_ndcg()) == 6 and len(judged.pairs) == 24
+    assert all(judged.judgements.values()) and judged.pairs[0][0].endswith("summary")
+    with pytest.raises(ReleaseError, match="no sets of NanoBEIR's form here"):
+        guard.load(str(tmp_path / "absent"), tmp_path, top_k=4)

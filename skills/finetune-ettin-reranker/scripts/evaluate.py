@@ -28,9 +28,7 @@ def evaluate(
     ] = "bm25",
     run_file: Annotated[Path | None, typer.Option("--run", help="Your own candidates instead, in TREC's form.")] = None,
     top_k: Annotated[int, typer.Option(min=2, max=1000, help="Candidates of each query.")] = 20,
-    max_length: Annotated[
-        int | None, typer.Option(min=8, help="Tokens of a pair; by default the model's limit.")
-    ] = None,
+    max_length: Annotated[int | None, typer.Option(min=8, help="Tokens of a pair; by default as in training.")] = None,
 ) -> None:
     """Measure NDCG@10 of a reranker over a first stage, with a 95 % interval; with --baseline against another model."""
     from release.finetuning import report

