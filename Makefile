@@ -1,8 +1,16 @@
-# Every verb of the project: `make help`. SIZE and FAMILY are the only options; PUSH=1 lets `publish` and `release` write to the
-# endpoint in HF_ENDPOINT. release/stages.py has the stages as a table; a test holds this file against it.
+# Every verb of the project: `make help`. SIZE and FAMILY say what is released; PUSH=1 lets `publish` and `release` write to the
+# endpoint in HF_ENDPOINT, ORG=name releases the family under another organisation, MICRO_BATCH=pairs trains the same in smaller
+# passes. release/stages.py has the stages as a table; a test holds this file against it.
 FAMILY ?= recipes/ettin.toml
 SIZE   ?=
 PUSH   ?=
+
+# Given to make itself only: a variable of the shell that happens to have that name decides nothing.
+ORG_GIVEN := $(if $(filter command line,$(origin ORG)),$(ORG))
+ifneq ($(ORG_GIVEN),)
+  export RELEASE_ORG := $(ORG_GIVEN)
+endif
+AS := $(if $(RELEASE_ORG),--org '$(RELEASE_ORG)')
 
 PYTHON ?= python3
 VENV   := .venv
@@ -15,7 +23,7 @@ STAGES := mix score train select evaluate speed export card stage publish verify
 # it also keeps the facts/<stage>.json below up to date: they change where a fact changes that the stage rests on, and nowhere else.
 ifneq ($(filter $(STAGES) build/% help release preflight plan plan-data plan-train plan-evaluate compare,$(or $(MAKECMDGOALS),help)),)
   WRITE  := $(if $(filter $(STAGES) build/%,$(MAKECMDGOALS)),--write)
-  ANSWER := $(shell $(or $(wildcard $(PY)),$(PYTHON)) -m release.facts $(WRITE) $(FAMILY) $(SIZE) 2>&1)
+  ANSWER := $(shell $(or $(wildcard $(PY)),$(PYTHON)) -m release.facts $(WRITE) $(AS) $(FAMILY) $(SIZE) 2>&1)
   ifneq ($(firstword $(ANSWER)),ok)
     $(error $(ANSWER))
   endif
@@ -56,11 +64,11 @@ demo: setup ## every stage, small: no network, no GPU, no account
 	@$(PY) -m release demo
 
 release: setup ## every stage for SIZE of FAMILY; PUSH=1 publishes
-	@$(PY) -m release preflight $(WHAT) $(if $(PUSH),--push)
+	@$(PY) -m release preflight $(WHAT) $(if $(PUSH),--push) $(if $(MICRO_BATCH),--micro-batch $(MICRO_BATCH))
 	@$(MAKE) --no-print-directory $(if $(PUSH),verify,stage plan) FAMILY=$(FAMILY) SIZE=$(SIZE) PUSH=$(PUSH)
 
 preflight: setup ## what a release of SIZE lacks on this machine
-	@$(PY) -m release preflight $(WHAT) $(if $(PUSH),--push)
+	@$(PY) -m release preflight $(WHAT) $(if $(PUSH),--push) $(if $(MICRO_BATCH),--micro-batch $(MICRO_BATCH))
 
 # The stages. Each is a file under build/, so make itself skips what is current.
 mix: $(DATA)/pairs/manifest.json ## sources -> pairs
@@ -80,7 +88,7 @@ $(DATA)/mixture/manifest.json: $(DATA)/pairs/manifest.json $(DATA)/facts/score.j
 	@$(PY) -m release score --family $(FAMILY)
 
 $(RUN)/records/run.json: $(DATA)/mixture/manifest.json $(RUN)/facts/train.json | $(READY)
-	@$(PY) recipes/distill.py $(WHAT)
+	@$(PY) recipes/distill.py $(WHAT) $(if $(MICRO_BATCH),--per-device-batch-size $(MICRO_BATCH))
 	@touch $@ # a run that was finished before keeps its record
 
 $(RUN)/records/choice.json: $(RUN)/records/run.json $(RUN)/facts/select.json | $(READY)
@@ -134,7 +142,7 @@ agent-rehearsal: setup ## follow the skill's commands, all local (BEIR=folder)
 	@$(PY) -m release agent-rehearsal $(if $(BEIR),--beir $(BEIR))
 
 hub: setup ## the embedded Hub on loopback, over build/hub
-	@organization=$$($(PY) -S -m release.facts --organization $(FAMILY)) && \
+	@organization=$$($(PY) -m release.facts --organization $(AS) $(FAMILY)) && \
 	  exec $(PY) -m release hub --account "local::local,$$organization" # `local` may publish for FAMILY
 
 plan-data: setup ## rows, bytes, licences and overlaps of the declared data

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from release import stages
 from release.command_line import exit_status
 from release.console import hide_bars
+from release.family import ORGANIZATION
 from release.files import resource
 
 VERBS = {  # verb -> the function that is called, or the script that is run, and what it does
@@ -47,7 +50,7 @@ EXTRAS = {  # the packages that a verb needs beside the core ones; for all other
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; return 0, 1 for an error that people can correct, 2 for wrong usage, or 130 for Ctrl-C."""
     hide_bars()
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = _take_organization(sys.argv[1:] if arguments is None else arguments)
     verb = arguments[0] if arguments else ""
 
     def call() -> int | None:
@@ -69,12 +72,35 @@ def _app(verb: str) -> typer.Typer:
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_about)
     for name, (where, about) in VERBS.items():
-        app.command(name, help=about)(_load(where) if name == verb else _about)
+        app.command(name, help=about)(_load(where) if name == verb else _verb)
     return app
 
 
-def _about() -> None:
+def _about(
+    org: Annotated[
+        str, typer.Option(metavar="NAME", help="With any verb: release the family under this organisation or user.")
+    ] = "",
+) -> None:
     """From an encoder, a teacher and text to a released reranker whose card holds only measured numbers."""
+
+
+def _take_organization(arguments: list[str]) -> list[str]:
+    """The arguments without --org, which any verb takes; what it says goes to everything that reads a family file."""
+    rest = list(arguments)
+    for place, word in enumerate(arguments):
+        if word == "--org" and place + 1 < len(arguments):
+            os.environ[ORGANIZATION] = arguments[place + 1]
+            del rest[place : place + 2]
+            break
+        if word.startswith("--org="):
+            os.environ[ORGANIZATION] = word.removeprefix("--org=")
+            del rest[place]
+            break
+    return rest
+
+
+def _verb() -> None:
+    """A verb whose module is not needed now."""
 
 
 def _load(where: str) -> Callable[..., None]:

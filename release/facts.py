@@ -1,6 +1,6 @@
 """What make asks about a family file: its name and sizes, and whether a fact that a stage rests on has changed.
 
-    python -m release.facts [--write] FILE [SIZE]
+    python -m release.facts [--write] [--org NAME] FILE [SIZE]
 
 prints `ok NAME SIZE SIZES...` (with --organization FILE: its organisation), or one line that says what is wrong.
 With --write, the values that decide a stage's result are kept in a file of the stage, which make compares with the age of its
@@ -10,6 +10,7 @@ output. The file is written only where they changed, so a comment remakes nothin
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -26,8 +27,11 @@ NAME = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)  # release/family.py is stri
 HASHES = {"sha256", "says"}  # of a declaration
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, organization: str = "") -> dict[str, Any]:
     """The tables of a family file, of which only name and sizes have been checked.
+
+    Args:
+        organization: Under which it is released instead of its own.
 
     Raises:
         ReleaseError: No such file, no TOML, or a name that can be no folder.
@@ -50,6 +54,12 @@ def read(path: Path) -> dict[str, Any]:
         if not isinstance(word, str) or not NAME.fullmatch(word):
             hint = "use letters, digits, '-', '_' and '.'"
             raise ReleaseError(f"{word!r} is no name of a family or size", where=str(path), hint=hint)
+    if organization:
+        if not NAME.fullmatch(organization):
+            raise ReleaseError(
+                f"{organization!r} is no organisation", where="ORG", hint="write its name as the Hub shows it"
+            )
+        tables["family"]["organization"] = organization
     return tables
 
 
@@ -103,26 +113,37 @@ def _same(facts: dict[str, Any], old: dict[str, Any]) -> bool:
     return facts["sha256"] == old.get("sha256") or (facts["says"] is not None and facts["says"] == old.get("says"))
 
 
-def answer(words: list[str]) -> str:
+def answer(write_facts: bool, file: str, size: str = "", organization: str = "") -> str:
     """What make reads: `ok`, the family's name, the size that was asked for or the first one, and all sizes."""
-    writes, words = "--write" in words, [word for word in words if word != "--write"]
-    tables = read(path := Path(words[0]))
+    tables = read(path := Path(file), organization)
     sizes = list(tables["sizes"])
-    size = words[1] if len(words) > 1 else sizes[0]
+    size = size or sizes[0]
     if size not in sizes:
         raise ReleaseError(f"unknown size {size!r}", where=str(path), hint=f"SIZE is one of {' '.join(sizes)}")
-    if writes:
+    if write_facts:
         write(path, tables, size)
     return " ".join(["ok", value(tables, "family.name"), size, *sizes])
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Answer make, or say what is wrong in one line: where it reads words, or as an error where it asks for the organisation."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--organization", action="store_true")
+    parser.add_argument("--org", default="")
+    parser.add_argument("file")
+    parser.add_argument("size", nargs="?", default="")
+    args = parser.parse_args()
     try:
-        if sys.argv[1:2] == ["--organization"]:
-            print(value(read(Path(sys.argv[2])), "family.organization") or "local")
+        if args.organization:
+            print(value(read(Path(args.file), args.org), "family.organization") or "local")
         else:
-            print(answer(sys.argv[1:]))
+            print(answer(args.write, args.file, args.size, args.org))
     except ReleaseError as error:
-        if sys.argv[1:2] == ["--organization"]:
+        if args.organization:
             sys.exit(f"error: {error}")
         print(error)  # make shows it
+
+
+if __name__ == "__main__":
+    main()

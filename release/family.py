@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -29,6 +30,7 @@ from release.schema import STRICT, parse, problem
 
 MaxLength = Annotated[int, Field(ge=8)]  # tokens of a pair; fewer hold no query and document beside the special ones
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # the one embedder that a package holds: the extra `demo`
+ORGANIZATION = "RELEASE_ORG"  # ORG=name of make, --org of every verb: releases any family under another organisation
 TAKEN_FAMILIES = {"demo", "evaluations", "hf-home", "hub", "quality", "rehearsal"}  # other folders of build/
 TAKEN_SIZES = {"compared", "data", "facts", "records"}  # other folders of build/<family>/
 
@@ -264,14 +266,33 @@ class Family:
 
 
 def load(path: Path) -> Family:
-    """Read and check a family file.
+    """Read and check a family file; its organisation is another one where RELEASE_ORG names it.
 
     Raises:
         ReleaseError: No such file, no TOML, an unknown or missing key, or a value that cannot be; the key is named.
     """
-    tables = parse(_FamilyFile, _read(resource(path)), str(path), hint="recipes/ettin.toml shows every key")
+    raw = _read(resource(path))
+    if (organization := os.environ.get(ORGANIZATION)) and isinstance(raw.get("family"), dict):
+        raw["family"]["organization"] = _organization(organization)
+    tables = parse(_FamilyFile, raw, str(path), hint="recipes/ettin.toml shows every key")
     about, rest = tables.family, {name: value for name, value in vars(tables).items() if name != "family"}
     return Family(path=path, about=about, **rest)
+
+
+def _organization(name: str) -> str:
+    """The name of an organisation or user as the Hub takes it.
+
+    Raises:
+        ReleaseError: It is none.
+    """
+    try:
+        validate_repo_id(f"{name}/any")
+    except HFValidationError as error:
+        what = f"{name!r} is no organisation"
+        raise ReleaseError(
+            what, where="ORG", hint="write a user's or organisation's name as the Hub shows it"
+        ) from error
+    return name
 
 
 def _read(path: Path) -> dict[str, Any]:

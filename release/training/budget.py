@@ -63,7 +63,7 @@ def plan(
     if not rows and manifest.is_file():
         configs = json.loads(manifest.read_text(encoding="utf-8"))["configs"].values()
         rows = sum(shard["rows"] for entry in configs for shard in entry["shards"])
-    rows = rows or published()["rows"].get(family.data_id)
+    rows = rows or published()["rows"].get(family.data.repository)
     if not rows:
         raise ReleaseError(
             "nothing says how many rows there are", where=str(manifest), hint="make score, or pass --rows"

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from release import family
+from release.family import ORGANIZATION
 from release.localhub import Account, running_hub
+from release.preflight import rights
 from release.preflight.rights import publishing
 from tests import built
 from tests.localhub.hub_fixtures import Http
@@ -40,20 +42,65 @@ def ask(hub: Http, monkeypatch: pytest.MonkeyPatch) -> Generator[object]:
     yield asked
 
 
-def test_only_a_token_that_may_write_to_the_organisation_passes(ask, hub: Http) -> None:
+def test_only_a_token_that_may_write_to_the_organisation_passes(
+    ask, hub: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert ask(OWNER.token) == []
     assert ask(READER.token) == ["the token may only read"]
     assert ask(STRANGER.token) == ["stranger may not publish under local"]
+    monkeypatch.setenv(ORGANIZATION, "elsewhere")  # as the hint proposes
+    assert ask(STRANGER.token) == []
+    monkeypatch.delenv(ORGANIZATION)
     assert ask("hf_nobody_at_all") == [f"the token is not valid at {hub.endpoint}"]
 
 
-def test_a_name_that_is_taken_by_something_else_is_said_first(ask, hub: Http) -> None:
+def test_a_name_that_is_taken_by_something_else_is_said_first(ask, hub: Http, monkeypatch: pytest.MonkeyPatch) -> None:
     name = family.load(built.DEMO).model_id(built.SIZE)
     hub.create(name, private=True)
     assert ask(OWNER.token) == []  # private: a release that was cut off goes on
     assert hub("PUT", f"/api/models/{name}/settings", {"private": False}).status == 200
     assert ask(OWNER.token) == [f"{name} is public already, and without the tag v1 no release of this project"]
     assert ask(OWNER.token, "v2") == []
+    hub.create(name.replace("-v1", "-v2"))
+    monkeypatch.setenv("HF_TOKEN", OWNER.token)
+    (lack,) = publishing(family.load(built.DEMO), built.SIZE)
+    assert 'version = "v3" in recipes/demo.toml is free' in lack.hint.replace(str(built.DEMO), "recipes/demo.toml")
+    assert "ORG=name" in lack.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "later"),
+    [
+        ("acme/ettin-reranker-17m-v1", "v1", "acme/ettin-reranker-17m-v2"),
+        ("acme/ettin-reranker-v1-data", "v1", "acme/ettin-reranker-v2-data"),
+        ("acme/some-data", "v9", "acme/some-data-v10"),
+        ("acme/x-beta", "beta", "acme/x-beta-2"),
+    ],
+)
+def test_the_next_version_is_the_first_that_nobody_has(name: str, tag: str, later: str) -> None:
+    class Nobody:
+        def repo_exists(self, *_: object, **__: object) -> bool:
+            return False
+
+    assert rights._next_free(Nobody(), name, "model", tag) == later
+
+
+def test_roles_and_fine_grained_tokens_are_asked_as_the_hub_describes_them() -> None:
+    """Answers of the public Hub, which the embedded one does not give: it has neither."""
+    demo = family.load(built.DEMO)
+
+    def says(within: str, **token: object) -> list[str]:
+        orgs = [{"name": "local", "roleInOrg": within}]
+        account = {"name": "ada", "orgs": orgs, "auth": {"accessToken": {"role": "write"} | token}}
+        return [lack.what for lack in rights._rights(demo, account)]
+
+    assert says("admin") == says("write") == []
+    assert says("read") == ["ada may not publish under local"]
+    scope = {"entity": {"type": "org", "name": "local"}, "permissions": ["repo.content.read", "repo.write"]}
+    assert says("write", role="fineGrained", fineGrained={"scoped": [scope]}) == []
+    assert says("write", role="fineGrained", fineGrained={"scoped": []}) == [
+        "the fine-grained token may not write under local"
+    ]
 
 
 def test_without_endpoint_and_token_both_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
