@@ -59,7 +59,6 @@ ELSEWHERE = {  # what runs it, and a text in that file by which it is known
     "python -m release score": ("tests/data/test_score.py", "score"),
     "python -m release score --family FILE --workers N": ("tests/data/test_score.py", "workers"),
     EVALUATE: ("tests/test_commands.py", "EVALUATE.replace"),
-    ".venv/bin/python -m release hub --account local::cross-encoder": ("tests/localhub/test_server.py", "account"),
     "ettin-release VERB": ("tests/test_wheel.py", "ettin-release"),
     "ettin-release hub": ("tests/localhub/test_server.py", "local::"),
     "SMOKE_TEST=1 python recipes/distill.py --family recipes/demo.toml --size mini": (
