@@ -1,7 +1,11 @@
-"""What a card shows beside its own figures: the comparison as `make compare` wrote it last, with its plot."""
+"""What a card shows beside its own figures: the comparison as `make compare` had written it when the card was made, with its plot.
+
+Each size keeps its own copy, `<size>/compare/`, so that a comparison that is made again later changes no card that is published.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +18,7 @@ from release.card.acceptance import CardRecords
 from release.card.comparison import OURS, REFUSED, Comparison
 from release.errors import ReleaseError
 from release.family import Family
-from release.files import write_json
+from release.files import atomic_directory, copy_file, write_json
 
 FILE = "comparison.json"  # in build/<family>/compare, and under records/ of a repository
 PLOT = "speed"  # which plot stands on a card
@@ -76,11 +80,27 @@ def of(comparison: Comparison, plots: Iterable[str]) -> Beside:
     return Beside(rows, *counts, speed_on, not_run, PLOT in plots, mode.active())
 
 
-def files(family: Family, beside: Beside) -> dict[str, Path]:
+def take(family: Family, size: str) -> None:
+    """Let the card of `size` show the family's comparison as it is now, or none if there is none."""
+    source, target = family.build / "compare", family.folder(size) / "compare"
+    names = [name for name in (FILE, *_plots()) if (source / name).is_file()]
+    if FILE not in names:
+        shutil.rmtree(target, ignore_errors=True)
+        return
+    with atomic_directory(target) as folder:
+        for name in names:
+            copy_file(source / name, folder / name)
+
+
+def files(family: Family, size: str, beside: Beside) -> dict[str, Path]:
     """What a repository holds of it: name there -> file here."""
-    folder = family.build / "compare"
-    plots = [f"{PLOT}-{look}.png" for look in ("light", "dark")] if beside.plot else []
+    folder = family.folder(size) / "compare"
+    plots = _plots() if beside.plot else []
     return {f"records/{FILE}": folder / FILE} | {f"compare/{name}": folder / name for name in plots}
+
+
+def _plots() -> list[str]:
+    return [f"{PLOT}-{look}.png" for look in ("light", "dark")]
 
 
 def write(folder: Path, beside: Beside) -> Path:
@@ -89,20 +109,22 @@ def write(folder: Path, beside: Beside) -> Path:
 
 
 def read(family: Family, size: str, measured: CardRecords) -> Beside | None:
-    """The comparison that a card of this size shows; None where there is none, or it knows another state of this model.
+    """The comparison that the card of this size shows; None where it took none, or one that knows another state of this model.
 
     Raises:
         ReleaseError: The file is damaged, or was made in a rehearsal and this is none.
     """
-    path = family.build / "compare" / FILE
+    path = family.folder(size) / "compare" / FILE
     if not path.is_file():
         return None
     try:
         found = records.parse(Beside, path.read_bytes())
     except ValidationError as error:
-        raise ReleaseError("a damaged comparison", where=str(path), hint="make compare") from error
+        raise ReleaseError("a damaged comparison", where=str(path), hint="make compare, then make card") from error
     if found.rehearsal and not mode.active():
-        raise ReleaseError("this was measured in a rehearsal", where=str(path), hint="remove it, then make compare")
+        raise ReleaseError(
+            "this was measured in a rehearsal", where=str(path), hint="remove it, then make compare card"
+        )
     own = next((row for row in found.rows if (row.name, row.role) == (family.model_name(size), OURS)), None)
     shown = (measured.evaluate.measured.means.all.reranked_ndcg, measured.evaluate.model_sha256)
     return found if own and (own.reranked_ndcg, own.model_sha256) == shown and len(found.rows) > 1 else None

@@ -76,7 +76,7 @@ def model_contents(family: Family, size: str) -> dict[str, Content]:
     contents |= {f"records/{kind}.json": folder / f"records/{kind}.json" for kind in RECORDS}
     contents |= {path.relative_to(folder).as_posix(): path for path in acceptance.further_speed_files(family, size)}
     if shown := beside.read(family, size, measured):
-        contents |= beside.files(family, shown)
+        contents |= beside.files(family, size, shown)
     contents |= eval_results.files(family, size, measured.evaluate)
     return contents | {"README.md": render.model_card(family, size, measured)}
 

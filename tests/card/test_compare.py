@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -16,7 +17,7 @@ from PIL import Image
 
 from release import family, mode, records, results
 from release.__main__ import main
-from release.card import compare, comparison, plots
+from release.card import beside, compare, comparison, plots
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import write_json
@@ -236,6 +237,7 @@ def compared(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) ->
         found.compared_folder("jinaai/jina-reranker-m0") / comparison.CANNOT_RUN, {"reason": "it has its own <code>"}
     )
     compare.write(found, comparison.gather(found))
+    beside.take(found, built.SIZE)
     return found
 
 
@@ -265,14 +267,28 @@ def test_a_comparison_that_knows_another_state_of_the_model_is_not_shown(compare
 
 
 def test_a_rehearsed_or_damaged_comparison_is_refused(compared: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = compared.build / "compare/comparison.json"
+    path = compared.folder(built.SIZE) / "compare/comparison.json"
     monkeypatch.delenv(mode.VARIABLE, raising=False)
     built.edit(path, lambda value: value.update(rehearsal=True))
-    with pytest.raises(ReleaseError, match=r"measured in a rehearsal.*remove it, then make compare"):
+    with pytest.raises(ReleaseError, match=r"measured in a rehearsal.*remove it, then make compare card"):
         stage.stage_model(compared, built.SIZE)
     path.write_text("{}")
     with pytest.raises(ReleaseError, match=r"damaged comparison.*make compare"):
         stage.stage_model(compared, built.SIZE)
+
+
+def test_a_later_comparison_changes_no_card_that_is_made(compared: Family) -> None:
+    stage.stage_dataset(compared)
+    stage.stage_model(compared, built.SIZE)
+    built.edit(compared.build / "compare/comparison.json", lambda value: value.update(not_run=["later"]))
+    assert checks.problems(compared, built.SIZE) == []
+    beside.take(compared, built.SIZE)  # as make card does
+    assert any(
+        "records/comparison.json: not what its sources give" in line for line in checks.problems(compared, built.SIZE)
+    )
+    shutil.rmtree(compared.build / "compare")
+    beside.take(compared, built.SIZE)
+    assert not (compared.folder(built.SIZE) / "compare").exists()
 
 
 class Reader(HTMLParser):
