@@ -181,12 +181,8 @@ class _FamilyFile:
     card: CardConfig = CardConfig()
 
     @model_validator(mode="after")
-    def _can_be_evaluated(self) -> Self:
+    def _packaged_embedders_are_known(self) -> Self:
         given = self.evaluation
-        for keys in (("nano_sets",), ("embedders",), ("tasks", "collections")):
-            if not any(getattr(given, key) for key in keys):
-                what = f"[evaluation] has no {' and no '.join(keys)}"
-                raise problem(what, f"name at least one in `{keys[-1]}`; recipes/ettin.toml shows every key")
         for name in given.packaged_embedders:
             if name != MINILM or name not in given.embedders:
                 raise problem(
@@ -265,8 +261,11 @@ class Family:
         return self.build / "compared" / name.replace("/", "--")
 
 
-def load(path: Path) -> Family:
+def load(path: Path, *, evaluated: bool = True) -> Family:
     """Read and check a family file; its organisation is another one where RELEASE_ORG names it.
+
+    Args:
+        evaluated: Whether it must name what to evaluate on; the data can be made without.
 
     Raises:
         ReleaseError: No such file, no TOML, an unknown or missing key, or a value that cannot be; the key is named.
@@ -275,6 +274,10 @@ def load(path: Path) -> Family:
     if (organization := os.environ.get(ORGANIZATION)) and isinstance(raw.get("family"), dict):
         raw["family"]["organization"] = _organization(organization)
     tables = parse(_FamilyFile, raw, str(path), hint="recipes/ettin.toml shows every key")
+    for keys in (("nano_sets",), ("embedders",), ("tasks", "collections")) if evaluated else ():
+        if not any(getattr(tables.evaluation, key) for key in keys):
+            hint = f"name at least one in `{keys[-1]}`; recipes/ettin.toml shows every key"
+            raise ReleaseError(f"[evaluation] has no {' and no '.join(keys)}", where=str(path), hint=hint)
     about, rest = tables.family, {name: value for name, value in vars(tables).items() if name != "family"}
     return Family(path=path, about=about, **rest)
 

@@ -39,7 +39,7 @@ def _config_name(name: str) -> str:
 
 
 def _split_name(name: str) -> str:
-    if not re.fullmatch(r"\w{1,96}", name, re.ASCII) or name in ("train", "all"):
+    if not re.fullmatch(r"\w{1,96}", name, re.ASCII) or name.lower() in ("train", "all"):
         raise problem(f"rows cannot be held out as {name!r}", "use letters, digits and '_', such as `validation`")
     return name
 

@@ -168,6 +168,7 @@ def test_a_family_without_anything_to_evaluate_on_is_refused(tmp_path: Path) -> 
         (tmp_path / "empty.toml").write_text(text.replace(f"\n{key} = [", f"\n{key} = [] # "))
         with pytest.raises(ReleaseError, match=rf"\[evaluation\] has {says}"):
             family.load(tmp_path / "empty.toml")
+        assert family.load(tmp_path / "empty.toml", evaluated=False).data  # its data can be made
 
 
 def test_several_mistakes_are_one_line_that_counts_the_others(tmp_path: Path) -> None:

@@ -56,14 +56,14 @@ def command(
         raise ReleaseError("--drop-overlap and --no-overlap exclude each other", hint="give one of them")
     if only_plan:
         return plan(family)
-    loaded = load(family)
+    loaded = load(family, evaluated=False)
     overlap = "drop" if drop_overlap else "ignore" if no_overlap else "report"
     run(loaded, spec.load(resource(loaded.data.declaration)), only=config, overlap=overlap)
 
 
 def plan(family: options.Family = options.ETTIN) -> None:
     """Print rows, bytes, licences and overlaps of what the family declares; nothing is fetched or written."""
-    loaded = load(family)
+    loaded = load(family, evaluated=False)
     print_plan(spec.load(resource(loaded.data.declaration)), loaded.build / "data/pairs")
 
 

@@ -40,7 +40,7 @@ def command(
     option: options.ExecutorOptions = None,
 ) -> None:
     """Label the pairs with the teacher's logits; finished shards are kept, so the same command continues."""
-    run(load(family), executor=Executor.parse(executor, workers, option, "score"))
+    run(load(family, evaluated=False), executor=Executor.parse(executor, workers, option, "score"))
 
 
 def run(

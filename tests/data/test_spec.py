@@ -110,6 +110,7 @@ def test_a_good_declaration_is_read(tmp_path: Path) -> None:
         ("overlaps: []", "overlaps: []\n    cap: {rows: 1, drew: first}", r"unknown key 'drew'.*did you mean 'draw'"),
         ("overlaps: []", "overlaps: []\n    held_out: {rows: 0, split: test}", r"greater than 0.*held_out\.rows"),
         ("overlaps: []", "overlaps: []\n    held_out: {rows: 1, split: train}", "cannot be held out as 'train'"),
+        ("overlaps: []", "overlaps: []\n    held_out: {rows: 1, split: Train}", "cannot be held out as 'Train'"),
         ("overlaps: []", "overlaps: []\n    held_out: {rows: 1, split: ../x}", "cannot be held out as '../x'"),
         ("overlaps: []", "overlaps: []\n    template: none", "unknown template 'none'"),
         ("overlaps: []", "overlaps: []\n    license_note: 2024-01-01", "is a date; text needs quotes"),
