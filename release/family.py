@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from release.errors import ReleaseError
@@ -22,13 +22,16 @@ from release.names import (
     LanguageCode,
     LicenseName,
     Line,
+    NanoSet,
     RepositoryId,
     WebAddress,
+    distinct,
     licence_mistake,
 )
 from release.schema import STRICT, parse, problem
 
 MaxLength = Annotated[int, Field(ge=8)]  # tokens of a pair; fewer hold no query and document beside the special ones
+DEPTH = 1000  # documents per query that a first stage's run holds
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # the one embedder that a package holds: the extra `demo`
 ORGANIZATION = "RELEASE_ORG"  # ORG=name of make, --org of every verb: releases any family under another organisation
 TAKEN_FAMILIES = {"demo", "evaluations", "hf-home", "hub", "quality", "rehearsal"}  # other folders of build/
@@ -117,12 +120,12 @@ class EvaluationConfig:
     """
 
     nano: Line
-    nano_sets: tuple[Line, ...]
-    tasks: tuple[Line, ...]
-    collections: tuple[FileName, ...]
-    embedders: tuple[Line, ...]
-    top_k: PositiveInt
-    compared: tuple[RepositoryId, ...]
+    nano_sets: Annotated[tuple[NanoSet, ...], AfterValidator(distinct)]
+    tasks: Annotated[tuple[Line, ...], AfterValidator(distinct)]
+    collections: Annotated[tuple[FileName, ...], AfterValidator(distinct)]
+    embedders: Annotated[tuple[Line, ...], AfterValidator(distinct)]
+    top_k: Annotated[int, Field(ge=1, le=DEPTH)]
+    compared: Annotated[tuple[RepositoryId, ...], AfterValidator(distinct)]
     always_rerank_positives: bool = False
     packaged_embedders: tuple[Line, ...] = ()
 

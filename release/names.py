@@ -79,7 +79,7 @@ def hub_licenses() -> frozenset[str]:
 
 def _hub_license(name: str) -> str:
     if name not in hub_licenses():
-        hint = closest(name, hub_licenses())
+        hint = closest(name.lower(), hub_licenses())
         raise problem(
             f"unknown licence {name!r}", hint if "mean" in hint else "take an id of the Hub, such as apache-2.0"
         )
@@ -127,6 +127,19 @@ def _language(code: str) -> str:
     return code
 
 
+def _nano_set(name: str) -> str:
+    if not re.fullmatch(r"Nano\w+", name, re.ASCII):
+        raise problem(f"{name!r} is no name of a NanoBEIR set", "write it as its split is called, such as NanoNQ")
+    return name
+
+
+def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a list that names something twice: a mean over it would count that twice."""
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise problem(f"{twice!r} is named twice", "remove one")
+    return names
+
+
 def _line(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise problem(f"expected a line of text, found {text!r}", "write at least one word, without line breaks")
@@ -143,4 +156,5 @@ LicenseName = Annotated[str, AfterValidator(_license_name)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 HubLicense = Annotated[str, AfterValidator(_hub_license)]
 LanguageCode = Annotated[str, AfterValidator(_language)]
+NanoSet = Annotated[str, AfterValidator(_nano_set)]
 Line = Annotated[str, AfterValidator(_line)]

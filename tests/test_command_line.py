@@ -102,6 +102,10 @@ def test_a_file_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None
     with pytest.raises(ReleaseError, match=r"cannot write.*folder"):
         write_atomic(tmp_path / "folder", "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "kept"]
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ReleaseError, match=r"no file, but a device or a pipe.*pipe"):  # such as /dev/null
+        write_atomic(tmp_path / "pipe", "new")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_the_folder_of_declarations_can_never_shadow_the_library() -> None:

@@ -21,11 +21,10 @@ from release.errors import ReleaseError
 from release.evaluation.metrics import Ranking, ranking
 from release.evaluation.retrievers import Bm25, PackagedMiniLM, embedder, missing, packaged_revision
 from release.evaluation.tasks import Task
-from release.family import MINILM, Family
+from release.family import DEPTH, MINILM, Family
 from release.files import sha256_file, sha256_folder, short_hash, write_atomic, write_json
 from release.revisions import cached_commit, only_cached_commit
 
-DEPTH = 1000  # documents per query in a run file, so that another top_k needs no new run
 BM25 = "bm25"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from release.errors import ReleaseError
 from release.evaluation import metrics
 from release.evaluation.metrics import Judgements, Ranking
+from release.local_datasets import named_by_contents
 from release.text_files import lines, number
 
 TOP_K = 20  # candidates of each query, where what is compared are two rerankers on the same ones
@@ -107,11 +108,11 @@ def from_nano(source: str, *, top_k: int = TOP_K, queries: int | None = None) ->
     from datasets import get_dataset_split_names, load_dataset
 
     try:
-        sets = sorted(get_dataset_split_names(source, "queries"))
-        tables = {
-            name: [load_dataset(source, config, split=name) for config in ("corpus", "queries", "qrels", "bm25")]
-            for name in sets
-        }
+        with named_by_contents(source) as folder:
+            tables = {
+                name: [load_dataset(folder, config, split=name) for config in ("corpus", "queries", "qrels", "bm25")]
+                for name in sorted(get_dataset_split_names(folder, "queries"))
+            }
     except Exception as error:  # datasets, the Hub and the network each raise their own
         what = f"no sets of NanoBEIR's form here, and none can be fetched ({type(error).__name__})"
         hint = "give a folder in BEIR's form, or sentence-transformers/NanoBEIR-en where the Hub can be reached"
