@@ -26,8 +26,8 @@ VERBS = {  # verb -> the function that is called, or the script that is run, and
     "compare": ("release.card.compare:command", "sizes, teacher, other rerankers: table and plots"),
     "plan": ("release.hub.plan:command", "what would run and be published, without doing it"),
     "plan-data": ("release.data.mix:plan", "rows, bytes, licences and overlaps of the declared data"),
-    "plan-train": ("release.training.budget:command", "steps, memory and hours of training a size"),
-    "plan-evaluate": ("release.evaluation.budget:command", "pairs, texts and hours of the two-stage evaluation"),
+    "plan-train": ("release.budget.training:command", "steps, memory and hours of training a size"),
+    "plan-evaluate": ("release.budget.evaluation:command", "pairs, texts and hours of the two-stage evaluation"),
     "rehearse": ("release.rehearsal.run:command", "a release from end to end on stand-ins, on a Hub of its own"),
     "skill": ("release.agents.check:command", "the skill for agents: specification, links, commands, scripts"),
     "skill-bundle": ("release.agents.bundle:command", "the skill as a bucket of skills holds it; sends nothing"),
@@ -40,7 +40,7 @@ VERBS = {  # verb -> the function that is called, or the script that is run, and
 }
 EXTRAS = {  # the packages that a verb needs beside the core ones; for all others it is `demo`, which has everything
     **dict.fromkeys(("mix", "score", "plan-data"), "data"),
-    **dict.fromkeys(("select", "evaluate", "speed", "plan-evaluate"), "evaluate"),
+    **dict.fromkeys(("preflight", "plan", "plan-evaluate", "select", "evaluate", "speed"), "evaluate"),
     **dict.fromkeys(("export", "verify"), "export"),
     **dict.fromkeys(("hub", "hub-fsck"), "localhub"),
     **dict.fromkeys(("skill", "skill-bundle", "agent-rehearsal"), "dev"),

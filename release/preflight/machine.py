@@ -87,7 +87,7 @@ def _memory(family: Family, size: str, here: list[Gpu], micro_batch: int | None)
     if len(here) > 1:
         hint = f"torchrun --nproc_per_node={len(here)} recipes/distill.py --size {size}, or CUDA_VISIBLE_DEVICES=0"
         yield Lack(f"{len(here)} GPUs, and make train starts one process on one", hint, "train", elsewhere=True)
-    from release.training.budget import plan  # here: torch takes seconds to import
+    from release.budget.training import plan  # here: torch takes seconds to import
 
     try:
         planned = plan(family, size)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from release.__main__ import main
-from release.evaluation import budget
+from release.budget import evaluation
 from release.family import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def test_a_collection_is_counted_where_it_lies(tmp_path: Path, monkeypatch: pyte
     (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "queries.jsonl").write_text('{"_id": "q", "text": "which?"}\n')
     (folder / "qrels.tsv").write_text("q\ta\t1\n")
-    assert budget.task_sizes(family) == [budget.TaskSize("docstrings", 1, 2, 11)]
+    assert evaluation.task_sizes(family) == [evaluation.TaskSize("docstrings", 1, 2, 11)]
 
 
 def test_a_collection_that_is_not_made_yet_is_one_line(

@@ -1,0 +1,1 @@
+"""What training and evaluation will need, before anything is fetched or measured."""
