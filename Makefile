@@ -17,7 +17,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-STAGES := mix score train select evaluate speed export card stage publish verify
+STAGES := mix score train select evaluate speed export engines card stage publish verify
 
 # Python reads the family file and answers `ok NAME SIZE SIZES...` or what is wrong with it, at most once per run of make. For a stage
 # it also keeps the facts/<stage>.json below up to date: they change where a fact changes that the stage rests on, and nowhere else.
@@ -46,7 +46,7 @@ endif
 .NOTPARALLEL:  # what is timed must be alone on the machine
 .PHONY: help setup demo release preflight $(STAGES) data distill choose hub rehearse compare plan plan-data \
         plan-train skill skill-bundle agent-rehearsal test check style \
-        bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu cluster-check clean
+        all-engines bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu cluster-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -78,6 +78,7 @@ select: $(RUN)/records/choice.json ## the better of best and last checkpoint -> 
 evaluate: $(RUN)/records/evaluate.json ## two-stage NDCG@10 -> record
 speed: $(RUN)/records/speed.json ## pairs/s, memory and latency -> record
 export: $(RUN)/records/export.json ## dual root and ONNX, compared with the model -> record
+engines: $(RUN)/records/engines.json ## the export in every engine, the same scores -> record
 card: $(RUN)/README.md ## family + records -> the model card
 stage: $(RUN)/repo/README.md ## the folder as the Hub will hold it, checked
 
@@ -103,7 +104,10 @@ $(RUN)/records/speed.json: $(RUN)/records/choice.json $(RUN)/facts/speed.json | 
 $(RUN)/records/export.json: $(RUN)/records/choice.json $(RUN)/facts/export.json | $(READY)
 	@$(PY) -m release export $(WHAT)
 
-$(RUN)/README.md: $(addprefix $(RUN)/records/,evaluate.json speed.json export.json) $(RUN)/facts/card.json $(wildcard cards/* cards/sections/* cards/citations/* cards/notices/* $(RUN)/records/devices/*/*) $(COMPARISON) | $(READY)
+$(RUN)/records/engines.json: $(RUN)/records/export.json $(ALL:1=all-engines) | $(READY)
+	@$(PY) -m release engines $(WHAT) $(if $(ALL),--all)
+
+$(RUN)/README.md: $(addprefix $(RUN)/records/,evaluate.json speed.json engines.json) $(RUN)/facts/card.json $(wildcard cards/* cards/sections/* cards/citations/* cards/notices/* $(RUN)/records/devices/*/*) $(COMPARISON) | $(READY)
 	@$(PY) -m release card $(WHAT)
 
 $(RUN)/repo/README.md: $(RUN)/README.md | $(READY)

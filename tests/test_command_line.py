@@ -35,6 +35,7 @@ def test_help_names_every_verb() -> None:
         "evaluate",
         "speed",
         "export",
+        "engines",
         "card",
         "stage",
         "plan",

@@ -147,13 +147,13 @@ def test_an_untouched_build_folder_without_facts_is_judged_by_the_age_of_its_fam
     ("old", "new", "remade"),
     [
         ("passes = 3", "passes = 5", "speed card stage"),
-        ("top_k = 20", "top_k = 30", "select evaluate speed export card stage"),
+        ("top_k = 20", "top_k = 30", "select evaluate speed export engines card stage"),
         ('summary = "A small', 'summary = "The small', "card stage"),
         ("compared = []", 'compared = ["some/reranker"]', "card stage"),
-        ("learning_rate = 4e-4", "learning_rate = 3e-4", "train select evaluate speed export card stage"),
-        ("seed = 12", "seed = 13", "train select evaluate speed export card stage"),
+        ("learning_rate = 4e-4", "learning_rate = 3e-4", "train select evaluate speed export engines card stage"),
+        ("seed = 12", "seed = 13", "train select evaluate speed export engines card stage"),
         ('version = "v1"', 'version = "v2"', "evaluate card stage"),
-        ("max_length = 256", "max_length = 128", "score train select evaluate speed export card stage"),
+        ("max_length = 256", "max_length = 128", "score train select evaluate speed export engines card stage"),
         ('collections = ["docstrings"]', 'collections = ["others"]', " ".join(stage.name for stage in LOCAL)),
     ],
 )

@@ -32,6 +32,7 @@ EXTRAS = {  # part of the project -> the extras that it may use beside the core 
     "release/finetuning": {"evaluate", "export", "train", "lora"},
     "release/speed": {"evaluate"},
     "release/export": {"export"},
+    "release/engines": {"evaluate"},
     "release/hub": {"export"},
     "release/runtime": {"engines"},
     "release/localhub": {"localhub"},

@@ -15,6 +15,7 @@ from release.files import sha256_file
 from release.records import STAGES, Record, again
 from release.results import Kind, Result, Subject
 from release.results.data import DataResult, DataSubject
+from release.results.engines import EnginesResult, EnginesSubject
 from release.results.evaluation import EvaluationResult, EvaluationSubject
 from release.results.export import ExportResult, ExportSubject
 from release.results.speed import DEVICES, SpeedResult, SpeedSubject
@@ -37,6 +38,7 @@ class CardRecords:
     speed: Record[SpeedResult, SpeedSubject]
     further_speeds: tuple[Record[SpeedResult, SpeedSubject], ...]
     export: Record[ExportResult, ExportSubject]
+    engines: Record[EnginesResult, EnginesSubject]
     manifest: dict[str, Any]
 
 
@@ -55,7 +57,10 @@ def card_records(family: Family, size: str) -> CardRecords:
         return record
 
     run, evaluate, timed = read(results.RUN), read(results.EVALUATE), read(results.SPEED)
-    choice, export = read(results.CHOICE), read(results.EXPORT)
+    choice, export, engines = read(results.CHOICE), read(results.EXPORT), read(results.ENGINES)
+    if engines.subject.export_sha256 != export.measured.sha256:
+        where = str(folder / "records/engines.json")
+        raise ReleaseError("the engines were run on another export", where=where, hint=again("engines"))
     training(run, family, folder / "records/run.json")
     evaluation(evaluate, family, folder / "records/evaluate.json")
     speed(timed, family, folder / "records/speed.json")
@@ -67,7 +72,7 @@ def card_records(family: Family, size: str) -> CardRecords:
         further.append(record)
     data, manifest = data_records(family)
     _check_data(family, run.subject, folder / "records/run.json")
-    return CardRecords(data, run, choice, evaluate, timed, tuple(further), export, manifest)
+    return CardRecords(data, run, choice, evaluate, timed, tuple(further), export, engines, manifest)
 
 
 def further_speed_files(family: Family, size: str) -> list[Path]:

@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from release import mode, options
-from release.card import acceptance, beside, formatting, provenance, tables
+from release.card import acceptance, beside, engines, formatting, provenance, tables
 from release.card.acceptance import CardRecords
 from release.errors import ReleaseError
 from release.family import Family, load
@@ -49,7 +49,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    filled.filters |= formatting.FILTERS
+    filled.filters |= formatting.FILTERS | engines.FILTERS
     return filled
 
 
@@ -91,6 +91,8 @@ def context(family: Family, size: str, measured: CardRecords) -> dict[str, Any]:
             for record in (measured.speed, *measured.further_speeds)
         ],
         "export": measured.export.measured,
+        "engines": measured.engines.measured,
+        "engines_on": tables.device(measured.engines.machine),
         "beside": beside.read(family, size, measured),
         "link": tables.link,
         "nano": evaluate.nano,

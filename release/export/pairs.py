@@ -20,7 +20,9 @@ Pair = tuple[str, str]
 PAIRS = 64
 PAIRS_FILE = "pairs.json"  # beside a model that was fine-tuned
 CHARACTERS = 2_000  # of each text: the comparison is about numbers, not about long documents on a small machine
-CUT, CUT_LONG = 24, 2  # pairs that are longer than the model reads; of a model that reads more than LONG tokens
+CUT = (
+    28  # pairs that are longer than the model reads, or than LONG tokens: padded batches of longer ones need tens of GB
+)
 LONG = 1_024
 
 
@@ -73,17 +75,19 @@ def hard_pairs(natural: Sequence[Pair], limit: int) -> list[Pair]:
         limit: Tokens of a pair that the model reads.
 
     Returns:
-        CUT pairs (CUT_LONG where `limit` is above LONG) that are longer than the model reads, one whose query alone is, empty
-        texts, emoji, Chinese, Japanese, Korean and right-to-left text, one very long word, and other text that tokenizers split
-        in their own ways.
+        CUT pairs that are longer than the model reads (or than LONG tokens), then one whose query alone is, and then empty texts,
+        emoji, Chinese, Japanese, Korean and right-to-left text, one very long word, and other text that tokenizers split in
+        their own ways.
     """
-    cut = [
-        (query, " ".join([document or query] * (2 + limit // max(1, len((document or query).split())))))
-        for query, document in natural[: CUT if limit <= LONG else CUT_LONG]
-    ]
+    words = min(limit, LONG)  # a word has a token or more
+
+    def long(text: str) -> str:
+        return " ".join((text.split() or ["word"]) * (1 + words))[: 12 * words]
+
+    cut = [(query, " ".join(long(document or query).split()[: words + 1])) for query, document in natural[:CUT]]
     query, document = natural[0]
     others = [
-        (" ".join([query] * (2 + limit // max(1, len(query.split())))), document),
+        (" ".join(long(query).split()[: words + 1]), document),
         (query, ""),
         ("", document),
         (query, "🙂 👩‍👩‍👧 🏳️‍🌈 works fine 🎉"),

@@ -1,8 +1,8 @@
 """The ONNX file once more with 8-bit weights, a fourth of the size, where that costs no more than a trifle of quality.
 
 `onnx/model_quantized.onnx` (the name under which transformers.js looks for it) holds 8-bit weights per channel; activations
-are quantized as they come. It is kept only if NDCG@10, measured on the family's own collection, falls by at most
-`ALLOWED`; whether and why is in the record "export".
+are quantized as they come. It is kept only if NDCG@10, measured on the family's own collection or else on its nano sets, falls
+by at most `ALLOWED`; whether and why is in the record "export".
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
+from release.errors import ReleaseError
 from release.evaluation import metrics
-from release.evaluation.judged_pairs import JudgedPairs, from_folder
+from release.evaluation.judged_pairs import JudgedPairs, from_folder, from_nano
 from release.family import Family
 from release.results.export import Int8Export, Int8Measurement
 
 FILE = "onnx/model_quantized.onnx"
 ALLOWED = 0.001  # of NDCG@10
+QUERIES = 250  # that it is measured on, 20 candidates each: 700 took most of an export
 
 
 def int8_onnx(folder: Path) -> Path:
@@ -32,15 +34,30 @@ def int8_onnx(folder: Path) -> Path:
     return folder / FILE
 
 
+def judged_pairs(family: Family, queries: int | None = None) -> JudgedPairs | None:
+    """What NDCG@10 is measured on: the family's first collection, or else its nano sets; None where neither is here.
+
+    Args:
+        queries: Of all of it, evenly over the sets; all if left out.
+    """
+    asked = family.evaluation
+    if asked.collections and (folder := family.build / "data/collections" / asked.collections[0]).is_dir():
+        return from_folder(folder, family.build / "runs", queries=queries, language=family.about.language)
+    if asked.collections:
+        return None
+    try:
+        return from_nano(asked.nano, queries=queries and max(1, queries // len(asked.nano_sets)))
+    except ReleaseError:
+        return None
+
+
 def add_int8(family: Family, folder: Path) -> Int8Export:
     """Add `FILE` to an export if it may be released."""
-    if not (names := family.evaluation.collections):
-        return Int8Export(False, "the family has no collection of its own to measure NDCG@10 on", None)
-    collection = family.build / "data/collections" / names[0]
-    if not collection.is_dir():
-        return Int8Export(False, f"the collection {names[0]!r} is not here to measure NDCG@10 on", None)
+    if (judged := judged_pairs(family, QUERIES)) is None:
+        asked = (*family.evaluation.collections, family.evaluation.nano)[0]
+        return Int8Export(False, f"{asked!r} is not here to measure NDCG@10 on", None)
     path = int8_onnx(folder)
-    measured = _measure(from_folder(collection, family.build / "runs", language=family.about.language), folder)
+    measured = _measure(judged, folder)
     if measured.change >= -ALLOWED:
         return Int8Export(True, None, measured)
     path.unlink()

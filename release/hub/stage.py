@@ -19,6 +19,7 @@ RECORDS = (
     "evaluate",
     "speed",
     "export",
+    "engines",
 )  # records/*.json of a model: where its card's numbers come from
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from release.results.data import DataResult, DataSubject
+from release.results.engines import EnginesResult, EnginesSubject
 from release.results.evaluation import EvaluationResult, EvaluationSubject
 from release.results.export import ExportResult, ExportSubject, VerifyResult, VerifySubject
 from release.results.finetuning import FinetuneResult, FinetuneSubject
@@ -35,9 +36,10 @@ CHOICE = Kind("choice", CheckpointChoice, ChoiceSubject)
 EVALUATE = Kind("evaluate", EvaluationResult, EvaluationSubject)
 SPEED = Kind("speed", SpeedResult, SpeedSubject)
 EXPORT = Kind("export", ExportResult, ExportSubject)
+ENGINES = Kind("engines", EnginesResult, EnginesSubject)
 VERIFY = Kind("verify", VerifyResult, VerifySubject)
 FINETUNE = Kind("finetune", FinetuneResult, FinetuneSubject)  # of a model that somebody fine-tuned, not of a stage
 
 KINDS: dict[str, Kind[Any, Any]] = {
-    kind.name: kind for kind in (DATA, RUN, CHOICE, EVALUATE, SPEED, EXPORT, VERIFY, FINETUNE)
+    kind.name: kind for kind in (DATA, RUN, CHOICE, EVALUATE, SPEED, EXPORT, ENGINES, VERIFY, FINETUNE)
 }

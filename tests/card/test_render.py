@@ -51,7 +51,7 @@ def numbers(value: object) -> set[str]:
 def test_every_number_in_the_body_is_in_a_record_or_the_family(family: Family) -> None:
     found = acceptance.card_records(family, built.SIZE)
     _, body = checks.split_card(render.model_card(family, built.SIZE, found))
-    kinds = [*(getattr(found, kind) for kind in ("run", "choice", "evaluate", "speed", "export")), found.manifest]
+    kinds = [*(getattr(found, kind) for kind in ("run", "choice", "evaluate", "speed", "export", "engines")), found.manifest]
     known = numbers([kind if isinstance(kind, dict) else asdict(kind) for kind in kinds])
     known |= {
         f"{found.run.measured.parameters.total:,}",

@@ -75,7 +75,7 @@ def test_int8_is_released_only_if_its_measured_ndcg_allows_it(
 ) -> None:
     family = built.workspace(tmp_path, reranker, monkeypatch)
     records_, folder = family.folder(built.SIZE) / "records", family.folder(built.SIZE) / "export"
-    reason = "the collection 'docstrings' is not here to measure NDCG@10 on"
+    reason = "'docstrings' is not here to measure NDCG@10 on"
     assert records.read(records_, results.EXPORT).measured.int8 == Int8Export(False, reason, None)
     built.write_collection(family.build / "data/collections/docstrings")
     monkeypatch.setattr(quantize, "ALLOWED", -1.0)  # it would have to gain 1

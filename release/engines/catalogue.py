@@ -1,0 +1,50 @@
+"""The engines of `engines.toml` as frozen dataclasses."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from release.schema import STRICT, parse
+
+FILE = Path(__file__).with_name("engines.toml")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Engine:
+    """One engine; the attributes are the keys of the file, which explains them."""
+
+    name: str
+    title: str
+    snippet: str
+    versions: tuple[str, ...] = ()
+    core: bool = False
+    rounding: bool = False
+    option: str | None = None
+    default: tuple[str, str] | None = None
+    unequal: tuple[Literal["cut", "empty"], ...] = ()
+    packages: tuple[str, ...] = ()
+    language: Literal["python", "javascript"] = "python"
+    not_supported: str | None = None
+
+    @property
+    def without_option(self) -> str | None:
+        """The snippet as people write it who do not know the option."""
+        return self.snippet.replace(*self.default) if self.default else None
+
+
+@dataclass(frozen=True, config=STRICT)
+class _File:
+    engine: tuple[Engine, ...]
+
+
+def engines(*, every: bool = True) -> list[Engine]:
+    """The core engines, then, with `every`, the others, in the file's order."""
+    found = parse(
+        _File, tomllib.loads(FILE.read_text(encoding="utf-8")), str(FILE), hint="its first lines explain the keys"
+    )
+    rows = found.engine
+    return [each for each in rows if each.core] + [each for each in rows if every and not each.core]

@@ -1,0 +1,104 @@
+"""Environments of the engines that this project does not have, under build/engines: built once, by uv with hard links, by npm."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from release.engines.catalogue import Engine
+from release.engines.jobs import WORKER
+from release.errors import CannotRun
+from release.files import short_hash
+
+ROOT = Path("build/engines")
+TORCH = ("torch", "torchgen", "functorch")  # and what their metadata is in: linked from this project's environment
+NODE_WORKER = WORKER.with_suffix(".mjs")
+
+
+def program(engine: Engine) -> tuple[list[str], dict[str, str]]:
+    """How `engine` is run: the program with its arguments, empty for this project's own Python, and its environment.
+
+    Raises:
+        CannotRun: What it needs is not here; the line says what.
+    """
+    if engine.core:
+        return [], {}
+    if not engine.packages:
+        raise CannotRun(engine.not_supported or "no packages that a registry has")
+    if engine.language == "javascript":
+        folder = _built(engine, _npm)
+        return ["node", str((folder / NODE_WORKER.name).resolve())], {}
+    folder = _built(engine, _uv)
+    return [str((folder / "bin/python").absolute()), str(WORKER)], {"PYTHONPATH": ""}
+
+
+def _built(engine: Engine, build: Callable[[Engine, Path], None]) -> Path:
+    """The folder of an environment; one that is not finished is built anew."""
+    folder = ROOT / f"{engine.name}-{short_hash(json.dumps([engine.packages, sys.version]))}"
+    if not (folder / ".ready").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        build(engine, folder)
+        (folder / ".ready").touch()
+    return folder
+
+
+def _uv(engine: Engine, folder: Path) -> None:
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if uv is None:
+        raise CannotRun("uv is not installed", hint="pip install uv")
+    _call([uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
+    _link_torch(folder)
+    install = [uv, "pip", "install", "--quiet", "--link-mode", "hardlink", "--python", str(folder / "bin/python")]
+    _call([*install, *engine.packages, "--constraint", str(_constraint(folder))])
+
+
+def _link_torch(folder: Path) -> None:
+    """This project's torch in another environment, by hard links: the same kernels, and no second gigabyte."""
+    import torch
+
+    source = Path(torch.__file__).parent.parent
+    (target,) = (folder / "lib").glob("python*/site-packages")
+    for path in (*(source / name for name in TORCH), *source.glob("torch-*.dist-info")):
+        if path.is_dir():
+            shutil.copytree(path, target / path.name, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _constraint(folder: Path) -> Path:
+    """A file that holds torch where it is, so that no engine brings a build with CUDA, which is gigabytes."""
+    import torch
+
+    path = folder / "constraints.txt"
+    path.write_text(f"torch=={torch.__version__}\n")
+    return path
+
+
+def _npm(engine: Engine, folder: Path) -> None:
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        raise CannotRun("node and npm are not installed")
+    folder.mkdir()
+    (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
+    shutil.copyfile(NODE_WORKER, folder / NODE_WORKER.name)
+    _call(["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--silent", *engine.packages])
+
+
+def _call(command: list[str]) -> None:
+    environment = os.environ | {"ONNXRUNTIME_NODE_INSTALL": "skip"}  # its CUDA libraries are not in the registry
+    if "PIP_FIND_LINKS" in environment:
+        environment.setdefault("UV_FIND_LINKS", environment["PIP_FIND_LINKS"])
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        raise CannotRun(f"its environment cannot be built ({lines[-1][:200]})")

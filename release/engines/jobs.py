@@ -1,0 +1,127 @@
+"""Each snippet in a process of its own, in a folder where the repository's id leads to the exported files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from release.errors import ReleaseError
+from release.files import PACKAGE
+
+Pair = tuple[str, str]
+WORKER = Path(__file__).with_name("worker.py")
+COMMIT = "0" * 40
+TRAINED = "trained/model"  # what the trained model is called in the folder
+SECONDS = 1_800  # for one engine; a thread that waits for ever must not stop a release
+QUIET = {  # no network, no telemetry, no progress
+    **{"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"},
+    **{"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"},
+    **{"HAYSTACK_TELEMETRY_ENABLED": "False", "ANONYMIZED_TELEMETRY": "False", "INFINITY_ANONYMOUS_USAGE_STATS": "0"},
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process does.
+
+    Attributes:
+        snippet: With MODEL_ID and PAIRS as in engines.toml.
+        pairs: To score; `timed` once more, to measure.
+        versions: Packages whose version is written down.
+        program: The interpreter with its arguments; this project's own if empty.
+    """
+
+    snippet: str
+    pairs: Sequence[Pair]
+    versions: Sequence[str] = ()
+    timed: Sequence[Pair] = ()
+    program: Sequence[str] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job: its scores, or the line that it stopped with."""
+
+    scores: list[float] | None
+    versions: dict[str, str]
+    pairs_per_second: float | None = None
+    error: str | None = None
+
+
+@contextmanager
+def workplace(model_id: str, export: Path, model: Path) -> Generator[Path]:
+    """A working folder in which `model_id` is `export` by its path and in the Hub's cache, and TRAINED is `model`."""
+    with tempfile.TemporaryDirectory(prefix="engines-") as temporary:
+        root = Path(temporary).resolve()
+        for name, target in ((model_id, export), (TRAINED, model)):
+            (root / name).parent.mkdir(parents=True)
+            (root / name).symlink_to(target.resolve())
+        cache = root / "home/hub" / f"models--{model_id.replace('/', '--')}"
+        (cache / "refs").mkdir(parents=True)
+        (cache / "refs/main").write_text(COMMIT)
+        (cache / "snapshots").mkdir()
+        (cache / "snapshots" / COMMIT).symlink_to(export.resolve())
+        yield root
+
+
+def run(root: Path, model_id: str, job: Job, threads: int | None = None) -> Outcome:
+    """Run a job in a process of its own, with `threads` threads or as many as it takes by itself."""
+    with tempfile.TemporaryDirectory(dir=root, prefix="job-") as folder:
+        content = {"snippet": job.snippet.replace("MODEL_ID", model_id), "pairs": job.pairs, "timed": job.timed}
+        (Path(folder) / "job.json").write_text(json.dumps(content | {"versions": job.versions}), encoding="utf-8")
+        program = job.program or [sys.executable, str(WORKER)]
+        environment = os.environ | QUIET | {"HF_HOME": str(root / "home")} | job.environment
+        if not job.program:
+            environment["PYTHONPATH"] = str(PACKAGE.parent)
+        if threads:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        try:
+            done = subprocess.run(
+                [*program, folder],
+                cwd=root,
+                env=environment,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            return Outcome(None, {}, error=f"no answer in {SECONDS} seconds")
+        path = Path(folder) / "result.json"
+        if done.returncode or not path.is_file():
+            return Outcome(None, {}, error=_last_line(done.stderr, root))
+        return _outcome(json.loads(path.read_text(encoding="utf-8")), len(job.pairs))
+
+
+def _outcome(result: dict[str, Any], count: int) -> Outcome:
+    scores = [float("nan") if score is None else float(score) for score in result["scores"]]
+    if len(scores) != count:
+        return Outcome(None, result["versions"], error=f"{len(scores)} scores of {count} pairs")
+    return Outcome(scores, result["versions"], result.get("pairs_per_second"))
+
+
+def _last_line(text: str, root: Path) -> str:
+    """What a process stopped with, for a record: one line, without the paths of this machine."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no message"]
+    line = next((line for line in reversed(lines) if "Error" in line), lines[-1])
+    return line.replace(f"{root}/", "").replace(str(Path.home()), "~")[:300]
+
+
+def must(outcome: Outcome, what: str) -> list[float]:
+    """The scores of a job without which nothing can be said.
+
+    Raises:
+        ReleaseError: It stopped.
+    """
+    if outcome.scores is None:
+        raise ReleaseError(f"{what} cannot be run ({outcome.error})", hint="make setup, then again")
+    return outcome.scores

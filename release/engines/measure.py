@@ -1,0 +1,264 @@
+"""Every engine on the same pairs, against the trained model: what is equal, what needs an option, what is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import numpy as np
+import typer
+
+from release import console, options, records, results
+from release.engines import environments, jobs
+from release.engines.catalogue import Engine, engines
+from release.engines.jobs import Job, Outcome, Pair
+from release.errors import CannotRun, ReleaseError
+from release.evaluation.judged_pairs import JudgedPairs
+from release.export import parity, portable, quantize
+from release.export.pairs import hard_pairs, library_pairs, sample_pairs
+from release.family import Family, load
+from release.files import sha256_folder
+from release.records import Record
+from release.results.engines import CpuSpeed, EngineResult, EnginesResult, EnginesSubject, Verdict
+
+NATURAL, LIBRARY = 64, 28  # pairs of the family, and of Python's own documentation
+JUDGED_QUERIES = 60  # for NDCG@10 of what is narrower than fp32
+TIMED = 256
+FAST, DEFAULT = (
+    "onnxruntime",
+    "sentence-transformers",
+)  # whose speed is measured; the second is the trained model's engine too
+EXACT = "cpu-engines-onnxruntime"  # NDCG@10 of the others is compared with its
+
+
+def command(
+    size: options.Size,
+    family_file: options.Family = options.ETTIN,
+    every: Annotated[bool, typer.Option("--all", help="Also the engines with environments of their own.")] = False,
+) -> None:
+    """Run one exported model in every engine and compare the scores with the trained model's."""
+    family = load(family_file)
+    record = measure(family, size, every=every)
+    show(record.measured)
+    if lines := wrong(record.measured):
+        console.print_json(verdicts(record.measured))
+        raise ReleaseError(
+            f"not the same scores in {len(lines)} core engine(s): {'; '.join(lines)}", hint="make export"
+        )
+    records.write(record, family.folder(size) / "records")
+    console.print_json(verdicts(record.measured))
+
+
+def verdicts(result: EnginesResult) -> dict[str, list[str]]:
+    """Verdict -> the names of its engines."""
+    names = {verdict: [row.name for row in result.engines if row.verdict == verdict] for verdict in get_args(Verdict)}
+    return names
+
+
+def wrong(result: EnginesResult) -> list[str]:
+    """The core engines that stop a release, one line each: those that are wrong, and fp32 ones that did not run."""
+    return [f"{row.name} ({row.reason})" for row in result.engines if row.core and row.verdict == "wrong"]
+
+
+def show(result: EnginesResult) -> None:
+    """The table for people."""
+    rows = [
+        [
+            row.name,
+            row.verdict,
+            _number(row.max_score_difference),
+            _number(row.rank_agreement, ".5f"),
+            row.reason or row.option or "",
+        ]
+        for row in result.engines
+    ]
+    title = f"{result.pairs} pairs, {result.cut} of them cut; up to {result.allowed:.1e} is equal"
+    console.table(title, ["engine", "verdict", "largest difference", "rank agreement", "note"], rows)
+    if speed := result.speed:
+        rates = (
+            f"{speed.pairs_per_second:.0f} pairs/s, Sentence Transformers' default {speed.default_pairs_per_second:.0f}"
+        )
+        print(f"{speed.name}: {rates}")
+
+
+def _number(value: float | None, form: str = ".1e") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def measure(family: Family, size: str, *, every: bool = False) -> Record[EnginesResult, EnginesSubject]:
+    """The record "engines" of an exported model.
+
+    Raises:
+        ReleaseError: No export, not the one of its record, or the trained model cannot be run.
+    """
+    folder = family.folder(size)
+    sha256 = records.model_hash(folder / "model")
+    exported = records.read(folder / "records", results.EXPORT, model_sha256=sha256).measured
+    export = folder / "export"
+    if not export.is_dir() or sha256_folder(export) != exported.sha256:
+        raise ReleaseError(
+            "the exported model is missing, or is not the one of its record", where=str(export), hint="make export"
+        )
+    pairs = comparison_pairs(family, portable.max_length(export))
+    judged = quantize.judged_pairs(family, JUDGED_QUERIES)
+    with jobs.workplace(family.model_id(size), export, folder / "model") as root:
+        result = compare(root, family.model_id(size), pairs, judged, engines(every=every), kinds(pairs, export))
+    return records.new(
+        results.ENGINES,
+        family=family.about.name,
+        size=size,
+        model_sha256=sha256,
+        measured=result,
+        subject=EnginesSubject(exported.sha256),
+    )
+
+
+def comparison_pairs(family: Family, limit: int) -> list[Pair]:
+    """Real pairs of the family and of Python's documentation, and those on which engines disagree most easily."""
+    natural = sample_pairs(family, NATURAL) + library_pairs(LIBRARY)
+    return natural + hard_pairs(natural, limit)
+
+
+def kinds(pairs: Sequence[Pair], export: Path) -> list[str]:
+    """Of each pair "cut" where it is longer than the model reads, "empty" where a text is empty, or "plain"."""
+    from tokenizers import Tokenizer
+
+    encoded = Tokenizer.from_file(str(export / portable.TOKENIZER)).encode_batch(list(pairs))
+    return [
+        "empty" if "" in pair else "cut" if each.overflowing else "plain"
+        for pair, each in zip(pairs, encoded, strict=True)
+    ]
+
+
+def compare(
+    root: Path, model_id: str, pairs: Sequence[Pair], judged: JudgedPairs | None, rows: list[Engine], kind: list[str]
+) -> EnginesResult:
+    """Run `rows` and judge each."""
+    scored = [*pairs, *(judged.pairs if judged else ())]  # by whatever NDCG@10 is needed of
+    work: dict[str, Job | str] = {}
+    for engine in rows:
+        try:
+            program, environment = environments.program(engine)
+        except CannotRun as error:
+            work[engine.name] = str(error)
+            continue
+        asked = scored if engine.rounding or engine.name == EXACT else pairs
+        timed = library_pairs(TIMED) if engine.name in (FAST, DEFAULT) else ()
+        work[engine.name] = Job(engine.snippet, asked, engine.versions, timed, program, environment)
+        if engine.without_option and not engine.core:
+            work[f"{engine.name} by default"] = Job(engine.without_option, pairs, (), (), program, environment)
+    default = next(engine for engine in rows if engine.name == DEFAULT)
+    work[jobs.TRAINED] = Job(default.snippet.replace("MODEL_ID", jobs.TRAINED), pairs)
+    outcomes = _run(root, model_id, work)
+    reference = jobs.must(outcomes.pop(jobs.TRAINED), "the trained model")
+    allowed = parity.allowed(reference)
+    exact = outcomes[EXACT].scores
+    baseline = judged.ndcg(np.array(exact[len(pairs) :])) if judged and exact else None
+    judgements = (judged, baseline) if judged and baseline is not None else None
+    return EnginesResult(
+        pairs=len(pairs),
+        cut=kind.count("cut"),
+        score_range=(min(reference), max(reference)),
+        allowed=allowed,
+        judged=judged.description if judgements and judged else None,
+        engines=tuple(
+            judge(engine, outcomes[engine.name], outcomes.get(f"{engine.name} by default"), reference, kind, judgements)
+            for engine in rows
+        ),
+        speed=_speed(outcomes),
+    )
+
+
+def _run(root: Path, model_id: str, work: dict[str, Job | str]) -> dict[str, Outcome]:
+    """Two at once; what is timed is alone on the machine, and last."""
+    outcomes = {name: Outcome(None, {}, error=reason) for name, reason in work.items() if isinstance(reason, str)}
+    plain = {name: job for name, job in work.items() if isinstance(job, Job) and not job.timed}
+    timed = {name: job for name, job in work.items() if isinstance(job, Job) and job.timed}
+    with console.Bar("engines", len(plain) + len(timed)) as bar, ThreadPoolExecutor(2) as pool:
+
+        def run(job: Job, threads: int | None) -> Outcome:
+            outcome = jobs.run(root, model_id, job, threads)
+            bar.advance()
+            return outcome
+
+        outcomes |= zip(plain, pool.map(lambda job: run(job, 1), plain.values()), strict=True)
+        return outcomes | {name: run(job, None) for name, job in timed.items()}
+
+
+def _speed(outcomes: dict[str, Outcome]) -> CpuSpeed | None:
+    fast, default = (outcomes[name].pairs_per_second for name in (FAST, DEFAULT))
+    return CpuSpeed(FAST, fast, default, TIMED) if fast and default else None
+
+
+def judge(
+    engine: Engine,
+    outcome: Outcome,
+    by_default: Outcome | None,
+    reference: Sequence[float],
+    kind: Sequence[str],
+    judgements: tuple[JudgedPairs, np.ndarray] | None,
+) -> EngineResult:
+    """The row of one engine.
+
+    Args:
+        kind: Of each pair.
+        by_default: What it gave without its option, where that was run.
+        judgements: The judged pairs, whose scores follow the others', and NDCG@10 of each query in fp32.
+    """
+    allowed, places = parity.allowed(reference), [at for at, each in enumerate(kind) if each not in engine.unequal]
+    wanted, scores = [reference[at] for at in places], [outcome.scores[at] for at in places] if outcome.scores else []
+    difference = _difference(scores, wanted) if scores else None
+    rest: dict[str, Any] = {"ndcg": None, "ndcg_change": None}
+    verdict, reason = _verdict(engine, outcome, difference, allowed)
+    if verdict == "rounding" and judgements and outcome.scores:
+        judged, before = judgements
+        after = judged.ndcg(np.array(outcome.scores[len(reference) :]))
+        rest = {"ndcg": float(after.mean()), "ndcg_change": float((after - before).mean())}
+        if rest["ndcg_change"] < -quantize.ALLOWED:
+            verdict, reason = "wrong", f"NDCG@10 changes by {rest['ndcg_change']:+.4f}"
+    elif verdict == "rounding":
+        verdict, reason = "not_run", "not in fp32, and nothing is here to measure NDCG@10 on"
+    return EngineResult(
+        name=engine.name,
+        title=engine.title.replace(
+            "{version}", outcome.versions.get(engine.versions[0], "") if engine.versions else ""
+        ).strip(),
+        core=engine.core,
+        verdict=verdict,
+        reason=reason,
+        option=engine.option,
+        max_score_difference=difference,
+        rank_agreement=_rank_agreement(scores, wanted) if scores and difference is not None else None,
+        default_difference=_difference(by_default.scores, reference) if by_default and by_default.scores else None,
+        versions=outcome.versions,
+        language=engine.language,
+        snippet=engine.snippet.strip(),
+        unequal=engine.unequal,
+        **rest,
+    )
+
+
+def _verdict(engine: Engine, outcome: Outcome, difference: float | None, allowed: float) -> tuple[Verdict, str | None]:
+    if outcome.scores is None:
+        return ("wrong" if engine.core else "not_run"), outcome.error
+    if difference is not None and difference <= allowed:
+        return ("option" if engine.option else "equal"), None
+    if engine.rounding and difference is not None:
+        return "rounding", None
+    return "wrong", engine.not_supported or ("scores that are no numbers" if difference is None else "other scores")
+
+
+def _difference(scores: Sequence[float], reference: Sequence[float]) -> float | None:
+    """The largest difference in logits, None where one is no number."""
+    found = max(abs(a - b) for a, b in zip(scores, reference, strict=True))
+    return found if math.isfinite(found) and all(map(math.isfinite, scores)) else None
+
+
+def _rank_agreement(scores: Sequence[float], reference: Sequence[float]) -> float | None:
+    from scipy.stats import spearmanr
+
+    found = float(spearmanr(scores, reference).statistic)
+    return found if math.isfinite(found) else None

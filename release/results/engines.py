@@ -1,0 +1,89 @@
+"""The record `engines`: what each engine makes of the exported files, against the trained model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["equal", "rounding", "option", "wrong", "not_run"]
+
+
+@dataclass(frozen=True)
+class EngineResult:
+    """One engine.
+
+    Attributes:
+        name, title: As in release/engines/engines.toml, the title with its version.
+        core: Whether a release stops where it is not equal.
+        verdict: "equal" (fp32 within what is allowed), "rounding" (narrower than fp32, NDCG@10 within what is allowed), "option"
+            (equal with the option that its snippet sets), "wrong", or "not_run".
+        reason: Why it was not run, or what it stopped with.
+        option: What has to be set, in words.
+        max_score_difference: To the trained model's scores, in logits.
+        rank_agreement: Spearman's correlation with them.
+        unequal: Kinds of pairs that are left out of both, because this engine reads them differently, as the option says.
+        default_difference: `max_score_difference` without the option, where that was run; None where it stopped, or was not run.
+        ndcg, ndcg_change: NDCG@10 on the judged pairs, and how much that is above fp32's; only of "rounding" rows.
+        versions: Package -> version of the engine's environment.
+        language, snippet: What was run.
+    """
+
+    name: str
+    title: str
+    core: bool
+    verdict: Verdict
+    reason: str | None
+    option: str | None
+    max_score_difference: float | None
+    rank_agreement: float | None
+    unequal: tuple[str, ...]
+    default_difference: float | None
+    ndcg: float | None
+    ndcg_change: float | None
+    versions: dict[str, str]
+    language: str
+    snippet: str
+
+
+@dataclass(frozen=True)
+class CpuSpeed:
+    """Pairs per second of two snippets, timed one after the other: loading is taken out, every other step is in.
+
+    Attributes:
+        name: The fast snippet's engine.
+        pairs_per_second, default_pairs_per_second: Of it, and of Sentence Transformers' default.
+        pairs: How many were timed, real ones of their natural lengths.
+    """
+
+    name: str
+    pairs_per_second: float
+    default_pairs_per_second: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class EnginesResult:
+    """Every engine on the same pairs.
+
+    Attributes:
+        pairs, cut: How many pairs were scored, and how many of them are longer than the model reads.
+        score_range: The least and the greatest score of the trained model.
+        allowed: The largest difference of a score that is called equal, in logits.
+        judged: What NDCG@10 of a "rounding" row was measured on, None where nothing was judged.
+        speed: On a CPU; None where it was not measured.
+    """
+
+    pairs: int
+    cut: int
+    score_range: tuple[float, float]
+    allowed: float
+    judged: str | None
+    engines: tuple[EngineResult, ...]
+    speed: CpuSpeed | None
+
+
+@dataclass(frozen=True)
+class EnginesSubject:
+    """The files that were run: `sha256` of the record "export"."""
+
+    export_sha256: str

@@ -1,0 +1,129 @@
+"""The table of engines says what was run: equal scores, rounded ones by rank and NDCG@10, and what is wrong stops a release."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from release import records, results
+from release.card import acceptance
+from release.engines import catalogue, jobs, measure
+from release.engines.catalogue import Engine
+from release.engines.jobs import Job, Outcome
+from release.errors import ReleaseError
+from release.evaluation.judged_pairs import JudgedPairs
+from release.export import pairs, parity
+from tests import built
+
+ROWS = {engine.name: engine for engine in catalogue.engines()}
+REFERENCE = [-4.0, 0.5, 2.0, 6.0]
+KINDS = ["plain", "cut", "empty", "plain"]
+
+
+@pytest.fixture(scope="module")
+def folder(reranker: Path) -> Path:
+    """What belongs to one size in a build folder, with an exported model."""
+    return built.template(reranker) / built.family().folder(built.SIZE)
+
+
+def test_every_snippet_names_the_model_and_the_pairs_once_and_leaves_scores() -> None:
+    for engine in ROWS.values():
+        assert engine.snippet.count("pairs = PAIRS") == 1, engine.name
+        assert "MODEL_ID" in engine.snippet and "scores" in engine.snippet, engine.name
+        assert not engine.default or engine.without_option != engine.snippet, engine.name
+        assert engine.language != "python" or compile(engine.snippet, engine.name, "exec")
+    assert {measure.FAST, measure.DEFAULT, measure.EXACT} <= {name for name, engine in ROWS.items() if engine.core}
+
+
+def test_the_fast_snippet_runs_as_it_is_printed_and_scores_as_the_trained_model(folder: Path) -> None:
+    compared = pairs.hard_pairs(pairs.library_pairs(8), 64)[-12:]
+    with jobs.workplace("some/model", folder / "export", folder / "model") as root:
+        engine = ROWS[measure.FAST]
+        outcome = jobs.run(root, "some/model", Job(engine.snippet, compared, engine.versions, compared * 2), 1)
+    assert outcome.error is None and outcome.pairs_per_second is not None
+    assert set(outcome.versions) == set(engine.versions)
+    assert outcome.scores == pytest.approx(parity.cross_encoder(str(folder / "model"), compared), abs=1e-5)
+
+
+def test_an_engine_that_stops_says_why_in_one_line_without_paths(folder: Path) -> None:
+    with jobs.workplace("some/model", folder / "export", folder / "model") as root:
+        outcome = jobs.run(root, "some/model", Job("open('nothing/MODEL_ID')", [("a", "b")]))
+        short = jobs.run(root, "some/model", Job("scores = [1.0]", [("a", "b"), ("c", "d")]))
+    assert outcome.scores is None and outcome.error is not None
+    assert "nothing/some/model" in outcome.error and "\n" not in outcome.error and str(root) not in outcome.error
+    assert short.scores is None and short.error == "1 scores of 2 pairs"
+
+
+def judged(engine: Engine, scores: list[float] | None) -> str:
+    outcome = Outcome(scores, {"sentence-transformers": "1"}, error=None if scores else "ImportError: no")
+    return measure.judge(engine, outcome, None, REFERENCE, KINDS, None).verdict
+
+
+def test_equal_is_within_a_hundred_thousandth_of_the_range() -> None:
+    core = Engine("x", "x", "", core=True)
+    assert judged(core, [score + 0.9e-4 for score in REFERENCE]) == "equal"
+    assert judged(core, [score + 1.1e-4 for score in REFERENCE]) == "wrong"
+    assert judged(core, [*REFERENCE[:3], float("nan")]) == "wrong"
+    sigmoid = [1 / (1 + np.exp(-score)) for score in REFERENCE]
+    assert judged(core, sigmoid) == "wrong" and judged(Engine("x", "x", "", core=True, option="y"), sigmoid) == "wrong"
+    assert judged(Engine("x", "x", "", option="y"), REFERENCE) == "option"
+
+
+def test_a_core_engine_that_does_not_run_is_wrong_and_another_is_not_run() -> None:
+    assert judged(Engine("x", "x", "", core=True), None) == "wrong"
+    assert judged(Engine("x", "x", ""), None) == "not_run"
+
+
+def test_pairs_that_an_engine_reads_differently_are_left_out_only_where_it_is_said() -> None:
+    scores = [REFERENCE[0], REFERENCE[1], 99.0, REFERENCE[3]]
+    assert judged(Engine("x", "x", "", option="no empty text", unequal=("empty",)), scores) == "option"
+    assert judged(Engine("x", "x", "", option="no long text", unequal=("cut",)), scores) == "wrong"
+
+
+@pytest.mark.parametrize(("worse", "verdict"), [(False, "rounding"), (True, "wrong")])
+def test_what_is_rounded_is_judged_by_ndcg(worse: bool, verdict: str) -> None:
+    queries = {f"q{at}": ["a", "b"] for at in range(4)}
+    pairs_of = JudgedPairs("x", "bm25", 2, queries, {query: {"a": 1} for query in queries}, [("q", "d")] * 8)
+    exact = [2.0, 1.0] * 4
+    before = pairs_of.ndcg(np.array(exact))
+    rounded = [1.0, 2.0, *exact[2:]] if worse else [score + 0.01 for score in exact]
+    outcome = Outcome([score + 0.01 for score in REFERENCE] + rounded, {})
+    row = measure.judge(Engine("x", "x", "", rounding=True), outcome, None, REFERENCE, KINDS, (pairs_of, before))
+    assert row.verdict == verdict and row.ndcg_change == pytest.approx(-0.0923 if worse else 0.0, abs=1e-3)
+    assert (
+        measure.judge(Engine("x", "x", "", rounding=True), outcome, None, REFERENCE, KINDS, None).verdict == "not_run"
+    )
+
+
+def test_kinds_of_pairs_are_found_by_the_exports_own_tokenizer(folder: Path) -> None:
+    natural = pairs.library_pairs(28)
+    compared = natural + pairs.hard_pairs(natural, 512)
+    found = measure.kinds(compared, folder / "export")
+    assert found[28 : 28 + pairs.CUT] == ["cut"] * pairs.CUT and found.count("empty") == 2
+
+
+def test_a_record_of_another_export_is_not_shown(
+    tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = built.workspace(tmp_path, reranker, monkeypatch)
+    folder = family.folder(built.SIZE) / "records"
+    built.edit(folder / "engines.json", lambda record: record["subject"].update(export_sha256="0" * 64))
+    with pytest.raises(ReleaseError, match=r"another export.*make engines"):
+        acceptance.card_records(family, built.SIZE)
+    shutil.rmtree(family.folder(built.SIZE) / "export")
+    with pytest.raises(ReleaseError, match="make export"):
+        measure.measure(family, built.SIZE)
+    assert records.read(folder, results.ENGINES).measured.pairs == 132
+
+
+def test_the_worker_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text(
+        '{"snippet": "scores = [len(a + b) for a, b in PAIRS]", "pairs": [["a", "bc"]], "timed": [], "versions": []}'
+    )
+    subprocess.run([sys.executable, "-I", "-S", str(jobs.WORKER), str(tmp_path)], check=True)
+    assert (tmp_path / "result.json").read_text() == '{"scores": [3.0], "versions": {}}'
