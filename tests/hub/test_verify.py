@@ -53,7 +53,7 @@ def test_pull_back_compare_make_public_and_do_it_only_once(
     measured = records.read(family.folder(built.SIZE) / "records", results.VERIFY, model_sha256=sha256).measured
     assert [row.form for row in measured.forms] == ["CrossEncoder", "AutoModelForSequenceClassification", "ONNX"]
     assert all(row.max_score_difference <= row.tolerance for row in measured.forms)
-    assert (measured.pairs, measured.snippets) == (64, 5)  # four of the model's card, one of the dataset's
+    assert (measured.pairs, measured.snippets) == (64, 6)  # five of the model's card, one of the dataset's
     for repo in state.desired_repos(family, built.SIZE):
         assert measured.repositories[repo.id].files == len(repo.files)
 
