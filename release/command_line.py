@@ -9,6 +9,8 @@ import typer
 
 from release.errors import ReleaseError, disk_is_full
 
+INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
+
 
 def exit_status(call: Callable[[], int | None], *, usage: Callable[[str], str | None], extra: str) -> int:
     """Run `call`; return 0 or what it returns, 1 for an error that people can correct, 2 for wrong usage, or 130 for Ctrl-C.
@@ -18,7 +20,10 @@ def exit_status(call: Callable[[], int | None], *, usage: Callable[[str], str | 
         extra: The extra of the project that holds every package of the command.
     """
     try:
-        return call() or 0
+        status = call() or 0
+        if status == INTERRUPTED:  # typer makes it of Ctrl-C inside a command, without a word
+            raise KeyboardInterrupt
+        return status
     except typer.TyperException as error:  # wrong usage
         if line := usage(error.format_message().rstrip(".")):
             print(f"error: {line}", file=sys.stderr)
@@ -40,4 +45,4 @@ def exit_status(call: Callable[[], int | None], *, usage: Callable[[str], str | 
         return 1
     except (typer.Abort, KeyboardInterrupt):
         print("stopped; nothing half written was kept: run the same command again to continue", file=sys.stderr)
-        return 130
+        return INTERRUPTED

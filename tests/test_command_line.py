@@ -11,6 +11,7 @@ import pytest
 from safetensors import SafetensorError
 
 from release import family
+from release.__main__ import main
 from release.errors import ReleaseError, disk_is_full
 from release.files import exclusive_lock, write_atomic
 from release.preflight.check import missing
@@ -85,6 +86,15 @@ def test_the_demo_misses_nothing_not_even_a_token_where_nothing_is_pushed(monkey
     monkeypatch.chdir(ROOT)
     demo = family.load(Path("recipes/demo.toml"))
     assert [*missing(demo, "mini")] == []
+
+
+def test_ctrl_c_inside_a_verb_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("release.data.mix.plan", interrupted)
+    assert main(["plan-data"]) == 130
+    assert capsys.readouterr().err.startswith("stopped; nothing half written was kept: run the same command again")
 
 
 def test_a_second_run_over_the_same_folder_stops_at_once(tmp_path: Path) -> None:
