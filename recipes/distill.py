@@ -8,8 +8,7 @@
 # ///
 """Distil a reranker from a teacher's scores: MSE on raw logits, the same page for every size of a family.
 
-    python recipes/distill.py --family recipes/ettin.toml --size 17m
-    torchrun --nproc_per_node=8 recipes/distill.py --size 17m
+    python recipes/distill.py --size 17m    # on eight GPUs: torchrun --nproc_per_node=8 recipes/distill.py --size 17m
     hf jobs uv run recipes/distill.py --family recipes/ettin.toml --size 17m    # sends both files
 
 Sizes differ in encoder, learning rate and global batch size, all in the family file. The same command resumes;
@@ -51,7 +50,9 @@ def main() -> None:
     parser.add_argument("--size", required=True, help="one of the family's sizes")
     parser.add_argument("--data", help="dataset on the Hub, or folder CONFIG/{train,validation}-*.parquet")
     parser.add_argument("--output", type=Path, help="default: build/FAMILY/SIZE")
-    parser.add_argument("--per-device-batch-size", "--micro-batch", type=int, help="pairs per pass and device")
+    parser.add_argument("--per-device-batch-size", type=int, help="pairs per pass and device; fewer need less memory")
+    new_name = "error: --micro-batch is now called --per-device-batch-size\n"
+    parser.add_argument("--micro-batch", type=lambda _: parser.exit(2, new_name), help=argparse.SUPPRESS)
     options = parser.parse_args()
     run = project.Run(options, smoke=SMOKE) if project else None
     family = tomllib.loads(options.family.read_text(encoding="utf-8-sig"))
@@ -64,7 +65,8 @@ def main() -> None:
     train, held_out, configs = load_mixture(data, run and run.data_revision, family["data"]["validation"])
 
     # 2. The encoder with a new scoring head
-    model = build_model(run.encoder if run else size["encoder"], training["max_length"])
+    fp32 = training.get("keep_in_fp32_modules", ["4.linear"])  # [] is the published behaviour
+    model = build_model(run.encoder if run else size["encoder"], training["max_length"], fp32)
 
     # 3. The loss: the student's logit against the teacher's
     if not project and training["loss"] != "mse":
@@ -114,21 +116,17 @@ def load_mixture(data: str, revision: str | None, validation: str) -> tuple[Data
     return train, held_out and held_out.select_columns(columns), configs
 
 
-def build_model(encoder: str, max_length: int, device: str | None = None) -> CrossEncoder:
+def build_model(encoder: str, max_length: int, fp32: Any = ("4.linear",), device: str | None = None) -> CrossEncoder:
     """Encoder and head in fp32 (bf16 is autocast's work); a sigmoid, or bf16 in the last layer, would make scores tie."""
     flash = torch.cuda.is_available() and (is_flash_attn_2_available() or is_kernels_available())
     attention = "flash_attention_2" if flash else "sdpa"
     transformer = Transformer(encoder, model_kwargs={"dtype": torch.float32, "attn_implementation": attention})
     transformer.max_seq_length = min(max_length, transformer.model.config.max_position_embeddings)
     hidden = transformer.get_embedding_dimension()
-    modules = [
-        transformer,
-        Pooling(hidden, pooling_mode="cls"),
-        Dense(hidden, hidden, bias=False, activation_function=nn.GELU()),
-        LayerNorm(hidden),
-        Dense(hidden, 1, activation_function=nn.Identity(), module_output_name="scores"),
-    ]
-    model = CrossEncoder(modules=modules, activation_fn=nn.Identity(), keep_in_fp32_modules=["4.linear"], device=device)
+    head: list[Any] = [Dense(hidden, hidden, bias=False, activation_function=nn.GELU()), LayerNorm(hidden)]
+    head += [Dense(hidden, 1, activation_function=nn.Identity(), module_output_name="scores")]
+    modules = [transformer, Pooling(hidden, pooling_mode="cls"), *head]
+    model = CrossEncoder(modules=modules, activation_fn=nn.Identity(), keep_in_fp32_modules=[*fp32], device=device)
     return project.unpad(model) if project and not flash else model
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -34,6 +35,9 @@ MaxLength = Annotated[int, Field(ge=8)]  # tokens of a pair; fewer hold no query
 DEPTH = 1000  # documents per query that a first stage's run holds
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # the one embedder that a package holds: the extra `demo`
 ORGANIZATION = "RELEASE_ORG"  # ORG=name of make, --org of every verb: releases any family under another organisation
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 TAKEN_FAMILIES = {"demo", "evaluations", "hf-home", "hub", "quality", "rehearsal"}  # other folders of build/
 TAKEN_SIZES = {"compared", "data", "facts", "records"}  # other folders of build/<family>/
 
@@ -98,7 +102,10 @@ class DataConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
-    """Table `[training]`: what all sizes share. `warmup` is a share of the steps, `evaluations` a count per run."""
+    """Table `[training]`: what all sizes share. `warmup` is a share of the steps, `evaluations` a count per run.
+
+    `keep_in_fp32_modules` is Sentence Transformers' name: the last layer, or nothing, as published, so that autocast rounds scores.
+    """
 
     loss: Literal["mse", "margin-mse"]
     epochs: PositiveInt
@@ -108,6 +115,7 @@ class TrainingConfig:
     evaluations: PositiveInt
     checkpoints: PositiveInt
     seed: Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's generator takes no other
+    keep_in_fp32_modules: tuple[Literal["4.linear"], ...] = ("4.linear",)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -116,7 +124,9 @@ class EvaluationConfig:
 
     `always_rerank_positives` is Sentence Transformers' name: whether the nano sets' NDCG@10 is over all positives, or over those
     among the candidates. `packaged_embedders` are those of `embedders` whose weights come from an installed package, never
-    from a Hub: their scores have another dtype, so nobody falls back to them.
+    from a Hub: their scores have another dtype, so nobody falls back to them. `dtype` and `nano_dtype` are those of the
+    rerankers' weights on the tasks and on the nano sets; left out: bfloat16 on a GPU, float32 on a CPU. Where the two differ,
+    the nano sets are measured in both.
     """
 
     nano: Line
@@ -128,6 +138,8 @@ class EvaluationConfig:
     compared: Annotated[tuple[RepositoryId, ...], AfterValidator(distinct)]
     always_rerank_positives: bool = False
     packaged_embedders: tuple[Line, ...] = ()
+    dtype: Dtype | None = None
+    nano_dtype: Dtype | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -162,6 +174,26 @@ class CardConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class ModelConfig:
+    """Table `[models."<Hub id>"]`: how a public model of the family is run, where that is not as its repository says.
+
+    `prompts` of an embedder stand before queries and documents, instead of those that mteb's registry or the repository has.
+    `revision` replaces the registry's, or the newest one. Code from the Hub runs only with `remote_code`, at that commit.
+    """
+
+    revision: Commit | None = None
+    max_length: MaxLength | None = None
+    prompts: dict[Literal["query", "document"], str] | None = None
+    remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if self.remote_code and not self.revision:
+            raise problem("code from the Hub runs at a named commit only", "add revision: the commit that was read")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
 class SizeConfig:
     """Table `[sizes.<name>]`: the only three facts that differ between the members of a family."""
 
@@ -182,6 +214,16 @@ class _FamilyFile:
     speed: SpeedConfig
     sizes: Annotated[dict[HubName, SizeConfig], Field(min_length=1)]
     card: CardConfig = CardConfig()
+
+    models: dict[RepositoryId, ModelConfig] = field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _models_are_named(self) -> Self:
+        named = {self.teacher.model, *self.evaluation.embedders, *self.evaluation.compared}
+        if unknown := sorted(self.models.keys() - named):
+            hint = "name it in [evaluation] embedders or compared, or as the teacher"
+            raise problem(f"[models] describes {unknown[0]!r}, which the family does not use", hint)
+        return self
 
     @model_validator(mode="after")
     def _packaged_embedders_are_known(self) -> Self:
@@ -223,6 +265,7 @@ class Family:
     speed: SpeedConfig
     card: CardConfig
     sizes: dict[str, SizeConfig]
+    models: dict[str, ModelConfig] = field(default_factory=dict)
 
     @property
     def build(self) -> Path:
@@ -244,6 +287,10 @@ class Family:
                 f"unknown size {name!r}", where=str(self.path), hint=f"SIZE is one of {', '.join(self.sizes)}"
             )
         return self.sizes[name]
+
+    def model(self, name: str) -> ModelConfig:
+        """How the public model `name` is run."""
+        return self.models.get(name, ModelConfig())
 
     def model_name(self, size: str) -> str:
         """The repository's name without its organisation, `<name>-<size>-<version>`."""

@@ -69,22 +69,26 @@ def hub_objects(family: Family, mixture: MixtureSpec, sizes: Sequence[str]) -> l
 
 
 def _models(family: Family, sizes: Sequence[str]) -> Iterator[HubObject]:
+    from release.evaluation import embedders  # mteb takes seconds
+
     for size in sizes:
         if not resource(family.size(size).encoder).is_dir():
             yield HubObject(family.size(size).encoder, "model", "encoder")
     if family.teacher.kind == "cross-encoder" and not Path(family.teacher.model).is_dir():
-        yield _reranker(family.teacher.model, "teacher")
+        yield _reranker(family, family.teacher.model, "teacher")
     for name in family.evaluation.embedders:
         if "/" in name and name not in family.evaluation.packaged_embedders and not Path(name).is_dir():
-            yield HubObject(name, "model", "embedder")
+            commit = embedders.pinned(name, family.model(name))
+            yield HubObject(name, "model", "embedder", (commit,) if commit else ())
     for name in family.evaluation.compared:
-        yield _reranker(name, "compared")
+        yield _reranker(family, name, "compared")
 
 
-def _reranker(name: str, role: Role) -> HubObject:
-    form = forms.documented(name)
-    revisions = (form.revision,) if form and form.revision else ()
-    return HubObject(name, "model", role, revisions, read=not (form and form.refused))
+def _reranker(family: Family, name: str, role: Role) -> HubObject:
+    form, how = forms.documented(name), family.model(name)
+    revision = how.revision or (form.revision if form else None)
+    refused = form and form.refused and not how.remote_code
+    return HubObject(name, "model", role, (revision,) if revision else (), read=not refused)
 
 
 def _benchmarks(family: Family) -> Iterator[HubObject]:

@@ -79,7 +79,7 @@ STAGES = (
         inputs=("train",),
         output="{size}/records/choice.json",
         record="choice",
-        facts=(*_SETS, *_EMBEDDERS, "evaluation.top_k"),
+        facts=(*_SETS, *_EMBEDDERS, "evaluation.top_k", "evaluation.dtype"),
     ),
     Stage(
         "evaluate",
@@ -88,7 +88,17 @@ STAGES = (
         inputs=("select",),
         output="{size}/records/evaluate.json",
         record="evaluate",
-        facts=(*_NAMES, "teacher", "data.validation", *_SETS, *_EMBEDDERS, "evaluation.top_k"),
+        facts=(
+            *_NAMES,
+            "teacher",
+            "data.validation",
+            *_SETS,
+            *_EMBEDDERS,
+            "evaluation.top_k",
+            "evaluation.dtype",
+            "evaluation.nano_dtype",
+            _POSITIVES,
+        ),
     ),
     Stage(
         "speed",

@@ -173,9 +173,14 @@ def evaluation(record: Record[EvaluationResult, EvaluationSubject], family: Fami
         how = "no evaluation" if absent else "the family does not ask for the evaluation"
         what = f"{how} of {task} over {stage} with top_k {top_k}"
         raise ReleaseError(what, where=str(path), hint=again("evaluate"))
-    if record.machine.device != "CPU" and subject.dtype != "bfloat16":
-        # The published tables are in bf16 on a GPU; a CPU without bf16 instructions is measured in float32.
-        what = f"the evaluation was made in {subject.dtype}, not bfloat16"
+    # Where the family names none: bf16 on a GPU; a CPU without bf16 instructions is measured in float32.
+    dtype = config.dtype or (subject.dtype if record.machine.device == "CPU" else "bfloat16")
+    if subject.dtype != dtype:
+        what = f"the evaluation was made in {subject.dtype}, not {dtype}"
+        raise ReleaseError(what, where=str(path), hint=again("evaluate"))
+    nano = record.measured.nano
+    if nano and nano.dtype and config.nano_dtype not in (None, nano.dtype):
+        what = f"the nano sets were measured in {nano.dtype}, not {config.nano_dtype}"
         raise ReleaseError(what, where=str(path), hint=again("evaluate"))
     for name in config.collections:
         folder = family.build / "data/collections" / name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +23,7 @@ from release.family import Family
 from release.family import load as load_family
 from release.files import exclusive_lock
 from release.records import Record
-from release.results.evaluation import EvaluationResult, EvaluationSubject, TaskResult, TeacherEvaluation
+from release.results.evaluation import EvaluationResult, EvaluationSubject, NanoResult, TaskResult, TeacherEvaluation
 
 Evaluated = Record[EvaluationResult, EvaluationSubject]
 STANDALONE = Path("build") / "evaluations"  # first-stage runs and rows of models that belong to no family
@@ -71,10 +73,8 @@ def evaluate_size(family: Family, size: str, *, dtype: str | None = None) -> Eva
     model_folder = folder / "model"
     sha256 = records.model_hash(model_folder)
     with exclusive_lock(folder / "evaluation"):
-        reranker = rerankers.load(
-            str(model_folder), name=family.model_id(size), dtype=dtype, max_length=family.training.max_length
-        )
-        record = _family_record(family, size, reranker, sha256, folder / "evaluation")
+        load = partial(rerankers.load, str(model_folder), name=family.model_id(size))
+        record = _family_record(family, size, load, dtype, sha256, folder / "evaluation")
         records.write(record, folder / "records")
     return record
 
@@ -91,21 +91,28 @@ def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) ->
         )
     folder = family.compared_folder(name)
     with exclusive_lock(folder):
-        reranker = rerankers.load(name, dtype=dtype)
-        record = _family_record(family, "", reranker, reranker.revision, folder)
+        record = _family_record(family, "", partial(rerankers.load_named, family, name), dtype, None, folder)
         records.write(record, folder / "records")
     return record
 
 
-def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, cache_dir: Path) -> Evaluated:
+Load = Callable[..., Reranker]  # takes the keyword `dtype`
+
+
+def _family_record(
+    family: Family, size: str, load: Load, dtype: str | None, sha256: str | None, cache_dir: Path
+) -> Evaluated:
+    """Measure what `load` gives; `sha256` names a model of the family's own, a public one is named by its revision."""
+    reranker = load(dtype=dtype or family.evaluation.dtype)
     stages = first_stage.first_stages(family)
     rows = all_rows(reranker, family, stages, cache_dir=cache_dir)
-    watched = nano(reranker, family, cache_dir)
+    watched, *others = _nano(family, reranker, load, cache_dir)
     result = EvaluationResult(
         tasks=tuple(row.result for row in rows),
         means=means(rows),
         parameters=reranker.parameters,
         nano=watched,
+        nano_other_dtypes=tuple(others),
         teacher=_teacher(family, stages) if size else None,
         calibration=calibrate(reranker, family) if size else None,
     )
@@ -113,24 +120,37 @@ def _family_record(family: Family, size: str, reranker: Reranker, sha256: str, c
         results.EVALUATE,
         family=family.about.name,
         size=size,
-        model_sha256=sha256,
+        model_sha256=sha256 or reranker.revision,
         measured=result,
         subject=subject_of(reranker, stages, rows, family.evaluation.top_k, {family.evaluation.nano: watched.revision}),
         device=reranker.device,
     )
 
 
+def _nano(family: Family, reranker: Reranker, load: Load, cache_dir: Path) -> list[NanoResult]:
+    """The nano sets in the dtype that the family names for them, and then in that of the tasks where it is another."""
+    required = family.evaluation.nano_dtype
+    measured = [nano(reranker, family, cache_dir)]
+    if required in (None, reranker.dtype):
+        return measured
+    return [nano(load(dtype=required), family, cache_dir), *measured]
+
+
 def _teacher(family: Family, stages: list[first_stage.FirstStage]) -> TeacherEvaluation:
     """The teacher on the same candidates; what it scored for another size is not scored again."""
     teacher = rerankers.teacher_as_reranker(family)
-    rows = all_rows(teacher, family, stages, cache_dir=family.build / "teacher")
+    cache_dir = family.build / "teacher"
+    rows = all_rows(teacher, family, stages, cache_dir=cache_dir)
+    has_dtypes = family.teacher.kind == "cross-encoder"
+    load = partial(rerankers.teacher_as_reranker, family)
+    watched = _nano(family, teacher, load, cache_dir)[0] if has_dtypes else nano(teacher, family, cache_dir)
     return TeacherEvaluation(
         name=family.teacher.model,
         kind=family.teacher.kind,
         parameters=teacher.parameters,
         tasks=tuple(row.result for row in rows),
         means=means(rows),
-        nano=nano(teacher, family, family.build / "teacher"),
+        nano=watched,
     )
 
 

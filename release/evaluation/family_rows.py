@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from release.evaluation import tasks
 from release.evaluation.first_stage import FirstStage, first_stages
@@ -55,10 +56,22 @@ def all_rows(
 
 def in_domain_tasks(family: Family) -> set[str] | None:
     """Names of tasks whose data is in the training mixture, from its manifest; None where the manifest says nothing."""
-    manifest = family.build / "data" / "mixture" / "manifest.json"
-    try:
-        value = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    names = value.get("in_domain") if isinstance(value, dict) else None
+    names = _manifest(family).get("in_domain")
     return set(names) if isinstance(names, list) else None
+
+
+def declared_overlaps(family: Family) -> set[str] | None:
+    """Every evaluation set that a config of the mixture declares to be of the same origin, from its manifest, or None."""
+    configs = _manifest(family).get("configs")
+    if not isinstance(configs, dict):
+        return None
+    return {name for entry in configs.values() for name in entry.get("overlaps_declared") or []}
+
+
+def _manifest(family: Family) -> dict[str, Any]:
+    """The mixture's manifest, empty where there is none."""
+    try:
+        value = json.loads((family.build / "data/mixture/manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -18,10 +18,11 @@ from huggingface_hub import HfApi
 
 from release import bm25, hub_access
 from release.errors import ReleaseError
+from release.evaluation import embedders
 from release.evaluation.metrics import Ranking, ranking
-from release.evaluation.retrievers import Bm25, PackagedMiniLM, embedder, missing, packaged_revision
+from release.evaluation.retrievers import Bm25, PackagedMiniLM, packaged_revision
 from release.evaluation.tasks import Task
-from release.family import DEPTH, MINILM, Family
+from release.family import DEPTH, MINILM, Family, ModelConfig
 from release.files import sha256_file, sha256_folder, short_hash, write_atomic, write_json
 from release.revisions import cached_commit, only_cached_commit
 
@@ -60,10 +61,11 @@ class Run:
 
 
 def first_stages(family: Family) -> list[FirstStage]:
-    """The retrievers that a family names, in their order; of an embedder it also says whether it comes from a package."""
+    """The retrievers that a family names, in their order, each run as the family says."""
     packaged, language = family.evaluation.packaged_embedders, family.about.language
     return [
-        packaged_minilm() if name in packaged else first_stage(name, language) for name in family.evaluation.embedders
+        packaged_minilm() if name in packaged else first_stage(name, language, family.model(name))
+        for name in family.evaluation.embedders
     ]
 
 
@@ -80,13 +82,14 @@ def packaged_minilm() -> FirstStage:
     return FirstStage(MINILM, revision, PackagedMiniLM)
 
 
-def first_stage(name: str, language: str = "en") -> FirstStage:
+def first_stage(name: str, language: str = "en", how: ModelConfig | None = None) -> FirstStage:
     """The retriever called `name`: "bm25", a Hub id, or the folder of a SentenceTransformer.
 
     Nothing is loaded yet, so a run that exists costs no model.
 
     Args:
         language: Of folders in BEIR's form, for BM25's stopwords and stemmer; mteb's tasks name their own.
+        how: How the family runs this embedder, where that is not as mteb's registry or the repository says.
     """
     if name == BM25:
         versions = f"bm25s {metadata.version('bm25s')} lucene, PyStemmer {metadata.version('PyStemmer')}"
@@ -95,9 +98,10 @@ def first_stage(name: str, language: str = "en") -> FirstStage:
     if Path(name).is_dir():
         folder = Path(name)
         contents = sha256_folder(folder)
-        return FirstStage(folder.resolve().name, contents, lambda _: embedder(name, folder.resolve().name, contents))
-    commit = cached_commit(name) or _hub_commit(name)
-    return FirstStage(name, commit, lambda _: embedder(name, name, commit))
+        return FirstStage(folder.resolve().name, contents, lambda _: embedders.load_folder(folder, contents))
+    how = how or ModelConfig()
+    commit = embedders.pinned(name, how) or cached_commit(name) or _hub_commit(name)
+    return FirstStage(name, embedders.described(name, commit, how), lambda _: embedders.load(name, commit, how))
 
 
 def retrieve(stage: FirstStage, task: Task, folder: Path) -> Run:
@@ -180,7 +184,7 @@ def _hub_commit(name: str) -> str:
     except Exception as error:  # no network, offline mode, no such repository: httpx and the Hub raise their own
         if commit := only_cached_commit(name):
             return commit
-        raise missing(name, hub_access.reason(error, name)) from error
+        raise embedders.missing(name, why=hub_access.reason(error, name)) from error
     if commit is None:
-        raise missing(name)
+        raise embedders.missing(name)
     return commit

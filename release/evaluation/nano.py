@@ -1,10 +1,10 @@
-"""NanoBEIR, as the training watches it: Sentence Transformers' own evaluator on the family's sets."""
+"""NanoBEIR on a model that is loaded: Sentence Transformers' own evaluator on the family's sets, by both of its rules."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from pydantic import with_config
 
 from release import records
 from release.errors import ReleaseError
+from release.evaluation.family_rows import declared_overlaps
+from release.evaluation.nano_evaluator import NanoBEIR
 from release.evaluation.rerankers import Reranker, predict_sorted
 from release.family import Family
 from release.files import short_hash, write_json
-from release.results.evaluation import NanoResult
+from release.results.evaluation import NanoMeans, NanoResult
 
 RERANKED = 100  # candidates per query at most, from the set's own BM25 ranking
 
@@ -31,10 +33,9 @@ class CachedNano:
 
 
 def nano(reranker: Reranker, family: Family, cache_dir: Path) -> NanoResult:
-    """NDCG@10 on each of the family's nano sets and their mean, with the recipe's protocol.
+    """NDCG@10 on each of the family's nano sets and their mean: both figures that are published under that name.
 
-    The recipe normalises over the positives among the candidates only, so `base` (over all positives) is no baseline
-    for these figures and no gain is given: they compare rerankers on the same candidates, nothing else.
+    `base` is over all positives, so a gain over it is one of `all_positives` only.
 
     Args:
         cache_dir: Folder of this reranker's figures; they are made again when anything that they depend on differs.
@@ -48,18 +49,24 @@ def nano(reranker: Reranker, family: Family, cache_dir: Path) -> NanoResult:
         "sets": list(family.evaluation.nano_sets),
         "revision": _revision(evaluator),
         "reranked": RERANKED,
+        "always_rerank_positives": family.evaluation.always_rerank_positives,
         "sentence-transformers": metadata.version("sentence-transformers"),
     }
     path = cache_dir / f"nano-{short_hash(json.dumps(key, sort_keys=True))}.json"
     try:
         known = records.parse(CachedNano, path.read_bytes())
-        if known.key == key:
-            return known.result
     except (OSError, ValueError):
-        pass
-    result = _measure(evaluator, reranker, family, key["revision"])
-    write_json(path, asdict(CachedNano(key, result)))
-    return result
+        known = None
+    if known is None or known.key != key:
+        known = CachedNano(key, _measure(evaluator, reranker, family, key["revision"]))
+        write_json(path, asdict(known))
+    return replace(known.result, in_domain=_in_domain(family))
+
+
+def _in_domain(family: Family) -> tuple[str, ...] | None:
+    """The nano sets whose text has the same origin as a part of the training mixture; None where its manifest says nothing."""
+    overlaps = declared_overlaps(family)
+    return None if overlaps is None else tuple(name for name in family.evaluation.nano_sets if name in overlaps)
 
 
 def _revision(evaluator: Any) -> str:
@@ -73,22 +80,33 @@ def _revision(evaluator: Any) -> str:
     return digest.hexdigest()[:40]
 
 
-def _measure(evaluator: Any, reranker: Reranker, family: Family, revision: str) -> NanoResult:
+def _measure(evaluator: NanoBEIR, reranker: Reranker, family: Family, revision: str) -> NanoResult:
     depth = max(len(sample["documents"]) for one in evaluator.evaluators for sample in one.samples)
-    metrics = evaluator(_EvaluatedModel(reranker))
-    key = f"R{RERANKED}"
+    evaluator(_EvaluatedModel(reranker))  # ty: ignore[invalid-argument-type]
+    every, found = (_means(evaluator.both[with_all], family) for with_all in (True, False))
+    chosen = every if family.evaluation.always_rerank_positives else found
+    over = "all positives" if chosen is every else "the positives among them; not comparable with base"
     return NanoResult(
         dataset=family.evaluation.nano,
         revision=revision,
-        sets={name: float(metrics[f"{name}_{key}_ndcg@10"]) for name in family.evaluation.nano_sets},
-        mean=float(metrics[f"NanoBEIR_{key}_mean_ndcg@10"]),
-        base=float(metrics[f"NanoBEIR_{key}_mean_base_ndcg@10"]),
-        protocol=f"{depth} candidates; NDCG@10 over the positives among them; not comparable with base",
+        sets=chosen.sets,
+        mean=chosen.mean,
+        base=float(evaluator.both[True][f"NanoBEIR_R{RERANKED}_mean_base_ndcg@10"]),
+        protocol=f"{depth} candidates; NDCG@10 over {over}",
+        always_rerank_positives=family.evaluation.always_rerank_positives,
+        all_positives=every,
+        retrieved_positives=found,
+        dtype=reranker.dtype,
     )
 
 
-def _evaluator(family: Family) -> Any:
-    from sentence_transformers.cross_encoder.evaluation import CrossEncoderNanoBEIREvaluator
+def _means(metrics: dict[str, float], family: Family) -> NanoMeans:
+    key = f"R{RERANKED}"
+    sets = {name: float(metrics[f"{name}_{key}_ndcg@10"]) for name in family.evaluation.nano_sets}
+    return NanoMeans(float(metrics[f"NanoBEIR_{key}_mean_ndcg@10"]), sets)
+
+
+def _evaluator(family: Family) -> NanoBEIR:
     from sentence_transformers.cross_encoder.evaluation import nano_beir as library
 
     names = [name.removeprefix("Nano") for name in family.evaluation.nano_sets]
@@ -96,11 +114,11 @@ def _evaluator(family: Family) -> Any:
         library.DATASET_NAME_TO_HUMAN_READABLE.setdefault(name.lower(), name)
     source = family.evaluation.nano
     try:
-        return CrossEncoderNanoBEIREvaluator(
+        return NanoBEIR(
             [name.lower() for name in names],
             dataset_id=source,
             rerank_k=RERANKED,
-            always_rerank_positives=False,
+            always_rerank_positives=family.evaluation.always_rerank_positives,
             write_csv=False,
         )
     except Exception as error:  # datasets, the Hub and the network each raise their own

@@ -13,6 +13,7 @@ import numpy as np
 from huggingface_hub import try_to_load_from_cache
 
 from release.console import Bar
+from release.data.spec import asks_teacher
 from release.errors import CannotRun, ReleaseError
 from release.evaluation import forms
 from release.family import Family
@@ -64,7 +65,15 @@ class Reranker:
         }
 
 
-def load(source: str, *, name: str | None = None, dtype: str | None = None, max_length: int | None = None) -> Reranker:
+def load(
+    source: str,
+    *,
+    name: str | None = None,
+    dtype: str | None = None,
+    max_length: int | None = None,
+    revision: str | None = None,
+    remote_code: bool = False,
+) -> Reranker:
     """Load a CrossEncoder, unpadded where its architecture allows it, and read what was loaded from the weights.
 
     Args:
@@ -72,6 +81,8 @@ def load(source: str, *, name: str | None = None, dtype: str | None = None, max_
         name: What to call it; the source's own name if left out.
         dtype: "float32" or "bfloat16"; bfloat16 on CUDA and float32 on a CPU if left out.
         max_length: Tokens of a pair that are read at most; the model's own limit where that is less, or if left out.
+        revision: Of a Hub id; that of its documented form if left out.
+        remote_code: Whether code from the repository may run.
 
     Raises:
         CannotRun: It is not run here, or is of another form than the documented one (release/evaluation/forms.toml).
@@ -81,8 +92,9 @@ def load(source: str, *, name: str | None = None, dtype: str | None = None, max_
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = dtype or ("bfloat16" if device == "cuda" else "float32")
-    revision = forms.revision(source)
-    model = _cross_encoder(source, device, dtype, revision)
+    documented = None if remote_code else forms.revision(source)
+    revision = revision or documented
+    model = _cross_encoder(source, device, dtype, {"revision": revision, "trust_remote_code": remote_code})
     limit_length(model, max_length)
     kinds = getattr(model[0].model.config, "architectures", None) or []
     if model[0].transformer_task == "sequence-classification" and not any("Classification" in kind for kind in kinds):
@@ -119,13 +131,13 @@ def load(source: str, *, name: str | None = None, dtype: str | None = None, max_
     )
 
 
-def _cross_encoder(source: str, device: str, dtype: str, revision: str | None) -> Any:
+def _cross_encoder(source: str, device: str, dtype: str, where_from: dict[str, Any]) -> Any:
     from sentence_transformers import CrossEncoder
 
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ReleaseError(f"unknown dtype {dtype!r}", hint="one of float32, bfloat16, float16")
     try:
-        return CrossEncoder(source, device=device, model_kwargs={"dtype": dtype}, revision=revision)
+        return CrossEncoder(source, device=device, model_kwargs={"dtype": dtype}, **where_from)
     except OSError as error:
         fetch = f"run where the Hub can be reached, or first `hf download {source}`"
         hint = "give a saved model's folder" if Path(source).exists() else fetch
@@ -133,6 +145,12 @@ def _cross_encoder(source: str, device: str, dtype: str, revision: str | None) -
     except ValueError as error:
         what, hint = f"no CrossEncoder there ({_first_line(error)})", "give a model that Sentence Transformers can run"
         raise CannotRun(what, where=source, hint=hint) from error
+
+
+def load_named(family: Family, name: str, *, dtype: str | None = None) -> Reranker:
+    """A public reranker as the family's table `[models]` says that it is run."""
+    how = family.model(name)
+    return load(name, dtype=dtype, max_length=how.max_length, revision=how.revision, remote_code=how.remote_code)
 
 
 def kinds_of(model: Any) -> list[str]:
@@ -190,15 +208,19 @@ def check_dtype(model: Any, dtype: str) -> None:
         )
 
 
-def teacher_as_reranker(family: Family) -> Reranker:
+def teacher_as_reranker(family: Family, dtype: str | None = None) -> Reranker:
     """The family's teacher, exactly as it labelled the mixture, for the table beside what was distilled from it.
+
+    Args:
+        dtype: Another one than it labels with, for a table that is in that dtype; a stand-in has its own.
 
     Raises:
         ReleaseError: It cannot be loaded here, the training pairs that the stand-in counts words in are missing, or it
             is no longer the teacher that labelled the mixture.
     """
-    teacher: Any = load_teacher(family, family.build / "data/pairs")
-    _check_labelled(family, teacher.identity)
+    teacher: Any = load_teacher(family, family.build / "data/pairs", dtype)
+    if dtype is None:
+        _check_labelled(family, teacher.identity)
     if family.teacher.kind == "stand-in":
         _share_encoder(teacher, family)
     identity = json.dumps(teacher.identity, sort_keys=True)
@@ -216,10 +238,13 @@ def teacher_as_reranker(family: Family) -> Reranker:
 def _check_labelled(family: Family, identity: dict[str, Any]) -> None:
     path = family.build / "data" / "mixture" / "manifest.json"
     try:
-        labelled = json.loads(path.read_text(encoding="utf-8")).get("teacher")
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return  # a mixture from the Hub: its card names the teacher
-    if labelled is not None and labelled != identity:
+    if not any(asks_teacher(entry) for entry in manifest["configs"].values()):
+        return  # every label came with the sources
+    labelled = manifest.get("teacher")
+    if labelled and labelled != identity:
         differs = sorted(key for key in {*labelled, *identity} if labelled.get(key) != identity.get(key))
         raise ReleaseError(
             f"this teacher is not the one that labelled the mixture (other {', '.join(differs)})",

@@ -1,4 +1,4 @@
-"""Retrievers behind mteb's search interface: BM25, any SentenceTransformer, and MiniLM from the extra `demo`."""
+"""Retrievers behind mteb's search interface: BM25, and MiniLM from the extra `demo`; embedders.py has all others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from mteb.models.model_meta import ModelMeta
 
-from release import bm25, hub_access
+from release import bm25
 from release.console import Bar
 from release.errors import ReleaseError
 from release.evaluation.metrics import ranking
 from release.evaluation.tasks import UNDETERMINED, document_text
 from release.family import MINILM
-from release.hub_access import Reason
 from release.teachers import minilm
 from release.teachers.minilm import MiniLM
 
@@ -73,34 +72,6 @@ def task_language(task_metadata: Any, subset: str) -> str | None:
     languages = languages.get(subset, []) if isinstance(languages, dict) else languages
     codes = {language.partition("-")[0] for language in languages} - {UNDETERMINED}
     return codes.pop() if len(codes) == 1 else None
-
-
-def embedder(source: str, name: str, revision: str) -> Any:
-    """A SentenceTransformer in mteb's wrapper, in float32, named and pinned."""
-    from mteb.models import SentenceTransformerEncoderWrapper
-    from sentence_transformers import SentenceTransformer
-
-    local = Path(source).is_dir()
-    try:
-        model = SentenceTransformer(
-            source, revision=None if local else revision, model_kwargs={"dtype": "float32"}, trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
-        raise missing(source, hub_access.reason(error, source)) from error
-    wrapped = SentenceTransformerEncoderWrapper(model)
-    full = name if "/" in name else f"local/{name}"
-    wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(update={"name": full, "revision": revision})
-    return wrapped
-
-
-def missing(name: str, why: Reason | None = None) -> ReleaseError:
-    """What to raise where an embedder cannot be had; `why` is what the Hub says, if it was asked."""
-    if why is not None and why.kind != "unreachable":
-        return ReleaseError(f"the embedder {name} cannot be had: {why.what}", hint=why.hint)
-    return ReleaseError(
-        f"the embedder {name} is not here and cannot be fetched",
-        hint=f"run where the Hub can be reached, or first `hf download {name}`",
-    )
 
 
 def packaged_revision() -> str | None:

@@ -76,15 +76,30 @@ class Means:
 
 
 @dataclass(frozen=True)
+class NanoMeans:
+    """NDCG@10 by nano set, and its mean over the sets."""
+
+    mean: float
+    sets: dict[str, float]
+
+
+@dataclass(frozen=True)
 class NanoResult:
-    """NDCG@10 on the sets that are watched during training. `base` is over other judgements: no gain can be taken.
+    """NDCG@10 on the sets that are watched during training.
+
+    Two figures are published under one name, and a reranker that does nothing shows how far apart they are: its second one is
+    1 where its first one is `base`. Never compare one with the other's number, and take a gain over `base` of the first only.
 
     Attributes:
         dataset: Hub id or folder of the sets; `revision` is a hash of queries, candidates and judgements.
-        sets: NDCG@10 by set.
-        mean: Over the sets.
+        sets, mean: The figure by which the family chooses checkpoints, which `always_rerank_positives` names.
         base: NDCG@10 of the sets' own ranking, over all positives and not only those among the candidates.
         protocol: In a sentence, for people.
+        always_rerank_positives: Whether `sets` and `mean` are those over all positives; None in records from before it.
+        all_positives: Over every relevant document, also those that are no candidate (`always_rerank_positives` on).
+        retrieved_positives: Over the relevant documents among the candidates (`always_rerank_positives` off).
+        in_domain: The sets whose text has the same origin as a part of the training mixture, None where nothing says so.
+        dtype: Of the reranker's weights, where it is another than that of the tasks.
     """
 
     dataset: str
@@ -93,6 +108,11 @@ class NanoResult:
     mean: float
     base: float
     protocol: str
+    always_rerank_positives: bool | None = None
+    all_positives: NanoMeans | None = None
+    retrieved_positives: NanoMeans | None = None
+    in_domain: tuple[str, ...] | None = None
+    dtype: str | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +171,7 @@ class EvaluationResult:
 
     Attributes:
         parameters: Counted on what was loaded, None for a reranker that is no single model.
-        nano: None where a single collection was evaluated.
+        nano: None where a single collection was evaluated; `nano_other_dtypes` the same in other dtypes than the family's.
         teacher: Only beside the family's own sizes.
         calibration: Only for the family's own sizes, where the mixture has a validation split.
     """
@@ -162,6 +182,7 @@ class EvaluationResult:
     nano: NanoResult | None
     teacher: TeacherEvaluation | None
     calibration: Calibration | None
+    nano_other_dtypes: tuple[NanoResult, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,7 @@ class RunSubject:
         processes, per_device_batch_size: Processes, and pairs on each of them at a time.
         smoke: A run on a handful of pairs, for tests of the path.
         teacher: The model that labelled the data.
+        keep_in_fp32_modules: What autocast leaves in fp32: the last layer, or nothing, as published.
     """
 
     data: str
@@ -154,6 +155,7 @@ class RunSubject:
     per_device_batch_size: int
     smoke: bool
     teacher: str
+    keep_in_fp32_modules: tuple[str, ...] = ("4.linear",)
 
 
 @dataclass(frozen=True)

@@ -25,17 +25,18 @@ class CrossEncoderTeacher:
     flash attention it runs without padding, as the equal model that `headless` makes of it.
     """
 
-    def __init__(self, model: str, max_length: int) -> None:
+    def __init__(self, model: str, max_length: int, *, revision: str | None = None, dtype: str | None = None) -> None:
         import torch  # here and below: torch and Sentence Transformers take seconds to import
         from sentence_transformers import CrossEncoder
 
         cuda = torch.cuda.is_available()
-        flash = cuda and find_spec("flash_attn") is not None
-        dtype = "bfloat16" if cuda else "float32"
+        dtype = dtype or ("bfloat16" if cuda else "float32")
+        flash = cuda and dtype != "float32" and find_spec("flash_attn") is not None
         kwargs = {"dtype": dtype} | ({"attn_implementation": "flash_attention_2"} if flash else {})
         try:
             loaded = CrossEncoder(
                 model,
+                revision=revision,
                 activation_fn=torch.nn.Identity(),
                 model_kwargs=kwargs,
                 trust_remote_code=False,
@@ -53,11 +54,11 @@ class CrossEncoderTeacher:
             check_tokens(loaded, model)
             loaded.set_keep_in_fp32_modules(["0.model.lm_head"])
             if flash:
-                self.model, form = headless(loaded), "headless"
+                self.model, form = headless(loaded, revision), "headless"
         self.identity = {
             "model": model,
             "kind": "cross-encoder",
-            "revision": model_revision(model),
+            "revision": revision or model_revision(model),
             "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
             "dtype": dtype,
             "max_length": loaded.max_seq_length,
@@ -94,7 +95,7 @@ def check_tokens(model: Any, name: str) -> None:
         )
 
 
-def headless(model: Any) -> Any:
+def headless(model: Any, revision: str | None = None) -> Any:
     """The same scores from the last state and the difference of two rows of the head, in a form that can be unpadded.
 
     score = logit("1") - logit("0") = (W["1"] - W["0"]) @ state, so the other 150,000 rows of the head need not be computed.
@@ -107,6 +108,7 @@ def headless(model: Any) -> Any:
     old, score = model[0], model[-1]
     body = Transformer(
         old.model.config._name_or_path,
+        revision=revision,
         transformer_task="feature-extraction",
         max_seq_length=old.max_seq_length,
         model_kwargs={"dtype": old.model.dtype, "attn_implementation": old.model.config._attn_implementation},

@@ -15,14 +15,18 @@ from release.teachers.cross_encoder import CrossEncoderTeacher
 from release.teachers.hybrid import HybridStandIn
 
 
-def load_teacher(family: Family, pairs: Path) -> Teacher:
+def load_teacher(family: Family, pairs: Path, dtype: str | None = None) -> Teacher:
     """The family's teacher; the stand-in counts its document frequencies in the training documents under `pairs`.
+
+    Args:
+        dtype: Of a cross-encoder's weights; bfloat16 on CUDA and float32 on a CPU if left out.
 
     Raises:
         ReleaseError: It cannot be loaded here, or there are no training documents to count in.
     """
     if family.teacher.kind != "stand-in":
-        return CrossEncoderTeacher(family.teacher.model, family.teacher.max_length)
+        revision = family.model(family.teacher.model).revision
+        return CrossEncoderTeacher(family.teacher.model, family.teacher.max_length, revision=revision, dtype=dtype)
     try:
         statistics = CorpusStatistics.of(training_documents(pairs))
     except ValueError as error:

@@ -26,13 +26,13 @@ from transformers.training_args import OptimizerNames
 
 from release import records
 from release.errors import ReleaseError
+from release.evaluation.nano_evaluator import ALL, RETRIEVED
 from release.family import load
 from release.files import resource, sha256_file
 from release.results import RUN
 from release.results.training import Checkpoint, EnergyUse, NanoFigures, Parameters, RunSubject, TrainingRun
 from release.runtime.unpadded import NAME as UNPADDED
 from release.runtime.unpadded import unpad
-from release.training.evaluator import ALL, RETRIEVED
 from release.training.log import LogFile, end_in_one_line, log, start_log
 from release.training.rows import check_files, check_rows
 
@@ -161,6 +161,7 @@ class Run:
             per_device_batch_size=args.per_device_train_batch_size,
             smoke=self.smoke,
             teacher=self.family.teacher.model,
+            keep_in_fp32_modules=training.keep_in_fp32_modules,
         )
 
     def _finished_record(self) -> records.Record[TrainingRun, RunSubject] | None:
@@ -288,6 +289,8 @@ def _key(subject: RunSubject) -> str:
     """Twelve digits that name a run, from all facts but how the work was divided."""
     divided = ("processes", "per_device_batch_size", "smoke", "teacher")
     facts = {name: value for name, value in asdict(subject).items() if name not in divided}
+    if subject.keep_in_fp32_modules == RunSubject.keep_in_fp32_modules:
+        del facts["keep_in_fp32_modules"]  # as before there was a choice
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import mteb
+import numpy as np
 import pytest
 
+from release import family
 from release.errors import ReleaseError
-from release.evaluation import first_stage, retrievers, tasks
+from release.evaluation import embedders, first_stage, retrievers, tasks
+from release.rehearsal import models
 
 
 def collection(folder: Path, documents: list[str], queries: list[str]) -> Path:
@@ -61,3 +67,78 @@ def test_documents_of_stopwords_only_are_one_line_with_the_collection(tmp_path: 
     task = tasks.from_folder(collection(tmp_path / "c", ["the of and"] * 3, ["read a file"]))
     with pytest.raises(ReleaseError, match="no word in any of the 3 documents but stopwords; in c;"):
         first_stage.retrieve(first_stage.first_stage("bm25"), task, tmp_path / "runs")
+
+
+ROOT = Path(__file__).resolve().parents[2]
+ETTIN = family.load(ROOT / "recipes/ettin.toml")
+PROMPTS = {  # what stands before a query and a document of a retrieval task, in mteb 2.26.24's registry or in the family
+    "sentence-transformers/static-retrieval-mrl-en-v1": ("", ""),
+    "sentence-transformers/all-MiniLM-L6-v2": ("", ""),
+    "BAAI/bge-small-en-v1.5": ("Represent this sentence for searching relevant passages: ", ""),
+    "nomic-ai/nomic-embed-text-v1.5": ("search_query: ", "search_document: "),
+    "google/embeddinggemma-300m": ("task: search result | query: ", "title: none | text: "),
+    "jinaai/jina-embeddings-v5-text-small-retrieval": ("Query: ", "Document: "),
+}
+
+
+def encoded(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str], Any]:
+    """What the stand-in of an embedder really encodes for one query and one document, and its vectors."""
+    from datasets import Dataset
+    from mteb.types import PromptType
+    from sentence_transformers import SentenceTransformer
+    from torch.utils.data import DataLoader
+
+    models.build(name, "embedder", folder)
+    wrapper = embedders._loader(embedders.registered(name))
+    monkeypatch.setattr(embedders, "_loader", lambda known: partial(_from, wrapper, folder))
+    loaded = embedders.load(name, "c" * 40, ETTIN.model(name))
+    seen: list[list[str]] = []
+    tokenize = SentenceTransformer.preprocess
+
+    def watched(self: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        prompt = kwargs.get("prompt") or ""
+        seen.append([f"{prompt}{text}" for text in inputs])
+        return tokenize(self, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(SentenceTransformer, "preprocess", watched)
+    about = mteb.get_task("SCIDOCS").metadata
+    vectors = [
+        loaded.encode(
+            DataLoader(Dataset.from_list([{"text": text}])),
+            task_metadata=about,
+            hf_split="test",
+            hf_subset="default",
+            prompt_type=kind,
+        )
+        for text, kind in (("a question", PromptType.query), ("an answer", PromptType.document))
+    ]
+    return seen[0], seen[1], vectors
+
+
+def _from(wrapper: Any, folder: Path, name: str, **options: Any) -> Any:
+    """mteb's wrapper over the stand-in's folder; nomic's knows its model by the name."""
+    loaded = wrapper(str(folder), **options)
+    loaded.model_name = name
+    return loaded
+
+
+@pytest.mark.parametrize("name", ETTIN.evaluation.embedders)
+def test_each_embedder_encodes_behind_its_registered_prompts(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query, document = PROMPTS[name]
+    queries, documents, vectors = encoded(name, tmp_path / "stand-in", monkeypatch)
+    assert (queries, documents) == ([f"{query}a question"], [f"{document}an answer"])
+    length = np.linalg.norm(np.asarray(vectors[0]), axis=-1)
+    if name.startswith("nomic"):  # its wrapper normalises, which its modules do not
+        assert length == pytest.approx(1, abs=1e-5)
+
+
+def test_a_first_stage_is_named_by_the_registrys_commit_and_all_that_is_special() -> None:
+    stages = {name: first_stage.first_stage(name, "en", ETTIN.model(name)) for name in list(PROMPTS)[2:4]}
+    bge, nomic = stages.values()
+    assert bge.revision == f"{embedders.registered(bge.name).revision}, query '{PROMPTS[bge.name][0]}'"
+    assert "query 'search_query: ', document 'search_document: ', NomicWrapper, without its own code" in nomic.revision
+    other = first_stage.first_stage(bge.name, "en", family.ModelConfig(revision="a" * 40, prompts={"query": "q: "}))
+    assert other.revision == f"{'a' * 40}, query 'q: '"
+    assert len({bge.slug, nomic.slug, other.slug}) == 3

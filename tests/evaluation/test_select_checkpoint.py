@@ -73,8 +73,7 @@ def test_the_better_one_on_the_benchmark_becomes_the_model(family: Family) -> No
 
 def test_the_evaluation_that_follows_scores_no_pair_again(family: Family) -> None:
     record, folder = choose(family, built.SIZE), family.folder(built.SIZE)
-    limit = family.training.max_length  # as the evaluation loads it
-    loaded = rerankers.load(str(folder / "model"), name=family.model_id(built.SIZE), max_length=limit)
+    loaded = rerankers.load(str(folder / "model"), name=family.model_id(built.SIZE))  # as the evaluation loads it
     asked: list[Pairs] = []
     watched = replace(loaded, predict=lambda pairs: asked.append(pairs) or loaded.predict(pairs))
     mean = two_stage.mean_result(family_rows.all_rows(watched, family, cache_dir=folder / "evaluation"))

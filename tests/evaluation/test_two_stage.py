@@ -13,6 +13,7 @@ import pytest
 import pytrec_eval
 
 from release import family
+from release.card import acceptance
 from release.errors import ReleaseError
 from release.evaluation import evaluate, tasks
 from release.evaluation.evaluate import Evaluated
@@ -148,8 +149,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
         tiny_reranker(root / "teacher", tiny_encoder(root / "encoder", hidden=32))
         built.write_model(found.folder(built.SIZE), reranker)
         built.write_mixture(found.build / "data")
+        entry = {"overlaps_declared": ["SCIDOCS", SETS[1]]}
         built.edit(
-            found.build / "data/mixture/manifest.json", lambda value: value.update(teacher=None, in_domain=["SCIDOCS"])
+            found.build / "data/mixture/manifest.json",
+            lambda value: value.update(teacher=None, in_domain=["SCIDOCS"], configs={"docstrings": entry}),
         )
     return root
 
@@ -284,7 +287,7 @@ def test_marks_and_means_follow_the_manifest_of_the_data(measured: Evaluated) ->
 def test_the_nano_sets_are_as_trec_eval_has_them(who: str, place: Path, measured: Evaluated) -> None:
     """Normalised over the positives among the candidates, as the recipe does: a query without any counts 0."""
     model = place / ("teacher" if who == "teacher" else f"build/tiny/{built.SIZE}/model")
-    found, expected = part(measured, who).nano, {}
+    found, expected, over_all = part(measured, who).nano, {}, {}
     assert found is not None
     for seed, name in enumerate(SETS):
         corpus, queries, judged, ranked = nano_set(seed)
@@ -298,6 +301,13 @@ def test_the_nano_sets_are_as_trec_eval_has_them(who: str, place: Path, measured
         ).evaluate(run)
         expected[name] = sum(each["ndcg_cut_10"] for each in scores.values()) / QUERIES
         assert len(scores) < QUERIES
+        every = {query: dict.fromkeys([*keys, *judged[query]], 0.0) for query, keys in ranked.items()}
+        over_all[name] = ndcg(rescored(model, every, corpus, queries), judged)
+    assert found.all_positives is not None and found.retrieved_positives is not None
+    assert found.all_positives.sets == pytest.approx(over_all, abs=1e-9)
+    assert (found.retrieved_positives.sets, found.retrieved_positives.mean) == (found.sets, found.mean)
+    assert found.always_rerank_positives is False and found.all_positives.mean != pytest.approx(found.mean)
+    assert (found.dtype, found.in_domain) == ("float32", (SETS[1],))
     assert found.sets == pytest.approx(expected, abs=1e-9)
     assert found.mean == pytest.approx(np.mean(list(expected.values())), abs=1e-9)
 
@@ -330,3 +340,21 @@ def test_tasks_that_cannot_be_had_are_one_clear_line(here: Family, monkeypatch: 
         tasks.mteb_task("SCIDOCS")
     with pytest.raises(ReleaseError, match="mteb has no task 'Scidoc'"):
         tasks.mteb_task("Scidoc")
+
+
+def test_a_family_may_name_the_dtype_of_each_table(here: Family, place: Path, tmp_path: Path) -> None:
+    text = Path("family.toml").read_text().replace("[speed]", 'nano_dtype = "bfloat16"\n\n[speed]', 1)
+    path = tmp_path / "family.toml"
+    path.write_text(text)
+    found = evaluate.evaluate_size(family.load(path), built.SIZE)
+    result, teacher = found.measured, found.measured.teacher
+    assert result.nano is not None and teacher is not None and found.subject.dtype == "float32"
+    (other,) = result.nano_other_dtypes
+    assert (result.nano.dtype, other.dtype, teacher.nano.dtype) == ("bfloat16", "float32", "bfloat16")
+    acceptance.evaluation(found, family.load(path), path)
+    with pytest.raises(ReleaseError, match="the nano sets were measured in bfloat16, not float32"):
+        path.write_text(text.replace('nano_dtype = "bfloat16"', 'nano_dtype = "float32"'))
+        acceptance.evaluation(found, family.load(path), path)
+    with pytest.raises(ReleaseError, match="the evaluation was made in float32, not bfloat16"):
+        path.write_text(text.replace("nano_dtype", 'dtype = "bfloat16"\nnano_dtype'))
+        acceptance.evaluation(found, family.load(path), path)

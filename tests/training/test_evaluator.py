@@ -10,7 +10,7 @@ import pytest
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderNanoBEIREvaluator, nano_beir
 
-from release.training.evaluator import ALL, RETRIEVED, NanoBEIR
+from release.evaluation.nano_evaluator import ALL, RETRIEVED, NanoBEIR
 from tests.training.conftest import write_nano
 from tests.training.helpers import record
 

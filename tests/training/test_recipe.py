@@ -74,6 +74,15 @@ def test_passes_of_fewer_pairs_make_the_same_steps(trained: Path, work: Path, re
     assert step_losses(work / "four") == pytest.approx(step_losses(trained), rel=1e-3)
 
 
+def test_the_former_name_of_an_option_says_its_new_one(
+    recipe: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        recipe("--micro-batch", "4")
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: --micro-batch is now called --per-device-batch-size\n"
+
+
 def test_copied_out_of_the_project_it_trains_the_published_recipe(work: Path, tmp_path: Path) -> None:
     """With its family file in an empty folder, and everything else on a Hub."""
     data, away = tmp_path / "data", tmp_path / "somewhere/else"

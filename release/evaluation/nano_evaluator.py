@@ -1,4 +1,4 @@
-"""NanoBEIR during training: both figures that are published under one name, from one prediction."""
+"""NanoBEIR with both figures that are published under one name, from one prediction: in training and in evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ class NanoBEIR(CrossEncoderNanoBEIREvaluator):
     With `always_rerank_positives` every relevant document is ranked; without, only those among BM25's candidates are, and the
     best possible ranking of them counts as 1. So the second figure is higher: they differ by more than rerankers do, and one
     must never be compared with the other. `always_rerank_positives` says which of them is the primary metric.
+
+    Attributes:
+        both: Sentence Transformers' metrics of the last evaluation, with `always_rerank_positives` (True) and without (False).
     """
+
+    both: dict[bool, dict[str, float]]
 
     def __init__(self, dataset_names: list[Any], dataset_id: str, *args: Any, **kwargs: Any) -> None:
         try:
@@ -37,17 +42,16 @@ class NanoBEIR(CrossEncoderNanoBEIREvaluator):
     ) -> dict[str, float]:
         """Sentence Transformers' metrics, and both means under `ALL` and `RETRIEVED`."""
         known: Any = _Predicted(model)
-        chosen, found = self.always_rerank_positives, {}
-        means: dict[str, float] = {}
-        for with_all, name in ((True, ALL), (False, RETRIEVED)):  # all first: the others' pairs are among them
+        chosen, self.both = self.always_rerank_positives, {}
+        for with_all in (True, False):  # all first: the others' pairs are among them
             for evaluator in self.evaluators:
                 evaluator.always_rerank_positives = with_all
-            metrics = super().__call__(known, output_path if with_all == chosen else None, *args, **kwargs)
-            means[name] = metrics[str(self.primary_metric)]
-            found = metrics if with_all == chosen else found
+            path = output_path if with_all == chosen else None
+            self.both[with_all] = super().__call__(known, path, *args, **kwargs)
         for evaluator in self.evaluators:
             evaluator.always_rerank_positives = chosen
-        return found | means
+        means = {name: self.both[every][str(self.primary_metric)] for name, every in ((ALL, True), (RETRIEVED, False))}
+        return self.both[chosen] | means
 
 
 class _Predicted:
