@@ -44,7 +44,7 @@ class Stage:
 _NAMES = ("family.organization", "family.name", "family.version")
 _POSITIVES = "evaluation.always_rerank_positives"
 _SETS = ("evaluation.nano", "evaluation.nano_sets", "evaluation.tasks", "evaluation.collections")
-_EMBEDDERS = ("evaluation.embedders", "evaluation.packaged_embedders")
+_EMBEDDERS = ("evaluation.embedders", "evaluation.packaged_embedders", "models")
 
 STAGES = (
     Stage(

@@ -137,6 +137,17 @@ def test_a_comment_or_a_touch_remakes_nothing(done: Project) -> None:
     assert done.would_run("release") == ["preflight", "plan"]
 
 
+def test_a_key_that_stages_begin_to_read_remakes_nothing_where_the_family_does_not_give_it(done: Project) -> None:
+    path = done.folder / BUILD / "mini/facts/select.json"
+    facts = json.loads(path.read_text())
+    assert facts.pop("models") is None
+    path.write_text(json.dumps(facts))
+    os.utime(path, (done.now - 1000,) * 2)
+    assert done.would_run() == []
+    done.edit("[sizes.mini]", '[models."bm25-minilm-hybrid"]\nmax_length = 99\n\n[sizes.mini]')
+    assert done.would_run()[0] == "select"
+
+
 def test_an_untouched_build_folder_without_facts_is_judged_by_the_age_of_its_family_file(done: Project) -> None:
     for folder in (done.folder / BUILD / "data/facts", done.folder / BUILD / "mini/facts"):
         shutil.rmtree(folder)
