@@ -78,9 +78,10 @@ class CrossEncoderTeacher:
 
 
 def limit_length(model: Any, most: int | None) -> None:
-    """Let a CrossEncoder read at most `most` tokens of a pair, and never more than it reads by itself: it has no more positions."""
-    known = [limit for limit in (most, model.max_seq_length) if limit]
-    model.max_seq_length = min(known, default=None)
+    """Let a CrossEncoder read at most `most` tokens of a pair, and never more than its tokenizer says or it has positions."""
+    config = model[0].model.config.get_text_config()
+    limits = (most, model.max_seq_length, getattr(config, "max_position_embeddings", None))
+    model.max_seq_length = min((limit for limit in limits if limit), default=None)
 
 
 def check_tokens(model: Any, name: str) -> None:
