@@ -2,7 +2,8 @@
 
 The first cut keeps every positive, the hardest negatives, and of the other negatives one from each of as many equally
 filled strata of the teacher's score range as places are left (quantile-stratified sampling, after arXiv 2604.04734). The
-second keeps the head of the score-sorted list and as many again from a declared band further down.
+second keeps the head of the score-sorted list and as many again from below it: the positives there, and a draw from a band
+of ranks. The strata are equal in candidates, not in score.
 
 Every draw is a hash of (seed, query, position): it depends neither on the other queries of the chunk nor on their order.
 """
@@ -79,7 +80,7 @@ def sample_candidates(
         some, edges = keys[begin : begin + QUERIES_AT_ONCE], starts[begin : begin + QUERIES_AT_ONCE + 1]
         rows = slice(edges[0], edges[-1])
         lists = first_cut(edges - edges[0], scores[rows], positive[rows], some, plan, seed)
-        lists = second_cut(lists, some, plan, seed)
+        lists = second_cut(lists, _marked(lists, positive[rows], edges - edges[0]), some, plan, seed)
         chosen.append((lists.positions + edges[:-1, None])[lists.filled])
     return np.concatenate(chosen)
 
@@ -105,25 +106,40 @@ def first_cut(
     return chosen
 
 
-def second_cut(lists: RankedCandidates, keys: np.ndarray, plan: SamplingSpec, seed: int) -> RankedCandidates:
-    """The `head` best and `keep - head` from the band: min(candidates, keep) of each query.
+def second_cut(
+    lists: RankedCandidates, positive: np.ndarray, keys: np.ndarray, plan: SamplingSpec, seed: int
+) -> RankedCandidates:
+    """The `head` best, and `keep - head` of the others: min(candidates, keep) of each query.
 
-    A band that reaches past a short list slides up until it holds enough.
+    Of the others the positives come first, the best of them where there are too many, wherever they rank; the rest is drawn
+    from the band. A band that reaches past a short list slides up until it holds enough.
+
+    Args:
+        positive: Which candidates are judged relevant, bool of the shape of `lists.packed`.
     """
     sizes = np.minimum(lists.lengths, plan.keep)
     head = np.minimum(plan.head, sizes)
     end = np.maximum(np.minimum(lists.lengths, plan.band[1]), sizes)
     begin = np.maximum(np.minimum(plan.band[0], end - (sizes - head)), head)
-    slots = np.arange((end - begin).max(initial=1))
-    draws = _hash(seed + 1, keys, slots) & ~np.uint64(POSITION_MASK) | slots.astype(np.uint64)
-    draws[slots >= (end - begin)[:, None]] = np.uint64(2**64 - 1)
+    every = np.arange(max(lists.packed.shape[1], 1))
+    slots = every - begin[:, None]
+    draws = _hash(seed + 1, keys, slots) & ~np.uint64(POSITION_MASK) | every.astype(np.uint64)
+    draws[(slots < 0) | (every >= end[:, None])] = np.uint64(2**64 - 1)
+    below = np.pad(positive, ((0, 0), (0, len(every) - positive.shape[1]))) & (every >= head[:, None])
+    draws = np.where(below, every.astype(np.uint64), draws)
     draws.sort(axis=1)
-    from_band = begin[:, None] + (draws & np.uint64(POSITION_MASK)).astype(np.int64)
+    lucky = (draws & np.uint64(POSITION_MASK)).astype(np.int64)
     ranks = np.arange(sizes.max(initial=0))
-    inside = np.clip(ranks - head[:, None], 0, from_band.shape[1] - 1)
-    chosen = lists.pick(np.where(ranks < head[:, None], ranks, np.take_along_axis(from_band, inside, axis=1)), sizes)
+    inside = np.clip(ranks - head[:, None], 0, lucky.shape[1] - 1)
+    chosen = lists.pick(np.where(ranks < head[:, None], ranks, np.take_along_axis(lucky, inside, axis=1)), sizes)
     chosen.packed.sort(axis=1)
     return chosen
+
+
+def _marked(lists: RankedCandidates, positive: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Which candidates of `lists` are positive, bool of the shape of `packed`; `positive` is that of the rows that were ranked."""
+    rows = np.where(lists.filled, lists.positions + starts[:-1, None], 0)
+    return positive[rows] & lists.filled if len(positive) else lists.filled
 
 
 def rank(starts: np.ndarray, scores: np.ndarray, first: np.ndarray) -> RankedCandidates:

@@ -30,15 +30,16 @@ def readable_first(scores: list[float], positive: list[bool], key: int, plan: Sa
     return sorted(order[:certain] + drawn, key=lambda row: (-scores[row], row))
 
 
-def readable_second(order: list[int], key: int, plan: SamplingSpec, seed: int) -> list[int]:
-    """The head of the list, and a draw without replacement from the band."""
+def readable_second(order: list[int], positive: list[bool], key: int, plan: SamplingSpec, seed: int) -> list[int]:
+    """The head of the list, the positives below it, and a draw without replacement from the band."""
     wanted = min(len(order), plan.keep)
     head = min(plan.head, wanted)
     end = max(min(len(order), plan.band[1]), wanted)
     begin = max(min(plan.band[0], end - (wanted - head)), head)
-    slots = range(end - begin)
-    lucky = sorted(slots, key=lambda slot: (bits(seed + 1, key, slot) >> sampling.POSITION_BITS, slot))
-    return order[:head] + [order[begin + slot] for slot in sorted(lucky[: wanted - head])]
+    certain = [rank for rank in range(head, len(order)) if positive[order[rank]]]
+    slots = sorted(range(end - begin), key=lambda slot: (bits(seed + 1, key, slot) >> sampling.POSITION_BITS, slot))
+    drawn = [begin + slot for slot in slots if begin + slot not in certain]
+    return order[:head] + [order[rank] for rank in sorted((certain + drawn)[: wanted - head])]
 
 
 def bits(seed: int, key: int, place: int) -> int:
@@ -75,11 +76,12 @@ def test_the_fast_version_is_the_readable_one(
 ) -> None:
     starts, scores, positive, keys = flat(lists)
     first = sampling.first_cut(starts, scores, positive, keys, plan, seed)
-    second = sampling.second_cut(first, keys, plan, seed)
+    marked = sampling._marked(first, positive, starts)
+    second = sampling.second_cut(first, marked, keys, plan, seed)
     for number, (values, marks) in enumerate(lists):
         wanted = readable_first(values, marks, int(keys[number]), plan, seed)
         assert first.positions[number][: first.lengths[number]].tolist() == wanted
-        wanted = readable_second(wanted, int(keys[number]), plan, seed)
+        wanted = readable_second(wanted, marks, int(keys[number]), plan, seed)
         assert second.positions[number][: second.lengths[number]].tolist() == wanted
 
 
@@ -114,6 +116,17 @@ def test_the_hardest_negatives_and_the_head_always_stay() -> None:
     assert kept[:32].tolist() == rows[:32].tolist()
     assert set(kept[32:].tolist()) <= set(rows[32:].tolist())
     assert (np.diff(scores[kept]) <= 0).all()
+
+
+def test_a_lone_positive_stays_wherever_the_teacher_ranks_it() -> None:
+    """The published sentence keeps positives; a draw of 32 from 224 ranks alone would lose six of seven."""
+    scores, keys = np.arange(2048, 0, -1).astype(np.float32), np.arange(1, 201).astype(np.uint64)
+    positive = np.zeros(2048, bool)
+    positive[1500] = True
+    starts = np.arange(201) * 2048
+    kept = sampling.sample_candidates(starts, np.tile(scores, 200), np.tile(positive, 200), keys, PLAN, 12)
+    assert len(kept) == 200 * 64
+    assert (np.bincount(kept // 2048, weights=kept % 2048 == 1500) == 1).all()
 
 
 def test_a_querys_draw_depends_on_no_other_query() -> None:
