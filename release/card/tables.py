@@ -87,6 +87,7 @@ LEFT_OUT = {  # the manifest's reasons, for people
     "drop": "marked by the source",
     "duplicate": "duplicates",
     "no text": "without text",
+    "repeated pair": "repeated pairs",
     "not sampled": "not sampled",
     "overlap": "repeated an evaluation text",
     "cap": "over the cap",

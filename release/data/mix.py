@@ -24,9 +24,10 @@ import typer
 
 from release import console, options
 from release.console import Bar
-from release.data import demo_sets, docstrings, shards, spec
+from release.data import demo_sets, docstrings, published, shards, spec
 from release.data.contamination import EvalIndex, OverlapCounter, build_eval_index
 from release.data.rejects import kind_of, reject_reasons
+from release.data.repeats import distinct
 from release.data.sources import base
 from release.data.sources.base import Source, unreadable
 from release.data.sources.registry import open_source
@@ -36,6 +37,8 @@ from release.family import Family, load
 from release.files import atomic_directory, exclusive_lock, resource, sha256_yaml, write_json
 
 UNKNOWN = "?"  # until it is fetched
+RULES = "each pair once, positives kept"  # what is done to every config: other words make all of them anew
+KNOWN_ONLY = ("rows", "queries")  # of a declared config: what the plan shows, which decides no row
 
 
 def command(
@@ -62,9 +65,18 @@ def command(
 
 
 def plan(family: options.Family = options.ETTIN) -> None:
-    """Print rows, bytes, licences and overlaps of what the family declares; nothing is fetched or written."""
+    """Print rows, bytes, licences and overlaps of what the family declares, beside what was published; nothing is fetched.
+
+    Raises:
+        ReleaseError: All pairs are made, and are not as many as were published (as `make mix` does).
+    """
     loaded = load(family, evaluated=False)
-    print_plan(spec.load(resource(loaded.data.declaration)), loaded.build / "data/pairs")
+    mixture, pairs = spec.load(resource(loaded.data.declaration)), loaded.build / "data/pairs"
+    print_plan(mixture, pairs)
+    made = {name: manifest for name in mixture.configs if (manifest := read_manifest(pairs / name))}
+    published.show(mixture, made)
+    if len(made) == len(mixture.configs):
+        published.check(mixture, made)
 
 
 def run(family: Family, mixture: MixtureSpec, *, only: list[str] | None = None, overlap: str = "report") -> Path:
@@ -75,8 +87,8 @@ def run(family: Family, mixture: MixtureSpec, *, only: list[str] | None = None, 
             there are, `drop` them, or `ignore` the matter.
 
     Raises:
-        ReleaseError: A source or an evaluation set is missing or wrong. Configs that were finished before stay; nothing else is
-            left behind.
+        ReleaseError: A source or an evaluation set is missing or wrong, or the pairs are not as many as were published. Configs
+            that were finished before stay; nothing else is left behind.
     """
     names = list(mixture.configs)
     for name in only or []:
@@ -91,6 +103,8 @@ def run(family: Family, mixture: MixtureSpec, *, only: list[str] | None = None, 
             config = mixture.configs[name]
             make = docstrings_config if config.source.kind == "docstrings" else stream_config
             manifests[name] = make(config, mixture, folder, index, drop=overlap == "drop")
+        if not only:
+            published.check(mixture, manifests)
         manifest = {
             "name": mixture.name,
             "title": mixture.title,
@@ -98,6 +112,7 @@ def run(family: Family, mixture: MixtureSpec, *, only: list[str] | None = None, 
             "declaration": mixture.path.name,
             "declaration_sha256": sha256_yaml(mixture.path),
             "overlap": overlap,
+            **published.described(mixture),
             "configs": {name: manifests[name] for name in only or names},
         }
         path = write_json(folder / "pairs" / "manifest.json", manifest)
@@ -165,6 +180,7 @@ def _make(
         source = without_overlap(source, counter, config.name)
     rows = _rows_wanted(config, mixture, source)
     stream = usable(_capped(source.tables(), source.kept, rows, config, mixture.seed), rejected)
+    stream = distinct(stream, rows, rejected)
     if counter and not drop:
         stream = _counted(stream, counter)
     with atomic_directory(pairs / config.name) as making:
@@ -356,7 +372,8 @@ def describe(config: ConfigSpec, license: str | None = None) -> dict[str, Any]:
 
 def _key(config: ConfigSpec, mixture: MixtureSpec, inputs: list[Any]) -> str:
     """Names all that decides a config's rows and manifest; a finished config with the same key is not made again."""
-    parts = [asdict(replace(config, rows=None)), mixture.seed, mixture.shard_rows, inputs]
+    described = {key: value for key, value in asdict(config).items() if key not in KNOWN_ONLY}
+    parts = [RULES, described, mixture.seed, mixture.shard_rows, inputs]
     if config.source.kind == "docstrings" and mixture.evaluation:
         parts.append(asdict(mixture.evaluation))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -22,6 +22,7 @@ from release import options, records, results
 from release.console import Bar
 from release.data import shards
 from release.data.score_shard import Job, Scorer, score_shard
+from release.data.spec import asks_teacher
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import exclusive_lock, write_json
@@ -64,26 +65,28 @@ def run(
     executor = executor or Executor()
     pairs, mixture = family.build / "data/pairs", family.build / "data/mixture"
     manifest = _read(pairs / "manifest.json")
+    asked = any(asks_teacher(entry) for entry in manifest["configs"].values())
     with exclusive_lock(family.build / "data"):
         make = partial(load_teacher, family, pairs.resolve()) if teacher is None else partial(_given, teacher)
-        teacher = teacher or make()
-        _claim(mixture, teacher.identity)
-        jobs = jobs_of(manifest, pairs, mixture, teacher.identity)
+        teacher = (teacher or make()) if asked else None
+        identity = teacher.identity if teacher else {}  # labels that came with the sources depend on no teacher
+        _claim(mixture, identity)
+        jobs = jobs_of(manifest, pairs, mixture, identity)
         waiting = [job for job in jobs if not job.finished]
         _clear(mixture, jobs, waiting)
         started = time.monotonic()
         with Bar("score: pairs", sum(job.rows for job in waiting)) as bar:
-            if executor == Executor():
+            if teacher is None or executor == Executor():  # without a teacher shards are copied
                 for job in waiting:
                     score_shard(teacher, job, bar.advance)
             else:
-                executor.run(waiting, Scorer(make, teacher.identity), bar.advance, family.build / "data/logs")
+                executor.run(waiting, Scorer(make, identity), bar.advance, family.build / "data/logs")
         seconds = time.monotonic() - started
         if left := [job for job in waiting if not job.finished]:
             print(f"score: {len(left)} shards are with {executor.kind}; run the same command again when it has ended")
             return None
         made = sum(job.rows for job in waiting)
-        path = _finish(family, manifest, jobs, teacher.identity, made, seconds)
+        path = _finish(family, manifest, jobs, identity, made, seconds)
     entries = manifest["configs"].values()  # as `_finish` completed them
     rows = sum(shard["rows"] for entry in entries for shard in entry["shards"])
     aside = sum(entry["quarantined"] for entry in entries)
@@ -92,14 +95,15 @@ def run(
 
 
 def jobs_of(manifest: dict[str, Any], pairs: Path, mixture: Path, identity: dict[str, Any]) -> list[Job]:
-    """Every shard of the pairs' manifest as a job."""
-    who = json.dumps(identity, sort_keys=True)
+    """Every shard of the pairs' manifest as a job; the stamp names who gives its labels."""
+    teacher = json.dumps(identity, sort_keys=True)
+    givers = {name: teacher if asks_teacher(entry) else "the source" for name, entry in manifest["configs"].items()}
     return [
         Job(
             source=(pairs / name / shard["name"]).resolve(),
             target=(mixture / name / shard["name"]).resolve(),
             rows=shard["rows"],
-            stamp=hashlib.sha256(f"{who} {shard['sha256']}".encode()).hexdigest(),
+            stamp=hashlib.sha256(f"{givers[name]} {shard['sha256']}".encode()).hexdigest(),
         )
         for name, entry in manifest["configs"].items()
         for shard in entry["shards"]
@@ -117,9 +121,9 @@ def _claim(mixture: Path, identity: dict[str, Any]) -> None:
     The stand-in's document frequencies follow from the pairs: when only they differ, the pairs have changed, not the teacher.
     """
     path = mixture / "teacher.json"
-    if path.is_file() and any(mixture.glob("*/*.parquet")):
+    if identity and path.is_file() and any(mixture.glob("*/*.parquet")):
         before = _read(path)
-        keys = sorted({*before, *identity} - {"statistics_sha256"})
+        keys = sorted({*before, *identity} - {"statistics_sha256"} if before else ())
         if differs := [key for key in keys if before.get(key) != identity.get(key)]:
             what = f"the mixture was begun with another {', '.join(differs)}"
             raise ReleaseError(
@@ -183,7 +187,7 @@ def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
     """What the manifest says of one config's labelled shards: files, range of the labels, rows set aside."""
     described: list[dict[str, Any]] = []
     sample = None
-    rows, total, least, most = 0, 0.0, float("inf"), float("-inf")
+    rows, total, least, most, coarse = 0, 0.0, float("inf"), float("-inf"), True
     for name in names:
         memory = 0
         with pq.ParquetFile(folder / name) as file:
@@ -195,6 +199,7 @@ def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
                     label = table["label"].to_numpy()
                     rows, total = rows + len(label), total + float(label.sum(dtype=np.float64))
                     least, most = min(least, float(label.min())), max(most, float(label.max()))
+                    coarse = coarse and not bool((label.view(np.uint32) & 0xFFFF).any())
         described.append(shards.describe(folder / name).as_dict() | {"bytes_in_memory": memory})
     if not rows:
         raise ReleaseError("every row was set aside", where=str(folder), hint="look into its quarantine files")
@@ -203,6 +208,7 @@ def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
     return {
         "shards": described,
         "label": {key: round(value, 4) for key, value in label.items()},
+        "labels_on_bf16_grid": coarse,  # so they are where the last layer of the teacher was in bf16
         "quarantined": quarantined,
         "sample": sample,
     }

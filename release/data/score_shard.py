@@ -48,7 +48,7 @@ class Job:
         return metadata.get(STAMP) == self.stamp.encode()
 
 
-def score_shard(teacher: Teacher, job: Job, progress: Progress | None = None) -> None:
+def score_shard(teacher: Teacher | None, job: Job, progress: Progress | None = None) -> None:
     """Label one shard; rows that cannot be scored are listed beside it. Labels that came with the source are kept.
 
     Raises:
@@ -65,6 +65,8 @@ def score_shard(teacher: Teacher, job: Job, progress: Progress | None = None) ->
     kept = table.take(pa.array(keep, pa.int64()))
     if "label" in table.column_names:
         giver, scores = "the source", kept["label"].to_numpy()
+    elif teacher is None:
+        raise ReleaseError("the pairs have no label, and no teacher is asked", where=where, hint="make mix")
     else:
         pairs = list(zip(kept["query"].to_pylist(), kept["document"].to_pylist(), strict=True))
         giver, scores = "the teacher", teacher.predict(pairs, progress) if pairs else np.zeros(0, np.float32)

@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from yaml.constructor import ConstructorError
 
 from release.errors import ReleaseError
-from release.names import ConfigName, FileName, License, RepositoryId, SplitName
+from release.names import ConfigName, FileName, License, Line, RepositoryId, SplitName
 from release.schema import STRICT, closest, parse, problem
 
 HINT = "datasets/README.md explains every key"
@@ -196,8 +196,9 @@ class CandidateSpec:
 class ConfigSpec:
     """One config of the dataset. `labels` is `source` (they come with the rows) or `teacher` (score.py makes them).
 
-    `rows` is what upstream is known to give. `overlaps` names benchmark tasks whose text has the same origin, null where nobody
-    knows; the share of near-duplicates that was measured stands in the manifest.
+    `rows` is how many rows the published config is known to have, `queries` how many queries a retrieval source has. `overlaps`
+    names benchmark tasks whose text has the same origin, null where nobody knows; the share of near-duplicates that was measured
+    stands in the manifest.
     """
 
     name: ConfigName
@@ -214,6 +215,7 @@ class ConfigSpec:
     held_out: HeldOutSpec | None = None
     sampling: SamplingSpec | None = None
     candidates: CandidateSpec | None = None
+    queries: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -223,6 +225,8 @@ class ConfigSpec:
             raise problem("`candidates` and a source of kind 'docstrings' go together", "give both or neither")
         if (self.source.kind in ("hf-retrieval", "retrieval")) != (self.sampling is not None):
             raise problem("`sampling` and a retrieval source go together", "give both or neither")
+        if self.queries and self.sampling is None:
+            raise problem("`queries` is for a retrieval source, which has `sampling`", "remove it")
         if not tabular and (self.columns, self.filters) != (ColumnSpec(), FilterSpec()):
             raise problem(f"a source of kind {self.source.kind!r} has no columns to name", "remove columns and filters")
         if self.labels == "source" and tabular and self.columns.label is None:
@@ -260,6 +264,27 @@ class EvaluationSpec:
 
 
 @dataclass(frozen=True, config=STRICT)
+class PublishedSpec:
+    """The mixture that was published: `rows` of all splits `train`, `held_out` beside them.
+
+    A mixture of another number of rows stops, or goes on where `otherwise` says so.
+    """
+
+    rows: PositiveInt
+    held_out: NonNegativeInt = 0
+    otherwise: Literal["stop", "go on"] = "stop"
+
+
+@dataclass(frozen=True, config=STRICT)
+class NotesSpec:
+    """What is known of how the published mixture was made, what is not, and what is assumed here instead: a sentence each."""
+
+    known: tuple[Line, ...] = ()
+    unknown: tuple[Line, ...] = ()
+    assumed: tuple[Line, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
 class MixtureSpec:
     """One file under datasets/. `shard_rows` is the number of rows of a parquet shard."""
 
@@ -270,6 +295,8 @@ class MixtureSpec:
     shard_rows: PositiveInt
     configs: dict[str, ConfigSpec]
     evaluation: EvaluationSpec | None = None
+    published: PublishedSpec | None = None
+    notes: NotesSpec = field(default_factory=NotesSpec)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -107,12 +107,14 @@ def headless(model: Any, revision: str | None = None) -> Any:
     from sentence_transformers.sentence_transformer.modules import Pooling
 
     old, score = model[0], model[-1]
+    at = {"revision": revision} if revision else {}
     body = Transformer(
         old.model.config._name_or_path,
-        revision=revision,
         transformer_task="feature-extraction",
         max_seq_length=old.max_seq_length,
-        model_kwargs={"dtype": old.model.dtype, "attn_implementation": old.model.config._attn_implementation},
+        model_kwargs={"dtype": old.model.dtype, "attn_implementation": old.model.config._attn_implementation} | at,
+        processor_kwargs=dict(at),
+        config_kwargs=dict(at),
     )
     tokenizer: Any = body.tokenizer
     tokenizer.padding_side = "left"

@@ -21,6 +21,7 @@ import pytest
 from release import family, records, results
 from release.data import rejects, score, shards
 from release.errors import ReleaseError
+from release.evaluation import rerankers
 from release.files import sha256_folder, write_json
 from release.teachers import cross_encoder
 from release.workers import Executor
@@ -94,6 +95,40 @@ def test_another_teacher_is_refused_and_changes_nothing(facts: family.Family) ->
     with pytest.raises(ReleaseError, match="begun with another revision"):
         score.run(facts, Lengths(revision="2"))
     assert sha256_folder(mixture(facts)) == before
+
+
+def give_labels(facts: family.Family, label: float = 1.5) -> None:
+    """Let the labels of every pair come with the source."""
+    folder = facts.build / "data/pairs"
+    for path in folder.glob("docstrings/*.parquet"):
+        table = pq.read_table(path, columns=["query", "document"])
+        shards.write_table(path, table.append_column("label", pa.array([label] * table.num_rows, pa.float32())))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    entry = manifest["configs"]["docstrings"]
+    entry |= {
+        "labels": "source",
+        "shards": [shards.describe(path).as_dict() for path in sorted(folder.glob("*/*.parquet"))],
+    }
+    write_json(folder / "manifest.json", manifest)
+
+
+def test_labels_of_the_sources_belong_to_no_teacher(facts: family.Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mixture that was copied on a CPU is the same on a GPU: no dtype, form or revision of a teacher that was not asked."""
+    give_labels(facts)
+    monkeypatch.setattr(score, "load_teacher", lambda *_: pytest.fail("the teacher is loaded"))
+    score.run(facts)
+    manifest = json.loads((mixture(facts) / "manifest.json").read_text())
+    assert manifest["teacher"] == records.read(facts.build / "records", results.DATA).subject.teacher == {}
+    assert manifest["configs"]["docstrings"]["labels_on_bf16_grid"] is True
+    before = sha256_folder(mixture(facts))
+    for revision in ("1", "2"):  # whatever the family's teacher becomes, nothing is begun anew or refused
+        score.run(facts, Lengths(revision))
+        rerankers._check_labelled(facts, Lengths(revision).identity)
+    assert sha256_folder(mixture(facts)) == before
+    give_labels(facts, 1.0001)
+    score.run(facts)
+    manifest = json.loads((mixture(facts) / "manifest.json").read_text())
+    assert manifest["configs"]["docstrings"]["labels_on_bf16_grid"] is False
 
 
 @pytest.mark.parametrize(

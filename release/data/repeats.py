@@ -1,0 +1,70 @@
+"""Pairs that a config repeats: the first one counts, and the others are left out. At most 16 bytes a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from release.data.sampling import scatter
+
+REASON = "repeated pair"
+
+
+def distinct(tables: Iterator[pa.Table], rows: int, counts: Counter[str]) -> Iterator[pa.Table]:
+    """The same tables without the pairs of query and document that came before; `counts` says how many under REASON.
+
+    Args:
+        rows: At most so many come.
+    """
+    seen = SeenHashes(rows)
+    for table in tables:
+        fresh = seen.add(pair_hashes(table))
+        if repeated := int((~fresh).sum()):
+            counts[REASON] += repeated
+            table = table.filter(pa.array(fresh))
+        if table.num_rows:
+            yield table
+
+
+def pair_hashes(table: pa.Table) -> np.ndarray:
+    """A hash of each pair of query and document, uint64 of shape (rows,)."""
+    hash_texts: Any = pd.util.hash_array  # made when it is asked for, so without a type
+    query, document = (
+        hash_texts(table[name].to_numpy(zero_copy_only=False), categorize=False) for name in ("query", "document")
+    )
+    return scatter(query) ^ document
+
+
+class SeenHashes:
+    """Which hashes came before: a table with open addressing, filled a batch at a time.
+
+    It tells hashes apart by 63 bits: with 100 million pairs one of them is left out wrongly in one of 1,800 mixtures.
+
+    Args:
+        most: So many hashes at most.
+    """
+
+    def __init__(self, most: int) -> None:
+        places = 1 << (max(2 * most, 2).bit_length() - 1)  # more than hashes, at most twice as many
+        self._table = np.zeros(places, np.uint64)  # zero for none
+        self._mask = np.uint64(len(self._table) - 1)
+
+    def add(self, hashes: np.ndarray) -> np.ndarray:
+        """Which of `hashes`, uint64 of shape (rows,), are new and the first of their kind: bool of the same shape."""
+        distinct, first = np.unique(hashes | np.uint64(1), return_index=True)
+        fresh = np.zeros(len(hashes), bool)
+        places = scatter(distinct) & self._mask
+        while len(distinct):
+            there = self._table[places]
+            empty = there == 0
+            self._table[places[empty]] = distinct[empty]  # of several for one place the last one stays
+            won = empty & (self._table[places] == distinct)
+            fresh[first[won]] = True
+            left = ~won & (there != distinct)
+            distinct, first, places = distinct[left], first[left], (places[left] + np.uint64(1)) & self._mask
+        return fresh
