@@ -88,7 +88,10 @@ $(DATA)/pairs/manifest.json: $(DATA)/facts/mix.json | $(READY)
 $(DATA)/mixture/manifest.json: $(DATA)/pairs/manifest.json $(DATA)/facts/score.json | $(READY)
 	@$(PY) -m release score --family $(FAMILY)
 
-$(RUN)/records/run.json: $(DATA)/mixture/manifest.json $(RUN)/facts/train.json | $(READY)
+# A model that was trained on another machine, whose data is not here, is not trained again.
+ELSEWHERE := $(and $(wildcard $(RUN)/records/run.json),$(if $(wildcard $(DATA)/pairs $(DATA)/mixture),,yes))
+
+$(RUN)/records/run.json: $(if $(ELSEWHERE),,$(DATA)/mixture/manifest.json) $(RUN)/facts/train.json | $(READY)
 	@$(PY) recipes/distill.py $(WHAT) $(if $(MICRO_BATCH),--per-device-batch-size $(MICRO_BATCH))
 	@touch $@ # a run that was finished before keeps its record
 

@@ -81,7 +81,9 @@ class TeacherConfig:
 class DataConfig:
     """Table `[data]`: the declaration of sources, the dataset repository, and the config with a validation split.
 
-    The licence `other` without a name and a link says that each source keeps its own.
+    The licence `other` without a name and a link says that each source keeps its own. `mixture` is a dataset on the Hub that is
+    taken as it is, at `mixture_revision`, or else at the commit that is the newest when `make mix` first runs; then nothing is
+    mixed, labelled or published as the family's own. Without it the declared sources are mixed anew.
     """
 
     declaration: Path
@@ -90,6 +92,14 @@ class DataConfig:
     validation: ConfigName
     license_name: LicenseName | None = None
     license_link: WebAddress | None = None
+    mixture: RepositoryId | None = None
+    mixture_revision: Commit | None = None
+
+    @model_validator(mode="after")
+    def _revision_of_something(self) -> Self:
+        if self.mixture_revision and not self.mixture:
+            raise problem("mixture_revision without a mixture", "name the dataset on the Hub in `mixture`")
+        return self
 
     @model_validator(mode="after")
     def _licensed(self) -> Self:
@@ -273,8 +283,8 @@ class Family:
 
     @property
     def data_id(self) -> str:
-        """The dataset's repository id, `organization/name`."""
-        return f"{self.about.organization}/{self.data.repository}"
+        """The dataset's repository id: of the mixture that is taken from the Hub, or else of the family's own."""
+        return self.data.mixture or f"{self.about.organization}/{self.data.repository}"
 
     def size(self, name: str) -> SizeConfig:
         """The size called `name`.

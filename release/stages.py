@@ -52,7 +52,7 @@ STAGES = (
         "release.data.mix:command",
         "sources -> pairs",
         output="data/pairs/manifest.json",
-        facts=("data.declaration", *_SETS),
+        facts=("data.declaration", "data.mixture", "data.mixture_revision", *_SETS),
     ),
     Stage(
         "score",

@@ -148,6 +148,16 @@ def test_a_key_that_stages_begin_to_read_remakes_nothing_where_the_family_does_n
     assert done.would_run()[0] == "select"
 
 
+def test_a_model_that_was_trained_elsewhere_is_not_trained_again(done: Project) -> None:
+    """Its folder was copied here, the data was not: nothing is mixed, scored or trained before it is evaluated."""
+    shutil.rmtree(done.folder / BUILD / "data")
+    assert done.would_run() == []
+    (done.folder / BUILD / "mini/records/choice.json").unlink()
+    assert done.would_run("select") == ["select"]
+    (done.folder / BUILD / "mini/records/run.json").unlink()
+    assert done.would_run("select") == ["mix", "score", "train", "select"]
+
+
 def test_an_untouched_build_folder_without_facts_is_judged_by_the_age_of_its_family_file(done: Project) -> None:
     for folder in (done.folder / BUILD / "data/facts", done.folder / BUILD / "mini/facts"):
         shutil.rmtree(folder)

@@ -60,6 +60,14 @@ def command(
     if only_plan:
         return plan(family)
     loaded = load(family, evaluated=False)
+    if loaded.data.mixture:
+        if config or drop_overlap:
+            what = f"the mixture is {loaded.data.mixture}, as it is"
+            raise ReleaseError(
+                what, where=f"{family}, key data.mixture", hint="remove that key to mix the sources anew"
+            )
+        print(f"mix: nothing to mix, {resolve(loaded)}")
+        return
     overlap = "drop" if drop_overlap else "ignore" if no_overlap else "report"
     run(loaded, spec.load(resource(loaded.data.declaration)), only=config, overlap=overlap)
 
@@ -77,6 +85,32 @@ def plan(family: options.Family = options.ETTIN) -> None:
     published.show(mixture, made)
     if len(made) == len(mixture.configs):
         published.check(mixture, made)
+
+
+def resolve(family: Family) -> str:
+    """Settle at which commit a family's mixture is taken from the Hub, and keep it in the manifest of pairs; returns both.
+
+    Raises:
+        ReleaseError: The Hub, the dataset or the revision cannot be had.
+    """
+    from huggingface_hub import HfApi
+
+    name, revision = str(family.data.mixture), family.data.mixture_revision
+    path = family.build / "data/pairs/manifest.json"
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    commit = known.get("revision") if known.get("mixture") == name else None
+    if commit is None or revision not in (None, commit):
+        try:
+            commit = str(HfApi().dataset_info(name, revision=revision, timeout=20).sha)
+        except Exception as error:  # no network, no such dataset, no access: each has its own type
+            what = f"the mixture cannot be had ({type(error).__name__})"
+            hint = "connect to the Hub, or remove `mixture` to mix the sources anew"
+            raise ReleaseError(what, where=f"{name}@{revision or 'newest'}", hint=hint) from error
+    write_json(path, {"mixture": name, "revision": commit, "configs": {}})
+    return f"{name} at {commit}"
 
 
 def run(family: Family, mixture: MixtureSpec, *, only: list[str] | None = None, overlap: str = "report") -> Path:

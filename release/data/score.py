@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from release import options, records, results
 from release.console import Bar
-from release.data import shards
+from release.data import fetch, shards
 from release.data.score_shard import Job, Scorer, score_shard
 from release.data.spec import asks_teacher
 from release.errors import ReleaseError
@@ -62,6 +62,8 @@ def run(
     Raises:
         ReleaseError: No pairs, no teacher, labels that are no numbers, or a mixture that another teacher began.
     """
+    if family.data.mixture:
+        return _fetch(family)
     executor = executor or Executor()
     pairs, mixture = family.build / "data/pairs", family.build / "data/mixture"
     manifest = _read(pairs / "manifest.json")
@@ -86,7 +88,7 @@ def run(
             print(f"score: {len(left)} shards are with {executor.kind}; run the same command again when it has ended")
             return None
         made = sum(job.rows for job in waiting)
-        path = _finish(family, manifest, jobs, identity, made, seconds)
+        path = _finish(family, manifest, identity, made, seconds)
     entries = manifest["configs"].values()  # as `_finish` completed them
     rows = sum(shard["rows"] for entry in entries for shard in entry["shards"])
     aside = sum(entry["quarantined"] for entry in entries)
@@ -143,14 +145,11 @@ def _clear(mixture: Path, jobs: list[Job], waiting: list[Job]) -> None:
             path.unlink()
 
 
-def _finish(
-    family: Family, manifest: dict[str, Any], jobs: list[Job], identity: dict[str, Any], made: int, seconds: float
-) -> Path:
+def _finish(family: Family, manifest: dict[str, Any], identity: dict[str, Any], made: int, seconds: float) -> Path:
     """Write the mixture's manifest and the record `data`; the manifest holds no time, so equal data has an equal manifest."""
     mixture = family.build / "data/mixture"
     for name, entry in manifest["configs"].items():
-        names = [job.target.name for job in jobs if job.target.parent.name == name]
-        manifest["configs"][name] = entry | labelled(mixture / name, names)
+        manifest["configs"][name] = entry | labelled(mixture / name, [shard["name"] for shard in entry["shards"]])
     manifest |= {"teacher": identity, "in_domain": _in_domain(manifest, family)}
     configs = {
         name: ConfigLabels(
@@ -173,6 +172,27 @@ def _finish(
     if made or not _recorded(folder, subject):  # a run that scored nothing keeps the record of the one that did
         record = records.new(results.DATA, family=family.about.name, measured=measured, subject=subject)
         records.write(record, folder)
+    return path
+
+
+def _fetch(family: Family) -> Path:
+    """Take the mixture from the Hub, at the commit that `make mix` settled, instead of labelling pairs."""
+    mixture = family.build / "data/mixture"
+    settled = _read(family.build / "data/pairs/manifest.json")
+    if settled.get("mixture") != family.data.mixture:
+        what = f"nothing says at which commit {family.data.mixture} is taken"
+        raise ReleaseError(what, where=str(family.build / "data/pairs"), hint="make mix")
+    with exclusive_lock(family.build / "data"):
+        started = time.monotonic()
+        (mixture / "manifest.json").unlink(missing_ok=True)
+        manifest = fetch.fetch(family, settled["revision"])
+        configs = manifest["configs"].items()
+        current = {mixture / name / shard["name"] for name, entry in configs for shard in entry["shards"]}
+        former = {*mixture.glob("*/*.parquet"), *mixture.glob("*/*.quarantine.jsonl"), *mixture.glob("teacher.json")}
+        for path in former - current:
+            path.unlink()
+        path = _finish(family, manifest, {}, 0, time.monotonic() - started)
+    print(f"score: nothing to label, {family.data.mixture} at {settled['revision']} -> {mixture}")
     return path
 
 
@@ -203,7 +223,8 @@ def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
         described.append(shards.describe(folder / name).as_dict() | {"bytes_in_memory": memory})
     if not rows:
         raise ReleaseError("every row was set aside", where=str(folder), hint="look into its quarantine files")
-    quarantined = sum(len((folder / f"{Path(name).stem}.quarantine.jsonl").read_text().splitlines()) for name in names)
+    aside = [folder / f"{Path(name).stem}.quarantine.jsonl" for name in names]  # none of a mixture that was fetched
+    quarantined = sum(len(path.read_text().splitlines()) for path in aside if path.is_file())
     label = {"min": least, "mean": total / rows, "max": most}
     return {
         "shards": described,

@@ -7,12 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from release.data import spec
 from release.evaluation import tasks
 from release.evaluation.first_stage import FirstStage, first_stages
 from release.evaluation.rerankers import Reranker
 from release.evaluation.tasks import Task
 from release.evaluation.two_stage import Row, evaluate_task
 from release.family import Family
+from release.files import resource
+
+MANIFEST = "data/mixture/manifest.json"
 
 
 def task_loaders(family: Family) -> list[Callable[[], Task]]:
@@ -55,23 +59,31 @@ def all_rows(
 
 
 def in_domain_tasks(family: Family) -> set[str] | None:
-    """Names of tasks whose data is in the training mixture, from its manifest; None where the manifest says nothing."""
+    """Names of tasks whose data is in the training mixture: by its manifest or, where that is not here, by its declaration.
+
+    None where neither says anything.
+    """
     names = _manifest(family).get("in_domain")
-    return set(names) if isinstance(names, list) else None
+    if isinstance(names, list):
+        return set(names)
+    return None if (family.build / MANIFEST).is_file() else declared_overlaps(family)
 
 
 def declared_overlaps(family: Family) -> set[str] | None:
-    """Every evaluation set that a config of the mixture declares to be of the same origin, from its manifest, or None."""
+    """Every evaluation set that a config of the mixture declares to be of the same origin, or None where nothing says so."""
     configs = _manifest(family).get("configs")
     if not isinstance(configs, dict):
-        return None
+        declaration = resource(family.data.declaration)
+        if not declaration.is_file():
+            return None
+        return {name for config in spec.load(declaration).configs.values() for name in config.overlaps or ()}
     return {name for entry in configs.values() for name in entry.get("overlaps_declared") or []}
 
 
 def _manifest(family: Family) -> dict[str, Any]:
     """The mixture's manifest, empty where there is none."""
     try:
-        value = json.loads((family.build / "data/mixture/manifest.json").read_text(encoding="utf-8"))
+        value = json.loads((family.build / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -80,7 +80,7 @@ def problems(family: Family, size: str) -> list[str]:
     """Every problem of the staged model, dataset and collection of one size."""
     model, dataset = stage.model_repo(family, size), stage.dataset_repo(family)
     lines = []
-    for kind, folder in (("dataset", dataset), ("model", model)):
+    for kind, folder in (("dataset", dataset), ("model", model))[1 if family.data.mixture else 0 :]:
         if not folder.is_dir():
             lines.append(f"{folder}: not staged, make stage")
             continue
@@ -91,7 +91,7 @@ def problems(family: Family, size: str) -> list[str]:
         lines += [f"{model}/{line}" for line in _records(model, family, size)]
         if all((model / name).is_file() for name in MODEL_FILES):  # what is missing was said above
             lines += [f"{model}/{line}" for line in checkpoint.problems(model)]
-    if dataset.is_dir():
+    if dataset.is_dir() and not family.data.mixture:
         lines += [f"{dataset}/{line}" for line in _shards(dataset)]
     lines += _collection(family.folder(size) / "collection.yaml")
     return [*lines, *_unbound(family, size, lines)]

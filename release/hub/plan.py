@@ -62,7 +62,8 @@ def command(size: options.Size, family_file: options.Family = options.ETTIN) -> 
         show_diff(family, size)
         return
     print("would publish, private until verified, then tagged:")
-    print(f"  dataset {family.data_id}")
+    if family.data.mixture is None:
+        print(f"  dataset {family.data_id}")
     print(f"  model {family.model_id(size)}")
     print(f"  collection {family.about.collection!r} of {family.about.organization}")
     print(f"their files are known once `make stage SIZE={size}` has run")

@@ -26,7 +26,8 @@ RECORDS = (
 def command(size: options.Size, family_file: options.Family = options.ETTIN) -> None:
     """Assemble the model's and the dataset's folder, and the collection, as the Hub will hold them."""
     family = load(family_file)
-    for folder in (stage_dataset(family), stage_model(family, size)):
+    own = [stage_dataset(family)] if family.data.mixture is None else []  # another one is published already
+    for folder in (*own, stage_model(family, size)):
         files = list_files(folder)
         total = sum((folder / name).stat().st_size for name in files)
         print(f"{folder}: {len(files)} files, {total / 1e6:.1f} MB")

@@ -103,10 +103,10 @@ def hub_errors(api: HfApi, doing: str) -> Generator[None]:
 def desired_repos(family: Family, size: str) -> list[DesiredRepo]:
     """The repositories of a release, in the order in which they are published."""
     tag = family.about.version
-    return [
-        DesiredRepo(family.data_id, "dataset", stage.dataset_repo(family), tag),
-        DesiredRepo(family.model_id(size), "model", stage.model_repo(family, size), tag),
-    ]
+    model = DesiredRepo(family.model_id(size), "model", stage.model_repo(family, size), tag)
+    if family.data.mixture:  # of somebody else, or published before: it is named and never written
+        return [model]
+    return [DesiredRepo(family.data_id, "dataset", stage.dataset_repo(family), tag), model]
 
 
 def remote_repo(api: HfApi, repo: DesiredRepo) -> RemoteRepo:

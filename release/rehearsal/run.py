@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -103,7 +103,8 @@ def command(
     if constants.HF_HUB_OFFLINE:
         raise ReleaseError("the client is offline, and a rehearsal has a Hub of its own", hint="unset HF_HUB_OFFLINE")
     os.environ[mode.VARIABLE] = "1"  # what is checked here was measured in a rehearsal
-    family = load(family_file)
+    loaded = load(family_file)
+    family = replace(loaded, data=replace(loaded.data, mixture=None, mixture_revision=None))  # as the workspace has it
     chosen = tuple(family.sizes if every else [size for size in sizes.split(",") if size] or [*family.sizes][:2])
     for size in chosen:
         family.size(size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from release.rehearsal import sources
 
 LINKED = ("Makefile", "cards", "datasets", "recipes", "release", "pyproject.toml", "constraints.txt", ".venv", ".git")
 ROOT = Path("build/rehearsal")
+MIXTURE = re.compile(r"^mixture(_revision)? *=.*\n", re.MULTILINE)  # in a family file
 CLEARED = (
     "HF_",
     "HUGGING",
@@ -87,6 +89,10 @@ def prepare(family: Family, project: Path = Path()) -> Workspace:
     for name in LINKED:
         if (project / name).exists() and name not in copied:
             (workspace.work / name).symlink_to((project / name).resolve())
+    recipe = (
+        workspace.work / family.path
+    )  # the sources are mixed anew: nothing is rehearsed where a mixture is only taken
+    recipe.write_text(MIXTURE.sub("", recipe.read_text(encoding="utf-8")), encoding="utf-8")
     declaration = workspace.work / family.data.declaration
     declaration.write_text(sources.scaled(declaration.read_text(encoding="utf-8")), encoding="utf-8")
     return workspace

@@ -101,3 +101,29 @@ def test_the_card_declares_every_config_with_the_rows_it_has(published: dict[str
 
 def test_shards_have_a_page_index(published: dict[str, Any]) -> None:
     assert published["page index"] == [True, True]
+
+
+def test_a_published_mixture_is_taken_as_it_is_at_the_commit_that_was_settled_first(facts: dict[str, Any]) -> None:
+    taken = facts["taken"]
+    assert taken["settled"] == [f"acme/published at {taken['commit']}"] * 2  # although something was pushed in between
+    manifest = taken["manifest"]
+    assert (manifest["mixture"], manifest["revision"], manifest["teacher"]) == ("acme/published", taken["commit"], {})
+    rows = {name: sum(shard["rows"] for shard in entry["shards"]) for name, entry in manifest["configs"].items()}
+    assert rows == {"words": 70, "more": 30}  # repeated pairs stay: they were published
+    assert {entry["revision"] for entry in manifest["configs"].values()} == {taken["commit"]}
+    assert (manifest["overlap"], manifest["in_domain"]) == ("ignore", [])
+    assert taken["labels"] == [float(row) for row in range(70)]
+    assert taken["repositories"] == ["local/taken-mini-v1"]  # the data set is published already
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("early", "make mix"),
+        ("total", r"100 pairs to train on, where 101 were published \(-1\)"),
+        ("configs", "differ in the configs more"),
+        ("none", "the mixture cannot be had.*remove `mixture` to mix the sources anew"),
+    ],
+)
+def test_what_hinders_taking_a_mixture_is_one_line(wrong: str, says: str, facts: dict[str, Any]) -> None:
+    assert re.search(says, facts["taken"]["refused"][wrong])

@@ -13,11 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from huggingface_hub import HfApi
 
 from release import family
-from release.data import mix
+from release.data import mix, score
 from release.errors import ReleaseError
+from release.hub import state
 from tests.data.test_mix import ROOT, declared, retrieval, upstream
 
 FILTERS = {
@@ -44,6 +46,49 @@ def refusal(action: Callable[[], Any]) -> str:
     except ReleaseError as error:
         return str(error)
     return "nothing was refused"
+
+
+def taken_from_the_hub(api: HfApi, facts: family.Family, repo: str) -> dict[str, Any]:
+    """Publish a labelled mixture, and let a family take it as it is."""
+    folder = Path(repo.replace("/", "-"))
+    rows = {name: (f"{name}/train-*.parquet", count) for name, count in (("words", 70), ("more", 30))}
+    for name, (_, count) in rows.items():
+        (folder / name).mkdir(parents=True)
+        labels = pa.array([float(row) for row in range(count)], pa.float32())
+        texts = {"query": [f"{name} {row // 3}" for row in range(count)], "document": ["same"] * count}
+        pq.write_table(pa.table(texts | {"label": labels}), folder / name / "train-00000-of-00001.parquet")
+    old = publish(api, repo, {name: pattern for name, (pattern, _) in rows.items()})
+    config = {"source": {"kind": "files", "path": "x"}, "license": "mit", "license_link": None, "rows": None}
+    config |= {"columns": {"label": "label"}, "labels": "source", "overlaps": ["ArguAna"]}
+    spec: dict[str, Any] = {"name": "n", "title": "t", "seed": 1, "shard_rows": 10, "published": {"rows": 100}}
+
+    def declare(*names: str, **changes: Any) -> None:
+        Path("declared.yaml").write_text(yaml.safe_dump(spec | changes | {"configs": dict.fromkeys(names, config)}))
+
+    declare("words", "more")
+    about = dataclasses.replace(facts.about, name="taken")
+    data = dataclasses.replace(facts.data, mixture=repo, declaration=Path("declared.yaml"))
+    taken = dataclasses.replace(facts, about=about, data=data)
+    early = refusal(lambda: score.run(taken))
+    first = mix.resolve(taken)
+    publish(api, repo, {"words": rows["words"][0]})  # the newest commit has one config less
+    path = score.run(taken)
+    assert path is not None
+    manifest, again = json.loads(path.read_text(encoding="utf-8")), mix.resolve(taken)
+    table = pq.read_table(path.parent / "words/train-00000-of-00001.parquet")
+    declare("words", "more", published={"rows": 101})
+    total = refusal(lambda: score.run(taken))
+    declare("words")
+    configs = refusal(lambda: score.run(taken))
+    none = dataclasses.replace(taken, data=dataclasses.replace(data, mixture=f"{repo}-none"))
+    return {
+        "commit": old,
+        "settled": [first, again],
+        "manifest": manifest,
+        "labels": table["label"].to_pylist(),
+        "refused": {"early": early, "total": total, "configs": configs, "none": refusal(lambda: mix.resolve(none))},
+        "repositories": [each.id for each in state.desired_repos(taken, "mini")],
+    }
 
 
 def main(namespace: str) -> dict[str, Any]:
@@ -97,6 +142,7 @@ def main(namespace: str) -> dict[str, Any]:
     from_hub, pinned = table("rerank_nq"), table("pinned")["query"].to_pylist()
     mixed(rerank_nq=retrieval("local"))
     return {
+        "taken": taken_from_the_hub(api, facts, f"{namespace}/published"),
         "commits": [old, new],
         "revisions": {name: entry["revision"] for name, entry in made.items()},
         "rows": {name: [entry["rows_in"], sum(s["rows"] for s in entry["shards"])] for name, entry in made.items()},
