@@ -14,9 +14,10 @@ from release.evaluation import forms
 from release.family import Family
 from release.files import resource
 
-Role = Literal["encoder", "teacher", "embedder", "compared", "nano", "task", "speed", "source"]
+Role = Literal["encoder", "teacher", "embedder", "compared", "nano", "task", "speed", "source", "mixture"]
 READERS: dict[Role, tuple[str, ...]] = {  # the stages that read an object of a role, the first one first
     "source": ("mix",),
+    "mixture": ("mix", "score"),
     "task": ("mix", "select", "evaluate"),
     "teacher": ("score", "evaluate"),
     "encoder": ("train",),
@@ -65,7 +66,8 @@ def hub_objects(family: Family, mixture: MixtureSpec, sizes: Sequence[str]) -> l
     Raises:
         ReleaseError: mteb knows no task of that name.
     """
-    return [*_models(family, sizes), *_benchmarks(family), *_sources(mixture)]
+    data = _taken(family, mixture) if family.data.mixture else _sources(mixture)
+    return [*_models(family, sizes), *_benchmarks(family), *data]
 
 
 def _models(family: Family, sizes: Sequence[str]) -> Iterator[HubObject]:
@@ -111,6 +113,13 @@ def _task(name: str) -> HubObject:
         hint = "correct [evaluation] tasks in the family file"
         raise ReleaseError(f"mteb has no task {name!r}", hint=hint) from error
     return HubObject(str(where["path"]), "dataset", "task", (str(where["revision"]),), task=name)
+
+
+def _taken(family: Family, mixture: MixtureSpec) -> Iterator[HubObject]:
+    """A mixture that is taken as it is."""
+    pinned = family.data.mixture_revision
+    tables = tuple((name, "train") for name in mixture.configs)
+    yield HubObject(str(family.data.mixture), "dataset", "mixture", (pinned,) if pinned else (), tables)
 
 
 def _sources(mixture: MixtureSpec) -> Iterator[HubObject]:

@@ -64,7 +64,8 @@ def _scoped(rights: dict[str, Any], organization: str) -> bool:
 def _names(family: Family, size: str, api: Any) -> Iterator[Lack]:
     """Names that a public repository has which this project did not release."""
     tag = family.about.version
-    for name, kind, of in ((family.data_id, "dataset", "repository"), (family.model_id(size), "model", "version")):
+    own = [(family.data_id, "dataset", "repository")] if family.data.mixture is None else []
+    for name, kind, of in (*own, (family.model_id(size), "model", "version")):
         if not _taken(api, name, kind, tag):
             continue
         free = _next_free(api, name, kind, tag)

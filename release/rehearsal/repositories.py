@@ -64,7 +64,7 @@ def _stand_in(each: HubObject, family: Family, scale: int) -> StandIn:
             write = partial(benchmarks.mteb_data, task=each.task)
         case "speed":
             write = benchmarks.question_pairs
-        case "source":
+        case "source" | "mixture":  # a rehearsal mixes anew, see workspace.mixed_anew
             write = partial(sources.write_source, configs=list(each.configs))
         case "encoder" | "teacher" | "embedder" | "compared":
             write = partial(_model, each.id, each.role, scale)

@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +31,7 @@ from release.localhub.auth import random_token
 from release.rehearsal import checks, repositories
 from release.rehearsal.hub import rehearsal_hub, requests
 from release.rehearsal.repositories import StandIn
-from release.rehearsal.workspace import Workspace, prepare
+from release.rehearsal.workspace import Workspace, mixed_anew, prepare
 
 PUSHED = ("preflight", "publish", "verify")
 NAMES = [stage.name for stage in stages.STAGES]
@@ -104,7 +104,7 @@ def command(
         raise ReleaseError("the client is offline, and a rehearsal has a Hub of its own", hint="unset HF_HUB_OFFLINE")
     os.environ[mode.VARIABLE] = "1"  # what is checked here was measured in a rehearsal
     loaded = load(family_file)
-    family = replace(loaded, data=replace(loaded.data, mixture=None, mixture_revision=None))  # as the workspace has it
+    family = mixed_anew(loaded)
     chosen = tuple(family.sizes if every else [size for size in sizes.split(",") if size] or [*family.sizes][:2])
     for size in chosen:
         family.size(size)

@@ -110,7 +110,7 @@ def _retrieval(config: ConfigSpec, source: HubRetrievalSource) -> list[Table]:
     tables = {
         "documents": pa.table({"document_id": list(range(CANDIDATES)), "document": [each.text for each in found]}),
         "queries": pa.table({"query_id": list(range(QUERIES)), "query": [found[each].question for each in asked]}),
-        **{name: scored for name in dict.fromkeys((source.scores, "scores_merged"))},
+        **{name: scored for name in dict.fromkeys(("scores", source.scores, "scores_merged"))},
     }
     return [
         Table(name, source.domain, f"{name}/{source.domain}-00000-of-00001.parquet", rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from release import mode
@@ -68,6 +68,11 @@ class Workspace:
         return kept | own | {mode.VARIABLE: "1", "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
 
 
+def mixed_anew(family: Family) -> Family:
+    """The family as a rehearsal has it: where a mixture is only taken from the Hub, nothing of the data is rehearsed."""
+    return replace(family, data=replace(family.data, mixture=None, mixture_revision=None))
+
+
 def prepare(family: Family, project: Path = Path()) -> Workspace:
     """Lay out a fresh workspace under build/rehearsal/<family>; the files of stand-ins stay.
 
@@ -89,9 +94,7 @@ def prepare(family: Family, project: Path = Path()) -> Workspace:
     for name in LINKED:
         if (project / name).exists() and name not in copied:
             (workspace.work / name).symlink_to((project / name).resolve())
-    recipe = (
-        workspace.work / family.path
-    )  # the sources are mixed anew: nothing is rehearsed where a mixture is only taken
+    recipe = workspace.work / family.path  # as `mixed_anew`
     recipe.write_text(MIXTURE.sub("", recipe.read_text(encoding="utf-8")), encoding="utf-8")
     declaration = workspace.work / family.data.declaration
     declaration.write_text(sources.scaled(declaration.read_text(encoding="utf-8")), encoding="utf-8")
