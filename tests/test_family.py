@@ -44,6 +44,42 @@ def test_every_ettin_size_trains_with_the_published_facts() -> None:
     }
 
 
+def test_ettin_reads_as_many_tokens_as_were_published() -> None:
+    ettin = family.load(ETTIN)
+    assert ettin.training.max_length == 7_999
+    named = {name: ettin.model(name).max_length for name in ettin.evaluation.compared}
+    assert {name: limit for name, limit in named.items() if limit} == {
+        "Qwen/Qwen3-Reranker-4B": 8_192,
+        "zeroentropy/zerank-2-reranker": 8_192,
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("[sizes.17m]", '[models."acme/none"]\n[sizes.17m]', r"describes 'acme/none', which the family does not use"),
+        ("max_length = 8192  ", "remote_code = true  ", "code from the Hub runs at a named commit only"),
+        ("max_length = 8192  ", 'revision = "main"  ', "models.Qwen/Qwen3-Reranker-4B.revision"),
+        ("\nmixture = ", f'\nmixture_revision = "{"a" * 40}"\n# ', "mixture_revision without a mixture"),
+        ("epochs = 1", 'epochs = 1\nkeep_in_fp32_modules = ["0"]', "keep_in_fp32_modules"),
+    ],
+)
+def test_what_cannot_be_said_of_a_public_model_or_mixture_is_refused(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    assert re.search(says, refusal(tmp_path, (old, new)))
+
+
+def test_every_proof_that_the_table_of_fidelity_names_is_there() -> None:
+    text = (ROOT / "docs/fidelity.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:tests|release|recipes)/[\w./-]+)`", text))
+    assert len(named) > 10
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+    for line in text.splitlines():
+        if re.search(r"\| same[^|]*\|$", line):
+            assert "tests/" in line or "stored in fp32" in line, line
+
+
 def test_names_follow_from_the_family() -> None:
     ettin = family.load(ETTIN)
     assert ettin.model_id("68m") == "cross-encoder/ettin-reranker-68m-v1"
