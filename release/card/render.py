@@ -96,6 +96,7 @@ def context(family: Family, size: str, measured: CardRecords) -> dict[str, Any]:
         "beside": beside.read(family, size, measured),
         "link": tables.link,
         "nano": evaluate.nano,
+        "nano_other_dtypes": evaluate.nano_other_dtypes,
         "calibration": evaluate.calibration,
         "data": tables.data(measured.manifest),
         "base_model": tables.base_model(measured.run.subject.encoder),

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from huggingface_hub import snapshot_download
 
 from release import mode, options, records, results
 from release.console import Bar, print_json, quiet, table
@@ -96,8 +97,9 @@ def measure_other(family: Family, source: str, *, count: int | None = None) -> t
     Raises:
         ReleaseError: No such model, or no pairs to time it on.
     """
-    revision = rerankers.load(source).revision
-    record = measure(source, family, size="", name=source, sha256=revision, count=count)
+    revision, pinned = rerankers.load_named(family, source).revision, family.model(source).revision
+    where = snapshot_download(source, revision=pinned) if pinned else source
+    record = measure(where, family, size="", name=source, sha256=revision, count=count)
     folder = family.compared_folder(source) if source in family.evaluation.compared else None
     folder = family.build / "teacher" if source == family.teacher.model else folder
     return record, records.write(record, _folder(folder, record, family)) if folder else None
