@@ -13,9 +13,11 @@ import typer
 
 from release import options
 from release.console import print_json, table
+from release.data import spec
 from release.errors import ReleaseError
 from release.family import Family, load
-from release.shapes import BYTES_OF_STATE, count, published, shape
+from release.files import resource
+from release.shapes import BYTES_OF_STATE, count, shape
 
 
 def command(
@@ -63,7 +65,8 @@ def plan(
     if not rows and manifest.is_file():
         configs = json.loads(manifest.read_text(encoding="utf-8"))["configs"].values()
         rows = sum(shard["rows"] for entry in configs for shard in entry["shards"])
-    rows = rows or published()["rows"].get(family.data.repository)
+    if not rows and (declared := spec.load(resource(family.data.declaration)).published):
+        rows = declared.rows
     if not rows:
         raise ReleaseError(
             "nothing says how many rows there are", where=str(manifest), hint="make score, or pass --rows"

@@ -16,7 +16,7 @@ from release.data.mix import describe
 from release.data.spec import MixtureSpec
 from release.errors import ReleaseError
 from release.family import Family
-from release.files import link_or_copy, resource, sha256_yaml
+from release.files import copy_file, resource, sha256_yaml
 
 Part = tuple[str, str]  # split, path in the repository
 
@@ -94,7 +94,7 @@ def _put(folder: Path, name: str, commit: str, part: Part, parts: list[Part], ba
         raise ReleaseError(what, where=f"{name}, {path}", hint=f"a mixture has {_listed(needed)}")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
-    link_or_copy(fetched, target)
+    copy_file(fetched, target)
     bar.advance()
     return {"name": target.name, "split": split, "rows": pq.read_metadata(target).num_rows}
 
