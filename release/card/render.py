@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from release import mode, options
-from release.card import acceptance, beside, engines, formatting, provenance, tables
+from release.card import acceptance, beside, claims, engines, formatting, provenance, tables
 from release.card.acceptance import CardRecords
 from release.errors import ReleaseError
 from release.family import Family, load
@@ -72,6 +72,8 @@ def render(template: str, **context: Any) -> str:
 def context(family: Family, size: str, measured: CardRecords) -> dict[str, Any]:
     """What the templates of a model may name."""
     evaluate, templates = measured.evaluate.measured, environment()
+    compared = beside.read(family, size, measured)
+    claims.check(family, size, compared)
     return {
         "family": family,
         "size": size,
@@ -93,7 +95,7 @@ def context(family: Family, size: str, measured: CardRecords) -> dict[str, Any]:
         "export": measured.export.measured,
         "engines": measured.engines.measured,
         "engines_on": tables.device(measured.engines.machine),
-        "beside": beside.read(family, size, measured),
+        "beside": compared,
         "link": tables.link,
         "nano": evaluate.nano,
         "nano_other_dtypes": evaluate.nano_other_dtypes,

@@ -12,7 +12,7 @@ import yaml
 from jinja2 import UndefinedError
 
 from release import records, results
-from release.card import acceptance, beside, eval_results, formatting, render, tables
+from release.card import acceptance, beside, claims, eval_results, formatting, render, tables
 from release.engines import catalogue
 from release.errors import ReleaseError
 from release.family import Family, load
@@ -180,13 +180,29 @@ def test_the_row_of_this_model_is_marked_among_its_sizes(family: Family) -> None
     quality, sha256 = found.evaluate.measured.means.all.reranked_ndcg, found.evaluate.model_sha256
     own = beside.ModelRow(family.model_name(built.SIZE), "ours", sha256, 2_721_281, quality, 432.1, 267.9)
     larger = replace(own, name="docstring-reranker-maxi-v1", reranked_ndcg=0.71239, published_pairs_per_second=None)
-    path = family.build / "compare"
+    path = family.folder(built.SIZE) / "compare"
     path.mkdir()
     beside.write(path, beside.Beside((own, larger), 1, 2, "a CPU", (), False, False))
     text = render.model_card(family, built.SIZE, found)
     assert "| **docstring-reranker-mini-v1** (this one) | 2,721,281 | 0.605 | 268 |" in text
     assert "| docstring-reranker-maxi-v1 | 2,721,281 | 0.712 | not measured |" in text
     assert "**docstring-reranker-mini-v1** (this model) | 2,721,281 | 0.605 | 268 | 432 |" in text
+
+
+def test_a_rank_is_claimed_only_where_the_comparison_shows_it(family: Family) -> None:
+    proud = replace(family, about=replace(family.about, summary="The best small reranker for docstrings."))
+    found = acceptance.card_records(family, built.SIZE)
+    with pytest.raises(
+        ReleaseError, match=r"the summary says 'best', and no comparison shows it of mini.*family\.summary"
+    ):
+        render.model_card(proud, built.SIZE, found)
+    own = beside.ModelRow(family.model_name(built.SIZE), "ours", None, 1, 0.605, 432.1, 267.9)
+    other = replace(own, name="acme/other", role="compared", reranked_ndcg=0.6)
+    claims.check(proud, built.SIZE, beside.Beside((own, other), 1, 2, None, (), False, False))
+    for figure in (0.7, None):  # better, or not measured
+        rows = own, replace(other, reranked_ndcg=figure)
+        with pytest.raises(ReleaseError, match="no comparison shows it"):
+            claims.check(proud, built.SIZE, beside.Beside(rows, 1, 2, None, (), False, False))
 
 
 def test_texts_of_others_cannot_break_a_table() -> None:

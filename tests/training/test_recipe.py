@@ -52,6 +52,9 @@ def test_it_trains_saves_and_records_what_it_saved(work: Path, recipe: Callable[
     assert (measured.steps, measured.examples, subject.data_rows) == (12, 96, 96)
     assert subject.configs == {"more": 40, "words": 56}
     assert measured.loss_last < measured.loss_first
+    arguments = measured.hyperparameters or {}
+    assert arguments["learning_rate"] == subject.learning_rate and arguments["seed"] == subject.seed
+    assert "weight_decay" not in arguments  # Sentence Transformers' default
     assert [entry.step for entry in measured.checkpoints] == [4, 8, 12]
     assert measured.best.score == max(entry.score for entry in measured.checkpoints)
     assert measured.score == pytest.approx(measured.best.score)
