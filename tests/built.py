@@ -32,6 +32,7 @@ from release.results.evaluation import (
     EvaluationSubject,
     MeanResult,
     Means,
+    NanoMeans,
     NanoResult,
     TaskResult,
     TeacherEvaluation,
@@ -187,7 +188,18 @@ def evaluation() -> EvaluationResult:
     )
     mean = MeanResult(0.59574, 0.60519, 0.91357, 0.00945, -0.00213, 0.0209, rows=2, queries=1000)
     means = Means(mean, None, mean, {name: mean for name in ("bm25", MINILM)})
-    nano = NanoResult("nano", "f" * 40, {"NanoDocstrings": 0.7123}, 0.7123, 0.5, "100 candidates")
+    nano = NanoResult(
+        dataset="nano",
+        revision="f" * 40,
+        sets={"NanoDocstrings": 0.7123},
+        mean=0.7123,
+        base=0.5,
+        protocol="100 candidates; NDCG@10 over the positives among them",
+        always_rerank_positives=False,
+        all_positives=NanoMeans(0.6281, {"NanoDocstrings": 0.6281}),
+        retrieved_positives=NanoMeans(0.7123, {"NanoDocstrings": 0.7123}),
+        in_domain=("NanoDocstrings",),
+    )
     taught = (row("bm25", 0.57913, 0.64321, 0.05, 0.08),)
     calibration = Calibration(
         target="sigmoid of the teacher's logit",

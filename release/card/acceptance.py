@@ -64,6 +64,9 @@ def card_records(family: Family, size: str) -> CardRecords:
     training(run, family, folder / "records/run.json")
     evaluation(evaluate, family, folder / "records/evaluate.json")
     speed(timed, family, folder / "records/speed.json")
+    if export.measured.architecture is None:
+        where = str(folder / "records/export.json")
+        raise ReleaseError("no key 'measured.architecture', which the card shows", where=where, hint=again("export"))
     further = []
     for path in further_speed_files(family, size):
         record = records.read(path.parent, results.SPEED, model_sha256=sha256)

@@ -205,6 +205,19 @@ def test_a_rank_is_claimed_only_where_the_comparison_shows_it(family: Family) ->
             claims.check(proud, built.SIZE, beside.Beside(rows, 1, 2, None, (), False, False))
 
 
+def test_the_nano_sets_have_both_figures_and_the_marks_of_the_training_data(family: Family) -> None:
+    found = acceptance.card_records(family, built.SIZE)
+    text = render.model_card(family, built.SIZE, found)
+    assert "<summary>Mean 0.628 (True), 0.712 (False) over 1 set</summary>" in text
+    assert "| NanoDocstrings † | 0.628 | 0.712 |" in text and "| first stage | 0.500 | |" in text
+    assert "100 candidates for each query" in text and "`False` chose the checkpoint" in text
+    nano = found.evaluate.measured.nano
+    assert nano is not None
+    unknown = replace(found.evaluate.measured, nano=replace(nano, in_domain=None))
+    text = render.model_card(family, built.SIZE, replace(found, evaluate=replace(found.evaluate, measured=unknown)))
+    assert "| NanoDocstrings | 0.628" in text and "text of the same origin is not known" in text
+
+
 def test_texts_of_others_cannot_break_a_table() -> None:
     assert formatting.cell("a | b\n<script> *c* `d` [e](f)") == r"a \| b \<script\> \*c\* \`d\` \[e\](f)"
     assert formatting.cell("x" * 300, most=10) == "xxxxxxxxx…"
@@ -302,6 +315,16 @@ def test_a_record_that_lacks_what_the_card_shows_is_one_line_with_its_command(fa
     path = family.folder(built.SIZE) / "records/run.json"
     built.edit(path, lambda record: record["measured"]["parameters"].pop("head"))
     with pytest.raises(ReleaseError, match=r"no key 'measured\.parameters\.head'; in .*run\.json; hint: .*make train$"):
+        acceptance.card_records(family, built.SIZE)
+
+
+def test_a_record_from_before_a_section_asks_for_what_is_cheap_and_trains_nothing_again(family: Family) -> None:
+    folder = family.folder(built.SIZE) / "records"
+    built.edit(folder / "run.json", lambda record: record["measured"].pop("hyperparameters"))
+    text = render.model_card(family, built.SIZE, acceptance.card_records(family, built.SIZE))
+    assert "were not recorded; those of the recipe stand above" in text
+    built.edit(folder / "export.json", lambda record: record["measured"].pop("architecture"))
+    with pytest.raises(ReleaseError, match=r"no key 'measured.architecture'.*export.json; hint: .*make export$"):
         acceptance.card_records(family, built.SIZE)
 
 
