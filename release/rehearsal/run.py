@@ -89,7 +89,9 @@ class Rehearsal:
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
             errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-            others = [line for line in lines if not line.startswith("make: *** [")]  # which says no more than that it failed
+            others = [
+                line for line in lines if not line.startswith("make: *** [")
+            ]  # which says no more than that it failed
             raise ReleaseError((errors or others or lines)[-1], where=str(log))
 
 
