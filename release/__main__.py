@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+if __name__ == "__main__":
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # until `main` says what was stopped, Ctrl-C ends this without a traceback
+
 import typer
 
 from release import stages
 from release.command_line import exit_status
 from release.console import hide_bars
-from release.family import ORGANIZATION
 from release.files import resource
+from release.mode import ORGANIZATION
 
 VERBS = {  # verb -> the function that is called, or the script that is run, and what it does
     "demo": ("release.demo:command", "every stage, small: no network, no GPU, no account"),
@@ -115,4 +121,5 @@ def _program() -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

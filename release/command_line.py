@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import typer
 
+from release import hub_access
 from release.errors import ReleaseError, disk_is_full
 
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
@@ -37,12 +38,15 @@ def exit_status(call: Callable[[], int | None], *, usage: Callable[[str], str | 
         hint = f"pip install 'ettin-release[{extra}]'"
         print(f"error: the package {error.name!r} is not installed; hint: {hint}", file=sys.stderr)
         return 1
+    except (typer.Abort, KeyboardInterrupt):
+        print("stopped; nothing half written was kept: run the same command again to continue", file=sys.stderr)
+        return INTERRUPTED
     except Exception as error:
+        if why := hub_access.reason(error):
+            print(f"error: {why.what}; hint: {why.hint}", file=sys.stderr)
+            return 1
         if not disk_is_full(error):
             raise
         where = getattr(error, "filename", None) or "build"
         print(f"error: the disk is full; in {where}; hint: free some space", file=sys.stderr)
         return 1
-    except (typer.Abort, KeyboardInterrupt):
-        print("stopped; nothing half written was kept: run the same command again to continue", file=sys.stderr)
-        return INTERRUPTED

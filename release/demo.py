@@ -16,9 +16,10 @@ from rich.rule import Rule
 from release import bm25, records, results
 from release.console import print_json, table
 from release.errors import ReleaseError
-from release.family import ORGANIZATION, Family, load
+from release.family import Family, load
 from release.files import exclusive_lock
 from release.localhub import running_hub
+from release.mode import ORGANIZATION
 from release.results.evaluation import TaskResult
 from release.stages import STAGES
 

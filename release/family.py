@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from release.errors import ReleaseError
 from release.files import resource
+from release.mode import ORGANIZATION
 from release.names import (
     ConfigName,
     FileName,
@@ -34,8 +35,6 @@ from release.schema import STRICT, parse, problem
 MaxLength = Annotated[int, Field(ge=8)]  # tokens of a pair; fewer hold no query and document beside the special ones
 DEPTH = 1000  # documents per query that a first stage's run holds
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # the one embedder that a package holds: the extra `demo`
-ORGANIZATION = "RELEASE_ORG"  # ORG=name of make, --org of every verb: releases any family under another organisation
-
 Dtype = Literal["float32", "bfloat16", "float16"]
 Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 TAKEN_FAMILIES = {"demo", "evaluations", "hf-home", "hub", "quality", "rehearsal"}  # other folders of build/

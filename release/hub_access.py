@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+NETWORK = {"httpx2", "httpx", "httpcore", "requests", "urllib3", "aiohttp"}  # whose errors are the network's
 Kind = Literal["token", "gated", "absent", "revision", "offline", "unreachable", "refused"]
 
 
@@ -52,7 +53,7 @@ def reason(error: BaseException, name: str = "") -> Reason | None:
             case errors.HfHubHTTPError() if status == 403 or (status or 0) >= 429:
                 return Reason("refused", f"{hub} answers {status} about {about}", "run it again")
     for each in chain:
-        if isinstance(each, ConnectionError) or type(each).__module__.split(".")[0] in ("httpx2", "httpx", "httpcore"):
+        if type(each) is ConnectionError or type(each).__module__.split(".")[0] in NETWORK:
             hint = "look at the network and HF_ENDPOINT, and run the same command again: what is done is kept"
             return Reason("unreachable", f"{hub} cannot be reached ({type(each).__name__})", hint)
     return None

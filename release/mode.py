@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from release.errors import ReleaseError
 
 VARIABLE = "RELEASE_REHEARSAL"
+ORGANIZATION = "RELEASE_ORG"  # ORG=name of make, --org of every verb: releases any family under another organisation
 BANNER = (
     "> **A rehearsal, not a release.** The models are stand-ins with random weights and so is all data; every number below only "
     "shows that the path from mixture to publication works.\n"

@@ -9,11 +9,11 @@ import pytest
 
 from release import family
 from release.__main__ import main
+from release.budget.training import plan
 from release.card import acceptance, compare, comparison, render
 from release.errors import ReleaseError
-from release.family import ORGANIZATION
 from release.hub.state import desired_repos
-from release.training.budget import plan
+from release.mode import ORGANIZATION
 from tests import built
 from tests.test_makefile import BUILD, Project, project
 
@@ -86,5 +86,5 @@ def test_a_variable_of_the_shell_with_that_name_decides_nothing(
 def test_the_number_of_published_rows_is_known_whoever_releases_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ORGANIZATION, "acme")
     ettin = family.load(Path("recipes/ettin.toml"))
-    assert ettin.data_id == "acme/ettin-reranker-v1-data"
+    assert ettin.model_id("17m") == "acme/ettin-reranker-17m-v1"
     assert plan(ettin, "17m")["rows"] == 143_393_475

@@ -220,7 +220,7 @@ def _make(
     with atomic_directory(pairs / config.name) as making:
         try:
             described = _write_shards(making, config, mixture, stream, rows, rejected)
-        except (pa.ArrowException, OSError) as error:
+        except base.FAILURES as error:
             raise unreadable(config, error) from error
         manifest = {
             "key": key,

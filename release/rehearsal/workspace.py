@@ -10,7 +10,8 @@ from pathlib import Path
 
 from release import mode
 from release.errors import ReleaseError
-from release.family import ORGANIZATION, Family
+from release.family import Family
+from release.mode import ORGANIZATION
 from release.rehearsal import sources
 
 LINKED = ("Makefile", "cards", "datasets", "recipes", "release", "pyproject.toml", "constraints.txt", ".venv", ".git")

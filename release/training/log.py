@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from release import hub_access
 from release.errors import ReleaseError, disk_is_full
 
 log = logging.getLogger("distill")
@@ -49,7 +50,7 @@ def end_in_one_line(file: Path | None = None) -> None:
 
 
 def _last_words(error: BaseException, trace: TracebackType | None, file: Path | None) -> None:
-    if file is None and not isinstance(error, ReleaseError):
+    if file is None and not isinstance(error, ReleaseError | KeyboardInterrupt):
         sys.__excepthook__(type(error), error, trace)
         return
     log.debug("%s", "".join(traceback.format_exception(type(error), error, trace)))
@@ -64,5 +65,7 @@ def explain(error: BaseException, file: Path) -> str:
         return f"stopped by hand; hint: {CONTINUE}"
     if disk_is_full(error):
         return f"the disk is full; in {file.parent}; hint: free some space, then {CONTINUE}"
+    if why := hub_access.reason(error):
+        return f"{why.what}; in {file}, which has the traceback; hint: {why.hint}"
     reason = " ".join(str(error).split())[:300]
     return f"{type(error).__name__}: {reason}; in {file}, which has the traceback; hint: then {CONTINUE}"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from release import family
-from release.family import ORGANIZATION
 from release.localhub import Account, running_hub
+from release.mode import ORGANIZATION
 from release.preflight import rights
 from release.preflight.rights import publishing
 from tests import built

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from release import hub_access
 from release.data.shards import ROWS, TEXTS
 from release.data.spec import ConfigSpec
 from release.errors import ReleaseError
@@ -60,8 +62,13 @@ def where(config: ConfigSpec) -> str:
     return f"config {config.name}, {config.source.label}"
 
 
+FAILURES = (pa.ArrowException, OSError, httpx2.HTTPError)  # what pyarrow, the disk and the Hub's client raise
+
+
 def unreadable(config: ConfigSpec, error: Exception) -> ReleaseError:
-    """What to raise where pyarrow or the disk gives up."""
+    """What to raise where pyarrow, the disk or the Hub gives up."""
+    if why := hub_access.reason(error, config.source.origin):
+        return ReleaseError(f"{why.what}, while it was read", where=where(config), hint=why.hint)
     what = f"cannot read or write ({' '.join(str(error).split())[:200]})"
     return ReleaseError(what, where=where(config), hint="free some space or fix the source")
 

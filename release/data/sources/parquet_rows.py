@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from release.data.sources.base import BATCH_ROWS, Batch
+from release import hub_access
+from release.data.sources.base import BATCH_ROWS, FAILURES, Batch
 from release.errors import ReleaseError
 
 BUFFER = 2**20  # bytes of a column that are read at once
@@ -22,7 +22,7 @@ def opened(path: str, filesystem: Any, where: str) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(path, filesystem=filesystem, buffer_size=BUFFER, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
+    except FAILURES as error:
         raise _unreadable(f"{where}, file {path}", error) from error
 
 
@@ -43,7 +43,7 @@ def batches(file: pq.ParquetFile, path: str, names: Mapping[str, str], where: st
         for batch in file.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(names.values()))):
             yield Batch(path, range(first, first + len(batch)), {role: batch[name] for role, name in names.items()})
             first += len(batch)
-    except (pa.ArrowException, OSError) as error:
+    except FAILURES as error:
         raise _unreadable(f"{where}, file {path} after row {first - 1:,}", error) from error
 
 
@@ -57,5 +57,7 @@ def may_be_null(file: pq.ParquetFile, name: str) -> bool:
 
 
 def _unreadable(where: str, error: Exception) -> ReleaseError:
+    if why := hub_access.reason(error):
+        return ReleaseError(f"{why.what}, while it was read", where=where, hint=why.hint)
     what = f"unreadable ({' '.join(str(error).split())[:200]})"
     return ReleaseError(what, where=where, hint="fetch or write that file again")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
-
 from release.data.sources import beir, retrieval, tabular
-from release.data.sources.base import Source, unreadable
+from release.data.sources.base import FAILURES, Source, unreadable
 from release.data.spec import BeirSource, ConfigSpec, FileSource, HubRetrievalSource, HubSource, RetrievalSource
 
 
@@ -31,5 +29,5 @@ def open_source(config: ConfigSpec, root: Path = Path()) -> Source:
                 return retrieval.open_candidates(config, source, root)
             case source:
                 raise ValueError(f"no reader for a source of kind {source.kind}")
-    except (pa.ArrowException, OSError) as error:
+    except FAILURES as error:
         raise unreadable(config, error) from error
