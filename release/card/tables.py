@@ -142,6 +142,7 @@ def _config(name: str, entry: dict[str, Any]) -> dict[str, Any]:
         "label": entry["label"],
         "labels": entry.get("labels", "teacher"),
         "sample": entry.get("sample"),
+        "coarse": entry.get("labels_on_bf16_grid", False),
         "rows_in": entry["rows_in"],
         "left_out": "; ".join(f"{count:,} {LEFT_OUT[reason]}" for reason, count in dropped.items() if count) or "none",
     }

@@ -344,6 +344,20 @@ def test_the_dataset_card_lists_every_config_with_its_licence(family: Family) ->
     assert f"{shards[0]['rows']} / {shards[1]['rows']}" in body
 
 
+def test_the_dataset_card_of_a_mixture_that_repeats_a_published_one_says_what_is_assumed(family: Family) -> None:
+    data, manifest = acceptance.data_records(family)
+    assert "published mixture" not in render.dataset_card(family, data, manifest)
+    (entry,) = manifest["configs"].values()
+    trained = sum(shard["rows"] for shard in entry["shards"] if shard["split"] == "train")
+    notes = {"known": ["39 configs."], "unknown": [], "assumed": ["Each pair once."]}
+    manifest |= {"published": {"rows": trained + 1, "held_out": 0, "otherwise": "go on"}, "notes": notes}
+    entry["labels_on_bf16_grid"] = True
+    body = render.dataset_card(family, data, manifest)
+    assert f"{trained + 1:,} rows to train on were published, here are {trained:,}: it is another mixture." in body
+    assert "Assumed here:\n\n- Each pair once.\n" in body and "Unknown:" not in body
+    assert "Every label of each config is a number that bf16 knows" in body
+
+
 def test_the_dataset_card_says_how_it_was_made_and_what_repeats_a_benchmark(family: Family) -> None:
     data, manifest = acceptance.data_records(family)
     entry = manifest["configs"]["docstrings"]
