@@ -29,7 +29,7 @@ VERBS = {  # verb -> the function that is called, or the script that is run, and
     "preflight": ("release.preflight.check:command", "what a release of a size lacks on this machine"),
     **{stage.name: (stage.command, stage.description) for stage in stages.STAGES},
     "check": ("release.hub.checks:command", "every reason not to publish a staged folder"),
-    "compare": ("release.card.compare:command", "sizes, teacher, other rerankers: table and plots"),
+    "compare": ("release.compared:command", "sizes, teacher, other rerankers: table and plots"),
     "plan": ("release.hub.plan:command", "what would run and be published, without doing it"),
     "plan-data": ("release.data.mix:plan", "rows, bytes, licences and overlaps of the declared data"),
     "plan-train": ("release.budget.training:command", "steps, memory and hours of training a size"),

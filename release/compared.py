@@ -1,20 +1,48 @@
-"""The models that a family is compared with: each is measured once, as the family is, or there is a reason why it cannot be run."""
+"""`make compare`: a family beside its teacher and other rerankers, each measured once, or with the reason why it cannot be run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from release import records, results
-from release.card import acceptance
-from release.card.comparison import CANNOT_RUN
-from release.console import quiet
+import typer
+
+from release import options, records, results
+from release.card import acceptance, page
+from release.card.compare import write
+from release.card.comparison import CANNOT_RUN, gather
+from release.card.formatting import MISSING
+from release.console import print_json, quiet, table
 from release.errors import CannotRun, ReleaseError
-from release.family import Family
+from release.family import Family, load
 from release.files import write_json
+from release.preflight.machine import has_device
 
 # release.evaluation and release.speed are imported where they are used: torch and mteb take seconds.
+
+
+def command(
+    family_file: options.Family = options.ETTIN,
+    measure: Annotated[bool, typer.Option(help="Measure what no record shows yet, on the family's device.")] = True,
+) -> None:
+    """Measure what is missing, and write the family's tables and plots to build/<family>/compare: README.md, index.html."""
+    family = load(family_file)
+    if measure and has_device(family):
+        measure_missing(family)
+    elif measure:
+        print(f"nothing is measured here: a card of this family shows {family.speed.device}")
+    comparison = gather(family)
+    path = write(family, comparison)
+    for line in comparison.left_out:
+        print(f"left out: {line}")
+    rows = [[model.name, model.reranked_ndcg, model.pairs_per_second, model.parameters] for model in comparison.models]
+    shown = [[MISSING if cell is None else cell for cell in row] for row in rows]
+    table(f"{family.about.title}: mean NDCG@10", ["model", "reranked", "pairs/s", "parameters"], shown)
+    keys = ["name", "quality", "pairs_per_second", "parameters"]
+    models = [dict(zip(keys, row, strict=True)) for row in rows]
+    report = {"report": str(path), "page": str(path.with_name(page.FILE))}
+    print_json({"models": models, "left_out": len(comparison.left_out), **report})
 
 
 def measure_missing(family: Family) -> int:

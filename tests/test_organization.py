@@ -50,7 +50,10 @@ def test_cards_collection_and_repositories_name_the_other_organisation_only(
 
 
 @pytest.mark.parametrize("words", [["--org", "acme", "plan"], ["plan", "--org", "acme"], ["plan", "--org=acme"]])
-def test_every_verb_takes_it_before_and_behind(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_takes_it_before_and_behind(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where nothing is staged yet
     assert main([*words, "--family", str(built.DEMO), "--size", "mini"]) == 0
     shown = capsys.readouterr().out
     assert "acme/docstring-reranker-mini-v1" in shown and "local/" not in shown

@@ -1,44 +1,14 @@
-"""`make compare`: a family beside its teacher, other rerankers and its first stages, as one page of tables and plots."""
+"""A family beside its teacher, other rerankers and its first stages, as one page of tables and plots."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from release import options
 from release.card import beside, page, plots, render, tables
-from release.card.comparison import OURS, Comparison, gather
+from release.card.comparison import OURS, Comparison
 from release.card.formatting import MISSING
-from release.compared import measure_missing
-from release.console import print_json, table
-from release.family import Family, load
+from release.family import Family
 from release.files import atomic_directory, write_atomic
-from release.preflight.machine import has_device
-
-
-def command(
-    family_file: options.Family = options.ETTIN,
-    measure: Annotated[bool, typer.Option(help="Measure what no record shows yet, on the family's device.")] = True,
-) -> None:
-    """Measure what is missing, and write the family's tables and plots to build/<family>/compare: README.md, index.html."""
-    family = load(family_file)
-    if measure and has_device(family):
-        measure_missing(family)
-    elif measure:
-        print(f"nothing is measured here: a card of this family shows {family.speed.device}")
-    comparison = gather(family)
-    path = write(family, comparison)
-    for line in comparison.left_out:
-        print(f"left out: {line}")
-    rows = [[model.name, model.reranked_ndcg, model.pairs_per_second, model.parameters] for model in comparison.models]
-    shown = [[MISSING if cell is None else cell for cell in row] for row in rows]
-    table(f"{family.about.title}: mean NDCG@10", ["model", "reranked", "pairs/s", "parameters"], shown)
-    keys = ["name", "quality", "pairs_per_second", "parameters"]
-    models = [dict(zip(keys, row, strict=True)) for row in rows]
-    report = {"report": str(path), "page": str(path.with_name(page.FILE))}
-    print_json({"models": models, "left_out": len(comparison.left_out), **report})
 
 
 def write(family: Family, comparison: Comparison) -> Path:
