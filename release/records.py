@@ -14,7 +14,7 @@ import platform
 import re
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -76,6 +76,7 @@ class Record(Generic[Result, Subject]):
         commit: The project's git commit, with "+changes" where the work tree differed, "" outside git.
         command: The command that measured it, without secrets.
         created: When, UTC, ISO 8601 in seconds.
+        sha256: Over all else in the file, written with it: an edit by hand shows (`is_sealed`).
         rehearsal: Whether it was measured in a rehearsal (release/mode.py): no card but a rehearsed one shows it.
     """
 
@@ -91,6 +92,7 @@ class Record(Generic[Result, Subject]):
     command: str
     created: str
     rehearsal: bool = False
+    sha256: str = field(default="", compare=False)
 
 
 def model_hash(folder: Path) -> str:
@@ -146,8 +148,20 @@ def write_file(record: Record[Any, Any], path: Path) -> Path:
         ReleaseError: It would be refused when it is read: the key is named, and nothing is written.
     """
     value = asdict(record)
+    value["sha256"] = _seal(value)
     _checked(KINDS[record.kind], json.dumps(value), path)
     return write_json(path, value)
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a record is as it was written: nobody edited it since."""
+    value = json.loads(path.read_bytes())
+    return value.get("sha256") == _seal(value)
+
+
+def _seal(value: dict[str, Any]) -> str:
+    rest = {key: part for key, part in value.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read(folder: Path, kind: Kind[Result, Subject], *, model_sha256: str | None = None) -> Record[Result, Subject]:

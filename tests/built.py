@@ -34,11 +34,14 @@ from release.results.evaluation import (
     Means,
     NanoMeans,
     NanoResult,
+    QueryScores,
+    ScoredQueries,
     TaskResult,
     TeacherEvaluation,
 )
 from release.results.export import ExportResult, ExportSubject
 from release.results.speed import (
+    BatchSpeed,
     ConfigurationSpeed,
     EnergyPerPair,
     Latency,
@@ -58,6 +61,7 @@ from release.results.training import (
     RunSubject,
     TrainingRun,
 )
+from release.truth import queries
 
 DEMO = Path(__file__).resolve().parent.parent / "recipes/demo.toml"
 SIZE = "mini"
@@ -154,6 +158,30 @@ def write_model(folder: Path, reranker: Path) -> str:
     return records.model_hash(folder / "model")
 
 
+QUERIES, HELPED, HURT = 500, 123, 45
+
+
+def scores(stage: str, first: float, gain: float, better: float) -> QueryScores:
+    """Scores of 500 queries with these means: 123 gain `better`, 45 lose alike, the others stay as they were."""
+    worse = (HELPED * better - QUERIES * gain) / HURT
+    gains = [better] * HELPED + [-worse] * HURT + [0.0] * (QUERIES - HELPED - HURT)
+    return QueryScores(
+        task="docstrings",
+        first_stage=stage,
+        queries=tuple(f"q{place}" for place in range(QUERIES)),
+        first_stage_ndcg=(first,) * QUERIES,
+        reranked_ndcg=tuple(first + each for each in gains),
+        oracle_ndcg=(0.91357,) * QUERIES,
+        recall=(0.87531,) * QUERIES,
+    )
+
+
+SCORES = ScoredQueries(
+    model=(scores("bm25", 0.57913, 0.02214, 0.23), scores(MINILM, 0.61234, -0.00323, 0.13)),
+    teacher=(scores("bm25", 0.57913, 0.06408, 0.27), scores(MINILM, 0.61234, 0.03117, 0.17)),
+)
+
+
 def row(stage: str, first: float, reranked: float, low: float, high: float) -> TaskResult:
     """One row of the record "evaluate"."""
     return TaskResult(
@@ -169,10 +197,10 @@ def row(stage: str, first: float, reranked: float, low: float, high: float) -> T
         first_stage=stage,
         top_k=20,
         recall=0.87531,
-        helped=123,
-        hurt=45,
-        unchanged=332,
-        queries=500,
+        helped=HELPED,
+        hurt=HURT,
+        unchanged=QUERIES - HELPED - HURT,
+        queries=QUERIES,
         pairs=10_000,
         pairs_scored=10_000,
         seconds=12.5,
@@ -180,14 +208,21 @@ def row(stage: str, first: float, reranked: float, low: float, high: float) -> T
     )
 
 
+@functools.cache
+def measured_rows(who: str) -> tuple[tuple[TaskResult, ...], Means]:
+    """The rows of "model" or "teacher", and the means over them, as `SCORES` gives them."""
+    rows = []
+    for each in getattr(SCORES, who):
+        quality = queries.measures_of(each).quality()
+        made = row(each.first_stage, quality.first_stage_ndcg, quality.reranked_ndcg, quality.ci_low, quality.ci_high)
+        made = dataclasses.replace(made, gain=quality.gain, oracle_ndcg=quality.oracle_ndcg)
+        rows.append(made)
+    return tuple(rows), queries.means_of(rows, [queries.measures_of(each).gains for each in getattr(SCORES, who)])
+
+
 def evaluation() -> EvaluationResult:
     """What was measured for the record "evaluate", with odd figures that are easy to find."""
-    rows = (
-        row("bm25", 0.57913, 0.60127, 0.00811, 0.03619),
-        row(MINILM, 0.61234, 0.60911, -0.01512, 0.00866),
-    )
-    mean = MeanResult(0.59574, 0.60519, 0.91357, 0.00945, -0.00213, 0.0209, rows=2, queries=1000)
-    means = Means(mean, None, mean, {name: mean for name in ("bm25", MINILM)})
+    (rows, means), (taught, taught_means) = measured_rows("model"), measured_rows("teacher")
     nano = NanoResult(
         dataset="nano",
         revision="f" * 40,
@@ -200,7 +235,6 @@ def evaluation() -> EvaluationResult:
         retrieved_positives=NanoMeans(0.7123, {"NanoDocstrings": 0.7123}),
         in_domain=("NanoDocstrings",),
     )
-    taught = (row("bm25", 0.57913, 0.64321, 0.05, 0.08),)
     calibration = Calibration(
         target="sigmoid of the teacher's logit",
         temperature=0.813,
@@ -212,7 +246,7 @@ def evaluation() -> EvaluationResult:
         brier_constant=0.0654,
         reliability=(),
     )
-    teacher = TeacherEvaluation("bm25-minilm-hybrid", "stand-in", None, taught, means, nano)
+    teacher = TeacherEvaluation("bm25-minilm-hybrid", "stand-in", None, taught, taught_means, nano)
     return EvaluationResult(rows, means, 4_189_761, nano, teacher, calibration)
 
 
@@ -230,12 +264,12 @@ def speed_result(rate: float = 432.1, dtype: str = "float32") -> SpeedResult:
         ours=True,
         peak_memory_mb=876.5,
         max_score_difference=0.0,
-        batches=(),
+        batches=(BatchSpeed(64, rate, (rate, rate, rate), 876.5),),
         stopped="memory is out at 128 pairs",
     )
-    published = dataclasses.replace(
-        best, name=f"{best.name}, padded", attention="sdpa", padded=True, ours=False, pairs_per_second=0.62 * rate
-    )
+    slower = BatchSpeed(64, 0.62 * rate, (0.62 * rate,) * 3, 876.5)
+    padded = {"name": f"{best.name}, padded", "attention": "sdpa", "padded": True, "ours": False}
+    published = dataclasses.replace(best, **vars(slower), **padded, batches=(slower,))
     return SpeedResult(
         best=best,
         published=published,
@@ -351,7 +385,11 @@ def speed_subject(family: Family) -> SpeedSubject:
 
 def write_records(family: Family, sha256: str) -> None:
     """The records "data", "run", "choice", "evaluate" and "speed" of the embedded family's only size."""
-    labels = DataResult(100, 100, 1.5, 66.7, {"docstrings": ConfigLabels(100, LabelRange(0.0, 1.0, 9.0), 1)})
+    entry = json.loads((family.build / "data/mixture/manifest.json").read_text())["configs"]["docstrings"]
+    rows = sum(shard["rows"] for shard in entry["shards"])
+    labels = DataResult(rows, rows, 1.5, 66.7, {"docstrings": ConfigLabels(rows, LabelRange(**entry["label"]), 1)})
+    scored = queries.write(family.folder(SIZE) / "records", SCORES)
+    evaluated = dataclasses.replace(evaluation(), queries_sha256=scored)
     subject = DataSubject({"model": "bm25-minilm-hybrid"}, "d" * 64)
     record = records.new(results.DATA, family=family.about.name, measured=labels, subject=subject)
     records.write(record, family.build / "records")
@@ -360,7 +398,7 @@ def write_records(family: Family, sha256: str) -> None:
     for kind, measured, subject in (
         (results.RUN, training_run(), run_subject(family.build / "data/mixture")),
         (results.CHOICE, choice(), chosen),
-        (results.EVALUATE, evaluation(), evaluation_subject(family)),
+        (results.EVALUATE, evaluated, evaluation_subject(family)),
         (results.SPEED, speed_result(), speed_subject(family)),
     ):
         record = records.new(kind, measured=measured, subject=subject, **about)
@@ -488,3 +526,10 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     change(value)
     path.unlink()
     path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def measure_again(family: Family, kind: str, **changed: Any) -> None:
+    """Write a record of the only size anew with other results, as a second measurement would."""
+    folder = family.folder(SIZE) / "records"
+    record = records.read(folder, results.KINDS[kind])
+    records.write(dataclasses.replace(record, measured=dataclasses.replace(record.measured, **changed)), folder)

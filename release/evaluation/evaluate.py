@@ -23,7 +23,15 @@ from release.family import Family
 from release.family import load as load_family
 from release.files import exclusive_lock
 from release.records import Record
-from release.results.evaluation import EvaluationResult, EvaluationSubject, NanoResult, TaskResult, TeacherEvaluation
+from release.results.evaluation import (
+    EvaluationResult,
+    EvaluationSubject,
+    NanoResult,
+    ScoredQueries,
+    TaskResult,
+    TeacherEvaluation,
+)
+from release.truth import queries
 
 Evaluated = Record[EvaluationResult, EvaluationSubject]
 STANDALONE = Path("build") / "evaluations"  # first-stage runs and rows of models that belong to no family
@@ -107,14 +115,16 @@ def _family_record(
     stages = first_stage.first_stages(family)
     rows = all_rows(reranker, family, stages, cache_dir=cache_dir)
     watched, *others = _nano(family, reranker, load, cache_dir)
+    teacher, taught = _teacher(family, stages) if size else (None, [])
     result = EvaluationResult(
         tasks=tuple(row.result for row in rows),
         means=means(rows),
         parameters=reranker.parameters,
         nano=watched,
         nano_other_dtypes=tuple(others),
-        teacher=_teacher(family, stages) if size else None,
+        teacher=teacher,
         calibration=calibrate(reranker, family) if size else None,
+        queries_sha256=_keep_queries(family, size, rows, taught) if size else None,
     )
     return records.new(
         results.EVALUATE,
@@ -127,6 +137,12 @@ def _family_record(
     )
 
 
+def _keep_queries(family: Family, size: str, rows: list[Row], taught: list[Row]) -> str:
+    """Write what all means are over beside the record that is to come; returns its sha256."""
+    model, teacher = (tuple(row.queries for row in each if row.queries) for each in (rows, taught))
+    return queries.write(family.folder(size) / "records", ScoredQueries(model, teacher))
+
+
 def _nano(family: Family, reranker: Reranker, load: Load, cache_dir: Path) -> list[NanoResult]:
     """The nano sets in the dtype that the family names for them, and then in that of the tasks where it is another."""
     required = family.evaluation.nano_dtype
@@ -136,7 +152,7 @@ def _nano(family: Family, reranker: Reranker, load: Load, cache_dir: Path) -> li
     return [nano(load(dtype=required), family, cache_dir), *measured]
 
 
-def _teacher(family: Family, stages: list[first_stage.FirstStage]) -> TeacherEvaluation:
+def _teacher(family: Family, stages: list[first_stage.FirstStage]) -> tuple[TeacherEvaluation, list[Row]]:
     """The teacher on the same candidates; what it scored for another size is not scored again."""
     teacher = rerankers.teacher_as_reranker(family)
     cache_dir = family.build / "teacher"
@@ -144,7 +160,7 @@ def _teacher(family: Family, stages: list[first_stage.FirstStage]) -> TeacherEva
     has_dtypes = family.teacher.kind == "cross-encoder"
     load = partial(rerankers.teacher_as_reranker, family)
     watched = _nano(family, teacher, load, cache_dir)[0] if has_dtypes else nano(teacher, family, cache_dir)
-    return TeacherEvaluation(
+    evaluation = TeacherEvaluation(
         name=family.teacher.model,
         kind=family.teacher.kind,
         parameters=teacher.parameters,
@@ -152,6 +168,7 @@ def _teacher(family: Family, stages: list[first_stage.FirstStage]) -> TeacherEva
         means=means(rows),
         nano=watched,
     )
+    return evaluation, rows
 
 
 def subject_of(

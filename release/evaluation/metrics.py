@@ -65,14 +65,24 @@ def ndcg(ranked: Ranking, judgements: Judgements, k: int = 10) -> np.ndarray:
     return np.array([measured.get(query, {}).get(f"ndcg_cut_{k}", 0.0) for query in judgements])
 
 
-def recall(ranked: Ranking, judgements: Judgements) -> float:
-    """The mean share of a query's judged positives that are among its candidates, over queries that have positives."""
+def recalls(ranked: Ranking, judgements: Judgements) -> np.ndarray:
+    """The share of each query's judged positives that is among its candidates, NaN without any. Shape (queries,)."""
     shares = []
     for query, documents in judgements.items():
         positives = {name for name, relevance in documents.items() if relevance > 0}
-        if positives:
-            shares.append(len(positives.intersection(ranked.get(query, ()))) / len(positives))
-    return float(np.mean(shares)) if shares else 0.0
+        found = len(positives.intersection(ranked.get(query, ())))
+        shares.append(found / len(positives) if positives else np.nan)
+    return np.array(shares, dtype=float)
+
+
+def recall(ranked: Ranking, judgements: Judgements) -> float:
+    """The mean of `recalls` over queries that have positives, 0 without any."""
+    return _mean_of_numbers(recalls(ranked, judgements))
+
+
+def _mean_of_numbers(values: np.ndarray) -> float:
+    numbers = values[~np.isnan(values)]
+    return float(numbers.mean()) if len(numbers) else 0.0
 
 
 def bootstrap(differences: np.ndarray, *, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
@@ -97,12 +107,17 @@ def interval(means: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class QueryMeasures:
-    """A reranking over its first stage, query by query; the arrays are NDCG@10 of shape (queries,)."""
+    """A reranking over its first stage, query by query: NDCG@10, and recall (NaN without relevant documents); shape (queries,)."""
 
     first_stage_ndcg: np.ndarray
     reranked_ndcg: np.ndarray
     oracle_ndcg: np.ndarray
-    recall: float
+    recalls: np.ndarray
+
+    @property
+    def recall(self) -> float:
+        """The mean over queries that have relevant documents."""
+        return _mean_of_numbers(self.recalls)
 
     @property
     def gains(self) -> np.ndarray:
@@ -132,7 +147,7 @@ def compare(first: Ranking, scores: Scores, judgements: Judgements) -> QueryMeas
         first_stage_ndcg=ndcg(first, judgements),
         reranked_ndcg=ndcg(rerank(first, scores), judgements),
         oracle_ndcg=ndcg(oracle(first, judgements), judgements),
-        recall=recall(first, judgements),
+        recalls=recalls(first, judgements),
     )
 
 

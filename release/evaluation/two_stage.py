@@ -19,32 +19,37 @@ from release import records
 from release.console import note
 from release.errors import ReleaseError
 from release.evaluation.first_stage import FirstStage, Run, retrieve
-from release.evaluation.metrics import QueryMeasures, Ranking, compare, macro
+from release.evaluation.metrics import QueryMeasures, Ranking, compare
 from release.evaluation.rerankers import Reranker
 from release.evaluation.reranking import Search
 from release.evaluation.tasks import Collection, Task
 from release.files import short_hash, write_json
-from release.results.evaluation import MeanResult, Means, TaskResult
+from release.results.evaluation import MeanResult, Means, QueryScores, TaskResult
+from release.truth import queries
 
 _AGREE = 2e-5  # mteb rounds its NDCG to five digits
 
 
 @dataclass(frozen=True)
 class Row:
-    """One task x first stage: `result` is what a record shows, `gains` the NDCG@10 gained per query, shape (queries,)."""
+    """One task x first stage: `result` is what a record shows, `gains` the NDCG@10 gained per query, shape (queries,).
+
+    `queries` holds all that `result` is the mean of.
+    """
 
     result: TaskResult
     gains: np.ndarray
+    queries: QueryScores | None = None
 
 
 @with_config(records.STRICT)
 @dataclass(frozen=True)
 class CachedRow:
-    """A finished row on the disk: its `key`, what was measured, the gains, and the raw scores (query -> document -> logit)."""
+    """A finished row on the disk: its `key`, what was measured, of each query too, and raw scores (query -> document -> logit)."""
 
     key: dict[str, Any]
     result: TaskResult
-    gains: tuple[float, ...]
+    queries: QueryScores
     scores: dict[str, dict[str, float]]
 
 
@@ -73,7 +78,7 @@ def evaluate_task(
         row, scores = _row(reranker, task, run, top_k, cache_dir, known)
         for query, documents in scores.items():  # from a cached row too, so that a resumed run scores the same pairs
             known.setdefault(query, {}).update(documents)
-        rows.append(Row(replace(row.result, in_domain=in_domain), row.gains))
+        rows.append(replace(row, result=replace(row.result, in_domain=in_domain)))
     return rows
 
 
@@ -101,14 +106,15 @@ def _row(
     try:
         row = records.parse(CachedRow, path.read_bytes())
         if row.key == key:
-            return Row(row.result, np.array(row.gains)), row.scores
+            return Row(row.result, queries.measures_of(row.queries).gains, row.queries), row.scores
     except (OSError, ValueError):
         pass
     row, scores = _measure(reranker, task, run, top_k, cache_dir, known)
     note(
         f"{reranker.name}: {task.name} over {run.stage.name}: {row.result.first_stage_ndcg:.4f} -> {row.result.reranked_ndcg:.4f}"
     )
-    write_json(path, asdict(CachedRow(key, row.result, tuple(row.gains.tolist()), scores)))
+    assert row.queries is not None
+    write_json(path, asdict(CachedRow(key, row.result, row.queries, scores)))
     return row, scores
 
 
@@ -136,7 +142,8 @@ def _measure(
             where=f"{task.name} over {run.stage.name}",
             hint="report it: one of the two is wrong",
         )
-    return Row(_result(task, run, top_k, measured, search, seconds), measured.gains), search.scores
+    scored = queries.scores_of(task.name, run.stage.name, list(task.judgements), measured)
+    return Row(_result(task, run, top_k, measured, search, seconds), measured.gains, scored), search.scores
 
 
 def candidates(task: Task, ranking: Ranking, top_k: int) -> Ranking:
@@ -171,26 +178,9 @@ def _result(task: Task, run: Run, top_k: int, measured: QueryMeasures, search: S
 
 def mean_result(rows: list[Row]) -> MeanResult:
     """Means over rows (each row weighs the same) with the gain's 95 % interval; there is at least one row."""
-    gain, low, high = macro([row.gains for row in rows])
-    return MeanResult(
-        first_stage_ndcg=float(np.mean([row.result.first_stage_ndcg for row in rows])),
-        reranked_ndcg=float(np.mean([row.result.reranked_ndcg for row in rows])),
-        oracle_ndcg=float(np.mean([row.result.oracle_ndcg for row in rows])),
-        gain=gain,
-        ci_low=low,
-        ci_high=high,
-        rows=len(rows),
-        queries=sum(row.result.queries for row in rows),
-    )
+    return queries.mean_of([row.result for row in rows], [row.gains for row in rows])
 
 
 def means(rows: list[Row]) -> Means:
     """Means over all rows, apart for tasks inside and outside the training data, and per first stage."""
-    inside, outside = ([row for row in rows if row.result.in_domain is part] for part in (True, False))
-    stages = dict.fromkeys(row.result.first_stage for row in rows)
-    return Means(
-        all=mean_result(rows),
-        in_domain=mean_result(inside) if inside else None,
-        out_of_domain=mean_result(outside) if outside else None,
-        first_stages={name: mean_result([row for row in rows if row.result.first_stage == name]) for name in stages},
-    )
+    return queries.means_of([row.result for row in rows], [row.gains for row in rows])

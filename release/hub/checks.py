@@ -14,13 +14,14 @@ import yaml
 from huggingface_hub import RepoCard
 
 from release import mode, options, records, results
-from release.card import render
+from release.card import acceptance, render
 from release.errors import ReleaseError
 from release.export import checkpoint, quantize
 from release.family import Family, load
 from release.files import list_files, sha256_file
 from release.hub import formats, stage
 from release.names import hub_licenses
+from release.truth import arithmetic, queries
 
 MODEL_FILES = (  # of every released reranker, beside its records
     *("README.md", "config.json", "model.safetensors", "modules.json", "tokenizer.json", "tokenizer_config.json"),
@@ -94,7 +95,27 @@ def problems(family: Family, size: str) -> list[str]:
     if dataset.is_dir() and not family.data.mixture:
         lines += [f"{dataset}/{line}" for line in _shards(dataset)]
     lines += _collection(family.folder(size) / "collection.yaml")
+    lines += _untrue(family, size)
     return [*lines, *_unbound(family, size, lines)]
+
+
+def _untrue(family: Family, size: str) -> Iterator[str]:
+    """Records that were edited, that make no sense, or whose figures the scores of single queries do not give."""
+    folder = family.folder(size)
+    try:
+        measured = acceptance.card_records(family, size)
+        scores = queries.read(folder / "records", measured.evaluate.measured)
+    except ReleaseError as error:
+        yield f"{folder}: {error}"
+        return
+    paths = [folder / f"records/{kind}.json" for kind in stage.RECORDS]
+    for path in (*paths, *acceptance.further_speed_files(family, size), family.build / "records/data.json"):
+        if not records.is_sealed(path):
+            yield f"{path}: edited since it was measured, {records.again(path.stem)}"
+    yield from (f"{folder}/{line}" for line in arithmetic.problems(measured))
+    yield from (
+        f"{folder}/records/evaluate.json: {line}" for line in queries.problems(measured.evaluate.measured, scores)
+    )
 
 
 def _unbound(family: Family, size: str, named: list[str]) -> Iterator[str]:

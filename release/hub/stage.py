@@ -11,6 +11,7 @@ from release.card import acceptance, beside, croissant, eval_results, render
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import atomic_directory, copy_file, list_files, sha256_folder, write_atomic
+from release.truth import queries
 
 Content = Path | str  # a file, or the text of one
 RECORDS = (
@@ -76,6 +77,7 @@ def model_contents(family: Family, size: str) -> dict[str, Content]:
         raise ReleaseError(what, where=str(export), hint="make export")
     contents: dict[str, Content] = {name: export / name for name in list_files(export)}
     contents |= {f"records/{kind}.json": folder / f"records/{kind}.json" for kind in RECORDS}
+    contents[f"records/{queries.FILE}"] = folder / "records" / queries.FILE
     contents |= {path.relative_to(folder).as_posix(): path for path in acceptance.further_speed_files(family, size)}
     if shown := beside.read(family, size, measured):
         contents |= beside.files(family, size, shown)

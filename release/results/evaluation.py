@@ -166,6 +166,31 @@ class TeacherEvaluation:
 
 
 @dataclass(frozen=True)
+class QueryScores:
+    """One task over one first stage, query by query, all of one length; NDCG@10 and recall as in `Quality` and `TaskResult`.
+
+    Attributes:
+        recall: None for a query without relevant documents, which no mean counts.
+    """
+
+    task: str
+    first_stage: str
+    queries: tuple[str, ...]
+    first_stage_ndcg: tuple[float, ...]
+    reranked_ndcg: tuple[float, ...]
+    oracle_ndcg: tuple[float, ...]
+    recall: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class ScoredQueries:
+    """What every mean of an evaluation is over, in the order of its rows: records/queries.json."""
+
+    model: tuple[QueryScores, ...]
+    teacher: tuple[QueryScores, ...]
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
     """A reranker over every task and first stage.
 
@@ -174,6 +199,7 @@ class EvaluationResult:
         nano: None where a single collection was evaluated; `nano_other_dtypes` the same in other dtypes than the family's.
         teacher: Only beside the family's own sizes.
         calibration: Only for the family's own sizes, where the mixture has a validation split.
+        queries_sha256: Of the scores of all queries, which lie beside the record of a size as queries.json.
     """
 
     tasks: tuple[TaskResult, ...]
@@ -183,6 +209,7 @@ class EvaluationResult:
     teacher: TeacherEvaluation | None
     calibration: Calibration | None
     nano_other_dtypes: tuple[NanoResult, ...] = ()
+    queries_sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def test_the_folders_hold_the_release_and_its_evidence(family: Family) -> None:
     model = list_files(stage.stage_model(family, built.SIZE))
     assert {"README.md", "modules.json", "model.safetensors", "onnx/model.onnx", "4_Dense/config.json"} <= set(model)
     assert [name for name in model if name.startswith("records/")] == [
-        f"records/{kind}.json" for kind in ("choice", "engines", "evaluate", "export", "run", "speed")
+        f"records/{kind}.json" for kind in ("choice", "engines", "evaluate", "export", "queries", "run", "speed")
     ]
     assert list_files(stage.stage_dataset(family)) == [
         "README.md",

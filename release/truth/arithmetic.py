@@ -1,0 +1,286 @@
+"""Whether records make sense: ranges, sums, medians, the best of its rows, dates, commits. One line per figure that cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import statistics
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from release.card.acceptance import CardRecords
+from release.export import parity, quantize
+from release.records import Record
+from release.results.data import DataResult
+from release.results.evaluation import Calibration, EvaluationResult, NanoResult, Quality, TaskResult
+from release.results.export import ExportResult
+from release.results.speed import BatchSpeed, ConfigurationSpeed, SpeedResult
+from release.results.training import CheckpointChoice, TrainingRun
+from release.truth.queries import EQUAL
+
+SHARES = {  # of a result, whatever holds them: 0 to 1
+    *("first_stage_ndcg", "reranked_ndcg", "oracle_ndcg", "recall", "score", "baseline", "sets"),
+    *("all_positives", "retrieved_positives", "brier", "brier_sigmoid", "brier_constant", "predicted", "target"),
+    *("truncated", "float32_ndcg", "int8_ndcg"),
+}
+DIFFERENCES = {"gain", "ci_low", "ci_high", "change"}  # of two shares: -1 to 1
+ANY = {"label", "score_range", "offset", "log_history", "hyperparameters"}  # may be anything, with all that is in it
+FIRST = datetime(2025, 1, 1, tzinfo=UTC)  # no record is older than the project
+AHEAD = timedelta(minutes=10)  # how far clocks of two machines may be apart
+
+
+def problems(measured: CardRecords) -> Iterator[str]:
+    """Every figure of a size's records that cannot be; each line begins with the record and the key."""
+    parts = {kind: getattr(measured, kind) for kind in ("data", "run", "choice", "evaluate", "speed", "export")}
+    for kind, record in parts.items():
+        checks = (_ranges(record.measured), CHECKS[kind](record.measured), _origin(record))
+        yield from (f"records/{kind}.json: {line}" for lines in checks for line in lines)
+    for record in measured.further_speeds:
+        checks = (_ranges(record.measured), _speed(record.measured), _origin(record))
+        yield from (f"records of speed on {record.machine.device}: {line}" for lines in checks for line in lines)
+    yield from _together(measured)
+
+
+def _origin(record: Record[Any, Any]) -> Iterator[str]:
+    """When it was measured, and on what."""
+    try:
+        created = datetime.fromisoformat(record.created)
+    except ValueError:
+        yield f"created: {record.created!r} is no time"
+        return
+    if created.tzinfo is None or not FIRST <= created <= datetime.now(UTC) + AHEAD:
+        yield f"created: {record.created} cannot be"
+    if record.commit and not re.fullmatch(r"[0-9a-f]{40}(\+changes)?", record.commit):
+        yield f"commit: {record.commit!r} is none"
+    if record.machine.cores < 1 or record.machine.memory_gib <= 0:
+        yield "machine: without a core or memory"
+
+
+def _ranges(value: Any, key: str = "", name: str = "") -> Iterator[str]:
+    """Numbers that are outside of what their name allows."""
+    if name in ANY:
+        return
+    if dataclasses.is_dataclass(value):
+        parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        yield from (line for part, item in parts.items() for line in _ranges(item, f"{key}.{part}", part))
+    elif isinstance(value, dict):
+        yield from (line for part, item in value.items() for line in _ranges(item, f"{key}.{part}", name or str(part)))
+    elif isinstance(value, tuple | list):
+        yield from (line for place, item in enumerate(value) for line in _ranges(item, f"{key}.{place}", name))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        low = -1.0 if name in DIFFERENCES else 0.0
+        high = 1.0 if name in SHARES | DIFFERENCES else math.inf
+        if not (low - EQUAL <= value <= high + EQUAL and math.isfinite(value)):
+            yield f"{key[1:]}: {value!r} cannot be, it lies from {low:g} to {high:g}"
+
+
+def _equal(key: str, stated: float, given: float, *, within: float = EQUAL) -> Iterator[str]:
+    if not abs(stated - given) <= within * max(1.0, abs(given)):
+        yield f"{key}: {stated:.6g}, and what it comes from gives {given:.6g}"
+
+
+def _must(holds: bool, line: str) -> Iterator[str]:
+    if not holds:
+        yield line
+
+
+# --- One kind of record after the other --------------------------------------------------------------------------------
+
+
+def _quality(key: str, quality: Quality) -> Iterator[str]:
+    yield from _equal(f"{key}.gain", quality.gain, quality.reranked_ndcg - quality.first_stage_ndcg)
+    inside = quality.ci_low - EQUAL <= quality.gain <= quality.ci_high + EQUAL
+    yield from _must(inside, f"{key}: the interval from ci_low to ci_high leaves its own gain out")
+    most = max(quality.first_stage_ndcg, quality.reranked_ndcg) <= quality.oracle_ndcg + EQUAL
+    yield from _must(most, f"{key}: better than a perfect order of the same candidates")
+
+
+def _rows(key: str, rows: Sequence[TaskResult]) -> Iterator[str]:
+    for place, row in enumerate(rows):
+        at = f"{key}.{place}"
+        yield from _quality(at, row)
+        yield from _equal(f"{at}.queries", row.queries, row.helped + row.hurt + row.unchanged)
+        yield from _must(row.pairs_scored <= row.pairs <= row.queries * row.top_k, f"{at}.pairs: more than there are")
+
+
+def _nano(key: str, nano: NanoResult | None) -> Iterator[str]:
+    if nano:
+        yield from _must(0 <= nano.base <= 1, f"{key}.base: no NDCG@10")
+        yield from _equal(f"{key}.mean", nano.mean, statistics.fmean(nano.sets.values()))
+
+
+def _evaluate(result: EvaluationResult) -> Iterator[str]:
+    for who, tasks, means, nano in (
+        ("", result.tasks, result.means, result.nano),
+        *([("teacher.", t.tasks, t.means, t.nano)] if (t := result.teacher) else []),
+    ):
+        yield from _rows(f"{who}tasks", tasks)
+        yield from _nano(f"{who}nano", nano)
+        for name in ("all", "in_domain", "out_of_domain"):
+            if mean := getattr(means, name):
+                yield from _quality(f"{who}means.{name}", mean)
+    if result.calibration:
+        yield from _calibration(result.calibration)
+
+
+def _calibration(result: Calibration) -> Iterator[str]:
+    if result.temperature is None:
+        return
+    yield from _must(result.temperature > 0, "calibration.temperature: a map that does not rise")
+    if result.reliability:
+        pairs = sum(each.pairs for each in result.reliability)
+        yield from _equal("calibration.pairs_measured", result.pairs_measured, pairs)
+        bins = [int(min(each.predicted * 10, 9)) for each in result.reliability]
+        yield from _must(bins == sorted(set(bins)), "calibration.reliability: bins that are not in their order")
+
+
+def _batch(key: str, speed: BatchSpeed) -> Iterator[str]:
+    yield from _must(bool(speed.passes) and min(speed.passes) > 0, f"{key}.passes: none, or one that took for ever")
+    if speed.passes:
+        yield from _equal(f"{key}.pairs_per_second", speed.pairs_per_second, statistics.median(speed.passes))
+
+
+def _configuration(key: str, speed: ConfigurationSpeed) -> Iterator[str]:
+    yield from _batch(key, speed)
+    for place, tried in enumerate(speed.batches):
+        yield from _batch(f"{key}.batches.{place}", tried)
+    fastest = max(speed.batches, key=lambda tried: tried.pairs_per_second, default=None)
+    same = fastest and (fastest.batch, fastest.passes) == (speed.batch, speed.passes)
+    yield from _must(bool(same), f"{key}: not the best of the batches that were tried")
+    passes = {len(tried.passes) for tried in speed.batches}
+    yield from _must(len(passes) <= 1, f"{key}.batches: not the same number of passes everywhere")
+
+
+def _speed(result: SpeedResult) -> Iterator[str]:
+    for place, speed in enumerate(result.configurations):
+        yield from _configuration(f"configurations.{place}", speed)
+    best = max(result.configurations, key=lambda speed: speed.pairs_per_second, default=None)
+    yield from _must(result.best == best, "best: not the fastest of its configurations")
+    public = [speed for speed in result.configurations if not speed.ours]
+    fastest = max(public, key=lambda speed: speed.pairs_per_second, default=None)
+    yield from _must(result.published == fastest, "published: not the fastest that needs public libraries only")
+    for place, latency in enumerate(result.latency):
+        yield from _must(
+            0 < latency.p50_ms <= latency.p95_ms, f"latency.{place}: the median is above the 95th percentile"
+        )
+    lengths = result.lengths
+    yield from _must(lengths.median <= lengths.p95 <= lengths.max, "lengths: not in their order")
+    yield from _must(lengths.mean <= lengths.max, "lengths.mean: above the longest")
+    if lengths.histogram:
+        yield from _equal("pairs", result.pairs, sum(each.pairs for each in lengths.histogram))
+
+
+def _export(result: ExportResult) -> Iterator[str]:
+    low, high = result.score_range
+    yield from _must(low < high, "score_range: every score is the same, or they are in the wrong order")
+    names = {form.form for form in result.forms}
+    yield from _must(
+        names == set(parity.SCORERS), f"forms: {', '.join(sorted(names))}, not {', '.join(parity.SCORERS)}"
+    )
+    for place, form in enumerate(result.forms):
+        within = form.max_score_difference <= form.tolerance
+        yield from _must(within, f"forms.{place}: a difference above its own tolerance")
+        yield from _equal(f"forms.{place}.tolerance", form.tolerance, parity.allowed((low, high)))
+    int8, measured = result.int8, result.int8.measured
+    yield from _must(measured is not None or not int8.released, "int8: released, and never measured")
+    if measured:
+        yield from _equal("int8.measured.change", measured.change, measured.int8_ndcg - measured.float32_ndcg)
+        inside = measured.ci_low - EQUAL <= measured.change <= measured.ci_high + EQUAL
+        yield from _must(inside, "int8.measured: the interval leaves its own change out")
+        allowed = measured.change >= -quantize.ALLOWED
+        yield from _must(allowed or not int8.released, "int8: released, and worse than is allowed")
+
+
+def _run(run: TrainingRun) -> Iterator[str]:
+    steps = [each.step for each in run.checkpoints]
+    yield from _must(bool(steps) and steps == sorted(set(steps)), "checkpoints: not in the order of their steps")
+    if not steps:
+        return
+    yield from _must(run.last == run.checkpoints[-1], "last: not the last of the checkpoints")
+    best = max(each.score for each in run.checkpoints)
+    yield from _must(run.best in run.checkpoints and run.best.score == best, "best: not the best of the checkpoints")
+    yield from _must(run.last.step <= run.steps, "last: a step behind the end of the run")
+    yield from _must(run.resumed_at <= run.steps, "resumed_at: a step behind the end of the run")
+    yield from _must(run.parameters.total > 0, "parameters: a model without any")
+    yield from _must(run.seconds > 0, "seconds: none")
+    known = {figure.step: figure for figure in run.nano}
+    for each in run.checkpoints:
+        figure = known.get(each.step)
+        told = figure and each.score in (figure.all_positives, figure.retrieved_positives)
+        yield from _must(told is not False, f"checkpoints: the score of step {each.step} is neither figure of `nano`")
+
+
+def _choice(choice: CheckpointChoice) -> Iterator[str]:
+    best, last = choice.candidates.best, choice.candidates.last
+    if best.step == last.step:
+        yield from _must(best == last, "candidates: one step, and two results")
+    elif best.reranked_ndcg is None or last.reranked_ndcg is None:
+        yield "candidates: two checkpoints, and not both were measured"
+    else:
+        better = "best" if best.reranked_ndcg >= last.reranked_ndcg else "last"
+        yield from _must(
+            choice.released == better, f"released: {choice.released}, though the {better} one ranks better"
+        )
+
+
+def _data(data: DataResult) -> Iterator[str]:
+    yield from _equal("rows", data.rows, sum(config.rows for config in data.configs.values()))
+    yield from _must(data.rows_scored_now <= data.rows, "rows_scored_now: more than there are")
+    for name, config in data.configs.items():
+        label = config.label
+        yield from _must(label.min <= label.mean <= label.max, f"configs.{name}.label: not in their order")
+
+
+CHECKS: dict[str, Any] = {
+    "data": _data,
+    "run": _run,
+    "choice": _choice,
+    "evaluate": _evaluate,
+    "speed": _speed,
+    "export": _export,
+}
+
+
+# --- One record against the others -------------------------------------------------------------------------------------
+
+
+def _together(measured: CardRecords) -> Iterator[str]:
+    run, choice, evaluate = measured.run.measured, measured.choice.measured, measured.evaluate.measured
+    for name in ("best", "last"):
+        mine, its = choice.candidate(name), run.checkpoint(name)
+        same = (mine.step, mine.score, mine.eval_loss) == (its.step, its.score, its.eval_loss)
+        yield from _must(same, f"records/choice.json: candidates.{name} is not that of the training")
+    yield from _must(choice.released == run.released, "records/choice.json: released is not what the training keeps")
+    ndcg, dtype = choice.candidate(choice.released).reranked_ndcg, measured.choice.subject.dtype
+    if ndcg is not None and dtype == measured.evaluate.subject.dtype:
+        yield from _equal(f"records/choice.json: candidates.{choice.released}", ndcg, evaluate.means.all.reranked_ndcg)
+    if evaluate.parameters is not None:
+        yield from _equal("records/evaluate.json: parameters", evaluate.parameters, run.parameters.total)
+    yield from _subjects(measured)
+    created = {kind: getattr(measured, kind).created for kind in ("run", "choice", "evaluate", "speed", "export")}
+    for kind, when in created.items():
+        yield from _must(when >= created["run"], f"records/{kind}.json: created before the model was trained")
+
+
+def _subjects(measured: CardRecords) -> Iterator[str]:
+    rows, subject = measured.evaluate.measured.tasks, measured.evaluate.subject
+    stages, tasks = {row.first_stage for row in rows}, {row.task: row.task_revision for row in rows}
+    yield from _must(
+        stages == set(subject.first_stages), "records/evaluate.json: subject.first_stages are not its rows'"
+    )
+    yield from _must(tasks == subject.tasks, "records/evaluate.json: subject.tasks are not its rows'")
+    passes = {len(speed.passes) for speed in measured.speed.measured.configurations}
+    yield from _must(passes <= {measured.speed.subject.passes}, "records/speed.json: not the passes of its protocol")
+    trained, manifest = measured.run.subject, measured.manifest["configs"]
+    yield from _equal("records/run.json: data_rows", trained.data_rows, sum(trained.configs.values()))
+    shards = {name: sum(shard["rows"] for shard in entry["shards"]) for name, entry in manifest.items()}
+    labelled = {name: config.rows for name, config in measured.data.measured.configs.items()}
+    yield from _must(shards == labelled, "records/data.json: configs are not the shards of the manifest")
+    for name, entry in manifest.items():
+        label = measured.data.measured.configs[name].label if name in labelled else None
+        same = label is None or dataclasses.asdict(label) == {
+            key: entry["label"][key] for key in ("min", "mean", "max")
+        }
+        yield from _must(same, f"records/data.json: configs.{name}.label is not the manifest's")

@@ -1,0 +1,99 @@
+"""A record that makes no sense, that its queries do not give or that was edited by hand is never published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from release.family import Family
+from release.hub import checks, stage
+from release.records import _seal
+from release.truth import queries
+from tests import built
+
+
+@pytest.fixture
+def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    return built.workspace(tmp_path, reranker, monkeypatch)
+
+
+def lie(family: Family, kind: str, change: Callable[[dict[str, Any]], object]) -> list[str]:
+    """Edit a record, seal it as the tool would, stage it, and check."""
+    path = (family.build if kind == "data" else family.folder(built.SIZE)) / f"records/{kind}.json"
+    value = json.loads(path.read_text())
+    change(value)
+    value["sha256"] = _seal(value)
+    path.write_text(json.dumps(value))
+    stage.stage_dataset(family)
+    stage.stage_model(family, built.SIZE)
+    return checks.problems(family, built.SIZE)
+
+
+LIES: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
+    "ndcg 7.5": ("evaluate", lambda r: r["measured"]["tasks"][0].update(reranked_ndcg=7.5), "it lies from 0 to 1"),
+    "gain": ("evaluate", lambda r: r["measured"]["tasks"][0].update(gain=0.03), "tasks.0.gain: 0.03, and what it"),
+    "interval": ("evaluate", lambda r: r["measured"]["tasks"][0].update(ci_low=0.03), "leaves its own gain out"),
+    "narrow": ("evaluate", lambda r: r["measured"]["tasks"][0].update(ci_low=0.02), "its queries give 0.00"),
+    "mean": (
+        "evaluate",
+        lambda r: r["measured"]["means"]["all"].update(reranked_ndcg=0.7, gain=0.7 - 0.595735, ci_high=0.2),
+        "means.all.reranked_ndcg: 0.7, and its queries give 0.605",
+    ),
+    "teacher": (
+        "evaluate",
+        lambda r: r["measured"]["teacher"]["tasks"][0].update(recall=0.9),
+        "teacher.tasks.0.recall",
+    ),
+    "fastest": ("speed", lambda r: r["measured"]["best"].update(pairs_per_second=4321.0), "best: not the fastest"),
+    "median": (
+        "speed",
+        lambda r: [
+            each.update(pairs_per_second=4321.0) for each in (r["measured"]["best"], r["measured"]["configurations"][1])
+        ],
+        "pairs_per_second: 4321, and what it comes from gives 432.1",
+    ),
+    "tolerance": (
+        "export",
+        lambda r: r["measured"]["forms"][2].update(max_score_difference=0.1),
+        "above its own tolerance",
+    ),
+    "wide": (
+        "export",
+        lambda r: r["measured"]["forms"][2].update(max_score_difference=0.1, tolerance=0.2),
+        "forms.2.tolerance",
+    ),
+    "2031": ("speed", lambda r: r.update(created="2031-01-01T00:00:00+00:00"), "2031-01-01T00:00:00+00:00 cannot be"),
+    "commit": ("speed", lambda r: r.update(commit="unknown"), "commit: 'unknown' is none"),
+    "best": ("run", lambda r: r["measured"]["best"].update(score=0.9), "best: not the best of the checkpoints"),
+    "released": ("choice", lambda r: r["measured"].update(released="last"), "though the best one ranks better"),
+    "rows": ("data", lambda r: r["measured"].update(rows=10**9), "rows: 1e+09, and what it comes from gives"),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_record_that_makes_no_sense_is_named_with_its_key(family: Family, name: str) -> None:
+    kind, change, says = LIES[name]
+    found = lie(family, kind, change)
+    assert any(says in line and f"{kind}.json" in line for line in found), found
+    assert all("\n" not in line for line in found)
+
+
+def test_an_edit_by_hand_is_seen_whatever_it_says(family: Family) -> None:
+    path = family.folder(built.SIZE) / "records/speed.json"
+    path.write_text(path.read_text().replace('"p95_ms": 194.7', '"p95_ms": 194.6'))
+    stage.stage_dataset(family)
+    stage.stage_model(family, built.SIZE)
+    (line,) = checks.problems(family, built.SIZE)
+    assert "speed.json: edited since it was measured" in line
+
+
+def test_the_scores_of_the_queries_belong_to_their_evaluation(family: Family) -> None:
+    path = family.folder(built.SIZE) / "records" / queries.FILE
+    path.write_text(path.read_text().replace("0.91357", "0.91358"))
+    stage.stage_dataset(family)
+    stage.stage_model(family, built.SIZE)
+    assert any("not the scores that the evaluation rests on" in line for line in checks.problems(family, built.SIZE))
