@@ -50,6 +50,9 @@ def environment() -> Environment:
         autoescape=False,
     )
     filled.filters |= formatting.FILTERS | engines.FILTERS
+    filled.policies["json.dumps_kwargs"] = {
+        "ensure_ascii": False
+    }  # YAML reads an escaped pair of surrogates as two characters
     return filled
 
 

@@ -402,6 +402,10 @@ def test_the_collection_fits_the_hub(family: Family) -> None:
     assert [item["id"] for item in content["items"]] == [family.model_id(built.SIZE), family.data_id]
     assert all(0 < len(item["note"]) <= 500 for item in content["items"])
     assert "4,189,761 parameters" in content["items"][0]["note"]
+    summary = 'A reranker 🚀 for "docs": <b>, ü & 中.'
+    named = replace(family, about=replace(family.about, summary=summary))
+    content = render.collection(render.collection_text(named, built.SIZE, acceptance.card_records(named, built.SIZE)))
+    assert content["description"] == summary and content["description"].encode()
 
 
 def test_rendering_imports_no_torch() -> None:
