@@ -63,9 +63,10 @@ setup: $(READY) ## a virtual environment with everything in it
 demo: setup ## every stage, small: no network, no GPU, no account
 	@$(PY) -m release demo
 
-release: setup ## every stage for SIZE of FAMILY; PUSH=1 publishes
-	@$(PY) -m release preflight $(WHAT) $(if $(PUSH),--push) $(if $(MICRO_BATCH),--micro-batch $(MICRO_BATCH))
-	@$(MAKE) --no-print-directory $(if $(PUSH),verify,stage plan) FAMILY=$(FAMILY) SIZE=$(SIZE) PUSH=$(PUSH)
+release: setup ## every stage that this machine can do; PUSH=1 publishes
+	@$(PY) -m release preflight $(WHAT) $(if $(PUSH),--push,--far) $(if $(MICRO_BATCH),--micro-batch $(MICRO_BATCH))
+	@$(MAKE) --no-print-directory $(if $(PUSH),verify,$$($(PY) -m release preflight $(WHAT) --goals)) \
+	  FAMILY=$(FAMILY) SIZE=$(SIZE) PUSH=$(PUSH)
 
 preflight: setup ## what a release of SIZE lacks on this machine
 	@$(PY) -m release preflight $(WHAT) $(if $(PUSH),--push) $(if $(MICRO_BATCH),--micro-batch $(MICRO_BATCH))

@@ -21,7 +21,7 @@ from release.hub.state import (
     given_endpoint,
     remote_repo,
 )
-from release.preflight.check import missing
+from release.preflight.check import left_elsewhere, missing, to_run
 from release.stages import STAGES
 
 
@@ -50,15 +50,18 @@ class Step:
 def command(size: options.Size, family_file: options.Family = options.ETTIN) -> None:
     """Print which stages a release would run and what it would publish; nothing is run or written."""
     family = load(family_file)
+    open_stages = to_run(family, size)
     rows = [
-        [stage.name, "done" if file.is_file() else "to run", stage.description]
+        [stage.name, "to run" if stage.name in open_stages else "done", stage.description]
         for stage in STAGES
-        if (file := stage.file(family.build, size))
+        if stage.file(family.build, size)
     ]
     table(f"{family.model_id(size)}: stages", ["make", "state", "makes"], rows)
     for lack in missing(family, size, compare=False):
         print(*wrapped(f"missing here: {lack.what}"), *wrapped(f"hint: {lack.hint}", indent="  "), sep="\n")
-    if (family.folder(size) / "repo/README.md").is_file():
+    if left := [stage.name for stage in STAGES if stage.name in left_elsewhere(family, size) & open_stages]:
+        print(*wrapped(f"left for another machine, then for here: make {', make '.join(left)}"), sep="\n")
+    elif (family.folder(size) / "repo/README.md").is_file():
         show_diff(family, size)
         return
     print("would publish, private until verified, then tagged:")

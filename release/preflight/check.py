@@ -33,16 +33,51 @@ def command(
     family_file: options.Family = options.ETTIN,
     push: options.Push = False,
     micro_batch: MicroBatch = None,
+    far: Annotated[
+        bool, typer.Option("--far", help="Let pass what only a later stage needs, and another machine has.")
+    ] = False,
+    goals: Annotated[bool, typer.Option("--goals", help="Print what make can make here, and nothing else.")] = False,
 ) -> None:
     """Raise one error that names everything missing, or say that nothing is."""
     family = load(family_file)
-    found = list(missing(family, size, push=push, micro_batch=micro_batch))
+    if goals:
+        print(*reachable(family, size))
+        return
+    found = list(missing(family, size, push=push, compare=not far, micro_batch=micro_batch))
+    if far and not push:
+        for lack in (lack for lack in found if lack.elsewhere):
+            print(
+                *wrapped(f"left for another machine: {lack.what}"),
+                *wrapped(f"hint: {lack.hint}", indent="  "),
+                sep="\n",
+            )
+        found = [lack for lack in found if not lack.elsewhere]
     for what, hint in machine.advice(family, to_run(family, size)):
         print(*wrapped(f"worth having: {what}"), *wrapped(f"hint: {hint}", indent="  "), sep="\n")
     if found:
         what = f"a release of {family.model_id(size)} cannot be finished here, {len(found)} missing"
         raise ReleaseError(f"{what}:\n{listed(found)}")
-    print(f"nothing is missing for a release of {family.model_id(size)}")
+    print(f"nothing {'else ' if far else ''}is missing for a release of {family.model_id(size)}")
+
+
+def reachable(family: Family, size: str) -> list[str]:
+    """The goals of make for a release that is not published: all of it, or the stages that rest on nothing that is left.
+
+    A stage is left for another machine where this one would measure a number that no card of the family may show.
+    """
+    left = left_elsewhere(family, size)
+    if not left:
+        return ["stage", "plan"]
+    return [*(stage.name for stage in STAGES if stage.name in to_run(family, size) - left - {"verify"}), "plan"]
+
+
+def left_elsewhere(family: Family, size: str) -> set[str]:
+    """The stages that need another machine, and all that rest on them."""
+    left = {lack.stage for lack in machine.machine(family, size, to_run(family, size)) if lack.elsewhere}
+    for stage in STAGES:  # in their order
+        if left & set(stage.inputs):
+            left.add(stage.name)
+    return left
 
 
 def listed(lacks: list[Lack]) -> str:

@@ -109,7 +109,13 @@ def advice(family: Family, stages: set[str]) -> Iterator[tuple[str, str]]:
     """What a release does without, and what it loses by that."""
     if "train" in stages and find_spec("codecarbon") is None:
         yield "no codecarbon: the card will have no energy figure", "pip install codecarbon"
-    if not {"train", "speed"} & stages or not gpus():
+    here = gpus()
+    if "train" in stages and not here and family.speed.device != "CPU":
+        yield (
+            "no CUDA device: teacher and training run on this CPU, however long that takes",
+            "make plan-train RATE=...",
+        )
+    if not {"train", "speed"} & stages or not here:
         return
     if find_spec("flash_attn") is None:
         also = "" if find_spec("kernels") else ", or kernels for training alone"
