@@ -15,13 +15,15 @@ from release.family import MINILM
 from tests import built
 
 
-def test_a_cold_cache_gives_no_other_weights_than_the_family_names() -> None:
-    with pytest.raises(ReleaseError, match=rf"{MINILM} cannot be had: the client is offline.*hf download"):
-        first_stage.first_stage(MINILM)  # the package is installed, and nobody asked for it
+def test_a_cold_cache_gives_no_other_weights_than_the_family_names(tmp_path: Path) -> None:
+    stage = first_stage.first_stage(MINILM)  # at the commit of mteb's registry
+    with pytest.raises(ReleaseError, match=rf"{MINILM} is not here .*hf download {MINILM} --revision [0-9a-f]{{40}}`"):
+        stage.load(tmp_path)  # the package is installed, and nobody asked for it
+    with pytest.raises(ReleaseError, match=r"acme/embedder cannot be had: the client is offline.*hf download"):
+        first_stage.first_stage("acme/embedder")  # whose newest commit nobody knows
     demo = family.load(built.DEMO)
     plain = dataclasses.replace(demo, evaluation=dataclasses.replace(demo.evaluation, packaged_embedders=()))
-    with pytest.raises(ReleaseError, match="cannot be had"):
-        first_stage.first_stages(plain)
+    assert first_stage.first_stages(plain)[1].revision == stage.revision
     bm25, packaged = first_stage.first_stages(demo)
     assert (bm25.name, packaged.name) == ("bm25", MINILM)
     assert packaged.revision == retrievers.packaged_revision() and "weights sha256" in packaged.revision
