@@ -13,8 +13,8 @@ from sentence_transformers.cross_encoder.evaluation import nano_beir
 from release import family
 from release.data.contamination import build_eval_index
 from release.errors import ReleaseError
+from release.evaluation.nano_evaluator import NanoBEIR
 from release.local_datasets import named_by_contents
-from release.training.evaluator import NanoBEIR
 from tests.training.conftest import write_nano
 
 

@@ -82,9 +82,21 @@ def plan(family: options.Family = options.ETTIN) -> None:
     mixture, pairs = spec.load(resource(loaded.data.declaration)), loaded.build / "data/pairs"
     print_plan(mixture, pairs)
     made = {name: manifest for name in mixture.configs if (manifest := read_manifest(pairs / name))}
+    if taken := loaded.data.mixture:
+        print(f"taken as it is from {taken} at {loaded.data.mixture_revision or 'the commit that make mix settles'}")
+        made = fetched(loaded)
     published.show(mixture, made)
     if len(made) == len(mixture.configs):
         published.check(mixture, made)
+
+
+def fetched(family: Family) -> dict[str, dict[str, Any]]:
+    """The configs of a mixture that was taken from the Hub, by its manifest; none where it is not here yet."""
+    try:
+        manifest = json.loads((family.build / "data/mixture/manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return manifest["configs"] if manifest.get("mixture") == family.data.mixture else {}
 
 
 def resolve(family: Family) -> str:
