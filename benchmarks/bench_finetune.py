@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--loss", default=None, choices=["info-nce", "bce"])
     parser.add_argument("--lora", type=int)
+    parser.add_argument("--minilm", action="store_true", help="measure behind MiniLM too")
     options = parser.parse_args(argv)
     folders = {name: options.collections / name for name in ("scifact", "cranfield")}
     if absent := [str(folder) for folder in folders.values() if not folder.is_dir()]:
@@ -61,11 +62,12 @@ def run(options: argparse.Namespace, folders: dict[str, Path], work: Path) -> di
     training = training_options(chosen, known, about)
     sets = {
         "SciFact, BM25": judged_pairs.from_folder(folders["scifact"], work / "runs", top_k=options.top_k),
-        "SciFact, MiniLM": judged_pairs.from_folder(
-            folders["scifact"], work / "runs", top_k=options.top_k, retriever=MINILM
-        ),
         "Cranfield, BM25": judged_pairs.from_folder(folders["cranfield"], work / "runs", top_k=options.top_k),
     }
+    if options.minilm:
+        sets["SciFact, MiniLM"] = judged_pairs.from_folder(
+            folders["scifact"], work / "runs", top_k=options.top_k, retriever=MINILM
+        )
     dev = judged_pairs.from_folder(work / "data/dev", work / "runs", top_k=options.top_k)
     model, scorer = models.load(known.folder), models.load(known.folder)
     model[0].max_seq_length = scorer[0].max_seq_length = known.max_length  # ty: ignore[invalid-assignment]

@@ -154,6 +154,19 @@ def copy_file(source: Path, target: Path) -> None:
             shutil.copyfileobj(reader, writer, 1 << 20)
 
 
+def check_replaceable(folder: Path, marker: str) -> None:
+    """Refuse to replace a folder that somebody named and that holds something else than what `marker` stands for.
+
+    Raises:
+        ReleaseError: It is a file, or a folder that is neither empty nor holds `marker`.
+    """
+    if folder.is_dir() and ((folder / marker).exists() or not any(folder.iterdir())):
+        return
+    if folder.exists():
+        what = f"it exists, and holds no {marker}" if folder.is_dir() else "it is a file"
+        raise ReleaseError(what, where=str(folder), hint="name another folder: what is in this one would be lost")
+
+
 def list_files(folder: Path) -> list[str]:
     """The relative POSIX paths of all files in `folder`, links included, sorted."""
     found = (path for path in folder.rglob("*") if path.is_symlink() or path.is_file())

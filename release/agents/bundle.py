@@ -13,7 +13,7 @@ from skills_ref import read_properties
 from release.agents import check
 from release.console import print_json
 from release.errors import ReleaseError
-from release.files import atomic_directory, list_files
+from release.files import atomic_directory, check_replaceable, list_files
 
 INDEX = "marketplace.json"
 BUCKET = "huggingface/skills"  # the only one in which `hf skills add NAME` looks
@@ -49,6 +49,7 @@ def write(output: Path, onto: Path | None = None) -> Path:
     Raises:
         ReleaseError: The skill has a fault, or `onto` is no marketplace.json.
     """
+    check_replaceable(output, INDEX)
     skill = check.folder()
     if faults := [*check.problems(skill)]:
         raise ReleaseError(faults[0], where=str(skill), hint="make skill shows all")

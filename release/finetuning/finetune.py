@@ -73,6 +73,9 @@ def finetune(base: str, data: Path, output: Path, options: FinetuneOptions) -> F
     """
     known, prepared = models.find(base), prepare.load(data)
     training = training_options(options, known, prepared)
+    if (output / "model").exists() and not (output / "records/finetune.json").is_file():
+        what = "it holds a model that no fine-tuning made"
+        raise ReleaseError(what, where=str(output), hint="name another folder: that model would be lost")
     try:
         with exclusive_lock(output):
             return _finetune(known, prepared, data, output, options, training)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.sampler import BatchSamplers, DefaultBatchSampler
@@ -14,6 +19,7 @@ from torch import nn
 
 from release.errors import ReleaseError
 from release.finetuning.prepare import Prepared
+from release.finetuning.survey import text_hash
 from release.training.losses import loss_and_sampler
 from release.training.samplers import ShuffledBatches
 
@@ -75,9 +81,12 @@ def check(name: LossName, prepared: Prepared) -> None:
 
 
 def build(
-    name: LossName, model: CrossEncoder, rows: Dataset, seed: int
+    name: LossName, model: CrossEncoder, rows: Dataset, seed: int, folder: Path
 ) -> tuple[nn.Module, Dataset, type[DefaultBatchSampler] | BatchSamplers]:
     """The loss over `model`, the table that it trains on, and how its batches are drawn.
+
+    Args:
+        folder: For files that must last as long as the training.
 
     Raises:
         ReleaseError: No row fits the loss.
@@ -85,34 +94,62 @@ def build(
     if name == "info-nce":
         # The logits have a scale of their own: on a sigmoid of them, the library's default, no gradient is left.
         loss = MultipleNegativesRankingLoss(model, NEGATIVES, scale=1, activation_fn=nn.Identity())
-        return loss, contrasts(rows, seed), BatchSamplers.NO_DUPLICATES
+        return loss, contrasts(rows, seed, folder), BatchSamplers.NO_DUPLICATES
     if name == "bce":
         return BinaryCrossEntropyLoss(model, activation_fn=nn.Identity()), rows, ShuffledBatches
     loss, sampler = loss_and_sampler(name, model)  # margin-mse keeps the rows of a query together
     return loss, rows, sampler
 
 
-def contrasts(rows: Dataset, seed: int) -> Dataset:
+def contrasts(rows: Dataset, seed: int, folder: Path) -> Dataset:
     """One row for each relevant document: query, positive, negative_1, ... with documents of less relevance to the query.
+
+    Twenty bytes a row stay in memory; the table is written to `folder`, which must last as long as it is used.
 
     Raises:
         ReleaseError: No query has a document of less relevance.
     """
-    groups: dict[str, list[tuple[str, float]]] = {}
-    for batch in rows.with_format("arrow").iter(1000):
-        columns = (batch[name].to_pylist() for name in ("query", "document", "label"))
-        for query, document, label in zip(*columns, strict=True):
-            groups.setdefault(query, []).append((document, label))
-    generator = np.random.default_rng(seed)
-    table: dict[str, list[str]] = {name: [] for name in ("query", "positive", *_NEGATIVES)}
-    for query, documents in groups.items():
-        for positive, grade in documents:
-            if grade > 0 and (others := [text for text, label in documents if label < grade]):
-                drawn = generator.choice(len(others), NEGATIVES, replace=len(others) < NEGATIVES)
-                texts = [query, positive, *(others[place] for place in drawn)]
-                for column, text in zip(table.values(), texts, strict=True):
-                    column.append(text)
-    if not table["query"]:
+    queries, labels = _keys(rows)
+    order = np.argsort(queries, kind="stable")
+    starts = np.flatnonzero(np.diff(queries[order], prepend=queries[order[:1]] - np.uint64(1)))
+    schema = pa.schema({name: pa.string() for name in ("query", "positive", *_NEGATIVES)})
+    path = folder / "contrasts.parquet"
+    written = 0
+    with pq.ParquetWriter(path, schema) as writer:
+        found = _draw(np.split(order, starts[1:]), labels, seed)
+        while drawn := list(islice(found, 1000)):
+            places = np.array(drawn)  # of the positive and its negatives, (rows of this table, 1 + NEGATIVES)
+            texts = rows.with_format("arrow")[places.ravel()]
+            first = np.arange(len(places)) * places.shape[1]
+            columns = [texts["document"].take(pa.array(first + place)) for place in range(places.shape[1])]
+            writer.write_table(pa.table([texts["query"].take(pa.array(first)), *columns], schema=schema))
+            written += len(places)
+    if not written:
         what = "no query has both a relevant document and one of less relevance"
         raise ReleaseError(what, where="the prepared data", hint="prepare again with --negatives 7")
-    return Dataset.from_dict(table)
+    table = Dataset.from_parquet(str(path), cache_dir=str(folder))
+    assert isinstance(table, Dataset)
+    return table
+
+
+def _keys(rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """A number for the query of each row, and its label."""
+    queries, labels = np.empty(len(rows), np.uint64), np.empty(len(rows), np.float32)
+    start = 0
+    for batch in rows.with_format("arrow").iter(1000):
+        found = batch["query"].to_pylist()
+        queries[start : start + len(found)] = [text_hash(text) for text in found]
+        labels[start : start + len(found)] = batch["label"].to_numpy()
+        start += len(found)
+    return queries, labels
+
+
+def _draw(groups: list[np.ndarray], labels: np.ndarray, seed: int) -> Iterator[list[int]]:
+    """The rows of each relevant document and of its negatives; of few, some more than once."""
+    generator = np.random.default_rng(seed)
+    for group in groups:
+        for positive in group[labels[group] > 0]:
+            others = group[labels[group] < labels[positive]]
+            if len(others):
+                drawn = generator.choice(others, NEGATIVES, replace=len(others) < NEGATIVES)
+                yield [int(positive), *drawn.tolist()]

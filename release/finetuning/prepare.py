@@ -20,7 +20,7 @@ from pydantic import with_config
 
 from release import bm25, records
 from release.errors import ReleaseError
-from release.files import atomic_directory, copy_file, sha256_file, write_json
+from release.files import atomic_directory, check_replaceable, copy_file, sha256_file, write_json
 from release.finetuning.leaks import LeakCheck, normal
 from release.finetuning.pairs import Pair, PairSource, open_pairs
 from release.finetuning.survey import Survey, held_out, survey
@@ -91,6 +91,7 @@ def prepare(
     Raises:
         ReleaseError: A row is damaged, labels do not fit together, queries leak, or there is too little data.
     """
+    check_replaceable(output, "prepared.json")
     source, given = _open(data, test)
     if smoke:
         source = source.first(SMOKE_PAIRS)

@@ -80,8 +80,8 @@ def train(model: CrossEncoder, rows: Path, dev: DevEvaluator, options: TrainingO
         table = table.sort("query").select(range(min(len(table), SMOKE_ROWS)))  # of few queries
     if options.lora:
         lora.add(model, options.lora, options.seed)
-    loss, table, sampler = losses.build(options.loss, model, table, options.seed)
-    with TemporaryDirectory() as folder:  # the trainer wants one, and writes nothing
+    with TemporaryDirectory() as folder:
+        loss, table, sampler = losses.build(options.loss, model, table, options.seed, Path(folder))
         trainer = CrossEncoderTrainer(
             model,
             _arguments(options, folder, sampler),

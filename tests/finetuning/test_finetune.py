@@ -180,6 +180,15 @@ def test_what_cannot_be_written_is_one_line(
         finetune(str(reranker), tmp_path, tmp_path / "out", options)
 
 
+def test_a_model_of_the_users_is_never_replaced(
+    tmp_path: Path, work: Path, reranker: Path, options: FinetuneOptions
+) -> None:
+    shutil.copytree(reranker, tmp_path / "own/model")
+    with pytest.raises(ReleaseError, match="a model that no fine-tuning made"):
+        finetune(str(reranker), work / "labelled", tmp_path / "own", options)
+    assert records.model_hash(tmp_path / "own/model") == records.model_hash(reranker)
+
+
 def test_lora_trains_a_few_weights_and_is_folded_into_a_model_of_the_usual_form(
     work: Path, reranker: Path, options: FinetuneOptions
 ) -> None:

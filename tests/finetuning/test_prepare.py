@@ -180,6 +180,19 @@ def test_without_write_access_nothing_is_left_behind(tmp_path: Path) -> None:
     assert isinstance(caught.value, ReleaseError), "one line, not a traceback"
 
 
+def test_a_folder_of_the_users_is_never_replaced(tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "data.jsonl")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/thesis.txt").write_text("years of work")
+    with pytest.raises(ReleaseError, match=r"holds no prepared\.json.*would be lost"):
+        prepare(data, tmp_path / "own")
+    with pytest.raises(ReleaseError, match="it is a file"):
+        prepare(data, data)
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["thesis.txt"] and data.stat().st_size
+    (tmp_path / "empty").mkdir()
+    assert prepare(data, tmp_path / "empty") == prepare(data, tmp_path / "empty")
+
+
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("POOL", 200), ("SKETCH", 200), ("MOST_HELD_OUT", 20)):
         monkeypatch.setattr(survey, name, value)
