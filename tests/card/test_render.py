@@ -120,7 +120,10 @@ def test_other_devices_are_further_tables_of_the_same_card(family: Family) -> No
     record = replace(record, machine=replace(record.machine, device="NVIDIA GeForce RTX 3090"))
     path = records.write(record, folder_for(folder, record.machine.device, "", "CPU"))
     text = render.model_card(family, built.SIZE, acceptance.card_records(family, built.SIZE))
-    assert "<summary>On one NVIDIA GeForce RTX 3090: 61.7 pairs per second</summary>" in text
+    assert (
+        "<summary>On one NVIDIA GeForce RTX 3090: 38.3 pairs per second with the public libraries, 61.7 at best</summary>"
+        in text
+    )
     stage.stage_model(family, built.SIZE)
     assert (stage.model_repo(family, built.SIZE) / path.relative_to(family.folder(built.SIZE))).is_file()
     built.edit(path, lambda record: record["subject"].update(max_length=8192))
