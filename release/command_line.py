@@ -45,8 +45,12 @@ def exit_status(call: Callable[[], int | None], *, usage: Callable[[str], str | 
         if why := hub_access.reason(error):
             print(f"error: {why.what}; hint: {why.hint}", file=sys.stderr)
             return 1
-        if not disk_is_full(error):
+        file = getattr(error, "filename", None)
+        if disk_is_full(error):
+            print(f"error: the disk is full; in {file or 'build'}; hint: free some space", file=sys.stderr)
+            return 1
+        if not isinstance(error, OSError) or file is None:
             raise
-        where = getattr(error, "filename", None) or "build"
-        print(f"error: the disk is full; in {where}; hint: free some space", file=sys.stderr)
+        reason = error.strerror or type(error).__name__
+        print(f"error: cannot be read or written ({reason}); in {file}; hint: look at it", file=sys.stderr)
         return 1

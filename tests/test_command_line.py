@@ -97,6 +97,17 @@ def test_ctrl_c_inside_a_verb_is_one_line(monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().err.startswith("stopped; nothing half written was kept: run the same command again")
 
 
+def test_a_file_that_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def plan() -> None:
+        (tmp_path / ("x" * 300)).stat()
+
+    monkeypatch.setattr("release.data.mix.plan", plan)
+    assert main(["plan-data"]) == 1
+    assert capsys.readouterr().err.startswith("error: cannot be read or written (File name too long); in ")
+
+
 def test_a_second_run_over_the_same_folder_stops_at_once(tmp_path: Path) -> None:
     program = (
         "from pathlib import Path; from release.files import exclusive_lock\nwith exclusive_lock(Path({!r})): pass"

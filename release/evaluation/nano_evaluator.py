@@ -28,6 +28,7 @@ class NanoBEIR(CrossEncoderNanoBEIREvaluator):
     both: dict[bool, dict[str, float]]
 
     def __init__(self, dataset_names: list[Any], dataset_id: str, *args: Any, **kwargs: Any) -> None:
+        source = dataset_id
         try:
             with named_by_contents(dataset_id) as source:
                 super().__init__(dataset_names, source, *args, **kwargs)
