@@ -127,6 +127,7 @@ FAMILY = {
     'collections = ["docstrings"]': "collections = []",
     'embedders = ["bm25", "sentence-transformers/all-MiniLM-L6-v2"]': f"embedders = {json.dumps(EMBEDDERS)}",
     "top_k = 20": f"top_k = {TOP}",
+    'packaged_embedders = ["sentence-transformers/all-MiniLM-L6-v2"]': "packaged_embedders = []",
 }
 
 
