@@ -27,7 +27,9 @@ from release.records import Record
 from release.results.export import FormParity, PulledRepository, VerifyResult, VerifySubject
 
 PULL_BACK = "from release.hub.verify import pull_back; pull_back()"
-SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
+SNIPPET = re.compile(
+    r"```python\n(.*?)```", re.DOTALL
+)  # one whose fence says what it needs (a GPU, another model) is not run
 
 
 def command(
