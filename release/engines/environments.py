@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,8 @@ def program(engine: Engine) -> tuple[list[str], dict[str, str]]:
 
 def _built(engine: Engine, build: Callable[[Engine, Path], None]) -> Path:
     """The folder of an environment; one that is not finished is built anew."""
-    folder = ROOT / f"{engine.name}-{short_hash(json.dumps([engine.packages, sys.version]))}"
+    name = re.sub(r"[^\w.]+", "-", engine.packages[0]).strip("-")
+    folder = ROOT / f"{name}-{short_hash(json.dumps([engine.packages, sys.version]))}"
     if not (folder / ".ready").is_file():
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
