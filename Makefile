@@ -108,8 +108,10 @@ $(RUN)/records/speed.json: $(RUN)/records/choice.json $(RUN)/facts/speed.json | 
 $(RUN)/records/export.json: $(RUN)/records/choice.json $(RUN)/facts/export.json | $(READY)
 	@$(PY) -m release export $(WHAT)
 
-$(RUN)/records/engines.json: $(RUN)/records/export.json $(ALL:1=all-engines) | $(READY)
-	@$(PY) -m release engines $(WHAT) $(if $(ALL),--all)
+# ALL=1 of this command line alone: `make rehearse ALL=1` hands its own down in the environment.
+EVERY := $(if $(filter command,$(origin ALL)),$(ALL))
+$(RUN)/records/engines.json: $(RUN)/records/export.json $(if $(EVERY),all-engines) | $(READY)
+	@$(PY) -m release engines $(WHAT) $(if $(EVERY),--all)
 
 $(RUN)/README.md: $(addprefix $(RUN)/records/,evaluate.json speed.json engines.json) $(RUN)/facts/card.json $(wildcard cards/* cards/sections/* cards/citations/* cards/notices/* $(RUN)/records/devices/*/*) $(COMPARISON) | $(READY)
 	@$(PY) -m release card $(WHAT)

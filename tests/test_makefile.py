@@ -185,6 +185,15 @@ def test_a_fact_remakes_the_stages_that_rest_on_it(done: Project, old: str, new:
     assert done.would_run() == remade.split()
 
 
+def test_every_engine_is_run_again_only_where_this_command_line_asks(
+    done: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert done.would_run("engines") == []
+    assert "release engines --family family.toml --size mini --all" in done.make("-n", "engines", "ALL=1").stdout
+    monkeypatch.setenv("ALL", "1")  # as a rehearsal of all sizes hands it down
+    assert done.would_run("engines") == []
+
+
 def test_another_declaration_is_mixed_anew(done: Project) -> None:
     (done.folder / "other.yaml").write_text("name: other\n")
     done.edit("datasets/docstring-reranker-data.yaml", "other.yaml")
