@@ -121,7 +121,7 @@ $(RUN)/repo/README.md: $(RUN)/README.md | $(READY)
 	@$(PY) -m release check $(WHAT)
 
 publish: $(RUN)/repo/README.md ## upload to HF_ENDPOINT, private until verified (PUSH=1)
-	@$(PY) -m release publish $(WHAT) $(if $(PUSH),--push)
+	@$(PY) -m release publish $(WHAT) $(if $(PUSH),--push) $(if $(REPLACE),--replace)
 
 verify: publish ## pull everything back, compare, make public, tag
 	@$(PY) -m release verify $(WHAT) $(if $(PUSH),--push)

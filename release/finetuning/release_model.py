@@ -245,5 +245,6 @@ def publish_verified(release: FinetunedRelease, endpoint: str | None) -> dict[st
     commits = {name: repo.commit for name, repo in pulled.repositories.items()}
     publish.check_commits([release.repo], api, commits)
     _, public, tags = _steps(release, api)
-    publish.carry_out(api, [*public, *tags])
+    publish.carry_out(api, [*tags, *public])
+    publish.check_finished([release.repo], api, commits)
     return commits

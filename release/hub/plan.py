@@ -19,6 +19,7 @@ from release.hub.state import (
     desired_repos,
     find_collection,
     given_endpoint,
+    hub_errors,
     remote_repo,
 )
 from release.preflight.check import left_elsewhere, missing, to_run
@@ -34,7 +35,7 @@ class Step:
         verb, target, detail: What is done, for people.
         repo: Whose change it is, None for the collection's.
         upload, delete: Files of the repository.
-        commit: What is tagged.
+        commit: What is tagged, or what a push comes after; None for a repository that is still to be created.
     """
 
     phase: Literal["push", "finish"]
@@ -72,6 +73,11 @@ def command(size: options.Size, family_file: options.Family = options.ETTIN) -> 
     print(f"their files are known once `make stage SIZE={size}` has run")
 
 
+def commit_title(repo: DesiredRepo) -> str:
+    """What commits of a release are called, by which its repository is known again."""
+    return f"Release {repo.tag}"
+
+
 def show_diff(family: Family, size: str, endpoint: str | None = None) -> list[Step]:
     """Print what is to be done on the given Hub, or on an empty one without any."""
     url = given_endpoint(endpoint)
@@ -87,26 +93,36 @@ def show(steps: list[Step], endpoint: str | None) -> None:
         print(*wrapped(f"{step.verb} {step.target}: {step.detail}", indent="  "), sep="\n")
 
 
-def diff(family: Family, size: str, api: Any) -> list[Step]:
+def diff(family: Family, size: str, api: Any, *, replace: bool = False) -> list[Step]:
     """Every step between what is on the Hub and the finished release, in order; as on an empty Hub if `api` is None.
 
     Raises:
         ReleaseError: The release is finished and would change, or the name belongs to something else.
     """
-    push, public, tags = repo_steps(desired_repos(family, size), api, str(family.path))
-    return [*push, *public, *_collection_steps(family, size, api), *tags]
+    push, public, tags = repo_steps(desired_repos(family, size), api, str(family.path), replace=replace)
+    return [*push, *tags, *public, *_collection_steps(family, size, api)]
 
 
-def repo_steps(repos: list[DesiredRepo], api: Any, source: str) -> tuple[list[Step], list[Step], list[Step]]:
+def repo_steps(
+    repos: list[DesiredRepo], api: Any, source: str, *, replace: bool = False
+) -> tuple[list[Step], list[Step], list[Step]]:
     """What is to be pushed, made public and tagged of `repos`; `source` is where their names and version come from.
+
+    What was verified is tagged while it is private, so that nothing is ever public and untagged. Models become public before
+    their data, which is never public alone.
+
+    Args:
+        replace: Files that this project did not put there may be overwritten and deleted.
 
     Raises:
         ReleaseError: One is finished and would change, or the name belongs to something else.
     """
     pairs = [(repo, remote_repo(api, repo) if api else RemoteRepo()) for repo in repos]
-    push = [step for repo, remote in pairs for step in _push_steps(api, repo, remote, source)]
+    push = [step for repo, remote in pairs for step in _push_steps(api, repo, remote, source, replace)]
     public = [
-        Step("finish", "make public", repo.id, "after verification", repo) for repo, remote in pairs if remote.private
+        Step("finish", "make public", repo.id, "after verification", repo)
+        for repo, remote in reversed(pairs)
+        if remote.private
     ]
     tags = [
         Step("finish", "tag", repo.id, repo.tag, repo, commit=remote.commit)
@@ -116,8 +132,14 @@ def repo_steps(repos: list[DesiredRepo], api: Any, source: str) -> tuple[list[St
     return push, public, tags
 
 
-def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, source: str) -> Iterable[Step]:
+def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, source: str, replace: bool) -> Iterable[Step]:
     upload, delete = changed(repo, remote) if repo.folder.is_dir() else ([], [])
+    if remote.moved:
+        what = f"main of {repo.id} is not what is tagged {repo.tag}: {', '.join(remote.moved[:3])}"
+        raise ReleaseError(what, where=str(api.endpoint), hint="bring main back to the tag, for people load main")
+    if not replace and (foreign := _foreign(api, repo, remote, upload, delete)):
+        what = f"{repo.id} holds what this project did not put there: {', '.join(foreign[:3])}"
+        raise ReleaseError(what, where=str(api.endpoint), hint="choose another name, or make publish REPLACE=1")
     if remote.tagged and (upload or delete):
         hint = f"raise `version` in {source}; an embedded Hub can also be removed and begun anew"
         what = f"{repo.id} {repo.tag} is finished, and {', '.join((upload + delete)[:3])} would change"
@@ -133,9 +155,19 @@ def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, source: str) ->
     elif upload:
         size = sum((repo.folder / name).stat().st_size for name in upload)
         detail = f"{len(upload)} files of {size:,} bytes" + (f", delete {len(delete)}" if delete else "")
-        yield Step("push", "upload", repo.id, detail, repo, tuple(upload), tuple(delete))
+        yield Step("push", "upload", repo.id, detail, repo, tuple(upload), tuple(delete), remote.commit)
     elif delete:
-        yield Step("push", "delete", repo.id, f"{len(delete)} files", repo, delete=tuple(delete))
+        yield Step("push", "delete", repo.id, f"{len(delete)} files", repo, (), tuple(delete), remote.commit)
+
+
+def _foreign(api: Any, repo: DesiredRepo, remote: RemoteRepo, upload: list[str], delete: list[str]) -> list[str]:
+    """Files on a Hub that a push would delete, or overwrite though no release was ever pushed there."""
+    overwritten = [name for name in upload if name in remote.files]
+    if not remote.exists or remote.tagged or not (overwritten or delete):
+        return []
+    with hub_errors(api, f"look at the commits of {repo.id}"):
+        titles = {commit.title for commit in api.list_repo_commits(repo.id, repo_type=repo.type)}
+    return delete if commit_title(repo) in titles else delete + overwritten
 
 
 def _collection_steps(family: Family, size: str, api: Any) -> Iterable[Step]:

@@ -41,12 +41,16 @@ class DesiredRepo:
 
 @dataclass(frozen=True)
 class RemoteRepo:
-    """A repository as it is: `files` are those of the tag where there is one, else of the main branch."""
+    """A repository as it is: `files` are those of the tag where there is one, else of the main branch.
+
+    `moved` names the files that are others on the main branch, which is what people load, than at the tag.
+    """
 
     private: bool = True
     commit: str | None = None
     tagged: bool = False
     files: dict[str, RepoFile] = field(default_factory=dict)
+    moved: tuple[str, ...] = ()
 
     @property
     def exists(self) -> bool:
@@ -74,6 +78,8 @@ def connect(endpoint: str | None, *, write: bool = True) -> HfApi:
     url = given_endpoint(endpoint)
     if url is None:
         raise ReleaseError("no Hub is named, and there is no default", hint="set HF_ENDPOINT, or pass --endpoint URL")
+    if not (get_token() or "").isascii():
+        raise ReleaseError("the token holds a letter that no token has", where=url, hint="copy HF_TOKEN again")
     if write and get_token() is None:
         raise ReleaseError("no token for publishing", where=url, hint="set HF_TOKEN, or run `hf auth login`")
     return HfApi(endpoint=url)
@@ -82,12 +88,15 @@ def connect(endpoint: str | None, *, write: bool = True) -> HfApi:
 @contextmanager
 def hub_errors(api: HfApi, doing: str) -> Generator[None]:
     """Turn whatever the client raises into one line; nothing is lost, because every step looks before it acts."""
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         yield
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError, ConnectionError, RuntimeError) as error:
+    except ReleaseError:
+        raise
+    except (
+        Exception
+    ) as error:  # an answer that is no JSON, or lacks a key, is a ValueError, a KeyError, a TypeError, ...
         if (
             isinstance(error, HfHubHTTPError)
             and error.response is not None
@@ -110,7 +119,11 @@ def desired_repos(family: Family, size: str) -> list[DesiredRepo]:
 
 
 def remote_repo(api: HfApi, repo: DesiredRepo) -> RemoteRepo:
-    """Look at a repository on the Hub; one that this token cannot see does not exist for it."""
+    """Look at a repository on the Hub; one that this token cannot see does not exist for it.
+
+    Raises:
+        ReleaseError: The Hub answers for another repository, to which this one was renamed, or does not answer well.
+    """
     from huggingface_hub.errors import RepositoryNotFoundError
     from huggingface_hub.hf_api import RepoFile
 
@@ -119,12 +132,23 @@ def remote_repo(api: HfApi, repo: DesiredRepo) -> RemoteRepo:
             info = api.repo_info(repo.id, repo_type=repo.type)
         except RepositoryNotFoundError:
             return RemoteRepo()
+        if info.id != repo.id:  # the Hub follows a name that was given up to wherever its repository is now
+            hint = "choose another name or version in the family file"
+            raise ReleaseError(f"{repo.id} was renamed to {info.id}", where=str(api.endpoint), hint=hint)
         refs = api.list_repo_refs(repo.id, repo_type=repo.type)
         tagged = {ref.name: ref.target_commit for ref in refs.tags}.get(repo.tag)
-        commit = tagged or info.sha
-        tree = api.list_repo_tree(repo.id, repo_type=repo.type, revision=commit, recursive=True)
-        files = {file.path: file for file in tree if isinstance(file, RepoFile) and file.path != ".gitattributes"}
-    return RemoteRepo(bool(info.private), commit, tagged is not None, files)
+        head = info.sha or "main"
+        commit = tagged or head
+
+        def tree(revision: str) -> dict[str, RepoFile]:
+            found = api.list_repo_tree(repo.id, repo_type=repo.type, revision=revision, recursive=True)
+            return {file.path: file for file in found if isinstance(file, RepoFile) and file.path != ".gitattributes"}
+
+        files = tree(commit)
+        main = files if commit == head else tree(head)
+    blobs, others = ({name: file.blob_id for name, file in each.items()} for each in (files, main))
+    moved = sorted(name for name in {*blobs, *others} if blobs.get(name) != others.get(name))
+    return RemoteRepo(bool(info.private), commit, tagged is not None, files, tuple(moved))
 
 
 def same(file: Path, remote: RepoFile) -> bool:

@@ -12,6 +12,7 @@ import yaml
 
 from release.errors import ReleaseError
 from release.family import Family
+from release.files import list_files
 from release.hub import plan, publish, stage, state
 from release.localhub import Account, running_hub
 from tests import built
@@ -69,7 +70,7 @@ def test_a_release_is_private_then_public_then_tagged_and_then_nothing_is_left_t
 ) -> None:
     api = state.connect(hub)
     steps = plan.diff(family, built.SIZE, api)
-    assert verbs(steps) == ["create", "upload"] * 2 + ["make public"] * 2 + ["create"] + ["tag"] * 2
+    assert verbs(steps) == ["create", "upload"] * 2 + ["tag"] * 2 + ["make public"] * 2 + ["create"]
     assert (
         state.remote_repo(api, state.desired_repos(family, built.SIZE)[0]) == state.RemoteRepo()
     )  # planning changes nothing
@@ -82,7 +83,7 @@ def test_a_release_is_private_then_public_then_tagged_and_then_nothing_is_left_t
     assert all(state.private for state in states(api, family))
 
     steps = publish.finish(family, built.SIZE, api, commits(api, family))
-    assert verbs(steps) == ["make public"] * 2 + ["create"] + ["tag"] * 2
+    assert verbs(steps) == ["tag"] * 2 + ["make public"] * 2 + ["create"]
     assert all(state.tagged and not state.private for state in states(api, family))
     content = yaml.safe_load((family.folder(built.SIZE) / "collection.yaml").read_text())
     found = publish.find_collection(api, family)
@@ -115,7 +116,9 @@ def test_before_the_tag_a_correction_replaces_what_was_uploaded(family: Family, 
     api.upload_file(path_or_fileobj=b"old", path_in_repo="leftover.json", repo_id=model.id)
     built.measure_again(family, "speed", **vars(built.speed_result(999.0)))
     restage(family)
-    (step,) = publish.publish(family, built.SIZE, hub)
+    with pytest.raises(ReleaseError, match=r"did not put there: leftover\.json.*REPLACE=1"):
+        publish.publish(family, built.SIZE, hub)
+    (step,) = publish.publish(family, built.SIZE, hub, replace=True)
     assert step.detail.startswith("2 files of") and step.detail.endswith("delete 1")
     assert set(state.remote_repo(api, model).files) == set(model.files)
 
@@ -282,3 +285,66 @@ def test_a_release_with_a_problem_or_a_hub_that_is_down_is_one_line(family: Fami
     with pytest.raises(ReleaseError, match=r"cannot look at .*http://127\.0\.0\.1:9.*run it again") as caught:
         publish.publish(family, built.SIZE, "http://127.0.0.1:9")
     assert "\n" not in str(caught.value)
+
+
+def test_what_moved_on_main_after_the_release_is_named(family: Family, hub: str, online: None) -> None:
+    api = state.connect(hub)
+    publish.publish(family, built.SIZE, hub)
+    publish.finish(family, built.SIZE, api, commits(api, family))
+    api.upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id=family.model_id(built.SIZE))
+    with pytest.raises(ReleaseError, match=r"main of .* is not what is tagged .*: config\.json"):
+        publish.publish(family, built.SIZE, hub)
+
+
+def test_a_renamed_repository_is_not_overwritten(family: Family, hub: str, online: None) -> None:
+    api = state.connect(hub)
+    publish.publish(family, built.SIZE, hub)
+    moved = f"{family.model_id(built.SIZE)}-elsewhere"
+    api.move_repo(family.model_id(built.SIZE), moved)
+    with pytest.raises(ReleaseError, match=rf"{family.model_id(built.SIZE)} was renamed to {moved}"):
+        publish.publish(family, built.SIZE, hub)
+
+
+def test_somebody_elses_private_files_are_neither_overwritten_nor_deleted(
+    family: Family, hub: str, online: None
+) -> None:
+    api, name = state.connect(hub), family.model_id(built.SIZE)
+    api.create_repo(name, private=True)
+    for file in ("config.json", "[x].json", "*"):
+        api.upload_file(path_or_fileobj=b"{}", path_in_repo=file, repo_id=name)
+    with pytest.raises(ReleaseError, match=r"did not put there: .*\*, .*config\.json|did not put there: "):
+        publish.publish(family, built.SIZE, hub)
+    assert {"config.json", "[x].json", "*"} <= set(api.list_repo_files(name))
+    publish.publish(family, built.SIZE, hub, replace=True)
+    assert set(state.remote_repo(api, state.desired_repos(family, built.SIZE)[1]).files) == set(
+        list_files(stage.model_repo(family, built.SIZE))
+    )
+
+
+def test_what_somebody_creates_in_public_gets_no_byte(
+    family: Family, hub: str, online: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi
+
+    real = HfApi.create_repo
+
+    def overtaken(self: HfApi, name: str, **named: Any) -> Any:
+        return real(self, name, **(named | {"private": False}))
+
+    monkeypatch.setattr(HfApi, "create_repo", overtaken)
+    with pytest.raises(ReleaseError, match=r"create .*: the Hub says that it is done, and it is not so there"):
+        publish.publish(family, built.SIZE, hub)
+    assert all(not remote.files for remote in states(state.connect(hub), family))
+
+
+@pytest.mark.parametrize("lost", ["update_repo_settings", "create_tag"])
+def test_a_success_that_changed_nothing_is_no_success(
+    family: Family, hub: str, online: None, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    from huggingface_hub import HfApi
+
+    api = state.connect(hub)
+    publish.publish(family, built.SIZE, hub)
+    monkeypatch.setattr(HfApi, lost, lambda *_, **__: None)  # a page with status 200, from whatever is in between
+    with pytest.raises(ReleaseError, match=r"the Hub says that it is done, and it is not so there"):
+        publish.finish(family, built.SIZE, api, commits(api, family))
