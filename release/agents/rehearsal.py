@@ -121,7 +121,7 @@ def rehearse(task: Task, workplace: Workplace) -> dict[str, Any]:
     """Follow SKILL.md on one data set, to its end or to the first command that fails."""
     started = time.monotonic()
     repository = f"{USER}/{task.name}-reranker"
-    outcome: dict[str, Any] = {"commands": 0, "failed": None}
+    outcome: dict[str, Any] = {"commands": 0, "failed": None, "refused": None}
     try:
         data = _place(task, workplace.folder)
         _run(workplace, f"hf skills add {check.NAME}", {})
@@ -134,7 +134,8 @@ def rehearse(task: Task, workplace: Workplace) -> dict[str, Any]:
                 _run(workplace, line, variables)
                 outcome["commands"] += 1
     except ReleaseError as error:
-        outcome["failed"] = str(error)
+        # By the contract a REGRESSION stays here: then the rehearsal has shown just that, and nothing has failed.
+        outcome["refused" if "worse than its base" in str(error) else "failed"] = str(error)
     return (
         _measured(workplace, repository)
         | {"repository": repository}

@@ -30,7 +30,7 @@ from release.runtime.precision import has_fast_bf16
 
 RATIOS = (0.25, 0.5, 0.75)  # of the fine-tuned weights in a merge
 SMOKE_QUERIES = 10
-DEFAULT_EPOCHS, DEFAULT_BATCH = 3, 32
+DEFAULT_EPOCHS = 3
 Finetuned = Record[FinetuneResult, FinetuneSubject]
 
 
@@ -43,7 +43,7 @@ class FinetuneOptions:
         learning_rate: A tenth of the base's own by default; with LoRA the base's own.
         lora: The rank of LoRA's matrices; None trains every weight.
         epochs: The most that are made.
-        batch_size: Rows of a step.
+        batch_size: Rows of a step; what the loss takes by default.
         max_length: Tokens of a pair that are read, as in the base's training by default.
         retriever: What finds the candidates of each held-out query: "bm25", or an embedder's folder or Hub id.
         top_k: Candidates of each query.
@@ -56,7 +56,7 @@ class FinetuneOptions:
     learning_rate: float | None = None
     lora: int | None = None
     epochs: int = DEFAULT_EPOCHS
-    batch_size: int = DEFAULT_BATCH
+    batch_size: int | None = None
     max_length: int | None = None
     retriever: str = judged_pairs.BM25
     top_k: int = judged_pairs.TOP_K
@@ -101,7 +101,7 @@ def training_options(options: FinetuneOptions, base: BaseModel, prepared: prepar
         loss,
         rate,
         options.epochs,
-        options.batch_size,
+        options.batch_size or losses.LOSSES[loss].rows,
         seed=options.seed,
         lora=options.lora,
         smoke=options.smoke or prepared.smoke,

@@ -36,11 +36,13 @@ class Loss:
         labels: The kind of labels that it learns from.
         about: When to take it, and what it does to the scale of the scores.
         scaled: Whether labels must lie between 0 and 1.
+        rows: Of a step by default. A row of InfoNCE is nine pairs: a document, four hard negatives and four of the batch.
     """
 
     labels: Literal["judgements", "scores"]
     about: str
     scaled: bool = False
+    rows: int = 32
 
 
 LOSSES: dict[LossName, Loss] = {
@@ -49,7 +51,9 @@ LOSSES: dict[LossName, Loss] = {
     ),
     "mse": Loss("scores", "a teacher's scores as the model was trained on them; the scale becomes the teacher's"),
     "info-nce": Loss(
-        "judgements", "relevant against other documents of the query; the scale is free, the order counts"
+        "judgements",
+        "relevant against other documents of the query; the scale is free, the order counts",
+        rows=8,
     ),
     "bce": Loss(
         "judgements",

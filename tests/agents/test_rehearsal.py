@@ -74,6 +74,14 @@ def test_commands_are_read_out_of_the_page_and_the_first_failure_ends_it(place: 
     assert outcome["published"] is False
 
 
+def test_a_regression_that_is_not_published_is_no_failure_of_the_rehearsal(place: Workplace, tmp_path: Path) -> None:
+    page = tmp_path / "hub/buckets" / bundle.BUCKET / f"skills/{check.NAME}/SKILL.md"
+    refusal = "echo 'error: worse than its base: VERDICT: REGRESSION; hint: keep it' >&2; false"
+    page.write_text(page.read_text().replace("false  # an error", refusal))
+    outcome = rehearse(Task("mine", "file", tmp_path / "data.jsonl"), place)
+    assert outcome["failed"] is None and "VERDICT: REGRESSION" in outcome["refused"] and not outcome["published"]
+
+
 def test_a_skill_that_cannot_be_installed_is_said(place: Workplace, tmp_path: Path) -> None:
     (tmp_path / "hub/buckets" / bundle.BUCKET / "marketplace.json").write_text('{"plugins": []}')
     outcome = rehearse(Task("mine", "file", tmp_path / "data.jsonl"), place)

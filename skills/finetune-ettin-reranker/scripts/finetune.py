@@ -25,7 +25,9 @@ def finetune(
     learning_rate: Annotated[float | None, typer.Option(help="By default a tenth of the base's own.")] = None,
     lora: Annotated[int | None, typer.Option(min=1, help="Train matrices of this rank instead of the encoder.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="The most that are made; it stops early.")] = 3,
-    batch_size: Annotated[int, typer.Option(min=2, help="Rows of a step.")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(min=2, help="Rows of a step: by default 8 for info-nce, else 32.")
+    ] = None,
     max_length: Annotated[
         int | None, typer.Option(min=8, help="Tokens of a pair; by default as the base's training.")
     ] = None,
