@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from release import records, results
+from release import options, records, results
 from release.console import print_json, quiet, table
 from release.errors import ReleaseError
 from release.evaluation import first_stage, rerankers, tasks
@@ -18,6 +18,7 @@ from release.evaluation.calibration import calibrate
 from release.evaluation.family_rows import all_rows
 from release.evaluation.nano import nano
 from release.evaluation.rerankers import Reranker
+from release.evaluation.shared_rows import share
 from release.evaluation.two_stage import Row, evaluate_task, means
 from release.family import Family
 from release.family import load as load_family
@@ -32,6 +33,7 @@ from release.results.evaluation import (
     TeacherEvaluation,
 )
 from release.truth import queries
+from release.workers import Executor
 
 Evaluated = Record[EvaluationResult, EvaluationSubject]
 STANDALONE = Path("build") / "evaluations"  # first-stage runs and rows of models that belong to no family
@@ -50,10 +52,23 @@ def command(
     output: Annotated[Path | None, typer.Option(help="Write the record to this file.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default by device.")] = None,
     language: Annotated[str, typer.Option(help="Of the collection, for bm25: an ISO 639 code.")] = "en",
+    workers: options.Workers = 1,
+    executor: options.Executor = "local",
+    option: options.ExecutorOptions = None,
 ) -> None:
     """Measure how much a reranker improves retrieval: a size of a family, or any CrossEncoder on any BEIR folder."""
     family, path = load_family(family_file) if family_file else None, output
     with quiet():
+        by = Executor.parse(executor, workers, option, "evaluate")
+        if by != Executor(name="evaluate") and not family:
+            raise ReleaseError("only a family's tasks are shared", hint="--family FILE, or leave out --workers")
+        if (
+            by != Executor(name="evaluate")
+            and family
+            and not share(family, by, size=size, compared=compared, dtype=dtype)
+        ):
+            print("evaluate: the rows are with slurm; run again without --executor when it has ended")
+            return
         if family and compared is not None:
             record = evaluate_compared(family, compared, dtype=dtype)
         elif family and size is not None:

@@ -42,20 +42,24 @@ def all_rows(
         cache_dir: Folder of this reranker's finished rows.
     """
     stages = stages or first_stages(family)
-    inside = in_domain_tasks(family)
-    rows: list[Row] = []
-    for load in task_loaders(family):
-        task = load()
-        rows += evaluate_task(
-            reranker,
-            task,
-            stages,
-            top_k=family.evaluation.top_k,
-            runs=family.build / "runs",
-            cache_dir=cache_dir,
-            in_domain=None if inside is None else task.name in inside,
-        )
-    return rows
+    numbers = range(len(task_loaders(family)))
+    return [row for number in numbers for row in task_rows(reranker, family, number, stages, cache_dir=cache_dir)]
+
+
+def task_rows(
+    reranker: Reranker, family: Family, number: int, stages: list[FirstStage], *, cache_dir: Path
+) -> list[Row]:
+    """The rows of one task, by its number in `task_loaders`."""
+    inside, task = in_domain_tasks(family), task_loaders(family)[number]()
+    return evaluate_task(
+        reranker,
+        task,
+        stages,
+        top_k=family.evaluation.top_k,
+        runs=family.build / "runs",
+        cache_dir=cache_dir,
+        in_domain=None if inside is None else task.name in inside,
+    )
 
 
 def in_domain_tasks(family: Family) -> set[str] | None:
