@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from release.errors import ReleaseError
+
 NETWORK = {"httpx2", "httpx", "httpcore", "requests", "urllib3", "aiohttp"}  # whose errors are the network's
 Kind = Literal["token", "gated", "absent", "revision", "offline", "unreachable", "refused"]
 
@@ -53,10 +55,23 @@ def reason(error: BaseException, name: str = "") -> Reason | None:
             case errors.HfHubHTTPError() if status == 403 or (status or 0) >= 429:
                 return Reason("refused", f"{hub} answers {status} about {about}", "run it again")
     for each in chain:
+        if type(each).__name__ == "DatasetNotFoundError" and "gated dataset" in str(each):  # datasets drops the cause
+            hint = (
+                f"accept the conditions on {hub}/datasets/{name}, with the account of your token, and export HF_TOKEN"
+            )
+            return Reason("gated", f"{about} is gated, and this token has no access to it", hint)
         if type(each) is ConnectionError or type(each).__module__.split(".")[0] in NETWORK:
             hint = "look at the network and HF_ENDPOINT, and run the same command again: what is done is kept"
             return Reason("unreachable", f"{hub} cannot be reached ({type(each).__name__})", hint)
     return None
+
+
+def refusal(error: BaseException, name: str, where: str | None = None) -> ReleaseError | None:
+    """What to raise where a token is not valid or a gate is closed, which is neither absent nor unreachable; else None."""
+    why = reason(error, name)
+    return (
+        ReleaseError(why.what, where=where or name, hint=why.hint) if why and why.kind in ("token", "gated") else None
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

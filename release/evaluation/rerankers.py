@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from huggingface_hub import try_to_load_from_cache
 
+from release import hub_access
 from release.console import Bar
 from release.data.spec import asks_teacher
 from release.errors import CannotRun, ReleaseError
@@ -141,7 +142,8 @@ def _cross_encoder(source: str, device: str, dtype: str, where_from: dict[str, A
     except OSError as error:
         fetch = f"run where the Hub can be reached, or first `hf download {source}`"
         hint = "give a saved model's folder" if Path(source).exists() else fetch
-        raise ReleaseError(f"no CrossEncoder there ({_first_line(error)})", where=source, hint=hint) from error
+        otherwise = ReleaseError(f"no CrossEncoder there ({_first_line(error)})", where=source, hint=hint)
+        raise hub_access.refusal(error, source) or otherwise from error
     except ValueError as error:
         what, hint = f"no CrossEncoder there ({_first_line(error)})", "give a model that Sentence Transformers can run"
         raise CannotRun(what, where=source, hint=hint) from error

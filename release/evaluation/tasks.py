@@ -13,6 +13,7 @@ from mteb.abstasks import AbsTaskRetrieval
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
 
+from release import hub_access
 from release.errors import ReleaseError
 from release.evaluation import beir
 
@@ -169,7 +170,7 @@ def from_mteb(task: AbsTaskRetrieval) -> Task:
     try:
         task.load_data()
     except Exception as error:  # datasets, huggingface_hub and the network each raise their own
-        raise ReleaseError(
+        raise hub_access.refusal(error, source, f"task {task.metadata.name}") or ReleaseError(
             f"the data of task {task.metadata.name} is not here and cannot be fetched ({type(error).__name__})",
             where=f"{source}@{revision}",
             hint=f"run where the Hub can be reached, or first `hf download --repo-type dataset {source}`",

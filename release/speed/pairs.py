@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from release import hub_access
 from release.errors import ReleaseError
 from release.family import Family
 from release.local_datasets import named_by_contents
@@ -51,7 +52,7 @@ def _from_hub(source: str) -> list[tuple[str, str]]:
         with named_by_contents(source) as folder:
             rows = load_dataset(folder, split="train[:200000]")
     except Exception as error:  # datasets, the Hub and the network each raise their own
-        raise ReleaseError(
+        raise hub_access.refusal(error, source) or ReleaseError(
             f"the pairs to time are not here and cannot be fetched ({type(error).__name__})",
             where=source,
             hint=f"run where the Hub can be reached, or first `hf download --repo-type dataset {source}`",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from release import hub_access
 from release.errors import ReleaseError
 from release.revisions import model_revision
 from release.teachers.base import Progress
@@ -43,9 +44,8 @@ class CrossEncoderTeacher:
             )
         except (OSError, ValueError) as error:
             what = f"cannot load the teacher ({str(error).strip().splitlines()[0][:200]})"
-            raise ReleaseError(
-                what, where=model, hint="connect to the Hub once, or name a local folder in [teacher]"
-            ) from error
+            hint = "connect to the Hub once, or name a local folder in [teacher]"
+            raise hub_access.refusal(error, model) or ReleaseError(what, where=model, hint=hint) from error
         limit_length(loaded, max_length)
         template = str(getattr(loaded.tokenizer, "chat_template", None))
         self.model = loaded

@@ -24,7 +24,7 @@ from transformers import TrainerCallback
 from transformers.integrations import is_codecarbon_available
 from transformers.training_args import OptimizerNames
 
-from release import records
+from release import hub_access, records
 from release.errors import ReleaseError
 from release.evaluation.nano_evaluator import ALL, RETRIEVED
 from release.family import load
@@ -307,7 +307,8 @@ def _commit(kind: str, name: str, what: str, hint: str) -> str:
         commit = HfApi().repo_info(name, repo_type=kind, timeout=20).sha
     except Exception as error:  # no network, offline mode, no such repository, no access: each has its own type
         reason = " ".join(str(error).split())[:200]
-        raise ReleaseError(f"{what} ({type(error).__name__}: {reason})", where=name, hint=hint) from error
+        otherwise = ReleaseError(f"{what} ({type(error).__name__}: {reason})", where=name, hint=hint)
+        raise hub_access.refusal(error, name) or otherwise from error
     if commit is None:
         raise ReleaseError(f"{what} (the Hub names no commit)", where=name, hint=hint)
     return commit

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import HfApi
 
 from release.data import spec
+from release.errors import ReleaseError
 from release.family import load
 from release.hub_objects import HubObject, hub_objects
 from release.localhub.admin import add_commit_under_id
@@ -41,6 +42,29 @@ def put(api: HfApi, each: HubObject, tables: Sequence[tuple[str, str]], hub: Pat
         add_commit_under_id(hub, each.id, each.revision, kind=each.type)
 
 
+def said(name: str) -> list[str]:
+    """What each reader says of a repository that the token in HF_TOKEN may not read."""
+    from release.data.sources.hub import parquet_files
+    from release.data.spec import HubSource
+    from release.evaluation import first_stage, rerankers
+    from release.training import run
+
+    readers: list[Callable[[], object]] = [
+        lambda: first_stage.first_stage(name).load(Path("unused")),
+        lambda: rerankers.load(name),
+        lambda: run._commit("model", name, "no encoder", "hint") and rerankers.load(name),
+        lambda: parquet_files(HubSource("hf", "acme/reranked", "scores", "fiqa"), "config x"),
+    ]
+    lines = []
+    for read in readers:
+        try:
+            read()
+            lines.append("")
+        except ReleaseError as error:
+            lines.append(str(error))
+    return lines
+
+
 def main(hub: Path) -> dict[str, Any]:
     """Ask an empty Hub, one that lacks something of every kind, and a whole one."""
     os.chdir(ROOT)
@@ -64,6 +88,12 @@ def main(hub: Path) -> dict[str, Any]:
     gated = family.evaluation.embedders[1]
     api.update_repo_settings(gated, gated="manual")
     facts["odd"] = ask(READER.token)
+    api.update_repo_settings("acme/reranked", repo_type="dataset", gated="manual")
+    facts["read"] = {}
+    for token in (READER.token, "hf_nobody_knows_this"):
+        os.environ["HF_TOKEN"] = token
+        facts["read"][token] = said(gated)
+    api.update_repo_settings("acme/reranked", repo_type="dataset", gated=False)
     facts["only score"] = ask(READER.token, {"score"})
     facts["invalid"] = ask("hf_nobody_knows_this")
     for each in named:

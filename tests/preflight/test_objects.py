@@ -69,6 +69,15 @@ def test_a_token_that_is_not_valid_is_said_once_and_is_no_missing_encoder(facts:
     assert "HF_TOKEN" in hint and stage == "mix"
 
 
+def test_every_reader_calls_a_gate_and_an_invalid_token_by_their_names(facts: dict[str, Any]) -> None:
+    gate, nobody = facts["read"].values()
+    assert len(gate) == len(nobody) == 4
+    for line in gate:
+        assert "is gated, and this token has no access to it" in line and "accept the conditions" in line, line
+    for line in nobody:
+        assert "the token is not valid at http://127.0.0.1:" in line, line
+
+
 def test_a_whole_hub_lacks_nothing_and_says_how_much_is_to_be_fetched(facts: dict[str, Any]) -> None:
     assert facts["whole"] == []
     assert facts["fetched"]["build/small-reranker"] == 2 * 2 * 1000  # pairs and mixture of two configs

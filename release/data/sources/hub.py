@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from release import hub_access
 from release.data.spec import HubSource
 from release.errors import ReleaseError
 
@@ -51,12 +52,14 @@ def parquet_files(source: HubSource, where: str, split_key: str = "source.split"
         raise ReleaseError(f"revision {source.revision} of {repository} is gone", where=where, hint=hint) from error
     except RepositoryNotFoundError as error:
         hint = "correct source.repository, or log in if it is private"
-        raise ReleaseError(f"there is no dataset {repository}, or it is private", where=where, hint=hint) from error
+        absent = ReleaseError(f"there is no dataset {repository}, or it is private", where=where, hint=hint)
+        raise hub_access.refusal(error, repository, where) or absent from error
     except ValueError as error:  # the library lists the configs that there are
         raise ReleaseError(" ".join(str(error).split())[:300], where=where, hint="correct source.config") from error
     except Exception as error:  # whatever else the network does: the source cannot be had now
         what = f"the source cannot be reached ({type(error).__name__})"
-        raise ReleaseError(what, where=where, hint="connect to the Hub, or correct repository and revision") from error
+        away = ReleaseError(what, where=where, hint="connect to the Hub, or correct repository and revision")
+        raise hub_access.refusal(error, repository, where) or away from error
     splits = builder.config.data_files or {}
     if source.split not in splits:
         what = f"no split {source.split!r} (there are: {', '.join(map(str, splits))})"
