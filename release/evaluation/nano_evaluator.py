@@ -18,8 +18,9 @@ class NanoBEIR(CrossEncoderNanoBEIREvaluator):
     """Sentence Transformers' evaluator, which reports mean NDCG@10 over all positives and over the retrieved ones.
 
     With `always_rerank_positives` every relevant document is ranked; without, only those among BM25's candidates are, and the
-    best possible ranking of them counts as 1. So the second figure is higher: they differ by more than rerankers do, and one
-    must never be compared with the other. `always_rerank_positives` says which of them is the primary metric.
+    best possible ranking of them counts as 1, and a query without any of them 0. Either may be the higher one (.804 and .673 for
+    the demo's model): they differ by more than rerankers do, and one must never be compared with the other.
+    `always_rerank_positives` says which of them is the primary metric.
 
     Attributes:
         both: Sentence Transformers' metrics of the last evaluation, with `always_rerank_positives` (True) and without (False).

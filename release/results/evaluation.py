@@ -87,8 +87,9 @@ class NanoMeans:
 class NanoResult:
     """NDCG@10 on the sets that are watched during training.
 
-    Two figures are published under one name, and a reranker that does nothing shows how far apart they are: its second one is
-    1 where its first one is `base`. Never compare one with the other's number, and take a gain over `base` of the first only.
+    Two figures are published under one name. Of the second the best order of the relevant candidates counts as 1, and a query
+    without any of them 0, so either may be the higher one. Never compare one with the other's number, and take a gain over
+    `base` of the first only.
 
     Attributes:
         dataset: Hub id or folder of the sets; `revision` is a hash of queries, candidates and judgements.
