@@ -64,6 +64,8 @@ ELSEWHERE = {  # a text by which what runs it is known, in a test, in CI or in w
     "python -m release score --family FILE --workers N": "workers=",
     "python -m release export --model DIR_OR_ID --output DIR": "checkpoint.export_any(",
     "python -m release speed": "benchmark.measure_size(",
+    "make plan-evaluate": 'main(["plan-evaluate"',
+    "python -m release evaluate --family FILE --size SIZE": "evaluate.evaluate_size(",
     EVALUATE: "EVALUATE.replace",
     "ettin-release VERB": "ettin-release = release.__main__:main",
     "ettin-release hub": "local::",
