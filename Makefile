@@ -46,7 +46,7 @@ endif
 .NOTPARALLEL:  # what is timed must be alone on the machine
 .PHONY: help setup demo release preflight $(STAGES) data distill choose hub rehearse compare plan plan-data \
         plan-train skill skill-bundle agent-rehearsal test check style \
-        all-engines bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu cluster-check clean
+        all-engines bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu cluster-check lies clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -180,6 +180,9 @@ bench: bench-train bench-predict bench-hub bench-mix bench-sample bench-engines 
 
 bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu cluster-check: setup
 	@$(PY) -m benchmarks.$(subst -,_,$@) $(and $(SHAPE),$(filter bench-engines bench-unpadded,$@),--shape $(SHAPE))
+
+lies: setup ## every lie told to a copy of the demo's build: who catches it
+	@$(PY) -m benchmarks.lies
 
 clean: ## remove build/ (the virtual environment stays)
 	rm -rf build

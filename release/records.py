@@ -147,8 +147,7 @@ def write_file(record: Record[Any, Any], path: Path) -> Path:
     Raises:
         ReleaseError: It would be refused when it is read: the key is named, and nothing is written.
     """
-    value = asdict(record)
-    value["sha256"] = _seal(value)
+    value = sealed(asdict(record))
     _checked(KINDS[record.kind], json.dumps(value), path)
     return write_json(path, value)
 
@@ -157,6 +156,11 @@ def is_sealed(path: Path) -> bool:
     """Whether a record is as it was written: nobody edited it since."""
     value = json.loads(path.read_bytes())
     return value.get("sha256") == _seal(value)
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """A record as JSON with the `sha256` over all else in it."""
+    return value | {"sha256": _seal(value)}
 
 
 def _seal(value: dict[str, Any]) -> str:

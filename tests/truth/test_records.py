@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks import lies
 from release.family import Family
 from release.hub import checks, stage
-from release.records import _seal
+from release.records import sealed
 from release.truth import queries
 from tests import built
 
@@ -26,8 +27,7 @@ def lie(family: Family, kind: str, change: Callable[[dict[str, Any]], object]) -
     path = (family.build if kind == "data" else family.folder(built.SIZE)) / f"records/{kind}.json"
     value = json.loads(path.read_text())
     change(value)
-    value["sha256"] = _seal(value)
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(sealed(value)))
     stage.stage_dataset(family)
     stage.stage_model(family, built.SIZE)
     return checks.problems(family, built.SIZE)
@@ -97,3 +97,15 @@ def test_the_scores_of_the_queries_belong_to_their_evaluation(family: Family) ->
     stage.stage_dataset(family)
     stage.stage_model(family, built.SIZE)
     assert any("not the scores that the evaluation rests on" in line for line in checks.problems(family, built.SIZE))
+
+
+def test_lies_of_every_kind_are_caught(family: Family) -> None:
+    sample = {
+        "a narrower interval",
+        "a better calibration",
+        "a bit of the weights",
+        "a note of the collection",
+        "a link",
+    }
+    caught = lies.tell(family, built.SIZE, sample)
+    assert caught.keys() == sample and all(caught.values()), caught
