@@ -91,7 +91,10 @@ def problems(family: Family, size: str) -> list[str]:
     if model.is_dir():
         lines += [f"{model}/{line}" for line in _records(model, family, size)]
         if all((model / name).is_file() for name in MODEL_FILES):  # what is missing was said above
-            lines += [f"{model}/{line}" for line in checkpoint.problems(model)]
+            try:
+                lines += [f"{model}/{line}" for line in checkpoint.problems(model)]
+            except Exception as error:  # tokenizers raises no other for a vocabulary that was edited
+                lines.append(f"{model}: cannot be read ({' '.join(str(error).split())[:160]})")
     if dataset.is_dir() and not family.data.mixture:
         lines += [f"{dataset}/{line}" for line in _shards(dataset)]
     lines += _collection(family.folder(size) / "collection.yaml")
