@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 import numpy as np
 import typer
 
-from release import console, options, records, results
+from release import console, mode, options, records, results
 from release.engines import environments, jobs
 from release.engines.catalogue import Engine, engines
 from release.engines.jobs import Job, Outcome, Pair
@@ -43,7 +43,10 @@ def command(
     family = load(family_file)
     record = measure(family, size, every=every)
     show(record.measured)
-    if lines := wrong(record.measured):
+    lines = wrong(record.measured)
+    if mode.active():  # random weights rank by differences that bfloat16 rounds away
+        lines = [line for line in lines if "NDCG@10 changes" not in line]
+    if lines:
         console.print_json(verdicts(record.measured))
         raise ReleaseError(
             f"not the same scores in {len(lines)} core engine(s): {'; '.join(lines)}", hint="make export"
