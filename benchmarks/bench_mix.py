@@ -105,8 +105,8 @@ def texts(draw: np.random.Generator, vocabulary: pa.Array, rows: int, mean: int)
 
 def ours(millions: int, overlap: str = "ignore") -> None:
     """The real code, from the declaration to the manifest."""
-    from release import family
-    from release.data import mix, spec
+    from release import family, spec
+    from release.data import mix
     from release.data.sources import base
 
     config = {"source": {"kind": "files", "path": f"source-{millions}"}, "labels": "source", "rows": None}

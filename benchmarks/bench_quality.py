@@ -31,10 +31,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from recipes import distill
-from release import bm25
+from release import beir, bm25
 from release.bm25 import CorpusStatistics
 from release.console import Bar
-from release.evaluation import beir, first_stage, metrics, rerankers, tasks, two_stage
+from release.evaluation import first_stage, metrics, rerankers, tasks, two_stage
 from release.files import write_json
 from release.runtime import unpadded
 from release.runtime.precision import has_fast_bf16

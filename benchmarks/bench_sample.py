@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.timing import compare
 from release.console import print_json
 from release.data import sampling
-from release.data.spec import SamplingSpec
+from release.spec import SamplingSpec
 
 CANDIDATES, GOAL = 2048, 30
 PLAN = SamplingSpec(candidates=256, hardest=16, keep=64, head=32, band=(32, 256))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from release.data.spec import ConfigSpec, HubRetrievalSource, HubSource, MixtureSpec
 from release.errors import ReleaseError
 from release.evaluation import forms
 from release.family import Family
 from release.files import resource
+from release.spec import ConfigSpec, HubRetrievalSource, HubSource, MixtureSpec
 
 Role = Literal["encoder", "teacher", "embedder", "compared", "nano", "task", "speed", "source", "mixture"]
 READERS: dict[Role, tuple[str, ...]] = {  # the stages that read an object of a role, the first one first

@@ -21,6 +21,7 @@ import pytest
 
 from release import records, results
 from release.engines import catalogue
+from release.evaluation import queries
 from release.export import checkpoint
 from release.family import Family, load
 from release.records import Record
@@ -61,7 +62,6 @@ from release.results.training import (
     RunSubject,
     TrainingRun,
 )
-from release.truth import queries
 
 DEMO = Path(__file__).resolve().parent.parent / "recipes/demo.toml"
 SIZE = "mini"

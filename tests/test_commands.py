@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from release import __main__ as cli
+from release import spec
 from release.agents import check, pages
-from release.data import mix, spec
+from release.data import mix
 from release.family import load
 from release.stages import STAGES
 from tests.finetuning.data import write_beir

@@ -23,9 +23,9 @@ import typer
 from huggingface_hub import HfApi, constants
 
 from release.agents import answers, bundle, check, pages
+from release.beir import files
 from release.console import print_json
 from release.errors import ReleaseError
-from release.evaluation.beir import files
 from release.files import PACKAGE, RESOURCES, exclusive_lock
 from release.localhub import Account, running_hub
 from release.localhub.auth import random_token

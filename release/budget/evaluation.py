@@ -10,10 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from release import options
+from release import beir, options
 from release.console import print_json, table
 from release.errors import ReleaseError
-from release.evaluation import beir
 from release.family import Family, load
 
 NANO_QUERIES, NANO_CANDIDATES = 50, 100  # of a set of NanoBEIR at most

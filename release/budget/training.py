@@ -11,9 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from release import options
+from release import options, spec
 from release.console import print_json, table
-from release.data import spec
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import resource

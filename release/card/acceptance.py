@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from release import mode, records, results
+from release import beir, mode, records, results
 from release.errors import ReleaseError
-from release.evaluation import beir
 from release.family import Family
 from release.files import sha256_file
 from release.records import STAGES, Record, again

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from release import beir
 from release.data.minhash import TextIndex
 from release.errors import ReleaseError
-from release.evaluation import beir
 from release.family import Family
 from release.local_datasets import named_by_contents
 

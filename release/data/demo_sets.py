@@ -22,9 +22,9 @@ from release import bm25
 from release.console import Bar
 from release.data import docstrings
 from release.data.docstrings import Pair
-from release.data.spec import CandidateSpec, CollectionSpec, EvaluationSpec, NanoSpec
 from release.errors import ReleaseError
 from release.files import sha256_file, write_atomic
+from release.spec import CandidateSpec, CollectionSpec, EvaluationSpec, NanoSpec
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from release import spec
 from release.console import Bar
-from release.data import published, shards, spec
+from release.data import published, shards
 from release.data.mix import describe
-from release.data.spec import MixtureSpec
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import copy_file, resource, sha256_yaml
+from release.spec import MixtureSpec
 
 Part = tuple[str, str]  # split, path in the repository
 

@@ -22,19 +22,19 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from release import console, options
+from release import console, options, spec
 from release.console import Bar
-from release.data import demo_sets, docstrings, published, shards, spec
+from release.data import demo_sets, docstrings, published, shards
 from release.data.contamination import EvalIndex, OverlapCounter, build_eval_index
 from release.data.rejects import kind_of, reject_reasons
 from release.data.repeats import distinct
 from release.data.sources import base
 from release.data.sources.base import Source, unreadable
 from release.data.sources.registry import open_source
-from release.data.spec import ConfigSpec, HubRetrievalSource, HubSource, MixtureSpec
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import atomic_directory, exclusive_lock, resource, sha256_yaml, write_json
+from release.spec import ConfigSpec, HubRetrievalSource, HubSource, MixtureSpec
 
 UNKNOWN = "?"  # until it is fetched
 RULES = "each pair once, positives kept"  # what is done to every config: other words make all of them anew

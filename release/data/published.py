@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from release import console
-from release.data.spec import ConfigSpec, MixtureSpec
 from release.errors import ReleaseError
+from release.spec import ConfigSpec, MixtureSpec
 
 UNKNOWN = "?"
 Made = Mapping[str, dict[str, Any]]  # config -> its manifest

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from release.data.spec import SamplingSpec
+from release.spec import SamplingSpec
 
 POSITION_BITS = 20  # for the position of a candidate in its list: lists of up to a million
 POSITION_MASK = 2**POSITION_BITS - 1

@@ -13,7 +13,7 @@ import typer
 from release import options, records, results
 from release.console import print_json, quiet, table
 from release.errors import ReleaseError
-from release.evaluation import first_stage, rerankers, tasks
+from release.evaluation import first_stage, queries, rerankers, tasks
 from release.evaluation.calibration import calibrate
 from release.evaluation.family_rows import all_rows
 from release.evaluation.nano import nano
@@ -32,7 +32,6 @@ from release.results.evaluation import (
     TaskResult,
     TeacherEvaluation,
 )
-from release.truth import queries
 from release.workers import Executor
 
 Evaluated = Record[EvaluationResult, EvaluationSubject]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from release.data import spec
+from release import spec
 from release.evaluation import tasks
 from release.evaluation.first_stage import FirstStage, first_stages
 from release.evaluation.rerankers import Reranker

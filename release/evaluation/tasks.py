@@ -13,9 +13,8 @@ from mteb.abstasks import AbsTaskRetrieval
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
 
-from release import hub_access
+from release import beir, hub_access
 from release.errors import ReleaseError
-from release.evaluation import beir
 
 LONGEST_NAME = 200  # bytes: files of a run are called by the collection, with endings of their own
 UNDETERMINED = "und"  # ISO 639-3 for a language that nobody has named

@@ -18,6 +18,7 @@ from pydantic import with_config
 from release import records
 from release.console import note
 from release.errors import ReleaseError
+from release.evaluation import queries
 from release.evaluation.first_stage import FirstStage, Run, retrieve
 from release.evaluation.metrics import QueryMeasures, Ranking, compare
 from release.evaluation.rerankers import Reranker
@@ -25,7 +26,6 @@ from release.evaluation.reranking import Search
 from release.evaluation.tasks import Collection, Task
 from release.files import short_hash, write_json
 from release.results.evaluation import MeanResult, Means, QueryScores, TaskResult
-from release.truth import queries
 
 _AGREE = 2e-5  # mteb rounds its NDCG to five digits
 

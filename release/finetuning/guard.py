@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from release.data import demo_sets, docstrings
-from release.data.spec import CollectionSpec
 from release.evaluation import judged_pairs
 from release.evaluation.judged_pairs import JudgedPairs
 from release.files import atomic_directory, write_atomic
+from release.spec import CollectionSpec
 
 QUERIES, DOCUMENTS = 200, 2_000
 NAME = "stdlib-docstrings"

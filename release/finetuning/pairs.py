@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from release import beir
 from release.data.sources.text_rows import csv_rows
 from release.errors import ReleaseError
-from release.evaluation import beir
 from release.text_files import is_unicode, json_rows, number
 
 FORMS = (

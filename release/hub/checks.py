@@ -16,12 +16,13 @@ from huggingface_hub import RepoCard
 from release import mode, options, records, results
 from release.card import acceptance, render
 from release.errors import ReleaseError
+from release.evaluation import queries
 from release.export import checkpoint, quantize
 from release.family import Family, load
 from release.files import list_files, sha256_file
 from release.hub import formats, stage
 from release.names import hub_licenses
-from release.truth import arithmetic, queries
+from release.truth import arithmetic
 
 MODEL_FILES = (  # of every released reranker, beside its records
     *("README.md", "config.json", "model.safetensors", "modules.json", "tokenizer.json", "tokenizer_config.json"),

@@ -9,9 +9,9 @@ from pathlib import Path
 from release import options
 from release.card import acceptance, beside, croissant, eval_results, render
 from release.errors import ReleaseError
+from release.evaluation import queries
 from release.family import Family, load
 from release.files import atomic_directory, copy_file, list_files, sha256_folder, write_atomic
-from release.truth import queries
 
 Content = Path | str  # a file, or the text of one
 RECORDS = (

@@ -10,10 +10,9 @@ from typing import Annotated
 
 import typer
 
-from release import options, records, results
+from release import options, records, results, spec
 from release.card import acceptance
 from release.console import wrapped
-from release.data import spec
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import resource

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from release import hub_access
-from release.data.spec import BeirSource, ConfigSpec, FileSource, MixtureSpec, RetrievalSource
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import resource
 from release.hub_access import Reason
 from release.hub_objects import READERS, HubObject, tables_of
 from release.preflight.lack import Lack
+from release.spec import BeirSource, ConfigSpec, FileSource, MixtureSpec, RetrievalSource
 
 THREADS, SECONDS = 16, 10  # questions at a time, and how long each may take
 WEIGHTS = (".safetensors", ".bin", ".pt")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from release import mode, records, results
 from release.card import comparison
-from release.data.spec import MixtureSpec
 from release.errors import ReleaseError
 from release.evaluation import forms
 from release.family import Family
@@ -19,6 +18,7 @@ from release.hub.checks import split_card
 from release.localhub import fsck
 from release.rehearsal.workspace import Workspace
 from release.results.training import CheckpointChoice
+from release.spec import MixtureSpec
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

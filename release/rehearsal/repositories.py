@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from release.data.spec import MixtureSpec
 from release.family import Family
 from release.hub_objects import HubObject, hub_objects
 from release.localhub.admin import add_commit_under_id, add_pull_reference
 from release.rehearsal import benchmarks, models, sources
+from release.spec import MixtureSpec
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

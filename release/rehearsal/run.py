@@ -20,9 +20,8 @@ from typing import Annotated
 import typer
 from huggingface_hub import HfApi, constants
 
-from release import mode, options, stages
+from release import mode, options, spec, stages
 from release.console import print_json, table
-from release.data import spec
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import exclusive_lock

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from release.data.spec import ConfigSpec, HubRetrievalSource, HubSource
 from release.rehearsal.tables import Table, write
 from release.rehearsal.text import passages
+from release.spec import ConfigSpec, HubRetrievalSource, HubSource
 
 SCALE = 25_000
 LEAST_ROWS, LEAST_HELD_OUT, LEAST_SHARD = 40, 80, 100

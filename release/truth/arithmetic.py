@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from release.card.acceptance import CardRecords
+from release.evaluation.queries import EQUAL
 from release.export import parity, quantize
 from release.records import Record
 from release.results.data import DataResult
@@ -18,7 +19,6 @@ from release.results.evaluation import Calibration, EvaluationResult, NanoResult
 from release.results.export import ExportResult
 from release.results.speed import BatchSpeed, ConfigurationSpeed, SpeedResult
 from release.results.training import CheckpointChoice, TrainingRun
-from release.truth.queries import EQUAL
 
 SHARES = {  # of a result, whatever holds them: 0 to 1
     *("first_stage_ndcg", "reranked_ndcg", "oracle_ndcg", "recall", "score", "baseline", "sets"),

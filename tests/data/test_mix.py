@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from release import family
-from release.data import demo_sets, mix, shards, spec
+from release import family, spec
+from release.data import demo_sets, mix, shards
 from release.data.docstrings import Pair
 from release.data.minhash import TextIndex, shingles
 from release.errors import ReleaseError

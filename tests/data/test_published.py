@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from release.data import published, repeats, spec
+from release import spec
+from release.data import published, repeats
 from release.data.mix import plan
 from release.errors import ReleaseError
 from release.family import load

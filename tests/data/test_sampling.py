@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from release.data import sampling
-from release.data.spec import SamplingSpec
+from release.spec import SamplingSpec
 
 PLAN = SamplingSpec(candidates=256, hardest=16, keep=64, head=32, band=(32, 256))
 SMALL = SamplingSpec(candidates=12, hardest=3, keep=7, head=3, band=(4, 10))

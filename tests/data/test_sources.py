@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from release.data import mix, rejects, spec
+from release import spec
+from release.data import mix, rejects
 from release.data.sources.base import Source
 from release.data.sources.registry import open_source
 from release.errors import ReleaseError

@@ -16,7 +16,6 @@ from sentence_transformers import CrossEncoder
 from release import records, results
 from release.data import demo_sets
 from release.data.docstrings import Pair
-from release.data.spec import NanoSpec
 from release.errors import ReleaseError
 from release.evaluation import judged_pairs
 from release.finetuning import finetune as module
@@ -24,6 +23,7 @@ from release.finetuning import guard, lora, losses, measure, merge, model
 from release.finetuning.finetune import Finetuned, FinetuneOptions, choose, finetune
 from release.finetuning.prepare import load
 from release.results.finetuning import Comparison, MergeCandidate
+from release.spec import NanoSpec
 from tests.built import edit
 from tests.tiny import PAIRS
 

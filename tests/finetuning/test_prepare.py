@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from release import beir
 from release.errors import ReleaseError
-from release.evaluation import beir
 from release.finetuning import prepare as prepare_module
 from release.finetuning import survey
 from release.finetuning.leaks import normal

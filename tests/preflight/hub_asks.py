@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from huggingface_hub import HfApi
 
-from release.data import spec
+from release import spec
 from release.errors import ReleaseError
 from release.family import load
 from release.hub_objects import HubObject, hub_objects
@@ -45,8 +45,8 @@ def put(api: HfApi, each: HubObject, tables: Sequence[tuple[str, str]], hub: Pat
 def said(name: str) -> list[str]:
     """What each reader says of a repository that the token in HF_TOKEN may not read."""
     from release.data.sources.hub import parquet_files
-    from release.data.spec import HubSource
     from release.evaluation import first_stage, rerankers
+    from release.spec import HubSource
     from release.training import run
 
     readers: list[Callable[[], object]] = [

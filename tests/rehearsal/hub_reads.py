@@ -12,7 +12,7 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from release.data import spec
+from release import spec
 from release.errors import ReleaseError
 from release.evaluation import first_stage, rerankers, tasks
 from release.family import load

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from release.data import spec
-from release.data.spec import MixtureSpec
+from release import spec
 from release.evaluation import embedders
 from release.family import Family, load
 from release.hub_objects import hub_objects
 from release.rehearsal import benchmarks, models, repositories, sources, workspace
+from release.spec import MixtureSpec
 
 ETTIN = Path("recipes/ettin.toml")
 FAMILY = workspace.mixed_anew(load(ETTIN))

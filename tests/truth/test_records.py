@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from benchmarks import lies
+from release.evaluation import queries
 from release.family import Family
 from release.hub import checks, stage
 from release.records import sealed
-from release.truth import queries
 from tests import built
 
 

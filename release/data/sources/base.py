@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from release import hub_access
 from release.data.shards import ROWS, TEXTS
-from release.data.spec import ConfigSpec
 from release.errors import ReleaseError
 from release.files import sha256_file
+from release.spec import ConfigSpec
 
 BATCH_ROWS = 16_384
 TableStream = Callable[[], Iterator[pa.Table]]  # each call reads the rows anew, in the source's order

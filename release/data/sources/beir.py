@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from release import beir
 from release.data.shards import ROWS
 from release.data.sources.base import BATCH_ROWS, Source, as_rows, fingerprint, where
-from release.data.spec import BeirSource, ConfigSpec
 from release.errors import ReleaseError
-from release.evaluation import beir
+from release.spec import BeirSource, ConfigSpec
 
 
 def open_folder(config: ConfigSpec, source: BeirSource, root: Path) -> Source:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from release import hub_access
-from release.data.spec import HubSource
 from release.errors import ReleaseError
+from release.spec import HubSource
 
 
 @dataclass(frozen=True)

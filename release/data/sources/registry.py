@@ -6,7 +6,7 @@ from pathlib import Path
 
 from release.data.sources import beir, retrieval, tabular
 from release.data.sources.base import FAILURES, Source, unreadable
-from release.data.spec import BeirSource, ConfigSpec, FileSource, HubRetrievalSource, HubSource, RetrievalSource
+from release.spec import BeirSource, ConfigSpec, FileSource, HubRetrievalSource, HubSource, RetrievalSource
 
 
 def open_source(config: ConfigSpec, root: Path = Path()) -> Source:

@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 from release.data import sampling
 from release.data.sources.base import BATCH_ROWS, Source, as_rows, fingerprint, where
 from release.data.sources.hub import parquet_files
-from release.data.spec import ConfigSpec, HubRetrievalSource, HubSource, RetrievalSource
 from release.errors import ReleaseError
+from release.spec import ConfigSpec, HubRetrievalSource, HubSource, RetrievalSource
 
 QUERIES_AT_ONCE = 256  # 2048 candidates each: half a million numbers, a few megabytes
 COLUMNS = {  # table -> column -> what it holds

@@ -22,8 +22,8 @@ from pyarrow import fs
 from release.data.sources import parquet_rows, text_rows
 from release.data.sources.base import Batch, Source, as_rows, fingerprint, where
 from release.data.sources.hub import parquet_files
-from release.data.spec import ConfigSpec, FileSource, HubSource
 from release.errors import ReleaseError
+from release.spec import ConfigSpec, FileSource, HubSource
 
 KINDS = {".parquet": "parquet", ".csv": "CSV", ".jsonl": "JSONL", ".json": "JSONL", ".ndjson": "JSONL"}
 ROW = ("query", "document", "label")  # the others only leave rows out

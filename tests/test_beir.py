@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from release import beir
 from release.errors import ReleaseError
-from release.evaluation import beir, tasks
+from release.evaluation import tasks
 
 CORPUS = [
     {"_id": "d1", "title": "Files", "text": "open a file and read it line by line"},

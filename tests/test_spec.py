@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from release import family
-from release.data import mix, spec
+from release import family, spec
+from release.data import mix
 from release.errors import ReleaseError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 ETTIN = ROOT / "datasets/ettin-reranker-v1-data.yaml"
 DEMO = ROOT / "datasets/docstring-reranker-data.yaml"
 
