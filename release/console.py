@@ -140,7 +140,7 @@ def quiet() -> Generator[None]:
 
     from transformers.utils import logging as notes  # late: it takes seconds
 
-    verbosity = notes.get_verbosity()
+    verbosity, bars = notes.get_verbosity(), notes.is_progress_bar_enabled()
     notes.set_verbosity_error()
     notes.disable_progress_bar()
     logging.disable(logging.WARNING)
@@ -151,4 +151,5 @@ def quiet() -> Generator[None]:
     finally:
         logging.disable(logging.NOTSET)
         notes.set_verbosity(verbosity)
-        notes.enable_progress_bar()
+        if bars:
+            notes.enable_progress_bar()
