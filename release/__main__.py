@@ -11,10 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-if __name__ == "__main__":
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # until `main` says what was stopped, Ctrl-C ends this without a traceback
+if __name__ == "__main__":  # until `main` says what was stopped, Ctrl-C ends this without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import typer
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sys
 import textwrap
+import warnings
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, Self
@@ -115,6 +117,11 @@ def wrapped(text: str, width: int | None = None, indent: str = "") -> list[str]:
     return lines.wrap(text) or [""]
 
 
+def print_hint(what: str, hint: str) -> None:
+    """Print what is so, and below it what can be done about it, in lines of the terminal's width."""
+    print(*wrapped(what), *wrapped(f"hint: {hint}", indent="  "), sep="\n")
+
+
 def print_json(value: dict[str, Any]) -> None:
     """Print `value` as the one JSON line that programs read: nothing may be printed after it."""
     print(json.dumps(value, allow_nan=False), flush=True)
@@ -135,9 +142,6 @@ def hide_bars() -> None:
 @contextmanager
 def quiet() -> Generator[None]:
     """Hold back progress bars and notes of the libraries, which tell of their own affairs, hundreds of lines of them."""
-    import logging
-    import warnings
-
     from transformers.utils import logging as notes  # late: it takes seconds
 
     verbosity, bars = notes.get_verbosity(), notes.is_progress_bar_enabled()

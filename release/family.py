@@ -34,6 +34,7 @@ from release.schema import STRICT, parse, problem
 
 MaxLength = Annotated[int, Field(ge=8)]  # tokens of a pair; fewer hold no query and document beside the special ones
 DEPTH = 1000  # documents per query that a first stage's run holds
+BM25 = "bm25"  # the one first stage that is no embedder
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # the one embedder that a package holds: the extra `demo`
 Dtype = Literal["float32", "bfloat16", "float16"]
 Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from release.errors import ReleaseError
 from release.evaluation import forms
 from release.family import Family
 from release.files import resource
@@ -105,13 +104,9 @@ def _benchmarks(family: Family) -> Iterator[HubObject]:
 
 
 def _task(name: str) -> HubObject:
-    import mteb  # seconds
+    from release.evaluation.tasks import known_task  # mteb takes seconds
 
-    try:
-        where = mteb.get_task(name).metadata.dataset
-    except KeyError as error:
-        hint = "correct [evaluation] tasks in the family file"
-        raise ReleaseError(f"mteb has no task {name!r}", hint=hint) from error
+    where = known_task(name).metadata.dataset
     return HubObject(str(where["path"]), "dataset", "task", (str(where["revision"]),), task=name)
 
 

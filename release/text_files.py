@@ -15,14 +15,14 @@ from typing import Any
 from release.errors import ReleaseError
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, none of whose keys occurs twice: Python would take the last one without a word."""
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, none of whose keys occurs twice: Python would take the last one without a word, and another reader the first."""
     if len(row := dict(pairs)) < len(pairs):
         raise ValueError("a key occurs twice")
     return row
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_once)
+DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 

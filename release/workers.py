@@ -24,7 +24,6 @@ import yaml
 from release.errors import ReleaseError
 
 AGAIN = "run the same command again, finished work is kept"
-EXECUTORS = ("local", "slurm", "ray")
 
 Work = Callable[[Any], int]  # does one job and returns its rows; is sent to each worker, which calls it job after job
 
@@ -34,7 +33,7 @@ class Executor:
     """Who does the jobs.
 
     Attributes:
-        kind: One of `EXECUTORS`.
+        kind: "local", "slurm" or "ray".
         workers: Processes that share the jobs.
         options: Of datatrove's SlurmPipelineExecutor, or of Ray's actors, such as num_gpus.
         name: Of the jobs on a cluster.
@@ -44,6 +43,11 @@ class Executor:
     workers: int = 1
     options: dict[str, Any] = field(default_factory=dict)
     name: str = "score"
+
+    @property
+    def shares(self) -> bool:
+        """Whether there is anybody to share with: not where one process of this machine does all."""
+        return self.kind != "local" or self.workers > 1
 
     @classmethod
     def parse(cls, kind: str, workers: int, options: Sequence[str] | None, name: str) -> Executor:

@@ -44,7 +44,7 @@ def command() -> None:
     if found := [*problems(skill)]:
         more = f" (and {len(found) - 1} more: {'; '.join(found[1:4])})" if found[1:] else ""
         raise ReleaseError(f"{found[0]}{more}", where=str(skill), hint="correct it, and run make skill again")
-    written = [page for page in sorted(skill.rglob("*.md"))]
+    written = sorted(skill.rglob("*.md"))
     print_json(
         {
             "skill": NAME,

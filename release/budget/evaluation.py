@@ -13,7 +13,7 @@ import typer
 from release import beir, options
 from release.console import print_json, table
 from release.errors import ReleaseError
-from release.family import Family, load
+from release.family import BM25, Family, load
 
 NANO_QUERIES, NANO_CANDIDATES = 50, 100  # of a set of NanoBEIR at most
 
@@ -53,7 +53,7 @@ def plan(
 ) -> dict[str, Any]:
     """All figures of the family's evaluation on `world` devices: every size, the teacher, the compared rerankers."""
     evaluation = family.evaluation
-    embedders = [name for name in evaluation.embedders if name != "bm25"]
+    embedders = [name for name in evaluation.embedders if name != BM25]
     documents, queries = sum(size.documents for size in sizes), sum(size.queries for size in sizes)
     pairs = queries * evaluation.top_k
     rerankers = len(family.sizes) + 1 + len(evaluation.compared)
@@ -87,14 +87,9 @@ def task_sizes(family: Family) -> list[TaskSize]:
 
 
 def _mteb_size(name: str) -> TaskSize:
-    import mteb  # takes seconds
+    from release.evaluation.tasks import known_task  # mteb takes seconds
 
-    try:
-        metadata = mteb.get_task(name).metadata
-    except KeyError as error:
-        raise ReleaseError(
-            f"mteb has no task {name!r}", hint="correct [evaluation] tasks in the family file"
-        ) from error
+    metadata = known_task(name).metadata
     statistics: Any = (metadata.descriptive_stats or {}).get(metadata.eval_splits[0])
     if statistics is None:
         raise ReleaseError(f"mteb knows no sizes of task {name!r}", hint="choose a task that it describes")

@@ -26,6 +26,7 @@ from release import console, options, spec
 from release.console import Bar
 from release.data import demo_sets, docstrings, published, shards
 from release.data.contamination import EvalIndex, OverlapCounter, build_eval_index
+from release.data.published import UNKNOWN
 from release.data.rejects import kind_of, reject_reasons
 from release.data.repeats import distinct
 from release.data.sources import base
@@ -36,7 +37,6 @@ from release.family import Family, load
 from release.files import atomic_directory, exclusive_lock, resource, sha256_yaml, write_json
 from release.spec import ConfigSpec, HubRetrievalSource, HubSource, MixtureSpec
 
-UNKNOWN = "?"  # until it is fetched
 RULES = "each pair once, positives kept"  # what is done to every config: other words make all of them anew
 KNOWN_ONLY = ("rows", "queries")  # of a declared config: what the plan shows, which decides no row
 

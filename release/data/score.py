@@ -78,7 +78,7 @@ def run(
         _clear(mixture, jobs, waiting)
         started = time.monotonic()
         with Bar("score: pairs", sum(job.rows for job in waiting)) as bar:
-            if teacher is None or executor == Executor():  # without a teacher shards are copied
+            if teacher is None or not executor.shares:  # without a teacher shards are copied
                 for job in waiting:
                     score_shard(teacher, job, bar.advance)
             else:

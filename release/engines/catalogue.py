@@ -43,8 +43,9 @@ class _File:
 
 def engines(*, every: bool = True) -> list[Engine]:
     """The core engines, then, with `every`, the others, in the file's order."""
-    found = parse(
-        _File, tomllib.loads(FILE.read_text(encoding="utf-8")), str(FILE), hint="its first lines explain the keys"
-    )
-    rows = found.engine
+    tables = tomllib.loads(FILE.read_text(encoding="utf-8"))["engine"]
+    named = {table["name"]: table for table in tables}
+    whole = [{**named[table["like"]], "core": False, **table} if "like" in table else table for table in tables]
+    given = {"engine": [{key: value for key, value in table.items() if key != "like"} for table in whole]}
+    rows = parse(_File, given, str(FILE), hint="its first lines explain the keys").engine
     return [each for each in rows if each.core] + [each for each in rows if every and not each.core]

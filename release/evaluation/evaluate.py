@@ -58,16 +58,12 @@ def command(
     """Measure how much a reranker improves retrieval: a size of a family, or any CrossEncoder on any BEIR folder."""
     family, path = load_family(family_file) if family_file else None, output
     with quiet():
-        by = Executor.parse(executor, workers, option, "evaluate")
-        if by != Executor(name="evaluate") and not family:
-            raise ReleaseError("only a family's tasks are shared", hint="--family FILE, or leave out --workers")
-        if (
-            by != Executor(name="evaluate")
-            and family
-            and not share(family, by, size=size, compared=compared, dtype=dtype)
-        ):
-            print("evaluate: the rows are with slurm; run again without --executor when it has ended")
-            return
+        if (by := Executor.parse(executor, workers, option, "evaluate")).shares:
+            if not family:
+                raise ReleaseError("only a family's tasks are shared", hint="--family FILE, or leave out --workers")
+            if not share(family, by, size=size, compared=compared, dtype=dtype):
+                print("evaluate: the rows are with slurm; run again without --executor when it has ended")
+                return
         if family and compared is not None:
             record = evaluate_compared(family, compared, dtype=dtype)
         elif family and size is not None:
@@ -95,7 +91,7 @@ def evaluate_size(family: Family, size: str, *, dtype: str | None = None) -> Eva
     model_folder = folder / "model"
     sha256 = records.model_hash(model_folder)
     with exclusive_lock(folder / "evaluation"):
-        load = partial(rerankers.load, str(model_folder), name=family.model_id(size))
+        load = partial(rerankers.load_size, family, size)
         record = _family_record(family, size, load, dtype, sha256, folder / "evaluation")
         records.write(record, folder / "records")
     return record

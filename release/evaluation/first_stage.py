@@ -22,11 +22,9 @@ from release.evaluation import embedders
 from release.evaluation.metrics import Ranking, ranking
 from release.evaluation.retrievers import Bm25, PackagedMiniLM, packaged_revision
 from release.evaluation.tasks import Task
-from release.family import DEPTH, MINILM, Family, ModelConfig
+from release.family import BM25, DEPTH, MINILM, Family, ModelConfig
 from release.files import sha256_file, sha256_folder, short_hash, write_atomic, write_json
 from release.revisions import cached_commit, only_cached_commit
-
-BM25 = "bm25"
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from release.errors import ReleaseError
 from release.evaluation import metrics
 from release.evaluation.metrics import Judgements, Ranking
+from release.family import BM25
 from release.local_datasets import named_by_contents
 from release.text_files import lines, number
 
 TOP_K = 20  # candidates of each query, where what is compared are two rerankers on the same ones
-BM25 = "bm25"
 RUN_FORM = "six columns between blanks, as trec_eval reads them: query Q0 document rank score tag"
 
 
@@ -79,24 +78,20 @@ def from_folder(
     """
     from release.evaluation.first_stage import first_stage, retrieve  # late: mteb takes seconds to import
     from release.evaluation.tasks import document_text, from_folder
+    from release.evaluation.two_stage import candidates
 
     task = from_folder(folder)
     judgements = task.judgements
     documents = {row["id"]: document_text(row) for row in task.split["corpus"]}
     if run is None:
-        name, ranked = retriever, _cut(task, retrieve(first_stage(retriever, language), task, runs).ranking, top_k)
+        ranking = retrieve(first_stage(retriever, language), task, runs).ranking
+        name, ranked = retriever, candidates(task, ranking, top_k)
     else:
         name, ranked = run.name, _own(run, judgements, documents, top_k)
     first = {query: ranked.get(query, []) for query in list(judgements)[:queries]}
     texts = dict(zip(task.split["queries"]["id"], task.split["queries"]["text"], strict=True))
     pairs = [(texts[query], documents[name]) for query, names in first.items() for name in names]
     return JudgedPairs(task.name, name, top_k, first, {query: judgements[query] for query in first}, pairs)
-
-
-def _cut(task: Any, ranking: Ranking, top_k: int) -> Ranking:
-    from release.evaluation.two_stage import candidates
-
-    return candidates(task, ranking, top_k)
 
 
 def from_nano(source: str, *, top_k: int = TOP_K, queries: int | None = None) -> JudgedPairs:

@@ -149,6 +149,11 @@ def _cross_encoder(source: str, device: str, dtype: str, where_from: dict[str, A
         raise CannotRun(what, where=source, hint=hint) from error
 
 
+def load_size(family: Family, size: str, *, dtype: str | None = None, folder: Path | None = None) -> Reranker:
+    """One size of a family under the name of its repository, from its `model/` or from another folder of its checkpoints."""
+    return load(str(folder or family.folder(size) / "model"), name=family.model_id(size), dtype=dtype)
+
+
 def load_named(family: Family, name: str, *, dtype: str | None = None) -> Reranker:
     """A public reranker as the family's table `[models]` says that it is run."""
     how = family.model(name)

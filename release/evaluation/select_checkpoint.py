@@ -90,7 +90,7 @@ def _mean(family: Family, size: str, model: Path) -> tuple[float, str]:
     """Mean NDCG@10 of a model folder over the family's tasks over every first stage, and the dtype it ran in."""
     from release.evaluation import family_rows, rerankers, two_stage  # late: mteb takes seconds to import
 
-    reranker = rerankers.load(str(model), name=family.model_id(size), dtype=family.evaluation.dtype)
+    reranker = rerankers.load_size(family, size, dtype=family.evaluation.dtype, folder=model)
     rows = family_rows.all_rows(reranker, family, cache_dir=family.folder(size) / "evaluation")
     return two_stage.mean_result(rows).reranked_ndcg, reranker.dtype
 

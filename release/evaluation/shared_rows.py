@@ -14,7 +14,7 @@ from release.console import Bar
 from release.errors import ReleaseError
 from release.evaluation import rerankers
 from release.evaluation.family_rows import task_loaders, task_rows
-from release.evaluation.first_stage import first_stages
+from release.evaluation.first_stage import FirstStage, first_stages
 from release.evaluation.rerankers import Reranker
 from release.family import Family
 from release.files import exclusive_lock
@@ -35,12 +35,15 @@ class TaskWork:
     cache_dir: Path
 
     def __call__(self, number: int) -> int:
-        rows = task_rows(self.reranker, self.family, number, first_stages(self.family), cache_dir=self.cache_dir)
-        return len(rows)
+        return len(task_rows(self.reranker, self.family, number, self.stages, cache_dir=self.cache_dir))
 
     @cached_property
     def reranker(self) -> Reranker:
         return self.load()
+
+    @cached_property
+    def stages(self) -> list[FirstStage]:
+        return first_stages(self.family)
 
 
 def share(family: Family, executor: Executor, *, size: str | None, compared: str | None, dtype: str | None) -> bool:
@@ -69,6 +72,6 @@ def _works(family: Family, size: str | None, compared: str | None, dtype: str | 
     if size is None:
         raise ReleaseError("which size?", hint=f"--size {' | '.join(family.sizes)}")
     folder = family.folder(size)
-    load = partial(rerankers.load, str(folder / "model"), name=family.model_id(size), dtype=dtype)
+    load = partial(rerankers.load_size, family, size, dtype=dtype)
     teacher = partial(rerankers.teacher_as_reranker, family)
     return [TaskWork(family, load, folder / "evaluation"), TaskWork(family, teacher, family.build / "teacher")]

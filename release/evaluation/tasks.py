@@ -182,20 +182,28 @@ def from_mteb(task: AbsTaskRetrieval) -> Task:
     return Task(task.metadata.name, revision, task)
 
 
+def known_task(name: str) -> Any:
+    """The mteb task called `name`, of which nothing is fetched.
+
+    Raises:
+        ReleaseError: mteb knows none of that name.
+    """
+    import mteb
+
+    try:
+        return mteb.get_task(name)
+    except KeyError as error:
+        hint = "correct [evaluation] tasks in the family file"
+        raise ReleaseError(f"mteb has no task {name!r}", hint=hint) from error
+
+
 def mteb_task(name: str) -> Task:
     """The mteb retrieval task called `name`, loaded.
 
     Raises:
         ReleaseError: mteb knows no such retrieval task, or its data cannot be had here.
     """
-    import mteb
-
-    try:
-        task = mteb.get_task(name)
-    except KeyError as error:
-        raise ReleaseError(
-            f"mteb has no task {name!r}", hint="correct [evaluation] tasks in the family file"
-        ) from error
+    task = known_task(name)
     if not isinstance(task, AbsTaskRetrieval):
         raise ReleaseError(f"task {name!r} is no retrieval task", hint="correct [evaluation] tasks in the family file")
     return from_mteb(task)

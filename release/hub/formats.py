@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from release.text_files import unique_keys
+
 
 def problem(path: Path) -> str | None:
     """What is wrong with the form of a file, None if nothing is or its kind is not known here."""
@@ -25,7 +27,7 @@ def _text(path: Path) -> None:
 
 
 def _json(path: Path) -> str | None:
-    value = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_unique)
+    value = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse, object_pairs_hook=unique_keys)
     if isinstance(value, dict) and "auto_map" in value:
         return "names code to be run (auto_map), which is not published"
     return None
@@ -33,14 +35,6 @@ def _json(path: Path) -> str | None:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no number")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Two readers of a key that is there twice may see two values."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        raise ValueError("a key is there twice")
-    return value
 
 
 def _toml(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from release import options
 from release.card import render
-from release.console import table, wrapped
+from release.console import print_hint, table, wrapped
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.hub.state import (
@@ -59,7 +59,7 @@ def command(size: options.Size, family_file: options.Family = options.ETTIN) -> 
     ]
     table(f"{family.model_id(size)}: stages", ["make", "state", "makes"], rows)
     for lack in missing(family, size, compare=False):
-        print(*wrapped(f"missing here: {lack.what}"), *wrapped(f"hint: {lack.hint}", indent="  "), sep="\n")
+        print_hint(f"missing here: {lack.what}", lack.hint)
     if left := [stage.name for stage in STAGES if stage.name in left_elsewhere(family, size) & open_stages]:
         print(*wrapped(f"left for another machine, then for here: make {', make '.join(left)}"), sep="\n")
     elif (family.folder(size) / "repo/README.md").is_file():

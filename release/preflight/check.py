@@ -12,7 +12,7 @@ import typer
 
 from release import options, records, results, spec
 from release.card import acceptance
-from release.console import wrapped
+from release.console import print_hint
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import resource
@@ -45,14 +45,10 @@ def command(
     found = list(missing(family, size, push=push, compare=not far, micro_batch=micro_batch))
     if far and not push:
         for lack in (lack for lack in found if lack.elsewhere):
-            print(
-                *wrapped(f"left for another machine: {lack.what}"),
-                *wrapped(f"hint: {lack.hint}", indent="  "),
-                sep="\n",
-            )
+            print_hint(f"left for another machine: {lack.what}", lack.hint)
         found = [lack for lack in found if not lack.elsewhere]
     for what, hint in machine.advice(family, to_run(family, size)):
-        print(*wrapped(f"worth having: {what}"), *wrapped(f"hint: {hint}", indent="  "), sep="\n")
+        print_hint(f"worth having: {what}", hint)
     if found:
         what = f"a release of {family.model_id(size)} cannot be finished here, {len(found)} missing"
         raise ReleaseError(f"{what}:\n{listed(found)}")
