@@ -64,10 +64,11 @@ def read(path: Path, organization: str = "") -> dict[str, Any]:
 
 
 def value(tables: dict[str, Any], key: str, size: str = "") -> Any:
-    """What stands under a dotted key, None if nothing does; {size} in it is that size."""
+    """What stands under a dotted key, None if nothing does; {size} in it is that size, and {teacher} the teacher's model."""
+    teacher = value(tables, "teacher.model") if "{teacher}" in key else None
     found: Any = tables
     for part in key.split("."):
-        found = found.get(part.format(size=size)) if isinstance(found, dict) else None
+        found = found.get(part.format(size=size, teacher=teacher)) if isinstance(found, dict) else None
     return found
 
 

@@ -332,6 +332,7 @@ def load(path: Path) -> MixtureSpec:
         what = f"not a valid YAML file: {' '.join(str(error).split())[:300]}"
         raise ReleaseError(what, where=str(path), hint="correct that line") from error
     top = _mapping(raw, str(path))
+    _given_by_place(top, "path", str(path), "the file is its own path")
     templates = _mapping(top.pop("templates", {}), f"{path}, key templates")
     configs = _mapping(top.get("configs", {}), f"{path}, key configs")
     if configs:
@@ -358,15 +359,23 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     return {str(key): entry for key, entry in value.items()}
 
 
+def _given_by_place(entry: dict[str, Any], key: str, where: str, hint: str) -> None:
+    """Refuse a key whose value follows from where the entry stands: two configs with one name would be written over each other."""
+    if key in entry:
+        raise ReleaseError(f"unknown key {key!r}", where=where, hint=f"remove it: {hint}")
+
+
 def _merged(name: str, raw: Any, templates: dict[str, Any], path: Path) -> dict[str, Any]:
     """A config completed by its template, with its name."""
     where = f"{path}, key configs.{name}"
-    entry = _mapping(raw, where)
+    entry, hint = _mapping(raw, where), "a config is called as its key under configs: says"
+    _given_by_place(entry, "name", where, hint)
     template = entry.pop("template", None)
     if template is None:
         return {"name": name, **entry}
     if template not in templates:
         raise ReleaseError(f"unknown template {template!r}", where=where, hint=closest(str(template), templates))
     base = _mapping(templates[template], f"{path}, key templates.{template}")
+    _given_by_place(base, "name", f"{path}, key templates.{template}", hint)
     source = {**_mapping(base.get("source", {}), where), **_mapping(entry.get("source", {}), f"{where}.source")}
     return {"name": name, **base, **entry, "source": source}

@@ -20,7 +20,7 @@ class Stage:
         inputs: The stages whose outputs it reads.
         output: The file that says it is done, below build/<family>, with {size}; None where it is done on a Hub.
         record: The kind of the record that it writes, if it measures something.
-        facts: The tables and keys of the family file that decide its result, beside those of its inputs.
+        facts: The tables and keys of the family file that decide its result, beside those of its inputs; as in release/facts.py.
     """
 
     name: str
@@ -61,7 +61,7 @@ STAGES = (
         inputs=("mix",),
         output="data/mixture/manifest.json",
         record="data",
-        facts=("teacher", "evaluation.tasks", "evaluation.collections"),
+        facts=("teacher", "models.{teacher}.revision", "evaluation.tasks", "evaluation.collections"),
     ),
     Stage(
         "train",

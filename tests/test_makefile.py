@@ -205,6 +205,13 @@ def test_another_declaration_is_mixed_anew(done: Project) -> None:
     assert done.would_run("score") == ["mix", "score"]
 
 
+def test_another_commit_of_the_teacher_is_asked_anew_and_prompts_of_an_embedder_are_not(done: Project) -> None:
+    done.edit("[sizes.mini]", '[models."sentence-transformers/all-MiniLM-L6-v2"]\nmax_length = 64\n\n[sizes.mini]')
+    assert done.would_run("train") == []
+    done.edit("[sizes.mini]", f'[models.bm25-minilm-hybrid]\nrevision = "{"1" * 40}"\n\n[sizes.mini]')
+    assert done.would_run("train") == ["score", "train"]
+
+
 def test_a_comment_in_the_declaration_remakes_nothing(project: Project) -> None:
     project.finish()
     facts, declaration = project.folder / BUILD / "data/facts/mix.json", project.declaration

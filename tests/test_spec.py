@@ -141,6 +141,18 @@ def test_a_wrong_declaration_is_refused_by_config_and_key(tmp_path: Path, old: s
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ("name: n\n", "name: n\npath: elsewhere\n", "'path'"),
+        ("configs:\n  one:\n", "configs:\n  one:\n    name: two\n", "'name'; in .*configs.one"),
+    ],
+)
+def test_what_follows_from_its_place_cannot_be_said_otherwise(tmp_path: Path, old: str, new: str, where: str) -> None:
+    with pytest.raises(ReleaseError, match=f"unknown key {where}"):
+        load(tmp_path, GOOD.replace(old, new))
+
+
+@pytest.mark.parametrize(
     "name",
     ["../../mini", "..", ".", "a/b", "a\\b", "*", "a*", "random_10k [2m]", "default", "Default", "manifest.json", "a..b", "",
      " ", ".a", "-a", "a.", "a b", "a\n", "é", "x" * 97, "C:", "a:b", "~",
