@@ -44,7 +44,8 @@ VERBS = {  # verb -> the function that is called, or the script that is run, and
 }
 EXTRAS = {  # the packages that a verb needs beside the core ones; for all others it is `demo`, which has everything
     **dict.fromkeys(("mix", "score", "plan-data"), "data"),
-    **dict.fromkeys(("preflight", "plan", "plan-evaluate", "select", "evaluate", "speed", "engines"), "evaluate"),
+    **dict.fromkeys(("preflight", "plan", "plan-evaluate", "select", "evaluate", "speed"), "evaluate"),
+    "engines": "engines,evaluate,export",
     **dict.fromkeys(("export", "verify"), "export"),
     **dict.fromkeys(("hub", "hub-fsck"), "localhub"),
     **dict.fromkeys(("skill", "skill-bundle", "agent-rehearsal"), "dev"),
