@@ -115,9 +115,12 @@ class Run:
         args.dataloader_pin_memory = torch.cuda.is_available()
         _remove_cut_off(folder)
         self.resumed_at = max((_step(path) for path in folder.glob("checkpoint-*")), default=0)
+        record = self._finished_record()
+        if args.world_size > 1:  # the record is read with the model beside it, which the first process removes below
+            torch.distributed.barrier()
         if args.process_index > 0:
-            return self._finished_record() is None
-        if (record := self._finished_record()) is not None:
+            return record is None
+        if record is not None:
             print(f"finished already, at {record.created}: {self.output / 'records/run.json'}")
             print(verdict(record.measured.score, record.measured.baseline), flush=True)
             return False
