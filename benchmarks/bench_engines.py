@@ -25,7 +25,7 @@ from sentence_transformers import CrossEncoder
 
 from benchmarks.common import natural_pairs, reranker, write_encoder
 from benchmarks.matrix_rate import flops_per_pair, gemm_rate
-from benchmarks.timing import Comparison, median, rounds, threads
+from benchmarks.timing import SideTimings, median, rounds, threads
 from release.console import print_json, quiet, table
 from release.evaluation.judged_pairs import TOP_K, from_folder
 from release.export import checkpoint
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
             model = options.model
             quality = from_folder(options.collection, folder / "runs", top_k=options.top_k, queries=options.queries)
             order = np.random.default_rng(12).permutation(len(quality.pairs))[: options.pairs]
-            pairs = [quality.pairs[place] for place in order]
+            pairs = [quality.pairs[index] for index in order]
         export(model, folder / "export")
         for count in sorted({1, options.threads}):
             with threads(count):
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
         needed = flops_per_pair(unpadded.unpad(padded(model)), pairs)
         with threads(1):
             gemm = {dtype: gemm_rate(dtype) for dtype in sorted({dtype_of(name) for name in sides})}
-    measured, default = Comparison(taken, load), next(iter(sides))
+    measured, default = SideTimings(taken, load), next(iter(sides))
     fastest = gemm | {"int8": max(gemm.values())}  # 8-bit weights may well be multiplied in a wider type
     rows = {}
     for name in sides:

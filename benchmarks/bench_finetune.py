@@ -74,18 +74,18 @@ def run(options: argparse.Namespace, folders: dict[str, Path], work: Path) -> di
     base_weights = lora.folded(scorer)
     before = {name: measure(scorer, judged) for name, judged in sets.items()}
     made = train(model, work / "data/train.parquet", DevEvaluator(dev, scorer), training)
-    rows, found, candidates = [], {}, []
+    rows, by_share, candidates = [], {}, []
     for share in (*RATIOS, 1.0):
         scorer.load_state_dict(merge.blend(base_weights, made.weights, share))
         after = {name: measure(scorer, judged) for name, judged in sets.items()}
         candidates.append(
             MergeCandidate(share, float(measure(scorer, dev).mean()), float(after["Cranfield, BM25"].mean()))
         )
-        found[share] = {
+        by_share[share] = {
             name: compare(after[name], before[name], judged.first_stage_ndcg()) for name, judged in sets.items()
         }
     released = choose([MergeCandidate(0.0, 0.0, 0.0), *candidates])
-    for share, comparisons in found.items():
+    for share, comparisons in by_share.items():
         for name, one in comparisons.items():
             rows.append([f"{share:g}{' (released)' if share == released else ''}", *report.row(name, one)])
     table("NDCG@10 by the share of the fine-tuned weights", ["share", *report.COLUMNS], rows)
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace, folders: dict[str, Path], work: Path) -> di
         "released": released,
         "shares": {
             str(share): {name: asdict(one) | {"verdict": one.verdict} for name, one in comparisons.items()}
-            for share, comparisons in found.items()
+            for share, comparisons in by_share.items()
         },
         "load": os.getloadavg()[0],
     }

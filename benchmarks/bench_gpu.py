@@ -150,12 +150,12 @@ def summary(sizes: list[str], rows: list[Row], seconds: float, path: Path) -> Ro
     """The one JSON line for programs; what was not measured is None."""
     about, checks = done(rows, "machine"), done(rows, "check")
     speeds, trained = done(rows, "speed"), {row["size"]: row for row in done(rows, "train")}
-    found: dict[str, Row] = {}
+    by_size: dict[str, Row] = {}
     for size in sizes:
         speed, training = fastest(speeds, size), trained.get(size, {})
         best = speed["best"] if speed else {}
         rate, published = best.get("pairs_per_second"), shapes.PUBLISHED.get(size)
-        found[size] = {
+        by_size[size] = {
             "pairs_per_second": rate,
             "published": published,
             "ratio": rate / published if rate and published else None,
@@ -168,7 +168,7 @@ def summary(sizes: list[str], rows: list[Row], seconds: float, path: Path) -> Ro
     return {
         "device": about[0]["device"] if about else None,
         "correct": checks[0]["correct"] if checks else None,
-        "sizes": found,
+        "sizes": by_size,
         "skipped": [told(row) for row in rows if "skipped" in row],
         "seconds": round(seconds, 1),
         "results": str(path),

@@ -36,27 +36,27 @@ Find = Callable[[], set[int]]  # the rows that repeat an indexed text
 
 def main() -> None:
     indexed, rows = texts()
-    held = [shingles(text) for text in indexed]
-    truth = exact(held, rows)
+    evaluated = [shingles(text) for text in indexed]
+    truth = exact(evaluated, rows)
     sides: dict[str, Find] = {"ours": ours(indexed, rows)}
     for name, side in {"datasketch": datasketch, "rensa": rensa, "datatrove": datatrove}.items():
         if find_spec(name):
-            sides[name] = side(held, rows)
-    found: dict[str, set[int]] = {}
+            sides[name] = side(evaluated, rows)
+    matches: dict[str, set[int]] = {}
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(ROUNDS):  # in turns; CPU seconds, because every side has one thread and the machine may be busy
         for name, side in sides.items():
             began = time.process_time()
-            found[name] = side()
+            matches[name] = side()
             taken[name].append(time.process_time() - began)
     rates = {name: len(rows) / statistics.median(seconds) for name, seconds in taken.items()}
-    shown = [[name, f"{rates[name]:,.0f}", len(found[name] & truth), len(found[name] - truth)] for name in sides]
+    shown = [[name, f"{rates[name]:,.0f}", len(matches[name] & truth), len(matches[name] - truth)] for name in sides]
     table(
         f"Near-duplicates among {len(rows):,} rows; {len(truth):,} are",
         ["", "rows per CPU second", "found", "wrong"],
         shown,
     )
-    line = {name: {"rows_per_second": round(rates[name]), "found": len(found[name] & truth)} for name in sides}
+    line = {name: {"rows_per_second": round(rates[name]), "found": len(matches[name] & truth)} for name in sides}
     print_json({"rows": len(rows), "truth": len(truth), **line})
 
 
@@ -68,8 +68,8 @@ def texts() -> tuple[list[str], list[str]]:
     indexed, rows = bodies[:INDEXED], bodies[INDEXED : INDEXED + ROWS - PLANTED]
     for text in draw.choices(indexed, k=PLANTED):
         words = text.split()
-        for place in draw.sample(range(len(words)), draw.randint(0, len(words) // 10)):
-            words[place] = f"other{place}"
+        for position in draw.sample(range(len(words)), draw.randint(0, len(words) // 10)):
+            words[position] = f"other{position}"
         rows.append(" ".join(words))
     draw.shuffle(rows)
     return indexed, rows
@@ -85,17 +85,17 @@ def similar(left: Shingles, right: Shingles) -> bool:
     return len(left & right) >= THRESHOLD * len(left | right)
 
 
-def exact(held: list[Shingles], rows: list[str]) -> set[int]:
+def exact(evaluated: list[Shingles], rows: list[str]) -> set[int]:
     """The truth, through every shingle that two texts share."""
     owners = defaultdict(list)
-    for number, one in enumerate(held):
+    for number, one in enumerate(evaluated):
         for shingle in one:
             owners[shingle].append(number)
     result = set()
     for row, text in enumerate(rows):
         mine = shingles(text)
         near = {owner for shingle in mine for owner in owners.get(shingle, ())}
-        if any(similar(mine, held[owner]) for owner in near):
+        if any(similar(mine, evaluated[owner]) for owner in near):
             result.add(row)
     return result
 
@@ -108,7 +108,7 @@ def ours(indexed: list[str], rows: list[str]) -> Find:
     return lambda: set(np.flatnonzero(index.repeats(rows)[0]).tolist())
 
 
-def datasketch(held: list[Shingles], rows: list[str]) -> Find:
+def datasketch(evaluated: list[Shingles], rows: list[str]) -> Find:
     library = import_module("datasketch")
 
     def sketch(one: Shingles) -> Any:
@@ -117,15 +117,15 @@ def datasketch(held: list[Shingles], rows: list[str]) -> Find:
         return result
 
     index = library.MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, BAND))
-    for number, one in enumerate(held):
+    for number, one in enumerate(evaluated):
         index.insert(number, sketch(one))
-    return lambda: confirmed(held, rows, lambda mine: index.query(sketch(mine)))
+    return lambda: confirmed(evaluated, rows, lambda mine: index.query(sketch(mine)))
 
 
-def rensa(held: list[Shingles], rows: list[str]) -> Find:
+def rensa(evaluated: list[Shingles], rows: list[str]) -> Find:
     library = import_module("rensa")
     index = library.RMinHashLSH(THRESHOLD, PERMUTATIONS, BANDS)
-    for number, sketch in enumerate(library.RMinHash.from_token_sets(list(map(list, held)), PERMUTATIONS, 1)):
+    for number, sketch in enumerate(library.RMinHash.from_token_sets(list(map(list, evaluated)), PERMUTATIONS, 1)):
         index.insert(number, sketch)
 
     def near(mine: Shingles) -> Iterable[int]:
@@ -133,15 +133,15 @@ def rensa(held: list[Shingles], rows: list[str]) -> Find:
         sketch.update(list(mine))
         return index.query(sketch)
 
-    return lambda: confirmed(held, rows, near)
+    return lambda: confirmed(evaluated, rows, near)
 
 
-def datatrove(held: list[Shingles], rows: list[str]) -> Find:
+def datatrove(evaluated: list[Shingles], rows: list[str]) -> Find:
     dedup = import_module("datatrove.pipeline.dedup.minhash")
-    words = import_module("datatrove.utils.word_tokenizers").WhitespaceTokenizer()
+    tokenizer = import_module("datatrove.utils.word_tokenizers").WhitespaceTokenizer()
     config = dedup.MinhashConfig(n_grams=SHINGLE, num_buckets=BANDS, hashes_per_bucket=BAND)
     with TemporaryDirectory() as folder:
-        step = dedup.MinhashDedupSignature(folder, config, language=words)
+        step = dedup.MinhashDedupSignature(folder, config, language=tokenizer)
 
     def buckets(mine: Shingles) -> list[tuple[int, tuple[int, ...]]]:
         hashes = np.fromiter((step._hash_func(shingle.encode()) for shingle in mine), np.uint64, len(mine)).reshape(
@@ -150,20 +150,20 @@ def datatrove(held: list[Shingles], rows: list[str]) -> Find:
         return [(number, tuple(bucket)) for number, bucket in enumerate(step.get_signature(hashes))]
 
     owners = defaultdict(list)
-    for number, one in enumerate(held):
+    for number, one in enumerate(evaluated):
         for bucket in buckets(one):
             owners[bucket].append(number)
     return lambda: confirmed(
-        held, rows, lambda mine: {owner for bucket in buckets(mine) for owner in owners.get(bucket, ())}
+        evaluated, rows, lambda mine: {owner for bucket in buckets(mine) for owner in owners.get(bucket, ())}
     )
 
 
-def confirmed(held: list[Shingles], rows: list[str], near: Callable[[Shingles], Iterable[int]]) -> set[int]:
+def confirmed(evaluated: list[Shingles], rows: list[str], near: Callable[[Shingles], Iterable[int]]) -> set[int]:
     """The rows with a candidate whose exact similarity is high enough."""
     result = set()
     for row, text in enumerate(rows):
         mine = shingles(text)
-        if any(similar(mine, held[owner]) for owner in near(mine)):
+        if any(similar(mine, evaluated[owner]) for owner in near(mine)):
             result.add(row)
     return result
 

@@ -36,7 +36,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.timing import Comparison, Cost, cost
+from benchmarks.timing import Cost, SideTimings, cost
 from release.console import print_json, table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,14 +115,14 @@ def ours(millions: int, overlap: str = "ignore") -> None:
     declared = {"name": "bench", "title": "bench", "seed": SEED, "shard_rows": FILE_ROWS, "configs": {"bench": config}}
     Path("bench.yaml").write_text(json.dumps(declared), encoding="utf-8")
     link(millions)
-    facts = family.load(ROOT / "recipes/demo.toml")
-    facts = replace(facts, evaluation=replace(facts.evaluation, collections=("held",), nano_sets=(), tasks=()))
+    demo = family.load(ROOT / "recipes/demo.toml")
+    demo = replace(demo, evaluation=replace(demo.evaluation, collections=("held",), nano_sets=(), tasks=()))
     if overlap != "ignore":
-        write_collection(facts.build / "data/collections/held")
+        write_collection(demo.build / "data/collections/held")
     declaration = spec.load(Path("bench.yaml"))
 
     def work() -> list[dict[str, Any]]:
-        path = mix.run(facts, declaration, overlap=overlap)
+        path = mix.run(demo, declaration, overlap=overlap)
         return json.loads(path.read_text(encoding="utf-8"))["configs"]["bench"]["shards"]
 
     assert base  # imported before the clock starts
@@ -141,7 +141,7 @@ def write_collection(folder: Path) -> None:
     folder.mkdir(parents=True)
     for name, column in (("queries", "query"), ("corpus", "document")):
         rows = [*seen[column].to_pylist(), *pq.read_table("held.parquet")[column].to_pylist()]
-        lines = [json.dumps({"_id": str(place), "text": text}) for place, text in enumerate(rows)]
+        lines = [json.dumps({"_id": str(number), "text": text}) for number, text in enumerate(rows)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (folder / "qrels.tsv").write_text("0\t0\t1\n", encoding="utf-8")
     Path("held.parquet").unlink()
@@ -238,11 +238,11 @@ def measured(work: Callable[[], list[dict[str, Any]]]) -> None:
 
 def compare(sizes: list[int], rounds: int) -> list[dict[str, Any]]:
     """Every side in turns at the smallest size, on one core and on all, and ours at every size; what each run printed."""
-    found = []
+    results = []
     for cores in sorted({1, len(os.sched_getaffinity(0))}):
         for _ in range(rounds):
-            found += [elsewhere(side, sizes[0], cores) for side in SIDES]
-    return found + [elsewhere("ours", size, cores) for size in sizes[1:]]
+            results += [elsewhere(side, sizes[0], cores) for side in SIDES]
+    return results + [elsewhere("ours", size, cores) for size in sizes[1:]]
 
 
 def elsewhere(side: str, millions: int, cores: int) -> dict[str, Any]:
@@ -273,7 +273,7 @@ def report(runs: list[dict[str, Any]], load_before: float) -> None:
     for run in runs:
         if run["millions"] == least:
             taken[run["cores"]][run["side"]].append(Cost(run["wall"], run["cpu"]))
-    sides = Comparison(taken, load_before)
+    sides = SideTimings(taken, load_before)
     sides.show(f"Mixing {least} million rows; threads: cores", least * FILE_ROWS, "rows")
     large = [run for run in runs if run["side"] == "ours" and run["cores"] == most]
     peaks = {

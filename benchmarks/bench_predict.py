@@ -45,8 +45,8 @@ def main() -> None:
         if options.tokens:
             text = " ".join(" ".join(pair) for pair in natural_pairs(4096))  # cut by the tokenizer
             size = 8 * options.tokens  # characters, more than so many tokens have
-            places = [size * (place % (len(text) // size)) for place in range(len(pairs))]
-            pairs = [(query, text[place:][:size]) for place, (query, _) in zip(places, pairs, strict=True)]
+            starts = [size * (start % (len(text) // size)) for start in range(len(pairs))]
+            pairs = [(query, text[start:][:size]) for start, (query, _) in zip(starts, pairs, strict=True)]
 
         def load() -> CrossEncoder:
             if options.model:

@@ -152,53 +152,53 @@ class Pool:
 
 def sources(data: Path) -> list[tuple[list[str], list[str], list[int]]]:
     """Of every source: queries, documents, and the place of each query's own document."""
-    found = []
+    tables = []
     for name, (asks, answers) in FIELDS.items():
         (path,) = (data / "pairs" / name).glob("*.jsonl.gz")
         with gzip.open(path, "rt", encoding="utf-8") as stream:
             rows = {row[answers]: row[asks] for row in map(json.loads, stream)}  # one query per distinct document
         order = np.random.default_rng(12).permutation(len(rows))[:QUERIES]
-        documents = [list(rows)[place] for place in order]
-        found.append(([rows[document] for document in documents], documents, list(range(len(documents)))))
+        documents = [list(rows)[index] for index in order]
+        tables.append(([rows[document] for document in documents], documents, list(range(len(documents)))))
     folder = data / "collections" / "scifact"
     corpus = {key: f"{title} {text}".strip() for key, title, text in beir.texts(folder / "corpus.jsonl.gz")}
-    places = {key: place for place, key in enumerate(corpus)}
+    places = {key: index for index, key in enumerate(corpus)}
     claims = {key: text for key, _, text in beir.texts(folder / "queries.train.jsonl")}
     judged = beir.judgements(folder / "qrels.train.tsv")
     own = {query: places[next(iter(documents))] for query, documents in judged.items()}
-    found.append(([claims[query] for query in own], list(corpus.values()), list(own.values())))
-    return found
+    tables.append(([claims[query] for query in own], list(corpus.values()), list(own.values())))
+    return tables
 
 
 def make_pool(data: Path, folder: Path) -> Pool:
     """The pool, made once: candidates from BM25 and at random, logits by the stand-in teacher."""
-    kept = folder / "pool.npz"
+    path = folder / "pool.npz"
     rng = np.random.default_rng(12)
     queries, documents, chosen, offset = [], [], [], 0
-    for asked, texts, own in sources(data):
-        if not kept.is_file():
-            for place, scores in zip(own, bm25.Bm25(texts).scores(asked), strict=True):
+    for own_queries, texts, own in sources(data):
+        if not path.is_file():
+            for index, scores in zip(own, bm25.Bm25Index(texts).scores(own_queries), strict=True):
                 best = bm25.best(scores, 51).tolist()
-                hard = rng.choice([other for other in best if other != place], HARD, replace=False).tolist()
-                taken = {place, *hard}
+                hard = rng.choice([other for other in best if other != index], HARD, replace=False).tolist()
+                taken = {index, *hard}
                 easy = [other for other in rng.choice(len(texts), 20, replace=False).tolist() if other not in taken]
-                chosen.append([offset + other for other in (place, *hard, *easy[:RANDOM])])
-        queries, documents, offset = [*queries, *asked], [*documents, *texts], offset + len(texts)
-    if not kept.is_file():
+                chosen.append([offset + other for other in (index, *hard, *easy[:RANDOM])])
+        queries, documents, offset = [*queries, *own_queries], [*documents, *texts], offset + len(texts)
+    if not path.is_file():
         candidates = np.array(chosen, np.int32)
         teacher = HybridStandIn(CorpusStatistics.of(documents))
         pairs = [
-            (query, documents[place]) for query, row in zip(queries, candidates, strict=True) for place in row.tolist()
+            (query, documents[index]) for query, row in zip(queries, candidates, strict=True) for index in row.tolist()
         ]
         with Bar("teacher: pairs", len(pairs)) as bar:
             logits = teacher.predict(pairs, progress=bar.advance).reshape(candidates.shape)
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_suffix(".new.npz")
+        temporary = path.with_suffix(".new.npz")
         np.savez(temporary, candidates=candidates, logits=logits)
-        temporary.replace(kept)
-    with np.load(kept) as found:
+        temporary.replace(path)
+    with np.load(path) as saved:
         order = rng_order(len(queries))
-        return Pool([queries[i] for i in order], documents, found["candidates"][order], found["logits"][order])
+        return Pool([queries[i] for i in order], documents, saved["candidates"][order], saved["logits"][order])
 
 
 def rng_order(count: int) -> np.ndarray:
@@ -287,7 +287,7 @@ def agreement(model: CrossEncoder, pool: Pool) -> dict[str, float]:
     """With the teacher on held-out pairs: rank correlation over all of them and within queries, and squared error."""
     logits = pool.logits[-HELD_OUT:]
     rows = zip(pool.queries[-HELD_OUT:], pool.candidates[-HELD_OUT:], strict=True)
-    pairs = [(query, pool.documents[place]) for query, row in rows for place in row.tolist()]
+    pairs = [(query, pool.documents[index]) for query, row in rows for index in row.tolist()]
     scores = np.asarray(unpadded.predict(model, pairs, token_budget=2048)).reshape(logits.shape)
     within = [spearmanr(left, right).statistic for left, right in zip(scores, logits, strict=True)]
     return {
@@ -316,7 +316,7 @@ def judge(
     dtype = "bfloat16" if has_fast_bf16() else "float32"
     reranker = rerankers.load(str(folder / "model"), name=folder.name, dtype=dtype)
     stages = [first_stage.first_stage(name) for name in ("bm25", "sentence-transformers/all-MiniLM-L6-v2")]
-    found = {}
+    figures = {}
     for collection in ("scifact", "cranfield"):
         task = tasks.from_folder(data / "collections" / collection)
         if queries:
@@ -328,18 +328,18 @@ def judge(
         ):
             where = f"{collection}, {row.result.first_stage.split('/')[-1]}"
             keys = ("first_stage_ndcg", "reranked_ndcg", "gain", "ci_low", "ci_high")
-            found[where] = {key: getattr(row.result, key) for key in keys}
-    return found
+            figures[where] = {key: getattr(row.result, key) for key in keys}
+    return figures
 
 
-def against(base: Path, place: Path) -> dict[str, tuple[float, float, float]]:
+def against(base: Path, other: Path) -> dict[str, tuple[float, float, float]]:
     """Behind each first stage the mean difference of NDCG@10 to `base`, query by query, with its 95 % interval."""
-    found: list[dict[str, np.ndarray]] = []
-    for folder in (base, place):
+    both: list[dict[str, np.ndarray]] = []
+    for folder in (base, other):
         rows = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "kept/rows").glob("*.json"))]
         names = [f"{row['result']['task']}, {row['result']['first_stage'].split('/')[-1]}" for row in rows]
-        found.append({name: np.array(row["gains"]) for name, row in zip(names, rows, strict=True)})
-    differences = {name: gains - found[0][name] for name, gains in found[1].items()}
+        both.append({name: np.array(row["gains"]) for name, row in zip(names, rows, strict=True)})
+    differences = {name: gains - both[0][name] for name, gains in both[1].items()}
     return {
         name: (float(gain.mean()), *metrics.interval(metrics.bootstrap(gain))) for name, gain in differences.items()
     }
@@ -356,10 +356,10 @@ def folder_of(name: str, options: argparse.Namespace) -> Path:
 
 def run(name: str, options: argparse.Namespace, pool: Pool) -> dict[str, Any]:
     """One row of the table: trained and judged now, or kept from before."""
-    place = folder_of(name, options)
-    kept = place / "result.json"
-    if kept.is_file():
-        return json.loads(kept.read_text(encoding="utf-8"))
+    folder = folder_of(name, options)
+    path = folder / "result.json"
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
     encoder, start = starting_encoder(options.encoder, options.output), ENCODERS[options.encoder]
     start = replace(start, rate=options.rate or start.rate)
     model, about = train(pool, VARIANTS[name], encoder, start, options.minutes)
@@ -368,9 +368,9 @@ def run(name: str, options: argparse.Namespace, pool: Pool) -> dict[str, Any]:
     result = {"encoder": options.encoder, "variant": name, "parameters": parameters, "start": asdict(start), **about}
     result |= {
         "agreement": agreement(model, pool),
-        "ndcg": judge(model, options.data, place, options.top_k, options.queries),
+        "ndcg": judge(model, options.data, folder, options.top_k, options.queries),
     }
-    write_json(kept, result)
+    write_json(path, result)
     return result
 
 
@@ -395,20 +395,20 @@ def main() -> None:
     table = Table(title=f"{options.encoder}: {options.minutes:g} CPU minutes each, NDCG@10 of the top {options.top_k}")
     for column in ("variant", "pairs", "Spearman", "within query", "MSE", *places):
         table.add_column(column, justify="left" if column == "variant" else "right")
-    first = [f"{results[0]['ndcg'][place]['first_stage_ndcg']:.3f}" for place in places]
+    first = [f"{results[0]['ndcg'][each]['first_stage_ndcg']:.3f}" for each in places]
     table.add_row("first stage alone", "", "", "", "", *first)
     for row in results:
         agrees = [f"{row['agreement'][key]:.3f}" for key in ("spearman", "spearman_within", "mse")]
-        ndcg = [f"{row['ndcg'][place]['reranked_ndcg']:.3f}" for place in places]
+        ndcg = [f"{row['ndcg'][each]['reranked_ndcg']:.3f}" for each in places]
         table.add_row(row["variant"], f"{row['pairs']:,}", *agrees, *ndcg)
     Console(width=160).print(table)
     base, *others = (folder_of(name, options) for name in options.variants)
-    differences = {place.name: against(base, place) for place in others}
+    differences = {each.name: against(base, each) for each in others}
     table = Table(title=f"NDCG@10 beyond {base.name}, query by query, with the 95 % interval")
     for column in ("variant", *places):
         table.add_column(column, justify="left" if column == "variant" else "right")
     for name, row in differences.items():
-        table.add_row(name, *("{:+.3f} ({:+.3f} to {:+.3f})".format(*row[place]) for place in places))
+        table.add_row(name, *("{:+.3f} ({:+.3f} to {:+.3f})".format(*row[each]) for each in places))
     Console(width=160).print(table)
     print(json.dumps({"minutes": options.minutes, "results": results, "beyond_the_first": differences}), flush=True)
 

@@ -23,7 +23,7 @@ PLAN = SamplingSpec(candidates=256, hardest=16, keep=64, head=32, band=(32, 256)
 
 def plain(starts: list[int], scores: list[float], positive: list[bool], plan: SamplingSpec) -> list[int]:
     """Rows to keep, query after query, as one would write it by hand."""
-    draw, kept = random.Random(12), []
+    draw, selected = random.Random(12), []
     for begin, end in itertools.pairwise(starts):
         order = sorted(range(begin, end), key=lambda row: (not positive[row], -scores[row]))
         certain = min(sum(positive[begin:end]) + plan.hardest, len(order))
@@ -33,10 +33,10 @@ def plain(starts: list[int], scores: list[float], positive: list[bool], plan: Sa
             first.append(rest[draw.randrange(number * len(rest) // strata, (number + 1) * len(rest) // strata)])
         first.sort(key=lambda row: -scores[row])
         low, high = plan.band
-        kept += first[: plan.head] + sorted(
+        selected += first[: plan.head] + sorted(
             draw.sample(first[low:high], plan.keep - plan.head), key=lambda row: -scores[row]
         )
-    return kept
+    return selected
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -51,17 +51,17 @@ def main(argv: list[str] | None = None) -> None:
     keys = sampling.scatter(np.arange(1, options.queries + 1).astype(np.uint64))
     lists = (starts.tolist(), scores.tolist(), positive.tolist())
     square = scores.reshape(options.queries, CANDIDATES)
-    kept: dict[str, int] = {}
+    counts: dict[str, int] = {}
     sides = {
-        "plain": lambda: kept.update(plain=len(plain(*lists, PLAN))),
-        "vectorised": lambda: kept.update(
+        "plain": lambda: counts.update(plain=len(plain(*lists, PLAN))),
+        "vectorised": lambda: counts.update(
             vectorised=len(sampling.sample_candidates(starts, scores, positive, keys, PLAN, 12))
         ),
         "sorting alone": lambda: np.argsort(square),
     }
     measured = compare(sides, options.rounds, most=1)  # neither side has threads
-    if set(kept.values()) != {options.queries * PLAN.keep}:
-        raise SystemExit(f"error: {kept} rows were kept, not {options.queries * PLAN.keep}")
+    if set(counts.values()) != {options.queries * PLAN.keep}:
+        raise SystemExit(f"error: {counts} rows were kept, not {options.queries * PLAN.keep}")
     measured.show(f"Sampling {PLAN.keep} of {CANDIDATES} candidates", options.queries, "queries")
     line = measured.as_json("vectorised", options.queries, "queries")
     share = measured.times("vectorised") / measured.times("sorting alone")

@@ -25,7 +25,7 @@ from release.runtime.precision import has_fast_bf16
 from release.runtime.unpadded import unpad
 
 
-class Side:
+class TrainingSide:
     """A model, its optimizer and its losses; every call trains on the next batch."""
 
     def __init__(self, model: CrossEncoder, batches: list[list[tuple[str, str]]], half: bool) -> None:
@@ -59,11 +59,11 @@ def main(argv: list[str] | None = None) -> None:
         batches = [pairs[first : first + size] for first in range(0, len(pairs), size)]
         half = has_fast_bf16()
         sides = {
-            "padded, fp32": Side(reranker(Path(folder)), batches, half=False),
-            "unpadded, fp32": Side(unpad(reranker(Path(folder))), batches, half=False),
+            "padded, fp32": TrainingSide(reranker(Path(folder)), batches, half=False),
+            "unpadded, fp32": TrainingSide(unpad(reranker(Path(folder))), batches, half=False),
         }
         if half:
-            sides["unpadded, bf16"] = Side(unpad(reranker(Path(folder))), batches, half=True)
+            sides["unpadded, bf16"] = TrainingSide(unpad(reranker(Path(folder))), batches, half=True)
         measured = compare(dict(sides), options.rounds)
         needed = 3 * flops_per_pair(sides["unpadded, fp32"].model.eval(), pairs)  # backward takes twice as many
 

@@ -33,7 +33,7 @@ TOLERANCE = 1e-4  # rounding is near 1e-6
 
 
 @dataclass(frozen=True)
-class Side:
+class ScoringSide:
     """One way to score.
 
     Attributes:
@@ -52,7 +52,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Measured:
+class SideCosts:
     """A side at its best batch: all rounds, memory with the weights, and how far its scores are from those of (a)."""
 
     batch: int
@@ -114,28 +114,28 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def make_sides(shape: shapes.Shape, device: str, flash: bool) -> list[Side]:
+def make_sides(shape: shapes.Shape, device: str, flash: bool) -> list[ScoringSide]:
     """Every side, (a) first, all with the same weights in float32; `flash`: those with flash attention 2 as well."""
     padded_varlen.register()
     flat = shapes.modular(shape, device)
     plain, varlen = shapes.classifier(flat, shape, device), shapes.classifier(flat, shape, device)
     varlen[0].model.set_attn_implementation(padded_varlen.NAME)
     sides = [
-        Side("(a) classifier, sdpa", plain, in_batches(plain)),
-        Side("(b) classifier, varlen", varlen, in_batches(varlen)),
-        Side("(c) no padding at all", unpadded.unpad(flat), in_rows(flat)),
+        ScoringSide("(a) classifier, sdpa", plain, in_batches(plain)),
+        ScoringSide("(b) classifier, varlen", varlen, in_batches(varlen)),
+        ScoringSide("(c) no padding at all", unpadded.unpad(flat), in_rows(flat)),
     ]
     if flash:
         padded, rows = shapes.classifier(flat, shape, device), shapes.modular(shape, device)
         for model in (padded, rows):
             model[0].model.set_attn_implementation("flash_attention_2")
         rows[0].unpad_inputs = True
-        sides.append(Side("(b) classifier, flash 2", padded, in_batches(padded), exact=False))
-        sides.append(Side("(c) no padding, flash 2", rows, in_batches(rows), exact=False))
+        sides.append(ScoringSide("(b) classifier, flash 2", padded, in_batches(padded), exact=False))
+        sides.append(ScoringSide("(c) no padding, flash 2", rows, in_batches(rows), exact=False))
     return sides
 
 
-def largest_difference(sides: list[Side], pairs: Pairs) -> float:
+def largest_difference(sides: list[ScoringSide], pairs: Pairs) -> float:
     """Between the scores of the first side and those of any other."""
     first, *others = (side.predict(pairs, len(pairs)) for side in sides)
     return max(float(np.abs(scores - first).max()) for scores in others)
@@ -155,9 +155,9 @@ def in_rows(model: CrossEncoder) -> Callable[[Pairs, int], np.ndarray]:
     return predict
 
 
-def measure(sides: list[Side], pairs: Pairs, batches: list[int], rounds: int) -> dict[str, Measured]:
+def measure(sides: list[ScoringSide], pairs: Pairs, batches: list[int], rounds: int) -> dict[str, SideCosts]:
     """Every side at its best batch. The first pass shows how much memory the work takes."""
-    best: dict[str, Measured] = {}
+    best: dict[str, SideCosts] = {}
     for batch in batches:
         work = {side.name: partial(side.predict, pairs, batch) for side in sides}
         peaks, scores = {}, {}
@@ -168,13 +168,13 @@ def measure(sides: list[Side], pairs: Pairs, batches: list[int], rounds: int) ->
             peaks[side.name] = peak_memory_mb() - before + side.weights_mb
         reference = scores[sides[0].name]
         for name, costs in timing.rounds(work, rounds).items():
-            row = Measured(batch, costs, peaks[name], float(np.abs(scores[name] - reference).max()))
+            row = SideCosts(batch, costs, peaks[name], float(np.abs(scores[name] - reference).max()))
             if name not in best or row.median.wall < best[name].median.wall:
                 best[name] = row
     return best
 
 
-def as_row(measured: Measured, pairs: int) -> dict[str, float]:
+def as_row(measured: SideCosts, pairs: int) -> dict[str, float]:
     """One side for programs."""
     return {
         "pairs_per_second": round(pairs / measured.median.wall, 2),
@@ -186,7 +186,7 @@ def as_row(measured: Measured, pairs: int) -> dict[str, float]:
     }
 
 
-def show(measured: dict[str, Measured], pairs: Pairs) -> None:
+def show(measured: dict[str, SideCosts], pairs: Pairs) -> None:
     """A table for people."""
     theirs = next(iter(measured.values()))
     rows = []

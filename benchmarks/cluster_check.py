@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--keep", type=Path, help="an empty folder for everything, which is left there")
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
-    found: dict[str, str] = {}
+    outcomes: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="check-") as temporary:
         base = (options.keep or Path(temporary)).resolve()
         base.mkdir(parents=True, exist_ok=True)
@@ -44,12 +44,12 @@ def main(argv: list[str] | None = None) -> None:
         for name in options.only:
             started = time.monotonic()
             try:
-                found[name] = CHECKS[name](base, teacher)
+                outcomes[name] = CHECKS[name](base, teacher)
             except (RuntimeError, subprocess.SubprocessError) as error:
-                found[name] = f"failed: {error}"
-            print(f"{time.monotonic() - started:5.0f} s  {name}: {found[name]}", flush=True)
-    print_json(found)
-    if any(not value.startswith(("identical", "skipped")) for value in found.values()):
+                outcomes[name] = f"failed: {error}"
+            print(f"{time.monotonic() - started:5.0f} s  {name}: {outcomes[name]}", flush=True)
+    print_json(outcomes)
+    if any(not value.startswith(("identical", "skipped")) for value in outcomes.values()):
         sys.exit(1)
 
 
@@ -197,8 +197,8 @@ def restart_second(work: Work, endpoint: str, agents: list[subprocess.Popen[byte
         raise RuntimeError(f"an agent stopped too early: {work.tail('node-0.log')}")
     kill_tree(psutil.Process(agents[1].pid))
     agents[1].wait()
-    behind = max(int(path.parent.name.split("-")[1]) for path in checkpoints.glob("*/*/trainer_state.json"))
-    print(f"        torchrun: an agent and its worker were killed behind step {behind}; the agent is started again")
+    step = max(int(path.parent.name.split("-")[1]) for path in checkpoints.glob("*/*/trainer_state.json"))
+    print(f"        torchrun: an agent and its worker were killed behind step {step}; the agent is started again")
     agents[1] = train(work, endpoint, 1)
 
 

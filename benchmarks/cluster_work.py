@@ -81,9 +81,11 @@ def prepare(folder: Path, teacher: Path) -> Work:
         described.append(shards.describe(shards.write_table(path, shards.tables(rows))).as_dict())
     entry = {"key": "cluster-check", "shards": described, "overlaps_declared": None}
     write_json(folder / BUILD / "data/pairs/manifest.json", {"name": "cluster-check", "configs": {"docstrings": entry}})
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "RAY"))}
-    path = f"{Path(sys.executable).parent}:{kept.get('PATH', '')}"  # where tasks find Python and datatrove
-    return Work(folder, kept | {"PATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "RAY"))}
+    path = f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"  # where tasks find Python and datatrove
+    return Work(
+        folder, environment | {"PATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    )
 
 
 def write_teacher(folder: Path) -> Path:
@@ -136,11 +138,11 @@ def kill_tree(process: psutil.Process) -> None:
             each.kill()
 
 
-def processes(command: str, place: str) -> list[psutil.Process]:
-    """Python processes that run `command` with `place` among their arguments."""
-    found = []
+def processes(command: str, folder: str) -> list[psutil.Process]:
+    """Python processes that run `command` with `folder` among their arguments."""
+    matching = []
     for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if len(words) > 2 and words[1].endswith(command) and any(place in word for word in words[2:]):
-            found.append(process)
-    return found
+        arguments = process.info["cmdline"] or []
+        if len(arguments) > 2 and arguments[1].endswith(command) and any(folder in word for word in arguments[2:]):
+            matching.append(process)
+    return matching

@@ -32,9 +32,9 @@ SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 
 def natural_pairs(count: int, seed: int = 12) -> list[tuple[str, str]]:
     """Docstrings of the standard library and torch as (summary, body), in a seeded order: text of natural lengths."""
-    found = pairs(("stdlib", "torch"), workers=1)
-    order = np.random.default_rng(seed).permutation(len(found))[:count]
-    return [(found[index].summary, found[index].body) for index in order]
+    documented = pairs(("stdlib", "torch"), workers=1)
+    order = np.random.default_rng(seed).permutation(len(documented))[:count]
+    return [(documented[index].summary, documented[index].body) for index in order]
 
 
 def tokenizer(texts: list[str], folder: Path) -> None:

@@ -84,8 +84,8 @@ def machine(shape: shapes.Shape, job: dict[str, Any]) -> dict[str, Any]:
     from importlib import metadata
 
     names = ("torch", "transformers", "sentence-transformers", "flash-attn", "kernels")
-    found = {name: metadata.version(name) for name in names if find_spec(name.replace("-", "_"))}
-    about: dict[str, Any] = {"device": "CPU", "threads": torch.get_num_threads(), "versions": found}
+    versions = {name: metadata.version(name) for name in names if find_spec(name.replace("-", "_"))}
+    about: dict[str, Any] = {"device": "CPU", "threads": torch.get_num_threads(), "versions": versions}
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         about |= {"device": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
@@ -126,8 +126,8 @@ def check(shape: shapes.Shape, job: dict[str, Any]) -> dict[str, Any]:
             values, gradients, theirs = _differences(shape, attention, getattr(torch, setup.dtype), window)
             allowed = TOLERANCE[setup.dtype]
             correct = values <= allowed and gradients <= max(allowed, 2 * theirs)
-            found = {"values": values, "gradients": gradients, "gradients_of_sdpa": theirs, "correct": correct}
-            rows.append({"setup": setup.name, "window": window} | found)
+            result = {"values": values, "gradients": gradients, "gradients_of_sdpa": theirs, "correct": correct}
+            rows.append({"setup": setup.name, "window": window} | result)
     return {"tolerance": TOLERANCE, "rows": rows, "correct": all(row["correct"] for row in rows)}
 
 
@@ -151,8 +151,8 @@ def _differences(
     def apart(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         parts = []
         for row in zip(*(each.split(lengths, 2) for each in (query, key, value)), strict=True):
-            place = torch.arange(row[0].shape[2], device=device())
-            seen = None if window is None else (place[:, None] - place).abs() < window
+            position = torch.arange(row[0].shape[2], device=device())
+            seen = None if window is None else (position[:, None] - position).abs() < window
             parts.append(functional.scaled_dot_product_attention(*row, attn_mask=seen)[0].transpose(0, 1))
         return torch.cat(parts)
 
@@ -276,8 +276,8 @@ def train(shape: shapes.Shape, job: dict[str, Any]) -> dict[str, Any]:
         micro //= 2
     counted = count(shape.config)
     weights = counted["encoder"] + counted["head"]
-    state, kept = weights * BYTES_OF_STATE / 1e6, counted["kept_per_token"] * row.pop("micro_tokens") / 1e6
-    planned = {"parameters": weights, "planned_state_mb": state, "planned_mb": state + kept}
+    state, activations = weights * BYTES_OF_STATE / 1e6, counted["kept_per_token"] * row.pop("micro_tokens") / 1e6
+    planned = {"parameters": weights, "planned_state_mb": state, "planned_mb": state + activations}
     return {"batch": shape.batch, "micro_batch": micro, **row, **planned}
 
 

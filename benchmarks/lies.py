@@ -153,8 +153,8 @@ def tell(family: Family, size: str, only: set[str] | None = None) -> dict[str, s
     folders = {"model": stage.model_repo(family, size), "data": stage.dataset_repo(family)}
     for name, (where, alter) in STAGED.items():
         if only is None or name in only:
-            place, _, rest = where.partition("/")
-            path = folders[place] / rest if rest else family.folder(size) / where
+            root, _, rest = where.partition("/")
+            path = folders[root] / rest if rest else family.folder(size) / where
             caught[name] = _tell_staged(family, size, path, alter)
     return caught
 

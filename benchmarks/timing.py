@@ -58,7 +58,7 @@ def ratio(theirs: list[Cost], ours: list[Cost], seconds: str = "cpu") -> float:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SideTimings:
     """Sides measured with one thread and with all: `taken[threads][side]` holds a cost per round, the plain side first.
 
     The judge is CPU seconds with one thread: neither other work on the host nor threads that wait for each other count.
@@ -107,7 +107,7 @@ class Comparison:
         }
 
 
-def compare(sides: dict[str, Callable[[], object]], count: int, most: int | None = None) -> Comparison:
+def compare(sides: dict[str, Callable[[], object]], count: int, most: int | None = None) -> SideTimings:
     """Measure all sides `count` times in turns, after a round to warm up, with one thread and then with all (or `most`)."""
     load = os.getloadavg()[0]
     taken = {}
@@ -115,7 +115,7 @@ def compare(sides: dict[str, Callable[[], object]], count: int, most: int | None
         with threads(number):
             rounds(sides, 1)
             taken[number] = rounds(sides, count)
-    return Comparison(taken, load)
+    return SideTimings(taken, load)
 
 
 @contextmanager

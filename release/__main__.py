@@ -92,14 +92,14 @@ def _about(
 def _take_organization(arguments: list[str]) -> list[str]:
     """The arguments without --org, which any verb takes; what it says goes to everything that reads a family file."""
     rest = list(arguments)
-    for place, word in enumerate(arguments):
-        if word == "--org" and place + 1 < len(arguments):
-            os.environ[ORGANIZATION] = arguments[place + 1]
-            del rest[place : place + 2]
+    for index, word in enumerate(arguments):
+        if word == "--org" and index + 1 < len(arguments):
+            os.environ[ORGANIZATION] = arguments[index + 1]
+            del rest[index : index + 2]
             break
         if word.startswith("--org="):
             os.environ[ORGANIZATION] = word.removeprefix("--org=")
-            del rest[place]
+            del rest[index]
             break
     return rest
 

@@ -96,13 +96,13 @@ def judgements(path: Path) -> dict[str, dict[str, int]]:
     Raises:
         ReleaseError: A row does not parse, judges a pair otherwise than an earlier row, or with no sane whole number.
     """
-    found: dict[str, dict[str, int]] = {}
+    by_query: dict[str, dict[str, int]] = {}
     for row, query, document, value in _judgements(path):
         if value % 1 or abs(value) > LARGEST:
             what = f"a relevance of {value:g}, which is no whole number up to {LARGEST:,}"
             raise ReleaseError(what, where=f"{path} row {row}", hint="judge in whole grades, such as 0, 1 and 2")
-        found.setdefault(query, {})[document] = int(value)
-    return found
+        by_query.setdefault(query, {})[document] = int(value)
+    return by_query
 
 
 def labels(path: Path) -> dict[str, dict[str, float]]:
@@ -111,10 +111,10 @@ def labels(path: Path) -> dict[str, dict[str, float]]:
     Raises:
         ReleaseError: A row does not parse, or judges a pair otherwise than an earlier row.
     """
-    found: dict[str, dict[str, float]] = {}
+    by_query: dict[str, dict[str, float]] = {}
     for _, query, document, value in _judgements(path):
-        found.setdefault(query, {})[document] = value
-    return found
+        by_query.setdefault(query, {})[document] = value
+    return by_query
 
 
 def _judgements(path: Path) -> Iterator[tuple[int, str, str, float]]:

@@ -115,7 +115,7 @@ def _bigrams(run: str) -> list[str]:
 # --- A collection -----------------------------------------------------------------------------------------------------
 
 
-class Bm25:
+class Bm25Index:
     """An index over some documents.
 
     Raises:

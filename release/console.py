@@ -89,7 +89,7 @@ def as_text(cell: Any) -> str:
 
 def _aligned(columns: list[str], cells: list[list[str]]) -> tuple[list[str], list[str]]:
     """Lines of the headings, which break between words, and one line per row; numbers stand to the right."""
-    below = [[row[place] for row in cells] for place in range(len(columns))]
+    below = [[row[index] for row in cells] for index in range(len(columns))]
     widths = [
         max(map(len, [*column, *heading.split()]), default=0) for heading, column in zip(columns, below, strict=True)
     ]

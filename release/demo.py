@@ -82,7 +82,7 @@ def _rerank(family: Family, client: dict[str, str]) -> None:
     folder = family.build / "data/collections" / family.evaluation.collections[0]
     corpus = [json.loads(line)["text"] for line in (folder / "corpus.jsonl").read_text().splitlines()]
     queries = [json.loads(line)["text"] for line in (folder / "queries.jsonl").read_text().splitlines()[:3]]
-    scored = bm25.Bm25(corpus).scores(queries)
+    scored = bm25.Bm25Index(corpus).scores(queries)
     candidates = [
         (query, [corpus[row] for row in bm25.best(scores, 10)]) for query, scores in zip(queries, scored, strict=True)
     ]

@@ -66,10 +66,10 @@ def read(path: Path, organization: str = "") -> dict[str, Any]:
 def value(tables: dict[str, Any], key: str, size: str = "") -> Any:
     """What stands under a dotted key, None if nothing does; {size} in it is that size, and {teacher} the teacher's model."""
     teacher = value(tables, "teacher.model") if "{teacher}" in key else None
-    found: Any = tables
+    entry: Any = tables
     for part in key.split("."):
-        found = found.get(part.format(size=size, teacher=teacher)) if isinstance(found, dict) else None
-    return found
+        entry = entry.get(part.format(size=size, teacher=teacher)) if isinstance(entry, dict) else None
+    return entry
 
 
 def write(path: Path, tables: dict[str, Any], size: str) -> None:
@@ -82,18 +82,18 @@ def write(path: Path, tables: dict[str, Any], size: str) -> None:
         if (file := stage.facts_file(build, size)) is None:
             continue
         old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        facts, sources = {key: value(tables, key, size) for key in stage.facts}, [path]
-        declaration = resource(str(facts.get("data.declaration", "")))
+        current, sources = {key: value(tables, key, size) for key in stage.facts}, [path]
+        declaration = resource(str(current.get("data.declaration", "")))
         if declaration.is_file():  # its content is a fact too
-            facts |= _content(declaration, old)
+            current |= _content(declaration, old)
             sources.append(declaration)
-        facts = json.loads(json.dumps(facts, default=str))
-        if facts == old:
+        current = json.loads(json.dumps(current, default=str))
+        if current == old:
             continue
         age = max(source.stat().st_mtime for source in sources)
         if old:
-            age = file.stat().st_mtime if _same(facts, old) else None
-        write_atomic(file, json.dumps(facts, indent=2, sort_keys=True))
+            age = file.stat().st_mtime if _same(current, old) else None
+        write_atomic(file, json.dumps(current, indent=2, sort_keys=True))
         if age is not None:
             os.utime(file, (age, age))
 
@@ -105,13 +105,13 @@ def _content(declaration: Path, old: dict[str, Any]) -> dict[str, Any]:
     return {"sha256": sha256, "says": known or sha256_yaml(declaration)}
 
 
-def _same(facts: dict[str, Any], old: dict[str, Any]) -> bool:
+def _same(new: dict[str, Any], old: dict[str, Any]) -> bool:
     """Whether nothing differs but keys without value, and the wording of a declaration: comments, blanks, the order of its keys."""
-    if any(facts.get(key) != old.get(key) for key in (facts.keys() | old.keys()) - HASHES):
+    if any(new.get(key) != old.get(key) for key in (new.keys() | old.keys()) - HASHES):
         return False
-    if "sha256" not in facts:
+    if "sha256" not in new:
         return True
-    return facts["sha256"] == old.get("sha256") or (facts["says"] is not None and facts["says"] == old.get("says"))
+    return new["sha256"] == old.get("sha256") or (new["says"] is not None and new["says"] == old.get("says"))
 
 
 def answer(write_facts: bool, file: str, size: str = "", organization: str = "") -> str:

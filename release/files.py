@@ -102,14 +102,14 @@ def exclusive_lock(folder: Path) -> Generator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
     try:
-        held = FileLock(path).acquire(timeout=0)
+        lock = FileLock(path).acquire(timeout=0)
     except Timeout:
         raise ReleaseError(
             f"another run (process {path.read_text().strip() or 'unknown'}) is working there",
             where=str(folder),
             hint="wait for it to end, or stop it, and run again",
         ) from None
-    with held:
+    with lock:
         path.write_text(str(os.getpid()))
         yield
 
@@ -169,8 +169,8 @@ def check_replaceable(folder: Path, marker: str) -> None:
 
 def list_files(folder: Path) -> list[str]:
     """The relative POSIX paths of all files in `folder`, links included, sorted."""
-    found = (path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
 def resource(path: str | Path) -> Path:

@@ -118,11 +118,11 @@ def _taken(family: Family, mixture: MixtureSpec) -> Iterator[HubObject]:
 
 
 def _sources(mixture: MixtureSpec) -> Iterator[HubObject]:
-    found: dict[str, list[ConfigSpec]] = defaultdict(list)
+    by_repository: dict[str, list[ConfigSpec]] = defaultdict(list)
     for config in mixture.configs.values():
         if isinstance(config.source, HubSource | HubRetrievalSource):
-            found[config.source.repository].append(config)
-    for repository, configs in found.items():
+            by_repository[config.source.repository].append(config)
+    for repository, configs in by_repository.items():
         pins = tuple(dict.fromkeys(config.source.revision for config in configs if config.source.revision))
         tables = dict.fromkeys(table for config in configs for table in tables_of(config))
         yield HubObject(repository, "dataset", "source", pins, tuple(tables), configs=tuple(configs))

@@ -21,7 +21,7 @@ def named_by_contents(source: str) -> Generator[str]:
     if not folder.is_dir():
         yield source
         return
-    with tempfile.TemporaryDirectory(prefix="datasets-") as place:
-        link = Path(place, f"{folder.resolve().name}-{sha256_folder(folder)[:16]}")
+    with tempfile.TemporaryDirectory(prefix="datasets-") as directory:
+        link = Path(directory, f"{folder.resolve().name}-{sha256_folder(folder)[:16]}")
         link.symlink_to(folder.resolve(), target_is_directory=True)
         yield str(link)

@@ -262,8 +262,8 @@ def versions() -> dict[str, str]:
 def git_commit() -> str:
     """The commit of the project's work tree, with "+changes" where it differs, or "" for a wheel and where there is no git."""
 
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(PACKAGE.parent), *words]
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(PACKAGE.parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     if PACKAGE.parent != RESOURCES:
@@ -277,13 +277,13 @@ def git_commit() -> str:
 
 def _command_line() -> list[str]:
     """The words of this process: the installed command, what python was started with by -m, or a script by its path here."""
-    program, *words = sys.argv
+    program, *arguments = sys.argv
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None:
-        return ["python", "-m", spec.name.removesuffix(".__main__"), *words]
+        return ["python", "-m", spec.name.removesuffix(".__main__"), *arguments]
     path = Path(program).resolve()
     name = path.relative_to(RESOURCES).as_posix() if path.is_relative_to(RESOURCES) else path.name
-    return [path.name, *words] if path.name == "ettin-release" else ["python", name, *words]
+    return [path.name, *arguments] if path.name == "ettin-release" else ["python", name, *arguments]
 
 
 def _cpu_name() -> str:

@@ -64,15 +64,15 @@ def _refuse_type(value: Any) -> Any:
     raise TypeError(f"{value!r} is a {type(value).__name__}; text needs quotes")
 
 
-def _error(kind: Any, raw: Any, found: ErrorDetails, where: str, hint: str) -> ReleaseError:
+def _error(kind: Any, raw: Any, mistake: ErrorDetails, where: str, hint: str) -> ReleaseError:
     """The first mistake that pydantic found, in our words."""
-    path, value, context = _path(raw, found), found["input"], found.get("ctx", {})
+    path, value, context = _path(raw, mistake), mistake["input"], mistake.get("ctx", {})
     key = path[-1] if path else ""
     parent = f"{where}, key {'.'.join(path[:-1])}" if len(path) > 1 else where
     full = f"{where}, key {'.'.join(path)}" if path else where
-    match found["type"]:
+    match mistake["type"]:
         case "unexpected_keyword_argument":
-            known = (field.name for field in fields(_kind_at(kind, found["loc"][:-1])))
+            known = (field.name for field in fields(_kind_at(kind, mistake["loc"][:-1])))
             return ReleaseError(f"unknown key {key!r}", where=parent, hint=closest(key, known))
         case "missing":
             return ReleaseError(f"missing key {key!r}", where=parent, hint=f"add it; {hint}")
@@ -85,23 +85,23 @@ def _error(kind: Any, raw: Any, found: ErrorDetails, where: str, hint: str) -> R
                 f"unknown value {context['tag']!r}", where=f"{full}.{name}", hint=closest(context["tag"], tags)
             )
         case "literal_error":
-            words = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-            return ReleaseError(f"unknown value {value!r}", where=full, hint=closest(str(value), words))
+            choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+            return ReleaseError(f"unknown value {value!r}", where=full, hint=closest(str(value), choices))
         case "problem":
             return ReleaseError(context["what"], where=full, hint=context["hint"])
-    expected = found["msg"].removeprefix("Input should be ")
+    expected = mistake["msg"].removeprefix("Input should be ")
     return ReleaseError(f"expected {expected}, found {type(value).__name__} {value!r}"[:300], where=full, hint=hint)
 
 
-def _path(raw: Any, found: ErrorDetails) -> list[str]:
+def _path(raw: Any, mistake: ErrorDetails) -> list[str]:
     """Where the mistake is as keys of the file: pydantic's location without the tags of unions."""
     path, value = [], raw
-    *inner, last = found["loc"] or ("",)
+    *inner, last = mistake["loc"] or ("",)
     for part in inner:
         if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
             path.append(str(part))
             value = value[part]
-    if found["type"] == "missing" or (isinstance(value, dict) and last in value) or isinstance(last, int):
+    if mistake["type"] == "missing" or (isinstance(value, dict) and last in value) or isinstance(last, int):
         path.append(str(last))
     return [key if key.isprintable() else repr(key) for key in path]
 

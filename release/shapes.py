@@ -46,14 +46,14 @@ def shape(encoder: str) -> ModernBertConfig:
     file = resource(encoder) / "config.json"
     if file.is_file():
         return ModernBertConfig(**json.loads(file.read_text(encoding="utf-8")))
-    facts = published()
-    if encoder not in facts["encoders"]:
+    known = published()
+    if encoder not in known["encoders"]:
         raise ReleaseError(
             f"the shape of {encoder!r} is not known",
             where="release/shapes.toml",
             hint="name a local folder, or add its shape",
         )
-    return ModernBertConfig(**facts["common"], **facts["encoders"][encoder])
+    return ModernBertConfig(**known["common"], **known["encoders"][encoder])
 
 
 def published() -> dict[str, Any]:
@@ -71,17 +71,17 @@ def count(config: ModernBertConfig) -> dict[str, int]:
         ids = torch.zeros((1, SEEN), dtype=torch.long)
     encoder.set_attn_implementation("counted")
     weights = {id(weight) for weight in encoder.parameters()}
-    kept: dict[int, Tensor] = {}
+    tensors: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         base = tensor if tensor._base is None else tensor._base  # views share the memory of their base
         if id(base) not in weights:
-            kept[id(base)] = base  # held on to, so that no other tensor gets its id
+            tensors[id(base)] = base  # held on to, so that no other tensor gets its id
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         encoder(input_ids=ids)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     return {
         "encoder": sum(weight.numel() for weight in encoder.parameters()),
         "head": sum(weight.numel() for weight in head.parameters()),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mteb.models.model_implementations.bm25 import BM25Search, BM25Tokenizer
 
-from release.bm25 import Analyzer, Bm25, CorpusStatistics, best
+from release.bm25 import Analyzer, Bm25Index, CorpusStatistics, best
 from release.data import docstrings
 from release.errors import ReleaseError
 
@@ -144,7 +144,7 @@ def test_scripts_without_blanks_are_found_whatever_the_language_is_called(
     documents: list[str], queries: list[str]
 ) -> None:
     for language in ("en", "zh"):
-        found = [int(best(scores, 1)[0]) for scores in Bm25(documents, language).scores(queries)]
+        found = [int(best(scores, 1)[0]) for scores in Bm25Index(documents, language).scores(queries)]
         assert found == [0, 1, 2]
 
 
@@ -165,7 +165,7 @@ def test_scores_are_mtebs() -> None:
     setting = {"task_metadata": SimpleNamespace(eval_langs=["eng-Latn"]), "hf_split": "test", "hf_subset": "default"}
     mtebs.index(corpus, encode_kwargs={}, **setting)
     theirs = mtebs.search(queries, top_k=len(bodies), encode_kwargs={}, **setting)
-    for query, ours in zip(queries["id"], Bm25(bodies).scores(summaries), strict=True):
+    for query, ours in zip(queries["id"], Bm25Index(bodies).scores(summaries), strict=True):
         wanted = [theirs[query].get(str(row), 0.0) for row in range(len(bodies))]
         assert ours == pytest.approx(wanted, rel=1e-5, abs=1e-6)
 
@@ -175,13 +175,15 @@ def test_equal_scores_come_in_the_order_of_the_documents() -> None:
 
 
 def test_a_query_without_a_known_word_scores_nothing() -> None:
-    assert [scores.tolist() for scores in Bm25(["alpha beta", "gamma"]).scores(["delta", "the", ""])] == [[0, 0]] * 3
+    assert [scores.tolist() for scores in Bm25Index(["alpha beta", "gamma"]).scores(["delta", "the", ""])] == [
+        [0, 0]
+    ] * 3
 
 
 @pytest.mark.parametrize("documents", [["the of and", "it is", ""], ["!?", "a b c"], []])
 def test_documents_without_a_word_are_one_clear_line(documents: list[str]) -> None:
     with pytest.raises(ReleaseError, match=f"no word in any of the {len(documents)} documents"):
-        Bm25(documents)
+        Bm25Index(documents)
 
 
 # --- Single pairs -----------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ ELSEWHERE = {  # a text by which what runs it is known, in a test, in CI or in w
     "make style": "make check;",  # the same tools, which correct instead of complaining
     "make skill": "make skill;",
     "make skill-bundle": "bundle.write(",
-    "make agent-rehearsal": "rehearse(Task(",
+    "make agent-rehearsal": "rehearse(UserData(",
     "hf skills add finetune-ettin-reranker": '"skills", "add", check.NAME',
     "make hub": "local::",
     "make preflight": '"preflight", "--size"',

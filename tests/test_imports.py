@@ -45,3 +45,13 @@ def test_there_is_no_circle(unit: type[str]) -> None:
 
 def test_the_library_does_not_import_the_recipe() -> None:
     assert not [name for name in FILES if name.startswith("release") for other in imported(name) if "recipes" in other]
+
+
+def test_no_class_name_is_defined_twice() -> None:
+    """One class name, one meaning: who searches for a name finds one class."""
+    defined: dict[str, list[str]] = {}
+    for name, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                defined.setdefault(node.name, []).append(name)
+    assert not {name: modules for name, modules in defined.items() if len(modules) > 1}

@@ -148,14 +148,16 @@ def masked_loss(model: ModernBertModel, examples: list[Example], generator: torc
     return total / max(count, 1)
 
 
-def hard_negatives(pairs: list[docstrings.Pair], keep: int = 50) -> np.ndarray:
+def hard_negatives(pairs: list[docstrings.DocstringPair], keep: int = 50) -> np.ndarray:
     """(len(pairs), keep) int32: the bodies that BM25 ranks first for each summary, best first."""
-    index = bm25.Bm25([" ".join(pair.body.split()[:120]) for pair in pairs])
+    index = bm25.Bm25Index([" ".join(pair.body.split()[:120]) for pair in pairs])
     ranked = [bm25.best(scores, keep) for scores in index.scores([pair.summary for pair in pairs])]
     return np.array(ranked, np.int32)
 
 
-def teach(pairs: list[docstrings.Pair], negatives: np.ndarray, keep: int = 50) -> tuple[np.ndarray, np.ndarray]:
+def teach(
+    pairs: list[docstrings.DocstringPair], negatives: np.ndarray, keep: int = 50
+) -> tuple[np.ndarray, np.ndarray]:
     """The stand-in teacher's view of each summary.
 
     Returns:
@@ -183,8 +185,8 @@ def dev_ndcg(model: ModernBertModel, head: nn.Module, data: Data) -> float:
     with torch.no_grad():
         for row in data.dev:
             candidates = data.negatives[row].tolist()
-            found = scores(model, head, [(data.summaries[row], data.bodies[i]) for i in candidates])
-            ranked = [candidates[i] for i in found.argsort(descending=True)[:10].tolist()]
+            logits = scores(model, head, [(data.summaries[row], data.bodies[i]) for i in candidates])
+            ranked = [candidates[i] for i in logits.argsort(descending=True)[:10].tolist()]
             gains.append(1 / np.log2(ranked.index(row) + 2) if row in ranked else 0.0)
     return float(np.mean(gains))
 
@@ -208,8 +210,8 @@ class Data:
         if not cached.is_file():
             candidates, logits = teach(pairs, self.negatives)
             np.savez(cached, candidates=candidates, logits=logits)
-        with np.load(cached) as found:
-            self.candidates, self.logits = found["candidates"], found["logits"]
+        with np.load(cached) as cache:
+            self.candidates, self.logits = cache["candidates"], cache["logits"]
         order = random.Random(seed).sample(range(len(pairs)), len(pairs))
         own = [i for i in order if pairs[i].package in docstrings.PACKAGES]
         self.dev = own[:DEV]
@@ -284,8 +286,8 @@ def train(data: Data, folder: Path, minutes: list[float], seed: int) -> tuple[Mo
         elif number == 1:
             # From mostly random to mostly hard negatives: with hard ones only, nothing is learnt at first.
             hard = round(1 + 5 * min(progress / 0.4, 1))
-            found = scores(model, head, data.lists(rng, hard)).view(QUERIES, CANDIDATES)
-            loss = F.cross_entropy(found, torch.zeros(QUERIES, dtype=torch.long))
+            predicted = scores(model, head, data.lists(rng, hard)).view(QUERIES, CANDIDATES)
+            loss = F.cross_entropy(predicted, torch.zeros(QUERIES, dtype=torch.long))
         else:
             examples, logits = data.taught(rng)
             target = 0.5 * logits.softmax(1)

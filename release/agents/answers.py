@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from release.data import demo_sets, docstrings
-from release.data.docstrings import Pair
+from release.data.docstrings import DocstringPair
 from release.files import write_atomic
 
 PACKAGES = ("stdlib", "numpy", "scipy", "pandas", "sklearn")
@@ -31,14 +31,14 @@ def write(path: Path) -> Path:
     ranked = demo_sets.candidates(queries, documents, depth=DEPTH)
     lines = []
     for number, (query, best) in enumerate(zip(queries, ranked, strict=True)):
-        others = [place for place in best if place != number and in_words(objects[place]) != query]
+        others = [index for index in best if index != number and in_words(objects[index]) != query]
         negatives = random.Random(number).sample(others, min(NEGATIVES, len(others)))
-        row = {"query": query, "positives": [documents[number]], "negatives": [documents[place] for place in negatives]}
+        row = {"query": query, "positives": [documents[number]], "negatives": [documents[index] for index in negatives]}
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     return write_atomic(path, "".join(lines))
 
 
-def in_words(pair: Pair) -> str:
+def in_words(pair: DocstringPair) -> str:
     """The last two parts of an object's name as words: `pandas.io.parsers.read_csv` asks for "parsers read csv"."""
     last = " ".join(pair.name.split(".")[-2:])
     return " ".join(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", last).replace("_", " ").lower().split())

@@ -41,9 +41,9 @@ def folder() -> Path:
 def command() -> None:
     """Check the skill: the specification, its links, its commands, its scripts and its evaluations."""
     skill = folder()
-    if found := [*problems(skill)]:
-        more = f" (and {len(found) - 1} more: {'; '.join(found[1:4])})" if found[1:] else ""
-        raise ReleaseError(f"{found[0]}{more}", where=str(skill), hint="correct it, and run make skill again")
+    if faults := [*problems(skill)]:
+        more = f" (and {len(faults) - 1} more: {'; '.join(faults[1:4])})" if faults[1:] else ""
+        raise ReleaseError(f"{faults[0]}{more}", where=str(skill), hint="correct it, and run make skill again")
     written = sorted(skill.rglob("*.md"))
     print_json(
         {
@@ -68,7 +68,7 @@ def problems(skill: Path) -> Iterator[str]:
     if lines > LONGEST:
         yield f"SKILL.md has {lines} lines, {LONGEST} are allowed: move details to references/"
     options = {name: _options(skill / f"scripts/{name}.py") for name in SCRIPTS}
-    yield from (f"scripts/{name}.py --help fails" for name, found in options.items() if not found)
+    yield from (f"scripts/{name}.py --help fails" for name, works in options.items() if not works)
     yield from (fault for name in SCRIPTS for fault in _header(skill / f"scripts/{name}.py"))
     for page in sorted(skill.rglob("*.md")):
         where = page.relative_to(skill)
@@ -119,11 +119,11 @@ def evals(skill: Path) -> list[dict[str, Any]]:
 
 
 def _eval_faults(skill: Path) -> Iterator[str]:
-    found = evals(skill)
-    if len(found) < FEWEST_EVALS:
-        yield f"evals/evals.json holds {len(found)} tasks, at least {FEWEST_EVALS} are needed"
-    for place, task in enumerate(found, 1):
+    tasks = evals(skill)
+    if len(tasks) < FEWEST_EVALS:
+        yield f"evals/evals.json holds {len(tasks)} tasks, at least {FEWEST_EVALS} are needed"
+    for number, task in enumerate(tasks, 1):
         if set(task) != EVAL_KEYS or not task["expectations"]:
-            yield f"evals/evals.json task {place}: the keys are {', '.join(sorted(EVAL_KEYS))}, none of them empty"
-    if len({task.get("id") for task in found}) < len(found):
+            yield f"evals/evals.json task {number}: the keys are {', '.join(sorted(EVAL_KEYS))}, none of them empty"
+    if len({task.get("id") for task in tasks}) < len(tasks):
         yield "evals/evals.json: two tasks have one id"

@@ -35,7 +35,7 @@ class Block:
         if self.language not in SHELL:
             return []
         joined = self.text.replace("\\\n", " ").splitlines()
-        return [found for line in joined if (found := re.sub(r"\s+#\s.*$", "", line).strip()) and found[0] != "#"]
+        return [command for line in joined if (command := re.sub(r"\s+#\s.*$", "", line).strip()) and command[0] != "#"]
 
 
 def _tokens(path: Path) -> list[Token]:
@@ -47,12 +47,12 @@ def _tokens(path: Path) -> list[Token]:
 
 def blocks(path: Path) -> list[Block]:
     """The fenced blocks of a page in their order."""
-    found = []
+    result = []
     for token in _tokens(path):
         if token.type == "fence":
             language, *tags = token.info.split() or [""]
-            found.append(Block(language, tuple(tags), token.content, (token.map or [0])[0] + 1))
-    return found
+            result.append(Block(language, tuple(tags), token.content, (token.map or [0])[0] + 1))
+    return result
 
 
 def inline_code(path: Path) -> list[str]:

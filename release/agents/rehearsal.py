@@ -37,7 +37,7 @@ USER = "somebody"
 
 
 @dataclass(frozen=True)
-class Task:
+class UserData:
     """Data of one form, and the word by which SKILL.md marks what is for that form only."""
 
     name: str
@@ -64,8 +64,8 @@ def command(
         for old in ("hub", "home", "work"):
             shutil.rmtree(ROOT / old, ignore_errors=True)
         tasks = [
-            Task("answers", "file", answers.write(ROOT / "data/answers.jsonl")),
-            Task(beir.resolve().name, "beir", beir),
+            UserData("answers", "file", answers.write(ROOT / "data/answers.jsonl")),
+            UserData(beir.resolve().name, "beir", beir),
         ]
         wheels = build_wheel(ROOT / "wheels")
         bundle.write(ROOT / "hub/buckets" / bundle.BUCKET)
@@ -117,13 +117,13 @@ class Workplace:
         return done
 
 
-def rehearse(task: Task, workplace: Workplace) -> dict[str, Any]:
+def rehearse(task: UserData, workplace: Workplace) -> dict[str, Any]:
     """Follow SKILL.md on one data set, to its end or to the first command that fails."""
     started = time.monotonic()
     repository = f"{USER}/{task.name}-reranker"
     outcome: dict[str, Any] = {"commands": 0, "failed": None, "refused": None}
     try:
-        data = _place(task, workplace.folder)
+        data = _copy_data(task, workplace.folder)
         _run(workplace, f"hf skills add {check.NAME}", {})
         skill = Path(".agents/skills") / check.NAME
         variables = {"SKILL": str(skill), "DATA": data, "BASE": BASE, "REPO": repository}
@@ -144,7 +144,7 @@ def rehearse(task: Task, workplace: Workplace) -> dict[str, Any]:
     )
 
 
-def _place(task: Task, folder: Path) -> str:
+def _copy_data(task: UserData, folder: Path) -> str:
     """The data where a user has it, and its name there."""
     copy = shutil.copytree if task.data.is_dir() else shutil.copy
     copy(task.data, folder / task.data.name)
@@ -186,8 +186,17 @@ def _measured(workplace: Workplace, repository: str) -> dict[str, Any]:
 def build_wheel(folder: Path) -> Path:
     """The wheel of this checkout, alone in `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
-    words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", str(PACKAGE.parent)]
-    done = subprocess.run([*words, "--wheel-dir", str(folder)], capture_output=True, text=True)
+    arguments = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        str(PACKAGE.parent),
+    ]
+    done = subprocess.run([*arguments, "--wheel-dir", str(folder)], capture_output=True, text=True)
     if done.returncode:
         raise ReleaseError(
             f"the wheel cannot be built ({done.stderr.strip().splitlines()[-1]})", where=str(PACKAGE.parent)

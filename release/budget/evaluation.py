@@ -38,14 +38,14 @@ def command(
     """Print the plan as tables and as one JSON line."""
     loaded = load(family)
     sizes = task_sizes(loaded)
-    found = plan(loaded, sizes, world=world, pairs_per_second=pairs_per_second)
+    budget = plan(loaded, sizes, world=world, pairs_per_second=pairs_per_second)
     rows = [[size.name, size.queries, size.documents, size.characters / 1e6] for size in sizes]
     table("Tasks", ["", "queries", "documents", "MB of text"], rows)
-    cells = [[key.replace("_", " "), value] for key, value in found.items()]
+    cells = [[key.replace("_", " "), value] for key, value in budget.items()]
     table(f"Evaluating {loaded.about.title}", ["", "planned"], cells)
     print("pairs of a reranker: at most, since first stages share candidates,")
     print("  and a pair is scored once")
-    print_json(found)
+    print_json(budget)
 
 
 def plan(
@@ -59,7 +59,7 @@ def plan(
     rerankers = len(family.sizes) + 1 + len(evaluation.compared)
     nano = len(evaluation.nano_sets) * NANO_QUERIES * NANO_CANDIDATES
     most = pairs * len(evaluation.embedders) + nano
-    found = {
+    budget = {
         "tasks": len(sizes),
         "first_stages": len(evaluation.embedders),
         "first_stage_runs": len(sizes) * len(evaluation.embedders),
@@ -72,8 +72,8 @@ def plan(
         "pairs_of_all": most * rerankers,
     }
     if pairs_per_second:
-        found["hours_of_a_reranker"] = most / (pairs_per_second * world) / 3600
-    return found
+        budget["hours_of_a_reranker"] = most / (pairs_per_second * world) / 3600
+    return budget
 
 
 def task_sizes(family: Family) -> list[TaskSize]:

@@ -32,14 +32,14 @@ def command(
     ] = None,
 ) -> None:
     """Print the plan as a table and as one JSON line."""
-    found = plan(load(family), size, world=world, tokens=tokens, rows=rows, pairs_per_second=pairs_per_second)
-    shown = {key: f"{value:,.2f}" if isinstance(value, float) else value for key, value in found.items()}
+    budget = plan(load(family), size, world=world, tokens=tokens, rows=rows, pairs_per_second=pairs_per_second)
+    shown = {key: f"{value:,.2f}" if isinstance(value, float) else value for key, value in budget.items()}
     shown = {key: f"{value:,}" if isinstance(value, int) else value for key, value in shown.items()}
     cells = [[key.replace("_", " "), value] for key, value in shown.items() if key != "size"]
     table(f"Training {size}", ["", "planned"], cells)
     print(f"assumed: {tokens} tokens per pair, replicas with fp32 weights and AdamW,")
     print("  bf16 activations, nothing recomputed")
-    print_json(found)
+    print_json(budget)
 
 
 def plan(
@@ -73,7 +73,7 @@ def plan(
     counted = count(shape(size.encoder))
     parameters, batch = counted["encoder"] + counted["head"], size.global_batch_size // world
     steps = math.ceil(rows / size.global_batch_size) * family.training.epochs
-    found = {
+    budget = {
         "size": name,
         "world": world,
         "parameters": parameters,
@@ -87,5 +87,5 @@ def plan(
         "activation_gb_per_device": counted["kept_per_token"] * tokens * batch / 1e9,
     }
     if pairs_per_second:
-        found["hours"] = rows * family.training.epochs / (pairs_per_second * world) / 3600
-    return found
+        budget["hours"] = rows * family.training.epochs / (pairs_per_second * world) / 3600
+    return budget

@@ -15,7 +15,7 @@ from pydantic import ValidationError, with_config
 from release import mode, records
 from release.card import tables
 from release.card.acceptance import CardRecords
-from release.card.comparison import OURS, REFUSED, Comparison
+from release.card.comparison import OURS, REFUSED, FamilyComparison
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import atomic_directory, copy_file, write_json
@@ -59,7 +59,7 @@ class Beside:
     rehearsal: bool
 
 
-def of(comparison: Comparison, plots: Iterable[str]) -> Beside:
+def of(comparison: FamilyComparison, plots: Iterable[str]) -> Beside:
     """What a card may show of a comparison, of which the plots with these names were drawn."""
     rows = tuple(
         ModelRow(
@@ -118,13 +118,13 @@ def read(family: Family, size: str, measured: CardRecords) -> Beside | None:
     if not path.is_file():
         return None
     try:
-        found = records.parse(Beside, path.read_bytes())
+        comparison = records.parse(Beside, path.read_bytes())
     except ValidationError as error:
         raise ReleaseError("a damaged comparison", where=str(path), hint="make compare, then make card") from error
-    if found.rehearsal and not mode.active():
+    if comparison.rehearsal and not mode.active():
         raise ReleaseError(
             "this was measured in a rehearsal", where=str(path), hint="remove it, then make compare card"
         )
-    own = next((row for row in found.rows if (row.name, row.role) == (family.model_name(size), OURS)), None)
+    own = next((row for row in comparison.rows if (row.name, row.role) == (family.model_name(size), OURS)), None)
     shown = (measured.evaluate.measured.means.all.reranked_ndcg, measured.evaluate.model_sha256)
-    return found if own and (own.reranked_ndcg, own.model_sha256) == shown and len(found.rows) > 1 else None
+    return comparison if own and (own.reranked_ndcg, own.model_sha256) == shown and len(comparison.rows) > 1 else None

@@ -19,8 +19,8 @@ def check(family: Family, size: str, beside: Beside | None) -> None:
     Raises:
         ReleaseError: The word is named.
     """
-    for words, figure in ((QUALITY, "reranked_ndcg"), (SPEED, "pairs_per_second")):
-        claim = re.search(words, family.about.summary, re.IGNORECASE)
+    for pattern, figure in ((QUALITY, "reranked_ndcg"), (SPEED, "pairs_per_second")):
+        claim = re.search(pattern, family.about.summary, re.IGNORECASE)
         if claim and not _first(family.model_name(size), beside, figure):
             what = f"the summary says {claim.group()!r}, and no comparison shows it of {size}"
             hint = "say what the models are, or let make compare show it"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from release.card import beside, page, plots, render, tables
-from release.card.comparison import OURS, Comparison
+from release.card.comparison import OURS, FamilyComparison
 from release.card.formatting import MISSING
 from release.family import Family
 from release.files import atomic_directory, write_atomic
 
 
-def write(family: Family, comparison: Comparison) -> Path:
+def write(family: Family, comparison: FamilyComparison) -> Path:
     """Draw the plots and render tables, page and what cards show into build/<family>/compare; returns the table's path."""
     with atomic_directory(family.build / "compare") as folder:
         drawn = plots.draw(comparison, family.about.title, folder)
@@ -22,7 +22,7 @@ def write(family: Family, comparison: Comparison) -> Path:
     return family.build / "compare/README.md"
 
 
-def text(family: Family, comparison: Comparison, drawn: list[tuple[str, str]]) -> str:
+def text(family: Family, comparison: FamilyComparison, drawn: list[tuple[str, str]]) -> str:
     """The comparison as Markdown.
 
     Args:

@@ -57,7 +57,7 @@ class ComparedModel:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FamilyComparison:
     """What table and plots are drawn from.
 
     Attributes:
@@ -77,7 +77,7 @@ class Comparison:
     unmeasured: list[str]
 
 
-def gather(family: Family) -> Comparison:
+def gather(family: Family) -> FamilyComparison:
     """Read every record of the family, its teacher and the models it is compared with.
 
     Raises:
@@ -98,7 +98,7 @@ def gather(family: Family) -> Comparison:
     reasons = {name: why for name in family.evaluation.compared if (why := reason(family.compared_folder(name)))}
     models = [model for model in (*ours, teacher, *others) if model]
     means = collector.evaluate.measured.means.first_stages if collector.evaluate else {}
-    return Comparison(
+    return FamilyComparison(
         models=models,
         first_stages={name: means[name] for name in family.evaluation.embedders if name in means},
         evaluate=collector.evaluate,

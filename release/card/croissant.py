@@ -82,10 +82,10 @@ def text(family: Family, data: Record[DataResult, DataSubject], manifest: dict[s
 
 def _responsible(family: Family, shown: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:
     """The RAI fields: what the dataset's card says, sentence for sentence for programs."""
-    asked = [row["name"] for row in shown["configs"] if row["labels"] != "source"]
+    scored = [row["name"] for row in shown["configs"] if row["labels"] != "source"]
     given = [row["name"] for row in shown["configs"] if row["labels"] == "source"]
     labels = (
-        [f"A model, {tables.teacher(family, linked=False)}, scored the pairs of {', '.join(asked)}."] if asked else []
+        [f"A model, {tables.teacher(family, linked=False)}, scored the pairs of {', '.join(scored)}."] if scored else []
     )
     labels += [f"The labels of {', '.join(given)} came with their source."] if given else []
     left_out = "; ".join(f"{row['name']}: {row['left_out']}" for row in shown["configs"] if row["left_out"] != "none")

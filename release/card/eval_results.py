@@ -18,7 +18,7 @@ def files(family: Family, size: str, evaluate: Record[EvaluationResult, Evaluati
     """One file per task and first stage whose data set is on the Hub: name in the repository -> text."""
     if not family.card.eval_results:
         return {}
-    found = {}
+    contents = {}
     for row in evaluate.measured.tasks:
         if not (row.dataset and tables.is_hub_id(row.dataset)):
             continue
@@ -30,5 +30,5 @@ def files(family: Family, size: str, evaluate: Record[EvaluationResult, Evaluati
             "notes": f"NDCG@10 after reranking the top {row.top_k} of {row.first_stage}",
         }
         name = f"{row.task}--{row.first_stage.split('/')[-1]}"
-        found[f".eval_results/{name}.yaml"] = yaml.safe_dump([entry], sort_keys=False)
-    return found
+        contents[f".eval_results/{name}.yaml"] = yaml.safe_dump([entry], sort_keys=False)
+    return contents

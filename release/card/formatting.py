@@ -83,9 +83,9 @@ def python(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def listing(words: Sequence[str]) -> str:
+def listing(items: Sequence[str]) -> str:
     """Words as a sentence lists them."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
+    return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]])) if items else "none"
 
 
 def verdict(quality: Quality) -> str:

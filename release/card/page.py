@@ -36,7 +36,7 @@ def body(folder: Path, markdown: str) -> Markup:
     html = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     html = re.sub(r' \(<a href="[\w-]+\.svg">SVG</a>\)', "", html)  # it is in the page already
     for number, picture in enumerate(pictures):
-        shown = IMAGE.sub(lambda found: f'{found[1]}="{_inside(folder / f"{found[2]}.svg")}"', picture)
+        shown = IMAGE.sub(lambda match: f'{match[1]}="{_inside(folder / f"{match[2]}.svg")}"', picture)
         html = html.replace(f"<p>picture {number} of this page</p>", shown)
     return Markup(html.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>"))
 

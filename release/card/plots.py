@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from release.card.comparison import COMPARED, OURS, TEACHER, ComparedModel, Comparison
+from release.card.comparison import COMPARED, OURS, TEACHER, ComparedModel, FamilyComparison
 from release.results.evaluation import MeanResult
 
 MARKS = {OURS: "o", TEACHER: "D", COMPARED: "s"}
@@ -40,7 +40,7 @@ LOOKS = {
 }
 
 
-def draw(comparison: Comparison, title: str, folder: Path) -> list[tuple[str, str]]:
+def draw(comparison: FamilyComparison, title: str, folder: Path) -> list[tuple[str, str]]:
     """Write every plot that the records allow to `folder`.
 
     Args:
@@ -70,10 +70,10 @@ def draw(comparison: Comparison, title: str, folder: Path) -> list[tuple[str, st
 
 def _settings(look: Look) -> Any:  # the keys are matplotlib's: its own type lists them all
     lines = ("axes.edgecolor", "grid.color", "xtick.color", "ytick.color", "legend.edgecolor")
-    words = ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor", "axes.titlecolor")
+    keys = ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor", "axes.titlecolor")
     return {
         **dict.fromkeys(lines, look.grid),
-        **dict.fromkeys(words, look.text),
+        **dict.fromkeys(keys, look.text),
         "font.size": 9,
         "axes.grid": True,
         "axes.axisbelow": True,
@@ -91,7 +91,7 @@ def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path.with_suffix(".png"), transparent=True, dpi=160, metadata={"Software": None})
 
 
-def _first_stages(comparison: Comparison, title: str, look: Look) -> Figure:
+def _first_stages(comparison: FamilyComparison, title: str, look: Look) -> Figure:
     """A panel per first stage, a row per model: points with intervals, and the first stage as a dashed line."""
     models = [model for model in reversed(comparison.models) if model.means]
     across = min(PANELS, len(comparison.first_stages))
@@ -123,7 +123,7 @@ def _interval(panel: Axes, row: int, mean: MeanResult, role: str, look: Look) ->
     panel.scatter(mean.reranked_ndcg, row, marker=MARKS[role], s=0.7 * SIZES[role], color=colour, zorder=3)
 
 
-def _speed(comparison: Comparison, models: list[ComparedModel], title: str, look: Look) -> Figure:
+def _speed(comparison: FamilyComparison, models: list[ComparedModel], title: str, look: Look) -> Figure:
     points = [(model.pairs_per_second or 0.0, model.reranked_ndcg or 0.0, model) for model in models]
     figure, panel = _points(comparison, points, "pairs per second", look)
     best = front([(x, y) for x, y, _ in points])
@@ -133,7 +133,7 @@ def _speed(comparison: Comparison, models: list[ComparedModel], title: str, look
     return figure
 
 
-def _parameters(comparison: Comparison, models: list[ComparedModel], title: str, look: Look) -> Figure:
+def _parameters(comparison: FamilyComparison, models: list[ComparedModel], title: str, look: Look) -> Figure:
     points = [(float(model.parameters or 0), model.reranked_ndcg or 0.0, model) for model in models]
     figure, panel = _points(comparison, points, "parameters", look)
     ours = sorted((x, y) for x, y, model in points if model.role == OURS)
@@ -153,7 +153,7 @@ def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return best[::-1]
 
 
-def _points(comparison: Comparison, points: list[Point], along: str, look: Look) -> tuple[Figure, Axes]:
+def _points(comparison: FamilyComparison, points: list[Point], along: str, look: Look) -> tuple[Figure, Axes]:
     """Quality against something on a logarithmic scale."""
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     panel = figure.add_subplot()
@@ -201,10 +201,10 @@ def _labels(figure: Figure, panel: Axes, points: list[Point], line: list[tuple[f
         taken += [_around(spot, 1.5) for spot in np.linspace(start, end, steps)]
     for x, y, model in sorted(points, key=lambda point: list(MARKS).index(point[2].role)):
         weight = "bold" if model.role == OURS else "normal"
-        words: dict[str, Any] = {"fontsize": 8, "color": look.colours[model.role], "fontweight": weight}
+        style: dict[str, Any] = {"fontsize": 8, "color": look.colours[model.role], "fontweight": weight}
         for (right, up), (horizontal, vertical) in _AROUND:
             label = panel.annotate(
-                model.label, (x, y), (right, up), textcoords="offset points", ha=horizontal, va=vertical, **words
+                model.label, (x, y), (right, up), textcoords="offset points", ha=horizontal, va=vertical, **style
             )
             box = label.get_window_extent()
             inside = panel.bbox.x0 <= box.x0 and box.x1 <= panel.bbox.x1
@@ -236,9 +236,9 @@ _AROUND = [  # offsets in points, with the corner of the label that lies there
 
 def _legend(figure: Figure, panel: Axes, models: list[ComparedModel], title: str, look: Look, dashed: str) -> None:
     """Only what the plot shows, above it."""
-    words, shown = {OURS: title, TEACHER: "teacher", COMPARED: "other rerankers"}, {model.role for model in models}
+    labels, shown = {OURS: title, TEACHER: "teacher", COMPARED: "other rerankers"}, {model.role for model in models}
     for role in (role for role in MARKS if role in shown):
-        panel.scatter([], [], marker=MARKS[role], s=SIZES[role], color=look.colours[role], label=words[role])
+        panel.scatter([], [], marker=MARKS[role], s=SIZES[role], color=look.colours[role], label=labels[role])
     panel.plot([], [], color=look.text, linestyle="--", linewidth=1, label=dashed)
     handles, names = panel.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper left", ncols=5, fontsize=8)

@@ -21,7 +21,7 @@ from pathlib import Path
 from release import bm25
 from release.console import Bar
 from release.data import docstrings
-from release.data.docstrings import Pair
+from release.data.docstrings import DocstringPair
 from release.errors import ReleaseError
 from release.files import sha256_file, write_atomic
 from release.spec import CandidateSpec, CollectionSpec, EvaluationSpec, NanoSpec
@@ -31,12 +31,14 @@ from release.spec import CandidateSpec, CollectionSpec, EvaluationSpec, NanoSpec
 class Objects:
     """The documented objects by purpose. `collection` and `nano` hold the corpus; their first ones are also the queries."""
 
-    collection: list[Pair]
-    nano: list[Pair]
-    training: list[Pair]
+    collection: list[DocstringPair]
+    nano: list[DocstringPair]
+    training: list[DocstringPair]
 
 
-def divide(pairs: Sequence[Pair], plan: CandidateSpec, evaluation: EvaluationSpec | None, seed: int) -> Objects:
+def divide(
+    pairs: Sequence[DocstringPair], plan: CandidateSpec, evaluation: EvaluationSpec | None, seed: int
+) -> Objects:
     """Draw the three sets, each in a seeded order that does not depend on the order of `pairs`."""
     held_out = _shuffled([pair for pair in pairs if pair.split == "heldout"], seed)
     training = _shuffled([pair for pair in pairs if pair.split == "train"], seed)
@@ -56,11 +58,11 @@ def divide(pairs: Sequence[Pair], plan: CandidateSpec, evaluation: EvaluationSpe
     return objects
 
 
-def _shuffled(pairs: list[Pair], seed: int) -> list[Pair]:
+def _shuffled(pairs: list[DocstringPair], seed: int) -> list[DocstringPair]:
     return sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed} {pair.name}".encode()).digest())
 
 
-def training_rows(objects: list[Pair], plan: CandidateSpec, held_out: int, seed: int) -> list[tuple[str, str]]:
+def training_rows(objects: list[DocstringPair], plan: CandidateSpec, held_out: int, seed: int) -> list[tuple[str, str]]:
     """Pairs of (query, document): each query with its gold body, `hard` ones of BM25's best and `random` others.
 
     The last `held_out` rows belong to whole queries of their own. The rows before them are ordered by document, so that a shard
@@ -87,7 +89,7 @@ def candidates(queries: list[str], documents: list[str], *, depth: int) -> list[
     """The numbers of the `depth` best documents of each query, best first, by the BM25 that also serves as first stage."""
     ranked = []
     with Bar("bm25: candidates", len(queries)) as bar:
-        for scores in bm25.Bm25(documents).scores(queries):
+        for scores in bm25.Bm25Index(documents).scores(queries):
             ranked.append(bm25.best(scores, depth).tolist())
             bar.advance()
     return ranked
@@ -108,7 +110,7 @@ def code_hash() -> str:
     return hashlib.sha256(b"".join(Path(module).read_bytes() for module in modules)).hexdigest()
 
 
-def collection_files(objects: list[Pair], plan: CollectionSpec) -> dict[str, str]:
+def collection_files(objects: list[DocstringPair], plan: CollectionSpec) -> dict[str, str]:
     """The collection in BEIR's form: file name -> text. Every query has one relevant document, its own body."""
     queries = objects[: plan.queries]
     return {
@@ -120,7 +122,7 @@ def collection_files(objects: list[Pair], plan: CollectionSpec) -> dict[str, str
     }
 
 
-def nano_files(objects: list[Pair], plan: NanoSpec) -> dict[str, str]:
+def nano_files(objects: list[DocstringPair], plan: NanoSpec) -> dict[str, str]:
     """A NanoBEIR set as a local dataset folder: file name -> text, with README.md naming the configs and the split."""
     corpus, queries = _by_name(objects), _by_name(objects[: plan.queries])
     ranking = candidates([pair.summary for pair in queries], [pair.body for pair in corpus], depth=plan.candidates)
@@ -157,7 +159,7 @@ def _nano_readme(split: str, files: dict[str, str]) -> str:
     return "---\nconfigs:\n" + "\n".join(blocks) + "\n---\n"
 
 
-def _by_name(pairs: list[Pair]) -> list[Pair]:
+def _by_name(pairs: list[DocstringPair]) -> list[DocstringPair]:
     return sorted(pairs, key=lambda pair: pair.name)
 
 

@@ -52,7 +52,7 @@ WORDS = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True)
-class Pair:
+class DocstringPair:
     """One documented object: `summary` is the query, `body` (without that line) the document."""
 
     name: str
@@ -62,7 +62,7 @@ class Pair:
     split: str  # "train" or "heldout"
 
 
-def pairs(packages: Iterable[str] = PACKAGES, *, more: Path | None = None, workers: int = 2) -> list[Pair]:
+def pairs(packages: Iterable[str] = PACKAGES, *, more: Path | None = None, workers: int = 2) -> list[DocstringPair]:
     """All distinct documented objects of the installed ones among `packages` and of every package in folder `more`.
 
     Of objects with one name (overloads) the first is kept. Near-duplicates are removed on both sides: of two pairs whose
@@ -74,16 +74,16 @@ def pairs(packages: Iterable[str] = PACKAGES, *, more: Path | None = None, worke
         roots += [(root.name, root) for root in sorted(more.iterdir()) if root.is_dir()]
     files = [(package, root, path) for package, root in roots for path in _sources(root)]
     with ProcessPoolExecutor(workers) as pool:
-        found = [pair for group in pool.map(_read, files, chunksize=32) for pair in group]
-    found.sort(key=lambda pair: (pair.split, pair.name))  # "heldout" sorts before "train"
+        candidates = [pair for group in pool.map(_read, files, chunksize=32) for pair in group]
+    candidates.sort(key=lambda pair: (pair.split, pair.name))  # "heldout" sorts before "train"
     seen: set[str] = set()
-    kept = []
-    for pair in found:
-        keys = {"n:" + pair.name, "s:" + _key(pair.summary), "b:" + _key(pair.body, words=40)}
+    distinct = []
+    for pair in candidates:
+        keys = {"n:" + pair.name, "s:" + _key(pair.summary), "b:" + _key(pair.body, count=40)}
         if not keys & seen:
-            kept.append(pair)
+            distinct.append(pair)
         seen |= keys
-    return kept
+    return distinct
 
 
 def split_of(name: str) -> str:
@@ -112,7 +112,7 @@ def _sources(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _read(source: tuple[str, Path, Path]) -> list[Pair]:
+def _read(source: tuple[str, Path, Path]) -> list[DocstringPair]:
     package, root, path = source
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -131,15 +131,15 @@ def _documented(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
             yield from _documented(child, inner)
 
 
-def _pair(package: str, name: str, text: str) -> Pair | None:
+def _pair(package: str, name: str, text: str) -> DocstringPair | None:
     """Split a docstring after its first paragraph; too short, too long or templated ones are no pair."""
     lines = inspect.cleandoc(text).strip().splitlines()
     end = next((i for i, line in enumerate(lines) if not line.strip()), len(lines))
     summary, body = clean(" ".join(lines[:end])), clean("\n".join(lines[end:]))
     if not 3 <= len(summary.split()) <= 40 or len(body.split()) < 12 or "{" in summary or "%(" in summary:
         return None
-    return Pair(name=name, package=package, summary=summary, body=body, split=split_of(name))
+    return DocstringPair(name=name, package=package, summary=summary, body=body, split=split_of(name))
 
 
-def _key(text: str, words: int | None = None) -> str:
-    return " ".join(WORDS.findall(re.sub(r"\d+", "0", text.lower()))[:words])
+def _key(text: str, count: int | None = None) -> str:
+    return " ".join(WORDS.findall(re.sub(r"\d+", "0", text.lower()))[:count])

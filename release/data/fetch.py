@@ -38,7 +38,7 @@ def fetch(family: Family, commit: str) -> dict[str, Any]:
         parts = _parts(name, commit)
         _check_configs(name, declared, parts)
         with Bar("score: files of the mixture", sum(map(len, parts.values()))) as bar:
-            found = {
+            fetched = {
                 config: [_put(folder / config, name, commit, each, some, bar) for each in some]
                 for config, some in parts.items()
             }
@@ -52,7 +52,7 @@ def fetch(family: Family, commit: str) -> dict[str, Any]:
         | {"source": {"kind": "hf", "repository": name, "config": config}, "revision": commit}
         | {"labels": "source", "cap": None, "candidates": None, "sampling": None, "held_out": None}
         | {"rows_in": sum(shard["rows"] for shard in some), "dropped": {}, "overlap": None, "shards": some}
-        for config, some in found.items()
+        for config, some in fetched.items()
     }
     published.check(declared, configs)
     about: dict[str, Any] = {"name": declared.name, "title": declared.title, "seed": declared.seed}
@@ -65,13 +65,13 @@ def _parts(name: str, commit: str) -> dict[str, list[Part]]:
     """Config -> its files; which those are is for the library `datasets` to say."""
     from datasets import get_dataset_config_names, load_dataset_builder
 
-    found = {}
+    by_config = {}
     for config in sorted({*get_dataset_config_names(name, revision=commit)} - {"default"}):
         splits = load_dataset_builder(name, config, revision=commit).config.data_files or {}
-        found[config] = [
+        by_config[config] = [
             (str(split), str(file).partition(f"@{commit}/")[2]) for split, files in splits.items() for file in files
         ]
-    return found
+    return by_config
 
 
 def _check_configs(name: str, declared: MixtureSpec, parts: dict[str, list[Part]]) -> None:

@@ -225,7 +225,7 @@ def _make(
     if counter and drop:
         source = without_overlap(source, counter, config.name)
     rows = _rows_wanted(config, mixture, source)
-    stream = usable(_capped(source.tables(), source.kept, rows, config, mixture.seed), rejected)
+    stream = usable(_capped(source.tables(), source.remaining, rows, config, mixture.seed), rejected)
     stream = distinct(stream, rows, rejected)
     if counter and not drop:
         stream = _counted(stream, counter)
@@ -238,7 +238,9 @@ def _make(
             "key": key,
             **describe(config, source.license),
             "rows_in": source.rows,
-            "dropped": source.dropped | ({"cap": source.kept - rows} if rows < source.kept else {}) | dict(rejected),
+            "dropped": source.dropped
+            | ({"cap": source.remaining - rows} if rows < source.remaining else {})
+            | dict(rejected),
             "revision": source.revision,
             **(more or {}),
             "overlap": counter.report() if counter else None,
@@ -257,14 +259,14 @@ def _rows_wanted(config: ConfigSpec, mixture: MixtureSpec, source: Source) -> in
         ReleaseError: The source gives no row, fewer than the cap, or no more than are held out.
     """
     where = f"{mixture.path}, key configs.{config.name}"
-    if not source.kept:
+    if not source.remaining:
         why = f" (left out: {_listed(source.dropped)})" if source.dropped else ""
         what = f"the source gives no row{why}"
         raise ReleaseError(what, where=f"{where}.source", hint="correct the source, its columns or its filters")
-    rows = config.cap.rows if config.cap else source.kept
-    if rows > source.kept:
-        what = f"the cap of {rows:,} rows is larger than the {source.kept:,} that the source gives"
-        raise ReleaseError(what, where=f"{where}.cap.rows", hint=f"lower it to {source.kept} or remove it")
+    rows = config.cap.rows if config.cap else source.remaining
+    if rows > source.remaining:
+        what = f"the cap of {rows:,} rows is larger than the {source.remaining:,} that the source gives"
+        raise ReleaseError(what, where=f"{where}.cap.rows", hint=f"lower it to {source.remaining} or remove it")
     _check_held_out(config, rows, where)
     return rows
 
@@ -285,7 +287,7 @@ def without_overlap(source: Source, counter: OverlapCounter, name: str) -> Sourc
     Rows that no teacher can read are not compared; `usable` leaves them out later.
     """
     repeated = []
-    with Bar(f"mix: {name}, overlap", source.kept) as bar:
+    with Bar(f"mix: {name}, overlap", source.remaining) as bar:
         for table in source.tables():
             flags = np.zeros(table.num_rows, bool)
             readable = np.setdiff1d(np.arange(table.num_rows), list(reject_reasons(table)))
@@ -301,7 +303,7 @@ def without_overlap(source: Source, counter: OverlapCounter, name: str) -> Sourc
                 yield table.filter(pa.array(keep))
 
     dropped = source.dropped | ({"overlap": count} if count else {})
-    return replace(source, kept=source.kept - count, dropped=dropped, tables=stream)
+    return replace(source, remaining=source.remaining - count, dropped=dropped, tables=stream)
 
 
 def usable(tables: Iterator[pa.Table], rejected: Counter[str]) -> Iterator[pa.Table]:

@@ -27,8 +27,8 @@ def reject_reasons(table: pa.Table) -> dict[int, str]:
     rows = np.flatnonzero(suspects)
     some = table.select(["query", "document"]).take(pa.array(rows, pa.int64()))
     texts = [column.cast(pa.large_binary()).to_pylist() for column in some.columns]
-    found = {int(row): reject_reason(*pair) for row, pair in zip(rows, zip(*texts, strict=True), strict=True)}
-    return {row: reason for row, reason in found.items() if reason}
+    reasons = {int(row): reject_reason(*pair) for row, pair in zip(rows, zip(*texts, strict=True), strict=True)}
+    return {row: reason for row, reason in reasons.items() if reason}
 
 
 def reject_reason(query: bytes | None, document: bytes | None) -> str | None:

@@ -49,9 +49,9 @@ class RankedCandidates:
 
     def pick(self, ranks: np.ndarray, sizes: np.ndarray) -> RankedCandidates:
         """The candidates of these ranks, int64 of shape (queries, at least the largest size), the first `sizes` of each query."""
-        behind = np.arange(ranks.shape[1]) >= sizes[:, None]
-        picked = np.take_along_axis(self.packed, np.where(behind, 0, ranks), axis=1)
-        picked[behind] = EMPTY
+        padding = np.arange(ranks.shape[1]) >= sizes[:, None]
+        picked = np.take_along_axis(self.packed, np.where(padding, 0, ranks), axis=1)
+        picked[padding] = EMPTY
         return RankedCandidates(picked, sizes)
 
 

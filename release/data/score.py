@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from release import options, records, results
 from release.console import Bar
 from release.data import fetch, shards
-from release.data.score_shard import Job, Scorer, score_shard
+from release.data.score_shard import Scorer, ShardJob, score_shard
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import exclusive_lock, write_json
@@ -67,10 +67,10 @@ def run(
     executor = executor or Executor()
     pairs, mixture = family.build / "data/pairs", family.build / "data/mixture"
     manifest = _read(pairs / "manifest.json")
-    asked = any(asks_teacher(entry) for entry in manifest["configs"].values())
+    needs_teacher = any(asks_teacher(entry) for entry in manifest["configs"].values())
     with exclusive_lock(family.build / "data"):
         make = partial(load_teacher, family, pairs.resolve()) if teacher is None else partial(_given, teacher)
-        teacher = (teacher or make()) if asked else None
+        teacher = (teacher or make()) if needs_teacher else None
         identity = teacher.identity if teacher else {}  # labels that came with the sources depend on no teacher
         _claim(mixture, identity)
         jobs = jobs_of(manifest, pairs, mixture, identity)
@@ -96,12 +96,12 @@ def run(
     return path
 
 
-def jobs_of(manifest: dict[str, Any], pairs: Path, mixture: Path, identity: dict[str, Any]) -> list[Job]:
+def jobs_of(manifest: dict[str, Any], pairs: Path, mixture: Path, identity: dict[str, Any]) -> list[ShardJob]:
     """Every shard of the pairs' manifest as a job; the stamp names who gives its labels."""
     teacher = json.dumps(identity, sort_keys=True)
     givers = {name: teacher if asks_teacher(entry) else "the source" for name, entry in manifest["configs"].items()}
     return [
-        Job(
+        ShardJob(
             source=(pairs / name / shard["name"]).resolve(),
             target=(mixture / name / shard["name"]).resolve(),
             rows=shard["rows"],
@@ -134,7 +134,7 @@ def _claim(mixture: Path, identity: dict[str, Any]) -> None:
     write_json(path, identity)
 
 
-def _clear(mixture: Path, jobs: list[Job], waiting: list[Job]) -> None:
+def _clear(mixture: Path, jobs: list[ShardJob], waiting: list[ShardJob]) -> None:
     """Take away what is of no use any more, so that nobody reads a half-made mixture: old shards and the old manifest."""
     if waiting:
         (mixture / "manifest.json").unlink(missing_ok=True)

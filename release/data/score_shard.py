@@ -23,7 +23,7 @@ STAMP = b"labelled"  # the key in a shard's metadata
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardJob:
     """One shard to label: its pairs, where the labelled ones go, and a stamp of the pairs and the teacher."""
 
     source: Path
@@ -48,7 +48,7 @@ class Job:
         return metadata.get(STAMP) == self.stamp.encode()
 
 
-def score_shard(teacher: Teacher | None, job: Job, progress: Progress | None = None) -> None:
+def score_shard(teacher: Teacher | None, job: ShardJob, progress: Progress | None = None) -> None:
     """Label one shard; rows that cannot be scored are listed beside it. Labels that came with the source are kept.
 
     Raises:
@@ -62,13 +62,13 @@ def score_shard(teacher: Teacher | None, job: Job, progress: Progress | None = N
         raise ReleaseError(what, where=where, hint="make mix") from error
     reasons = reject_reasons(table)
     keep = [row for row in range(table.num_rows) if row not in reasons]
-    kept = table.take(pa.array(keep, pa.int64()))
+    rows = table.take(pa.array(keep, pa.int64()))
     if "label" in table.column_names:
-        giver, scores = "the source", kept["label"].to_numpy()
+        giver, scores = "the source", rows["label"].to_numpy()
     elif teacher is None:
         raise ReleaseError("the pairs have no label, and no teacher is asked", where=where, hint="make mix")
     else:
-        pairs = list(zip(kept["query"].to_pylist(), kept["document"].to_pylist(), strict=True))
+        pairs = list(zip(rows["query"].to_pylist(), rows["document"].to_pylist(), strict=True))
         giver, scores = "the teacher", teacher.predict(pairs, progress) if pairs else np.zeros(0, np.float32)
     if len(scores) != len(keep):
         what = f"the teacher gave {len(scores)} scores for {len(keep)} pairs"
@@ -79,7 +79,7 @@ def score_shard(teacher: Teacher | None, job: Job, progress: Progress | None = N
         raise ReleaseError(what, where=f"{where} row {row}", hint=f"fix {giver}")
     lines = [json.dumps({"row": row, "reason": reason}) + "\n" for row, reason in reasons.items()]
     write_atomic(job.quarantine, "".join(lines))
-    labelled = pa.table({"query": kept["query"], "document": kept["document"], "label": scores}, schema=shards.ROWS)
+    labelled = pa.table({"query": rows["query"], "document": rows["document"], "label": scores}, schema=shards.ROWS)
     shards.write_table(job.target, labelled.replace_schema_metadata({STAMP: job.stamp}))
 
 
@@ -95,7 +95,7 @@ class Scorer:
     make: Callable[[], Teacher]
     identity: dict[str, Any]
 
-    def __call__(self, job: Job) -> int:
+    def __call__(self, job: ShardJob) -> int:
         score_shard(self.teacher, job)
         return job.rows
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from release.errors import ReleaseError
+from release.export.pairs import Pair
 from release.files import PACKAGE
 
-Pair = tuple[str, str]
 WORKER = Path(__file__).with_name("worker.py")
 COMMIT = "0" * 40
 TRAINED = "trained/model"  # what the trained model is called in the folder
@@ -29,7 +29,7 @@ QUIET = {  # no network, no telemetry, no progress
 
 
 @dataclass(frozen=True)
-class Job:
+class EngineJob:
     """What one process does.
 
     Attributes:
@@ -73,7 +73,7 @@ def workplace(model_id: str, export: Path, model: Path) -> Generator[Path]:
         yield root
 
 
-def run(root: Path, model_id: str, job: Job, threads: int | None = None) -> Outcome:
+def run(root: Path, model_id: str, job: EngineJob, threads: int | None = None) -> Outcome:
     """Run a job in a process of its own, with `threads` threads or as many as it takes by itself."""
     with tempfile.TemporaryDirectory(dir=root, prefix="job-") as folder:
         content = {"snippet": job.snippet.replace("MODEL_ID", model_id), "pairs": job.pairs, "timed": job.timed}
@@ -98,7 +98,7 @@ def run(root: Path, model_id: str, job: Job, threads: int | None = None) -> Outc
             return Outcome(None, {}, error=f"no answer in {SECONDS} seconds")
         path = Path(folder) / "result.json"
         if done.returncode or not path.is_file():
-            return Outcome(None, {}, error=_last_line(done.stderr, root))
+            return Outcome(None, {}, error=_error_line(done.stderr, root))
         return _outcome(json.loads(path.read_text(encoding="utf-8")), len(job.pairs))
 
 
@@ -109,7 +109,7 @@ def _outcome(result: dict[str, Any], count: int) -> Outcome:
     return Outcome(scores, result["versions"], result.get("pairs_per_second"))
 
 
-def _last_line(text: str, root: Path) -> str:
+def _error_line(text: str, root: Path) -> str:
     """What a process stopped with, for a record: one line, without the paths of this machine."""
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no message"]
     line = next((line for line in reversed(lines) if "Error" in line), lines[-1])

@@ -14,11 +14,11 @@ import typer
 from release import console, mode, options, records, results
 from release.engines import environments, jobs
 from release.engines.catalogue import Engine, engines
-from release.engines.jobs import Job, Outcome, Pair
+from release.engines.jobs import EngineJob, Outcome
 from release.errors import CannotRun, ReleaseError
 from release.evaluation.judged_pairs import JudgedPairs
 from release.export import parity, portable, quantize
-from release.export.pairs import hard_pairs, library_pairs, sample_pairs
+from release.export.pairs import Pair, hard_pairs, library_pairs, sample_pairs
 from release.family import Family, load
 from release.files import sha256_folder
 from release.records import Record
@@ -141,20 +141,20 @@ def compare(
 ) -> EnginesResult:
     """Run `rows` and judge each."""
     scored = [*pairs, *(judged.pairs if judged else ())]  # by whatever NDCG@10 is needed of
-    work: dict[str, Job | str] = {}
+    work: dict[str, EngineJob | str] = {}
     for engine in rows:
         try:
             program, environment = environments.program(engine)
         except CannotRun as error:
             work[engine.name] = str(error)
             continue
-        asked = scored if engine.rounding or engine.name == EXACT else pairs
+        own_pairs = scored if engine.rounding or engine.name == EXACT else pairs
         timed = library_pairs(TIMED) if engine.name in (FAST, DEFAULT) else ()
-        work[engine.name] = Job(engine.snippet, asked, engine.versions, timed, program, environment)
+        work[engine.name] = EngineJob(engine.snippet, own_pairs, engine.versions, timed, program, environment)
         if engine.without_option and not engine.core:
-            work[f"{engine.name} by default"] = Job(engine.without_option, pairs, (), (), program, environment)
+            work[f"{engine.name} by default"] = EngineJob(engine.without_option, pairs, (), (), program, environment)
     default = next(engine for engine in rows if engine.name == DEFAULT)
-    work[jobs.TRAINED] = Job(default.snippet.replace("MODEL_ID", jobs.TRAINED), pairs)
+    work[jobs.TRAINED] = EngineJob(default.snippet.replace("MODEL_ID", jobs.TRAINED), pairs)
     outcomes = _run(root, model_id, work)
     reference = jobs.must(outcomes.pop(jobs.TRAINED), "the trained model")
     allowed = parity.allowed(reference)
@@ -175,14 +175,14 @@ def compare(
     )
 
 
-def _run(root: Path, model_id: str, work: dict[str, Job | str]) -> dict[str, Outcome]:
+def _run(root: Path, model_id: str, work: dict[str, EngineJob | str]) -> dict[str, Outcome]:
     """Two at once; what is timed is alone on the machine, and last."""
     outcomes = {name: Outcome(None, {}, error=reason) for name, reason in work.items() if isinstance(reason, str)}
-    plain = {name: job for name, job in work.items() if isinstance(job, Job) and not job.timed}
-    timed = {name: job for name, job in work.items() if isinstance(job, Job) and job.timed}
+    plain = {name: job for name, job in work.items() if isinstance(job, EngineJob) and not job.timed}
+    timed = {name: job for name, job in work.items() if isinstance(job, EngineJob) and job.timed}
     with console.Bar("engines", len(plain) + len(timed)) as bar, ThreadPoolExecutor(2) as pool:
 
-        def run(job: Job, threads: int | None) -> Outcome:
+        def run(job: EngineJob, threads: int | None) -> Outcome:
             outcome = jobs.run(root, model_id, job, threads)
             bar.advance()
             return outcome
@@ -212,8 +212,8 @@ def judge(
         judgements: The judged pairs, whose scores follow the others', and NDCG@10 of each query in fp32.
     """
     allowed, places = parity.allowed(reference), [at for at, each in enumerate(kind) if each not in engine.unequal]
-    wanted, scores = [reference[at] for at in places], [outcome.scores[at] for at in places] if outcome.scores else []
-    difference = _difference(scores, wanted) if scores else None
+    expected, scores = [reference[at] for at in places], [outcome.scores[at] for at in places] if outcome.scores else []
+    difference = _difference(scores, expected) if scores else None
     rest: dict[str, Any] = {"ndcg": None, "ndcg_change": None}
     verdict, reason = _verdict(engine, outcome, difference, allowed)
     if verdict == "rounding" and judgements and outcome.scores:
@@ -234,7 +234,7 @@ def judge(
         reason=reason,
         option=engine.option,
         max_score_difference=difference,
-        rank_agreement=_rank_agreement(scores, wanted) if scores and difference is not None else None,
+        rank_agreement=_rank_agreement(scores, expected) if scores and difference is not None else None,
         default_difference=_difference(by_default.scores, reference) if by_default and by_default.scores else None,
         versions=outcome.versions,
         language=engine.language,
@@ -256,12 +256,12 @@ def _verdict(engine: Engine, outcome: Outcome, difference: float | None, allowed
 
 def _difference(scores: Sequence[float], reference: Sequence[float]) -> float | None:
     """The largest difference in logits, None where one is no number."""
-    found = max(abs(a - b) for a, b in zip(scores, reference, strict=True))
-    return found if math.isfinite(found) and all(map(math.isfinite, scores)) else None
+    largest = max(abs(a - b) for a, b in zip(scores, reference, strict=True))
+    return largest if math.isfinite(largest) and all(map(math.isfinite, scores)) else None
 
 
 def _rank_agreement(scores: Sequence[float], reference: Sequence[float]) -> float | None:
     from scipy.stats import spearmanr
 
-    found = float(spearmanr(scores, reference).statistic)
-    return found if math.isfinite(found) else None
+    correlation = float(spearmanr(scores, reference).statistic)
+    return correlation if math.isfinite(correlation) else None

@@ -20,7 +20,7 @@ from release import bm25, hub_access
 from release.errors import ReleaseError
 from release.evaluation import embedders
 from release.evaluation.metrics import Ranking, ranking
-from release.evaluation.retrievers import Bm25, PackagedMiniLM, packaged_revision
+from release.evaluation.retrievers import Bm25Retriever, PackagedMiniLM, packaged_revision
 from release.evaluation.tasks import Task
 from release.family import BM25, DEPTH, MINILM, Family, ModelConfig
 from release.files import sha256_file, sha256_folder, short_hash, write_atomic, write_json
@@ -45,7 +45,7 @@ class FirstStage:
 
 
 @dataclass(frozen=True)
-class Run:
+class FirstStageRun:
     """A first stage's ranking on a task: at most `DEPTH` documents per query.
 
     `folder` holds the run in mteb's form, `sha256` is that file's, `seconds` is what retrieval took when it was made.
@@ -92,7 +92,7 @@ def first_stage(name: str, language: str = "en", how: ModelConfig | None = None)
     if name == BM25:
         versions = f"bm25s {metadata.version('bm25s')} lucene, PyStemmer {metadata.version('PyStemmer')}"
         revision = f"{versions}, k1 {bm25.K1}, b {bm25.B}, {bm25.RULE} ({language} where a task names none)"
-        return FirstStage(BM25, revision, lambda _: Bm25(language))
+        return FirstStage(BM25, revision, lambda _: Bm25Retriever(language))
     if Path(name).is_dir():
         folder = Path(name)
         contents = sha256_folder(folder)
@@ -102,7 +102,7 @@ def first_stage(name: str, language: str = "en", how: ModelConfig | None = None)
     return FirstStage(name, embedders.described(name, commit, how), lambda _: embedders.load(name, commit, how))
 
 
-def retrieve(stage: FirstStage, task: Task, folder: Path) -> Run:
+def retrieve(stage: FirstStage, task: Task, folder: Path) -> FirstStageRun:
     """The stage's run on `task`, from `folder` (shared by all rerankers) or made now through mteb.
 
     Raises:
@@ -129,7 +129,7 @@ def retrieve(stage: FirstStage, task: Task, folder: Path) -> Run:
     (split,) = subset.values()
     ranking = {query: list(documents) for query, documents in split.items()}
     _warn_of_nothing(stage, task, ranking)
-    return Run(stage, run_folder, str(about["sha256"]), ranking, float(about["seconds"]))
+    return FirstStageRun(stage, run_folder, str(about["sha256"]), ranking, float(about["seconds"]))
 
 
 def _warn_of_nothing(stage: FirstStage, task: Task, ranking: Ranking) -> None:

@@ -115,9 +115,9 @@ def from_nano(source: str, *, top_k: int = TOP_K, queries: int | None = None) ->
     first: Ranking = {}
     judged: dict[str, dict[str, int]] = {}
     pairs: list[tuple[str, str]] = []
-    for name, (corpus, asked, qrels, ranked) in tables.items():
+    for name, (corpus, query_rows, qrels, ranked) in tables.items():
         documents = dict(zip(corpus["_id"], corpus["text"], strict=True))
-        texts = dict(zip(asked["_id"], asked["text"], strict=True))
+        texts = dict(zip(query_rows["_id"], query_rows["text"], strict=True))
         for row in qrels:
             judged.setdefault(f"{name} {row['query-id']}", {})[f"{name} {row['corpus-id']}"] = 1
         for row in list(ranked)[:queries]:
@@ -130,10 +130,10 @@ def from_nano(source: str, *, top_k: int = TOP_K, queries: int | None = None) ->
 
 def _own(path: Path, judgements: Judgements, documents: Mapping[str, str], top_k: int) -> Ranking:
     """The user's own ranking of the judged queries, checked against the collection."""
-    scores = {query: found for query, found in read_run(path).items() if query in judgements}
+    scores = {query: ranked for query, ranked in read_run(path).items() if query in judgements}
     if not scores:
         raise ReleaseError("it ranks no judged query", where=str(path), hint="write the ids of queries.jsonl")
-    if absent := [name for found in scores.values() for name in found if name not in documents]:
+    if absent := [name for ranked in scores.values() for name in ranked if name not in documents]:
         what = f"{len(absent):,} documents are not in the corpus, such as {absent[0]!r}"
         raise ReleaseError(what, where=str(path), hint="write the ids of corpus.jsonl")
     return metrics.ranking(scores, top_k)
@@ -145,7 +145,7 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
     Raises:
         ReleaseError: A row does not parse, or ranks a document twice.
     """
-    found: dict[str, dict[str, float]] = {}
+    by_query: dict[str, dict[str, float]] = {}
     for row, line in lines(path):
         if line.isspace():
             continue
@@ -154,8 +154,8 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
             value = number(score)
         except ValueError as error:
             raise ReleaseError(f"damaged row ({error})", where=f"{path} row {row}", hint=RUN_FORM) from error
-        if document in found.setdefault(query, {}):
+        if document in by_query.setdefault(query, {}):
             what = f"query {query!r} ranks document {document!r} twice"
             raise ReleaseError(what, where=f"{path} row {row}", hint="keep one of the two rows")
-        found[query][document] = value
-    return found
+        by_query[query][document] = value
+    return by_query

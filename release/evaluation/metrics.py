@@ -70,8 +70,8 @@ def recalls(ranked: Ranking, judgements: Judgements) -> np.ndarray:
     shares = []
     for query, documents in judgements.items():
         positives = {name for name, relevance in documents.items() if relevance > 0}
-        found = len(positives.intersection(ranked.get(query, ())))
-        shares.append(found / len(positives) if positives else np.nan)
+        retrieved = len(positives.intersection(ranked.get(query, ())))
+        shares.append(retrieved / len(positives) if positives else np.nan)
     return np.array(shares, dtype=float)
 
 

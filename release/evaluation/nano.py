@@ -83,8 +83,8 @@ def _revision(evaluator: Any) -> str:
 def _measure(evaluator: NanoBEIR, reranker: Reranker, family: Family, revision: str) -> NanoResult:
     depth = max(len(sample["documents"]) for one in evaluator.evaluators for sample in one.samples)
     evaluator(_EvaluatedModel(reranker))  # ty: ignore[invalid-argument-type]
-    every, found = (_means(evaluator.both[with_all], family) for with_all in (True, False))
-    chosen = every if family.evaluation.always_rerank_positives else found
+    every, retrieved = (_means(evaluator.both[with_all], family) for with_all in (True, False))
+    chosen = every if family.evaluation.always_rerank_positives else retrieved
     over = "all positives" if chosen is every else "the positives among them; not comparable with base"
     return NanoResult(
         dataset=family.evaluation.nano,
@@ -95,7 +95,7 @@ def _measure(evaluator: NanoBEIR, reranker: Reranker, family: Family, revision: 
         protocol=f"{depth} candidates; NDCG@10 over {over}",
         always_rerank_positives=family.evaluation.always_rerank_positives,
         all_positives=every,
-        retrieved_positives=found,
+        retrieved_positives=retrieved,
         dtype=reranker.dtype,
     )
 

@@ -55,11 +55,11 @@ def _compared(who: str, rows: Sequence[TaskResult], means: Means, scores: Sequen
     if not all(_possible(one) for one in measures):
         yield f"{who}tasks: a query with an NDCG@10 or a recall outside of 0 to 1, or above a perfect order's"
         return
-    for place, (row, measured) in enumerate(zip(rows, measures, strict=True)):
+    for index, (row, measured) in enumerate(zip(rows, measures, strict=True)):
         helped, hurt, unchanged = measured.counts()
         counts = {"helped": helped, "hurt": hurt, "unchanged": unchanged, "queries": len(measured.gains)}
         given = asdict(measured.quality()) | counts | {"recall": measured.recall}
-        yield from _differ(f"{who}tasks.{place}", row, given)
+        yield from _differ(f"{who}tasks.{index}", row, given)
     yield from _means(f"{who}means", means, means_of(rows, [measured.gains for measured in measures]))
 
 
@@ -100,8 +100,8 @@ def means_of(rows: Sequence[TaskResult], gains: Sequence[np.ndarray]) -> Means:
     """Means over all rows, apart for tasks inside and outside the training data, and per first stage."""
 
     def mean(keep: Callable[[TaskResult], bool]) -> MeanResult | None:
-        places = [place for place, row in enumerate(rows) if keep(row)]
-        return mean_of([rows[place] for place in places], [gains[place] for place in places]) if places else None
+        indices = [index for index, row in enumerate(rows) if keep(row)]
+        return mean_of([rows[index] for index in indices], [gains[index] for index in indices]) if indices else None
 
     stages = {name: mean(lambda row, name=name: row.first_stage == name) for name in (row.first_stage for row in rows)}
     return Means(

@@ -23,7 +23,7 @@ from release.teachers.minilm import MiniLM
 VECTORS = "vectors.safetensors"
 
 
-class Bm25:
+class Bm25Retriever:
     """BM25 as an mteb search model; documents that share no word with a query are left out.
 
     Args:
@@ -45,7 +45,7 @@ class Bm25:
         self.names = np.array(corpus["id"], dtype=object)
         language = task_language(task_metadata, hf_subset) or self.language
         try:
-            self.retriever = bm25.Bm25((document_text(row) for row in corpus), language)
+            self.retriever = bm25.Bm25Index((document_text(row) for row in corpus), language)
         except ReleaseError as error:
             raise ReleaseError(error.what, where=task_metadata.name, hint=error.hint) from error
 
@@ -94,7 +94,7 @@ class PackagedMiniLM:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.model, self.kept = shared_minilm(), folder / VECTORS
+        self.model, self.cache = shared_minilm(), folder / VECTORS
         self.mteb_model_meta = ModelMeta.create_empty(overwrites={"name": MINILM, "revision": "package"})
 
     def index(self, corpus: Any, **_: Any) -> None:
@@ -107,10 +107,10 @@ class PackagedMiniLM:
     def search(self, queries: Any, *, top_k: int, **_: Any) -> dict[str, dict[str, float]]:
         """The `top_k` nearest documents of every query."""
         similarity = self.model.encode(list(queries["text"])) @ self.vectors.T
-        self.model.keep(self.kept)
+        self.model.keep(self.cache)
         depth = min(top_k, len(self.names))
         nearest = np.argpartition(-similarity, depth - 1, axis=1)[:, :depth]
         return {
-            query: {self.names[place]: float(row[place]) for place in places}
+            query: {self.names[index]: float(row[index]) for index in places}
             for query, row, places in zip(queries["id"], similarity, nearest, strict=True)
         }

@@ -19,7 +19,7 @@ from release import records
 from release.console import note
 from release.errors import ReleaseError
 from release.evaluation import queries
-from release.evaluation.first_stage import FirstStage, Run, retrieve
+from release.evaluation.first_stage import FirstStage, FirstStageRun, retrieve
 from release.evaluation.metrics import QueryMeasures, Ranking, compare
 from release.evaluation.rerankers import Reranker
 from release.evaluation.reranking import Search
@@ -82,7 +82,7 @@ def evaluate_task(
     return rows
 
 
-def row_key(reranker: Reranker, task: Task, run: Run, top_k: int) -> dict[str, Any]:
+def row_key(reranker: Reranker, task: Task, run: FirstStageRun, top_k: int) -> dict[str, Any]:
     """Everything a row's numbers depend on. Rows under another key are never reused."""
     return {
         **reranker.identity,
@@ -97,7 +97,7 @@ def row_key(reranker: Reranker, task: Task, run: Run, top_k: int) -> dict[str, A
 
 
 def _row(
-    reranker: Reranker, task: Task, run: Run, top_k: int, cache_dir: Path, known: dict[str, dict[str, float]]
+    reranker: Reranker, task: Task, run: FirstStageRun, top_k: int, cache_dir: Path, known: dict[str, dict[str, float]]
 ) -> tuple[Row, dict[str, dict[str, float]]]:
     """The cached row under this key, or the one measured now; with the raw scores of its pairs."""
     key = row_key(reranker, task, run, top_k)
@@ -119,7 +119,7 @@ def _row(
 
 
 def _measure(
-    reranker: Reranker, task: Task, run: Run, top_k: int, cache_dir: Path, known: dict[str, dict[str, float]]
+    reranker: Reranker, task: Task, run: FirstStageRun, top_k: int, cache_dir: Path, known: dict[str, dict[str, float]]
 ) -> tuple[Row, dict[str, dict[str, float]]]:
     search = Search(reranker, {"first_stage": run.stage.slug, "top_k": top_k}, known)
     started = time.perf_counter()
@@ -155,7 +155,9 @@ def candidates(task: Task, ranking: Ranking, top_k: int) -> Ranking:
     }
 
 
-def _result(task: Task, run: Run, top_k: int, measured: QueryMeasures, search: Search, seconds: float) -> TaskResult:
+def _result(
+    task: Task, run: FirstStageRun, top_k: int, measured: QueryMeasures, search: Search, seconds: float
+) -> TaskResult:
     helped, hurt, unchanged = measured.counts()
     return TaskResult(
         **asdict(measured.quality()),

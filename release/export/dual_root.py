@@ -78,11 +78,13 @@ def weight_problems(folder: Path) -> Iterator[str]:
 
     try:
         modules = [_weights(folder / path) for path in module_paths(folder)[2:]]
-        wanted = folded_head(*modules)
+        expected = folded_head(*modules)
         with safe_open(folder / WEIGHTS, "pt") as root:
             names = set(root.keys())
             head = {name for name in names if name.startswith(HEAD)}
-            if head != wanted.keys() or not all(torch.equal(root.get_tensor(name), wanted[name]) for name in wanted):
+            if head != expected.keys() or not all(
+                torch.equal(root.get_tensor(name), expected[name]) for name in expected
+            ):
                 yield f"{WEIGHTS}: the head is not the one of the modules"
             kinds = {root.get_slice(name).get_dtype() for name in names}
             if kinds != {"F32"}:

@@ -79,15 +79,15 @@ def hard_pairs(natural: Sequence[Pair], limit: int) -> list[Pair]:
         emoji, Chinese, Japanese, Korean and right-to-left text, one very long word, and other text that tokenizers split in
         their own ways.
     """
-    words = min(limit, LONG)  # a word has a token or more
+    length = min(limit, LONG)  # a word has a token or more
 
     def long(text: str) -> str:
-        return " ".join((text.split() or ["word"]) * (1 + words))[: 12 * words]
+        return " ".join((text.split() or ["word"]) * (1 + length))[: 12 * length]
 
-    cut = [(query, " ".join(long(document or query).split()[: words + 1])) for query, document in natural[:CUT]]
+    cut = [(query, " ".join(long(document or query).split()[: length + 1])) for query, document in natural[:CUT]]
     query, document = natural[0]
     others = [
-        (" ".join(long(query).split()[: words + 1]), document),
+        (" ".join(long(query).split()[: length + 1]), document),
         (query, ""),
         ("", document),
         (query, "🙂 👩‍👩‍👧 🏳️‍🌈 works fine 🎉"),
@@ -106,7 +106,7 @@ def hard_pairs(natural: Sequence[Pair], limit: int) -> list[Pair]:
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
     """Keep at most PAIRS of `pairs`, evenly spread, for a model without a mixture of its family."""
     count = min(PAIRS, len(pairs))
-    chosen = [pairs[place * len(pairs) // count] for place in range(count)]
+    chosen = [pairs[index * len(pairs) // count] for index in range(count)]
     cut = [(query[:CHARACTERS], document[:CHARACTERS]) for query, document in chosen]
     write_atomic(path, json.dumps(cut, ensure_ascii=False))
 

@@ -54,9 +54,9 @@ def write(folder: Path) -> None:
     Raises:
         ReleaseError: The encoder cannot be expressed in the keys of older readers.
     """
-    found = _read(folder)
-    limit = int(min(_lengths(found).values()))
-    for name, content in _expected(found, limit, _modules(folder)).items():
+    configs = _read(folder)
+    limit = int(min(_lengths(configs).values()))
+    for name, content in _expected(configs, limit, _modules(folder)).items():
         write_json(folder / name, content)
     _write_tokenizer(folder / TOKENIZER, limit)
 
@@ -92,33 +92,37 @@ def problems(folder: Path) -> Iterator[str]:
 
 
 def _problems(folder: Path) -> Iterator[str]:
-    found, modules = _read(folder), _modules(folder)
-    lengths = _lengths(found) | _tokenizer_length(folder / TOKENIZER)
+    configs, modules = _read(folder), _modules(folder)
+    lengths = _lengths(configs) | _tokenizer_length(folder / TOKENIZER)
     if len(set(lengths.values())) > 1:
         yield "lengths differ: " + ", ".join(f"{where} {value:.15g}" for where, value in lengths.items())
     yield from _module_problems(modules)
-    for name, content in _expected(found, int(statistics.mode(lengths.values())), modules).items():
-        yield from (f"{name}: {line}" for line in _differences(found[name], content))
-    yield from (f"{TOKENIZER}: {line}" for line in _tokenizer_problems(folder, found))
+    for name, content in _expected(configs, int(statistics.mode(lengths.values())), modules).items():
+        yield from (f"{name}: {line}" for line in _differences(configs[name], content))
+    yield from (f"{TOKENIZER}: {line}" for line in _tokenizer_problems(folder, configs))
 
 
-def _differences(found: dict[str, Any], expected: dict[str, Any]) -> Iterator[str]:
+def _differences(config: dict[str, Any], expected: dict[str, Any]) -> Iterator[str]:
     lengths = {"max_position_embeddings", "model_max_length", "max_seq_length"}  # all of them are one line of their own
-    for key in sorted((found.keys() | expected.keys()) - lengths):
-        if key not in found:
+    for key in sorted((config.keys() | expected.keys()) - lengths):
+        if key not in config:
             yield f"{key} is missing, it must be {json.dumps(expected[key])}"
         elif key not in expected:
             yield f"{key} must not be there"
-        elif found[key] != expected[key]:
-            yield f"{key} is {json.dumps(found[key])}, it must be {json.dumps(expected[key])}"
+        elif config[key] != expected[key]:
+            yield f"{key} is {json.dumps(config[key])}, it must be {json.dumps(expected[key])}"
 
 
 # --- What each file must say -------------------------------------------------------------------------------------------
 
 
-def _expected(found: dict[str, dict[str, Any]], limit: int, modules: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    kept = {name: {key: value for key, value in found[name].items() if key not in DROPPED[name]} for name in FILES}
-    config, tokenizer, bert, sentence = (kept[name] for name in FILES)
+def _expected(
+    configs: dict[str, dict[str, Any]], limit: int, modules: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    remaining = {
+        name: {key: value for key, value in configs[name].items() if key not in DROPPED[name]} for name in FILES
+    }
+    config, tokenizer, bert, sentence = (remaining[name] for name in FILES)
     return {
         CONFIG: config | _layers(config) | _head(modules) | {"max_position_embeddings": limit, "dtype": "float32"},
         TOKENIZER_CONFIG: tokenizer
@@ -181,14 +185,14 @@ def _module_problems(modules: list[dict[str, Any]]) -> Iterator[str]:
         return
     _, pooling, dense, norm, scores = modules
     width = dense.get("in_features")
-    asked = (
+    expected = (
         (pooling, {"pooling_mode": "cls", "embedding_dimension": width}),
         (dense, {"out_features": width, "bias": False, "module_output_name": "sentence_embedding"}),
         (norm, {"dimension": width}),
         (scores, {"in_features": width, "out_features": 1, "bias": True, "activation_function": IDENTITY}),
         (scores, {"module_input_name": "sentence_embedding", "module_output_name": "scores"}),
     )
-    for module, settings in asked:
+    for module, settings in expected:
         for key, value in settings.items():
             if module.get(key) != value:
                 yield f"{module['path']}/config.json: {key} is {module.get(key)!r}, it must be {value!r}"
@@ -213,14 +217,14 @@ def _modules(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _lengths(found: dict[str, dict[str, Any]]) -> dict[str, float]:
+def _lengths(configs: dict[str, dict[str, Any]]) -> dict[str, float]:
     """Each length that a reader may cut at, by its file and key."""
     keys = {
         TOKENIZER_CONFIG: "model_max_length",
         CONFIG: "max_position_embeddings",
         BERT: "max_seq_length",
     }
-    return {f"{file} {key}": found[file].get(key) or math.inf for file, key in keys.items()}
+    return {f"{file} {key}": configs[file].get(key) or math.inf for file, key in keys.items()}
 
 
 def _tokenizer_length(path: Path) -> dict[str, float]:
@@ -238,11 +242,11 @@ def _write_tokenizer(path: Path, limit: int) -> None:
     tokenizer.save(str(path))
 
 
-def _tokenizer_problems(folder: Path, found: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _tokenizer_problems(folder: Path, configs: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Another cut than the model was trained with, or special tokens that are not those of the configuration."""
     from tokenizers import Tokenizer
 
-    path, config, tokens = folder / TOKENIZER, found[CONFIG], found[TOKENIZER_CONFIG]
+    path, config, tokens = folder / TOKENIZER, configs[CONFIG], configs[TOKENIZER_CONFIG]
     content = json.loads(path.read_text(encoding="utf-8"))
     for key, value in {"direction": "Right", "strategy": "LongestFirst", "stride": 0}.items():
         if (content.get("truncation") or {}).get(key) != value:

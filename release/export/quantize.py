@@ -40,13 +40,13 @@ def judged_pairs(family: Family, queries: int | None = None) -> JudgedPairs | No
     Args:
         queries: Of all of it, evenly over the sets; all if left out.
     """
-    asked = family.evaluation
-    if asked.collections and (folder := family.build / "data/collections" / asked.collections[0]).is_dir():
+    evaluation = family.evaluation
+    if evaluation.collections and (folder := family.build / "data/collections" / evaluation.collections[0]).is_dir():
         return from_folder(folder, family.build / "runs", queries=queries, language=family.about.language)
-    if asked.collections:
+    if evaluation.collections:
         return None
     try:
-        return from_nano(asked.nano, queries=queries and max(1, queries // len(asked.nano_sets)))
+        return from_nano(evaluation.nano, queries=queries and max(1, queries // len(evaluation.nano_sets)))
     except ReleaseError:
         return None
 
@@ -54,8 +54,8 @@ def judged_pairs(family: Family, queries: int | None = None) -> JudgedPairs | No
 def add_int8(family: Family, folder: Path) -> Int8Export:
     """Add `FILE` to an export if it may be released."""
     if (judged := judged_pairs(family, QUERIES)) is None:
-        asked = (*family.evaluation.collections, family.evaluation.nano)[0]
-        return Int8Export(False, f"{asked!r} is not here to measure NDCG@10 on", None)
+        name = (*family.evaluation.collections, family.evaluation.nano)[0]
+        return Int8Export(False, f"{name!r} is not here to measure NDCG@10 on", None)
     path = int8_onnx(folder)
     measured = _measure(judged, folder)
     if measured.change >= -ALLOWED:

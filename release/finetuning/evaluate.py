@@ -11,7 +11,7 @@ from release.evaluation import judged_pairs, rerankers
 from release.evaluation.judged_pairs import JudgedPairs
 from release.finetuning import model as models
 from release.finetuning.measure import compare
-from release.results.finetuning import Comparison
+from release.results.finetuning import PairedComparison
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Evaluated:
         description: What was measured on.
     """
 
-    gain: Comparison
-    comparison: Comparison | None
+    gain: PairedComparison
+    comparison: PairedComparison | None
     description: str
 
 

@@ -176,7 +176,7 @@ def choose(candidates: Sequence[MergeCandidate]) -> float:
 
 
 @dataclass(frozen=True)
-class Measured:
+class QueryNdcg:
     """NDCG@10 of one model on each query of the three sets."""
 
     dev: np.ndarray
@@ -199,9 +199,9 @@ class JudgedSets:
         )
         self.guard = guard.load(options.guard, output, top_k=top_k, queries=queries)
 
-    def measure(self, model: CrossEncoder) -> Measured:
+    def measure(self, model: CrossEncoder) -> QueryNdcg:
         """One model on all of them."""
-        return Measured(measure(model, self.dev), measure(model, self.test), measure(model, self.guard))
+        return QueryNdcg(measure(model, self.dev), measure(model, self.test), measure(model, self.guard))
 
     def candidate(self, model: CrossEncoder, ratio: float) -> MergeCandidate:
         """One model on what the choice rests on: the test queries are left alone."""

@@ -37,11 +37,11 @@ def load(source: str | None, output: Path, *, top_k: int, queries: int | None = 
 
 def embedded(folder: Path) -> Path:
     """The embedded guard set in BEIR's form, made below `folder` where it is not there yet."""
-    place = folder / NAME
-    if not place.is_dir():
+    collection = folder / NAME
+    if not collection.is_dir():
         objects = [pair for pair in docstrings.pairs(("stdlib",)) if pair.split == "heldout"][:DOCUMENTS]
         files = demo_sets.collection_files(objects, CollectionSpec(name=NAME, queries=QUERIES, documents=DOCUMENTS))
-        with atomic_directory(place) as made:
+        with atomic_directory(collection) as made:
             for name, text in files.items():
                 write_atomic(made / name, text)
-    return place
+    return collection

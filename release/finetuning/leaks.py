@@ -35,7 +35,7 @@ class LeakCheck:
         exact = np.array([normal(query) in self._exact for query in queries], bool)
         return exact | self._near.repeats(queries)[0]
 
-    def refuse(self, queries: Sequence[str], where: str) -> None:
+    def check(self, queries: Sequence[str], where: str) -> None:
         """Stop where a training query repeats one of the evaluation.
 
         Raises:

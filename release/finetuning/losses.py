@@ -25,7 +25,7 @@ from release.training.samplers import ShuffledBatches
 
 LossName = Literal["margin-mse", "mse", "info-nce", "bce"]
 NEGATIVES = 4  # hard ones per positive of InfoNCE, and as many from the batch
-_NEGATIVES = tuple(f"negative_{place}" for place in range(1, NEGATIVES + 1))
+_NEGATIVES = tuple(f"negative_{number}" for number in range(1, NEGATIVES + 1))
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,12 @@ def contrasts(rows: Dataset, seed: int, folder: Path) -> Dataset:
     path = folder / "contrasts.parquet"
     written = 0
     with pq.ParquetWriter(path, schema) as writer:
-        found = _draw(np.split(order, starts[1:]), labels, seed)
-        while drawn := list(islice(found, 1000)):
+        draws = _draw(np.split(order, starts[1:]), labels, seed)
+        while drawn := list(islice(draws, 1000)):
             places = np.array(drawn)  # of the positive and its negatives, (rows of this table, 1 + NEGATIVES)
             texts = rows.with_format("arrow")[places.ravel()]
             first = np.arange(len(places)) * places.shape[1]
-            columns = [texts["document"].take(pa.array(first + place)) for place in range(places.shape[1])]
+            columns = [texts["document"].take(pa.array(first + index)) for index in range(places.shape[1])]
             writer.write_table(pa.table([texts["query"].take(pa.array(first)), *columns], schema=schema))
             written += len(places)
     if not written:
@@ -141,10 +141,10 @@ def _keys(rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
     queries, labels = np.empty(len(rows), np.uint64), np.empty(len(rows), np.float32)
     start = 0
     for batch in rows.with_format("arrow").iter(1000):
-        found = batch["query"].to_pylist()
-        queries[start : start + len(found)] = [text_hash(text) for text in found]
-        labels[start : start + len(found)] = batch["label"].to_numpy()
-        start += len(found)
+        texts = batch["query"].to_pylist()
+        queries[start : start + len(texts)] = [text_hash(text) for text in texts]
+        labels[start : start + len(texts)] = batch["label"].to_numpy()
+        start += len(texts)
     return queries, labels
 
 

@@ -14,7 +14,7 @@ from release.evaluation.metrics import bootstrap, interval
 from release.finetuning import lora
 from release.finetuning.merge import Weights
 from release.finetuning.model import scores
-from release.results.finetuning import Comparison
+from release.results.finetuning import PairedComparison
 
 
 def measure(model: CrossEncoder, judged: JudgedPairs) -> np.ndarray:
@@ -49,7 +49,7 @@ class DevEvaluator(BaseEvaluator):
         return {"dev_ndcg@10": score}
 
 
-def compare(model: np.ndarray, base: np.ndarray, first_stage: np.ndarray) -> Comparison:
+def compare(model: np.ndarray, base: np.ndarray, first_stage: np.ndarray) -> PairedComparison:
     """NDCG@10 per query of a model, its base and the first stage, each of shape (queries,), as a paired comparison.
 
     Raises:
@@ -60,4 +60,4 @@ def compare(model: np.ndarray, base: np.ndarray, first_stage: np.ndarray) -> Com
     gains = model - base
     low, high = interval(bootstrap(gains))
     means = float(model.mean()), float(base.mean()), float(first_stage.mean())
-    return Comparison(*means, float(gains.mean()), low, high, len(model))
+    return PairedComparison(*means, float(gains.mean()), low, high, len(model))

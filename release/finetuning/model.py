@@ -114,8 +114,8 @@ def trained_length(source: str) -> int:
 
 def _trained_with(folder: Path) -> dict[str, Any]:
     """The subject of the release's record of its training; of a model that was fine-tuned already, that of its base."""
-    places = (folder / "records/run.json", folder / "records/finetune.json", folder.parent / "records/finetune.json")
-    subject = next((found for place in places if isinstance(found := _json(place).get("subject"), dict)), None)
+    paths = (folder / "records/run.json", folder / "records/finetune.json", folder.parent / "records/finetune.json")
+    subject = next((value for path in paths if isinstance(value := _json(path).get("subject"), dict)), None)
     if subject is None:
         return {}
     return {
@@ -172,7 +172,7 @@ def scores(model: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
     """
     from release.runtime.unpadded import predict
 
-    found = predict(model, pairs)
-    if not np.isfinite(found).all():
+    logits = predict(model, pairs)
+    if not np.isfinite(logits).all():
         raise ReleaseError("the model gives scores that are not numbers", hint="train with a lower --learning-rate")
-    return found
+    return logits

@@ -25,7 +25,7 @@ FORMS = (
 LABELS = ("label", "score")
 
 
-class Pair(NamedTuple):
+class LabelledPair(NamedTuple):
     """One labelled pair, and the row that it comes from."""
 
     query: str
@@ -45,7 +45,7 @@ class PairSource:
     """
 
     path: Path
-    pairs: Callable[[], Iterator[Pair]]
+    pairs: Callable[[], Iterator[LabelledPair]]
     corpus: Callable[[], Iterator[str]] | None = None
 
     def first(self, count: int) -> PairSource:
@@ -76,7 +76,7 @@ def _documents(corpus: Path) -> Iterator[str]:
     return (beir.document_text(title, text) for _, title, text in beir.texts(corpus))
 
 
-def _judged(folder: Path, split: str | None) -> Iterator[Pair]:
+def _judged(folder: Path, split: str | None) -> Iterator[LabelledPair]:
     """The judged pairs of a BEIR folder whose query and document have a text."""
     corpus_file, queries_file, qrels_file = beir.files(folder, split)
     documents = {key: beir.document_text(title, text) for key, title, text in beir.texts(corpus_file)}
@@ -92,7 +92,7 @@ def _judged(folder: Path, split: str | None) -> Iterator[Pair]:
                 yield _pair(queries[query], documents[name], float(level), row, qrels_file)
 
 
-def _json(path: Path) -> Iterator[Pair]:
+def _json(path: Path) -> Iterator[LabelledPair]:
     for row, value in json_rows(path):
         query = value.get("query")
         if not isinstance(query, str):
@@ -117,7 +117,7 @@ def _texts(value: dict[str, Any], name: str, path: Path, row: int) -> list[Any]:
     return texts
 
 
-def _csv(path: Path) -> Iterator[Pair]:
+def _csv(path: Path) -> Iterator[LabelledPair]:
     header: list[str] = []
     for row, value in csv_rows(path, header, "\t" if ".tsv" in path.suffixes else ","):
         label_name = next((name for name in LABELS if name in value), None)
@@ -130,7 +130,7 @@ def _csv(path: Path) -> Iterator[Pair]:
         yield _pair(value["query"], value["document"], label, row, path)
 
 
-def _pair(query: str, document: Any, label: Any, row: int, path: Path) -> Pair:
+def _pair(query: str, document: Any, label: Any, row: int, path: Path) -> LabelledPair:
     if not isinstance(document, str):
         raise _wrong(path, row, f"a document is a {type(document).__name__}, not text")
     if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
@@ -140,7 +140,7 @@ def _pair(query: str, document: Any, label: Any, row: int, path: Path) -> Pair:
             raise _wrong(path, row, f"the {name} is empty")
         if not is_unicode(text):
             raise _wrong(path, row, f"the {name} holds a lone surrogate, which is no character")
-    return Pair(query, document, float(label), row)
+    return LabelledPair(query, document, float(label), row)
 
 
 def _wrong(path: Path, row: int, what: str) -> ReleaseError:

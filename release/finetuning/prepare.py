@@ -22,7 +22,7 @@ from release import bm25, records
 from release.errors import ReleaseError
 from release.files import atomic_directory, check_replaceable, copy_file, sha256_file, write_json
 from release.finetuning.leaks import LeakCheck, normal
-from release.finetuning.pairs import Pair, PairSource, open_pairs
+from release.finetuning.pairs import LabelledPair, PairSource, open_pairs
 from release.finetuning.survey import Survey, held_out, survey
 
 BATCH = 20_000  # rows in memory at a time
@@ -162,7 +162,7 @@ class _Division:
             raise ReleaseError("no row is left to train on", where=str(self.source.path), hint="give more queries")
         corpus = self._corpus()
         mined = _mine(folder / "train.parquet", corpus, negatives) if negatives else 0
-        written = [_write_collection(folder / name, corpus, found) for name, found in self._sets()]
+        written = [_write_collection(folder / name, corpus, judged) for name, judged in self._sets()]
         copy_file(folder / "dev/corpus.jsonl", folder / "test/corpus.jsonl")
         about = Prepared(
             source=self.source.path.name,
@@ -191,7 +191,7 @@ class _Division:
         self.test_queries = list(self.test)
         check = LeakCheck(self.test_queries)
         if not drop_leaks:
-            check.refuse(self.dev_queries, str(self.source.path))
+            check.check(self.dev_queries, str(self.source.path))
             return check
         repeats = check.repeats(self.dev_queries)
         self.dev_queries = [query for query, repeated in zip(self.dev_queries, repeats, strict=True) if not repeated]
@@ -214,16 +214,16 @@ class _Division:
                         rest.append(pair)
                 queries = [pair.query for pair in rest]
                 if given is not None:
-                    given.refuse(queries, str(self.source.path))
+                    given.check(queries, str(self.source.path))
                 repeats = check.repeats(queries) if rest else np.zeros(0, bool)
                 self.left_out += int(repeats.sum())
-                kept = [pair for pair, repeated in zip(rest, repeats, strict=True) if not repeated]
-                columns = [[pair[place] for pair in kept] for place in range(3)]
+                distinct = [pair for pair, repeated in zip(rest, repeats, strict=True) if not repeated]
+                columns = [[pair[field] for pair in distinct] for field in range(3)]
                 writer.write_table(pa.table(columns, schema=SCHEMA))
-                count += len(kept)
+                count += len(distinct)
         return count
 
-    def _judge(self, judged: Judged, pair: Pair) -> None:
+    def _judge(self, judged: Judged, pair: LabelledPair) -> None:
         limit = self.relevant_from
         grade = int(pair.label) if limit is None else int(pair.label >= limit)
         judged.setdefault(pair.query, {})[pair.document] = grade
@@ -231,19 +231,21 @@ class _Division:
     def _corpus(self) -> list[str]:
         """The distinct documents that held-out queries are searched in."""
         documents = self.source.corpus() if self.source.corpus else iter(self.seen.pool)
-        own = (text for judged in (self.dev, self.test) for found in judged.values() for text in found)
+        own = (text for judged in (self.dev, self.test) for grades in judged.values() for text in grades)
         return list(dict.fromkeys([*documents, *own]))
 
     def _sets(self) -> Iterator[tuple[str, Judged]]:
         for name, judged in (("dev", self.dev), ("test", self.test)):
-            relevant = {query: found for query, found in judged.items() if any(grade > 0 for grade in found.values())}
+            relevant = {
+                query: grades for query, grades in judged.items() if any(grade > 0 for grade in grades.values())
+            }
             if not relevant:
                 what = f"no {name} query has a relevant document"
                 raise ReleaseError(what, where=str(self.source.path), hint="give more queries with relevant documents")
             yield name, relevant
 
 
-def _batches(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
+def _batches(pairs: Iterator[LabelledPair]) -> Iterator[list[LabelledPair]]:
     while batch := list(islice(pairs, BATCH)):
         yield batch
 
@@ -251,17 +253,17 @@ def _batches(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
 def _write_collection(folder: Path, corpus: list[str], judged: Judged) -> int:
     """A held-out set in BEIR's form; the corpus only with the first set, since both have the same. Returns the queries."""
     folder.mkdir()
-    number = {text: f"d{place}" for place, text in enumerate(corpus)}
+    number = {text: f"d{index}" for index, text in enumerate(corpus)}
     if folder.name == "dev":
         _write_lines(
             folder / "corpus.jsonl", ({"_id": name, "title": "", "text": text} for text, name in number.items())
         )
-    queries = {text: f"q{place}" for place, text in enumerate(judged)}
+    queries = {text: f"q{index}" for index, text in enumerate(judged)}
     _write_lines(folder / "queries.jsonl", ({"_id": name, "text": text} for text, name in queries.items()))
     with (folder / "qrels.tsv").open("w", encoding="utf-8") as stream:
         stream.write("query-id\tcorpus-id\tscore\n")
-        for query, found in judged.items():
-            stream.writelines(f"{queries[query]}\t{number[text]}\t{grade}\n" for text, grade in found.items())
+        for query, grades in judged.items():
+            stream.writelines(f"{queries[query]}\t{number[text]}\t{grade}\n" for text, grade in grades.items())
     return len(judged)
 
 
@@ -277,8 +279,8 @@ def _mine(path: Path, corpus: list[str], count: int) -> int:
     for query, document in zip(table["query"].to_pylist(), table["document"].to_pylist(), strict=True):
         labelled.setdefault(query, set()).add(document)
     rows: list[tuple[str, str]] = []
-    for query, scores in zip(labelled, bm25.Bm25(corpus).scores(list(labelled)), strict=True):
-        best = (corpus[place] for place in bm25.best(scores, DEEP) if scores[place] > 0)
+    for query, scores in zip(labelled, bm25.Bm25Index(corpus).scores(list(labelled)), strict=True):
+        best = (corpus[index] for index in bm25.best(scores, DEEP) if scores[index] > 0)
         rows += [(query, text) for text in islice((text for text in best if text not in labelled[query]), count)]
     columns = [[query for query, _ in rows], [text for _, text in rows], [0.0] * len(rows)]
     pq.write_table(pa.concat_tables([table.cast(SCHEMA), pa.table(columns, schema=SCHEMA)]), path)

@@ -102,8 +102,8 @@ def export(release: FinetunedRelease) -> None:
     model, made = release.output / "model", release.output / "export"
     sha256 = records.model_hash(model)
     try:
-        kept = records.read(release.output / "records", results.EXPORT, model_sha256=sha256)
-        if made.is_dir() and sha256_folder(made) == kept.measured.sha256:
+        previous = records.read(release.output / "records", results.EXPORT, model_sha256=sha256)
+        if made.is_dir() and sha256_folder(made) == previous.measured.sha256:
             return
     except ReleaseError:
         pass  # it is made now
@@ -207,7 +207,7 @@ def _context(
 # --- On a Hub ---------------------------------------------------------------------------------------------------------
 
 
-def show_plan(release: FinetunedRelease, endpoint: str | None) -> list[plan.Step]:
+def show_plan(release: FinetunedRelease, endpoint: str | None) -> list[plan.PlanStep]:
     """Print what is to be done on the given Hub, or on an empty one without any; nothing is written there."""
     url = state.given_endpoint(endpoint)
     push, public, tags = _steps(release, state.connect(url, write=False) if url else None)
@@ -215,7 +215,7 @@ def show_plan(release: FinetunedRelease, endpoint: str | None) -> list[plan.Step
     return [*push, *public, *tags]
 
 
-def _steps(release: FinetunedRelease, api: Any) -> tuple[list[plan.Step], list[plan.Step], list[plan.Step]]:
+def _steps(release: FinetunedRelease, api: Any) -> tuple[list[plan.PlanStep], list[plan.PlanStep], list[plan.PlanStep]]:
     return plan.repo_steps([release.repo], api, "--repo and --version")
 
 

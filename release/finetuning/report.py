@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from release.console import table
 from release.finetuning.finetune import Finetuned
-from release.results.finetuning import Comparison
+from release.results.finetuning import PairedComparison
 
 COLUMNS = ["queries", "", "first stage", "baseline", "score", "difference", "95 % interval"]
 
 
-def row(name: str, one: Comparison) -> list[object]:
+def row(name: str, one: PairedComparison) -> list[object]:
     """A comparison as a row of `COLUMNS`."""
     interval = f"{one.ci_low:+.4f} to {one.ci_high:+.4f}"
     return [name, one.queries, one.first_stage, one.baseline, one.score, f"{one.delta:+.4f}", interval]

@@ -27,13 +27,13 @@ def _text(path: Path) -> None:
 
 
 def _json(path: Path) -> str | None:
-    value = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse, object_pairs_hook=unique_keys)
+    value = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_no_number, object_pairs_hook=unique_keys)
     if isinstance(value, dict) and "auto_map" in value:
         return "names code to be run (auto_map), which is not published"
     return None
 
 
-def _refuse(constant: str) -> Any:
+def _no_number(constant: str) -> Any:
     raise ValueError(f"{constant} is no number")
 
 

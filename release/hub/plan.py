@@ -27,7 +27,7 @@ from release.stages import STAGES
 
 
 @dataclass(frozen=True)
-class Step:
+class PlanStep:
     """One change on a Hub.
 
     Attributes:
@@ -78,7 +78,7 @@ def commit_title(repo: DesiredRepo) -> str:
     return f"Release {repo.tag}"
 
 
-def show_diff(family: Family, size: str, endpoint: str | None = None) -> list[Step]:
+def show_diff(family: Family, size: str, endpoint: str | None = None) -> list[PlanStep]:
     """Print what is to be done on the given Hub, or on an empty one without any."""
     url = given_endpoint(endpoint)
     steps = diff(family, size, connect(url, write=False) if url else None)
@@ -86,14 +86,14 @@ def show_diff(family: Family, size: str, endpoint: str | None = None) -> list[St
     return steps
 
 
-def show(steps: list[Step], endpoint: str | None) -> None:
+def show(steps: list[PlanStep], endpoint: str | None) -> None:
     """Print steps."""
     print(f"Plan for {endpoint or 'an empty Hub (none was given)'}:" if steps else f"Nothing to do on {endpoint}.")
     for step in steps:
         print(*wrapped(f"{step.verb} {step.target}: {step.detail}", indent="  "), sep="\n")
 
 
-def diff(family: Family, size: str, api: Any, *, replace: bool = False) -> list[Step]:
+def diff(family: Family, size: str, api: Any, *, replace: bool = False) -> list[PlanStep]:
     """Every step between what is on the Hub and the finished release, in order; as on an empty Hub if `api` is None.
 
     Raises:
@@ -105,7 +105,7 @@ def diff(family: Family, size: str, api: Any, *, replace: bool = False) -> list[
 
 def repo_steps(
     repos: list[DesiredRepo], api: Any, source: str, *, replace: bool = False
-) -> tuple[list[Step], list[Step], list[Step]]:
+) -> tuple[list[PlanStep], list[PlanStep], list[PlanStep]]:
     """What is to be pushed, made public and tagged of `repos`; `source` is where their names and version come from.
 
     What was verified is tagged while it is private, so that nothing is ever public and untagged. Models become public before
@@ -120,19 +120,19 @@ def repo_steps(
     pairs = [(repo, remote_repo(api, repo) if api else RemoteRepo()) for repo in repos]
     push = [step for repo, remote in pairs for step in _push_steps(api, repo, remote, source, replace)]
     public = [
-        Step("finish", "make public", repo.id, "after verification", repo)
+        PlanStep("finish", "make public", repo.id, "after verification", repo)
         for repo, remote in reversed(pairs)
         if remote.private
     ]
     tags = [
-        Step("finish", "tag", repo.id, repo.tag, repo, commit=remote.commit)
+        PlanStep("finish", "tag", repo.id, repo.tag, repo, commit=remote.commit)
         for repo, remote in pairs
         if not remote.tagged
     ]
     return push, public, tags
 
 
-def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, source: str, replace: bool) -> Iterable[Step]:
+def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, source: str, replace: bool) -> Iterable[PlanStep]:
     upload, delete = changed(repo, remote) if repo.folder.is_dir() else ([], [])
     if remote.moved:
         what = f"main of {repo.id} is not what is tagged {repo.tag}: {', '.join(remote.moved[:3])}"
@@ -148,16 +148,16 @@ def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, source: str, re
         what = f"{repo.id} is public already, and without the tag {repo.tag} it is no release of this project"
         raise ReleaseError(what, where=str(api.endpoint), hint=f"choose another name or version in {source}")
     if not remote.exists:
-        yield Step("push", "create", repo.id, f"{repo.type}, private", repo)
+        yield PlanStep("push", "create", repo.id, f"{repo.type}, private", repo)
     if not repo.folder.is_dir():
         if not remote.tagged:
-            yield Step("push", "upload", repo.id, "not staged yet: make stage", repo)
+            yield PlanStep("push", "upload", repo.id, "not staged yet: make stage", repo)
     elif upload:
         size = sum((repo.folder / name).stat().st_size for name in upload)
         detail = f"{len(upload)} files of {size:,} bytes" + (f", delete {len(delete)}" if delete else "")
-        yield Step("push", "upload", repo.id, detail, repo, tuple(upload), tuple(delete), remote.commit)
+        yield PlanStep("push", "upload", repo.id, detail, repo, tuple(upload), tuple(delete), remote.commit)
     elif delete:
-        yield Step("push", "delete", repo.id, f"{len(delete)} files", repo, (), tuple(delete), remote.commit)
+        yield PlanStep("push", "delete", repo.id, f"{len(delete)} files", repo, (), tuple(delete), remote.commit)
 
 
 def _foreign(api: Any, repo: DesiredRepo, remote: RemoteRepo, upload: list[str], delete: list[str]) -> list[str]:
@@ -170,33 +170,33 @@ def _foreign(api: Any, repo: DesiredRepo, remote: RemoteRepo, upload: list[str],
     return delete if commit_title(repo) in titles else delete + overwritten
 
 
-def _collection_steps(family: Family, size: str, api: Any) -> Iterable[Step]:
+def _collection_steps(family: Family, size: str, api: Any) -> Iterable[PlanStep]:
     """Steps that bring the family's collection to the staged title, description, items, notes and order."""
     content = staged_collection(family, size)
     if content is None:
-        yield Step("finish", "collect", family.about.collection, "not staged yet: make stage")
+        yield PlanStep("finish", "collect", family.about.collection, "not staged yet: make stage")
         return
     collection = find_collection(api, family) if api else None
     if collection is None:
         items = ", ".join(item["id"] for item in content["items"])
-        yield Step("finish", "create", content["title"], f"collection with {items}")
+        yield PlanStep("finish", "create", content["title"], f"collection with {items}")
         return
     steps = [*_item_steps(content, collection)]
     if (collection.description or "") != content["description"]:
-        steps.insert(0, Step("finish", "describe", content["title"], content["description"]))
+        steps.insert(0, PlanStep("finish", "describe", content["title"], content["description"]))
     if not steps and collection_order(family, collection) != [item.item_object_id for item in collection.items]:
-        steps.append(Step("finish", "order", content["title"], "items by size, the data last"))
+        steps.append(PlanStep("finish", "order", content["title"], "items by size, the data last"))
     yield from steps
 
 
-def _item_steps(content: dict[str, Any], collection: Any) -> Iterable[Step]:
+def _item_steps(content: dict[str, Any], collection: Any) -> Iterable[PlanStep]:
     present = {(item.item_type, item.item_id): item for item in collection.items}
     for item in content["items"]:
         known = present.get((item["type"], item["id"]))
         if known is None:
-            yield Step("finish", "collect", item["id"], f"in {content['title']}")
+            yield PlanStep("finish", "collect", item["id"], f"in {content['title']}")
         elif (known.note or "") != item["note"]:
-            yield Step("finish", "note", item["id"], f"in {content['title']}")
+            yield PlanStep("finish", "note", item["id"], f"in {content['title']}")
 
 
 def staged_collection(family: Family, size: str) -> dict[str, Any] | None:

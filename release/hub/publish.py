@@ -18,7 +18,7 @@ from release import mode, options
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.hub import checks, plan
-from release.hub.plan import Step
+from release.hub.plan import PlanStep
 from release.hub.state import (
     DesiredRepo,
     Endpoint,
@@ -55,7 +55,7 @@ def command(
         plan.show_diff(family, size, endpoint)
 
 
-def publish(family: Family, size: str, endpoint: str | None, *, replace: bool = False) -> list[Step]:
+def publish(family: Family, size: str, endpoint: str | None, *, replace: bool = False) -> list[PlanStep]:
     """Upload what is missing, privately. Returns the steps that were taken.
 
     Raises:
@@ -70,7 +70,7 @@ def publish(family: Family, size: str, endpoint: str | None, *, replace: bool = 
     return carry_out(api, [step for step in steps if step.phase == "push"])
 
 
-def finish(family: Family, size: str, api: HfApi, commits: dict[str, str]) -> list[Step]:
+def finish(family: Family, size: str, api: HfApi, commits: dict[str, str]) -> list[PlanStep]:
     """Make public, collect and tag what was verified. Returns the steps that were taken.
 
     Args:
@@ -129,7 +129,7 @@ def check_commits(repos: list[DesiredRepo], api: HfApi, commits: dict[str, str])
             raise ReleaseError(what, where=str(api.endpoint), hint="make publish, then make verify")
 
 
-def carry_out(api: HfApi, steps: list[Step], collect: Callable[[], None] = lambda: None) -> list[Step]:
+def carry_out(api: HfApi, steps: list[PlanStep], collect: Callable[[], None] = lambda: None) -> list[PlanStep]:
     """Take steps in their order, naming each; `collect` brings the collection up to date, where there is one."""
     for step in steps:
         print(f"{step.verb} {step.target}: {step.detail}", flush=True)
@@ -141,7 +141,7 @@ def carry_out(api: HfApi, steps: list[Step], collect: Callable[[], None] = lambd
     return steps
 
 
-def _change_repo(api: HfApi, step: Step, repo: DesiredRepo) -> None:
+def _change_repo(api: HfApi, step: PlanStep, repo: DesiredRepo) -> None:
     """One change, and a look whether it is there: an answer alone proves nothing."""
     match step.verb:
         case "create":
@@ -164,7 +164,7 @@ def _change_repo(api: HfApi, step: Step, repo: DesiredRepo) -> None:
         raise ReleaseError(what, where=str(api.endpoint), hint="look at it there, then run it again")
 
 
-def _upload(api: HfApi, repo: DesiredRepo, step: Step) -> None:
+def _upload(api: HfApi, repo: DesiredRepo, step: PlanStep) -> None:
     """Commit by commit, so that a push that was cut off goes on after the last whole commit, whatever the transport keeps.
 
     Each comes after the commit that was seen last, so that of two who push at once the second is refused.

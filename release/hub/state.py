@@ -141,8 +141,8 @@ def remote_repo(api: HfApi, repo: DesiredRepo) -> RemoteRepo:
         commit = tagged or head
 
         def tree(revision: str) -> dict[str, RepoFile]:
-            found = api.list_repo_tree(repo.id, repo_type=repo.type, revision=revision, recursive=True)
-            return {file.path: file for file in found if isinstance(file, RepoFile) and file.path != ".gitattributes"}
+            entries = api.list_repo_tree(repo.id, repo_type=repo.type, revision=revision, recursive=True)
+            return {file.path: file for file in entries if isinstance(file, RepoFile) and file.path != ".gitattributes"}
 
         files = tree(commit)
         main = files if commit == head else tree(head)

@@ -41,7 +41,7 @@ def _license(value: str) -> str:
     return value
 
 
-def _once(configs: list[DataConfig]) -> list[DataConfig]:
+def _once(configs: list[DatasetConfig]) -> list[DatasetConfig]:
     names = [config.config_name for config in configs]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"repeats the config_name {min(repeated)}")
@@ -97,7 +97,7 @@ class DataSplit(BaseModel):
     path: Paths
 
 
-class DataConfig(BaseModel):
+class DatasetConfig(BaseModel):
     """One config of a dataset."""
 
     config_name: Text
@@ -123,7 +123,7 @@ class CardMetadata(BaseModel):
 class DatasetCardMetadata(CardMetadata):
     """A dataset's card."""
 
-    configs: Annotated[list[DataConfig], Field(min_length=1), AfterValidator(_once)] | None = None
+    configs: Annotated[list[DatasetConfig], Field(min_length=1), AfterValidator(_once)] | None = None
 
 
 def split_card(text: str) -> tuple[dict[str, Any], str]:

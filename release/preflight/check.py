@@ -42,16 +42,16 @@ def command(
     if goals:
         print(*reachable(family, size))
         return
-    found = list(missing(family, size, push=push, compare=not far, micro_batch=micro_batch))
+    lacks = list(missing(family, size, push=push, compare=not far, micro_batch=micro_batch))
     if far and not push:
-        for lack in (lack for lack in found if lack.elsewhere):
+        for lack in (lack for lack in lacks if lack.elsewhere):
             print_hint(f"left for another machine: {lack.what}", lack.hint)
-        found = [lack for lack in found if not lack.elsewhere]
+        lacks = [lack for lack in lacks if not lack.elsewhere]
     for what, hint in machine.advice(family, to_run(family, size)):
         print_hint(f"worth having: {what}", hint)
-    if found:
-        what = f"a release of {family.model_id(size)} cannot be finished here, {len(found)} missing"
-        raise ReleaseError(f"{what}:\n{listed(found)}")
+    if lacks:
+        what = f"a release of {family.model_id(size)} cannot be finished here, {len(lacks)} missing"
+        raise ReleaseError(f"{what}:\n{listed(lacks)}")
     print(f"nothing {'else ' if far else ''}is missing for a release of {family.model_id(size)}")
 
 

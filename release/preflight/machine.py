@@ -42,9 +42,9 @@ def gpus() -> list[Gpu]:
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     lines = subprocess.run(query, capture_output=True, text=True).stdout.splitlines()
     rows = [line.rpartition(",") for line in lines if "," in line]
-    found = [Gpu(name.strip(), int(mib) * 2**20 / 1e9 if mib.strip().isdigit() else 0.0) for name, _, mib in rows]
+    every = [Gpu(name.strip(), int(mib) * 2**20 / 1e9 if mib.strip().isdigit() else 0.0) for name, _, mib in rows]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return found if visible is None else found[: len([each for each in visible.split(",") if each.strip()])]
+    return every if visible is None else every[: len([each for each in visible.split(",") if each.strip()])]
 
 
 def devices() -> list[str]:
@@ -75,11 +75,11 @@ def machine(family: Family, size: str, stages: set[str], micro_batch: int | None
     if "train" in stages and here:
         yield from _memory(family, size, here, micro_batch)
     if "speed" in stages and not has_device(family):
-        found = f" (here: {', '.join(gpu.name for gpu in here)})" if here else " (no CUDA device is here)"
+        present = f" (here: {', '.join(gpu.name for gpu in here)})" if here else " (no CUDA device is here)"
         hint = (
             f"a card of this family shows the speed on one: run make speed on a machine with an {family.speed.device}"
         )
-        yield Lack(f"no {family.speed.device}{found}", hint, "speed", elsewhere=True)
+        yield Lack(f"no {family.speed.device}{present}", hint, "speed", elsewhere=True)
 
 
 def _memory(family: Family, size: str, here: list[Gpu], micro_batch: int | None) -> Iterator[Lack]:
@@ -93,12 +93,12 @@ def _memory(family: Family, size: str, here: list[Gpu], micro_batch: int | None)
         planned = plan(family, size)
     except ReleaseError:
         return  # an encoder whose shape is not known yet
-    whole, room = planned["per_device_batch"], here[0].memory * USABLE
+    whole, available = planned["per_device_batch"], here[0].memory * USABLE
     state, pair = planned["state_gb_per_device"], planned["activation_gb_per_device"] / whole
     batch = micro_batch or whole
-    if not room or state + pair * batch <= room:
+    if not available or state + pair * batch <= available:
         return
-    fitting = [part for part in range(1, batch) if whole % part == 0 and state + pair * part <= room]
+    fitting = [part for part in range(1, batch) if whole % part == 0 and state + pair * part <= available]
     hint = f"MICRO_BATCH={fitting[-1]} trains the same in smaller passes" if fitting else "train on a larger one"
     what = f"training {size} takes about {state + pair * batch:.0f} GB for {batch} pairs at a time"
     what += f", and {here[0].name} has {here[0].memory:.0f} GB"

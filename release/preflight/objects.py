@@ -51,15 +51,15 @@ def ask(family: Family, objects: Sequence[HubObject], stages: set[str]) -> Answe
     api, answers = HfApi(), Answers()
     needed = [each for each in objects if each.read and _stage(each, stages)]
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(zip(needed, pool.map(question, needed), strict=True))
+        replies = list(zip(needed, pool.map(question, needed), strict=True))
     for kind in ("token", "offline", "unreachable"):
-        same = [(each, why) for each, (why, *_) in found if why is not None and why.kind == kind]
+        same = [(each, why) for each, (why, *_) in replies if why is not None and why.kind == kind]
         if same:
             names = ", ".join(dict.fromkeys(each.id for each, _ in same))
             first, reason = min((_order(_stage(each, stages)), why) for each, why in same)
             what = f"{reason.what}, and {len(same)} objects that the family names are not here: {names}"
             answers.lacks.append(Lack(what, reason.hint, first[1]))
-    for each, (why, lacks, size) in found:
+    for each, (why, lacks, size) in replies:
         answers.lacks += lacks
         if why is not None and why.kind not in ("token", "offline", "unreachable"):
             answers.lacks.append(Lack(f"no {each.role} {each.id!r}: {why.what}", why.hint, _stage(each, stages)))
@@ -140,18 +140,18 @@ def _declared(info: Any) -> Patterns:
     """The configs that a data set's card declares; empty where it leaves them to the names of its files."""
     card = getattr(info, "card_data", None)
     configs = card.to_dict().get("configs") if card is not None else None
-    found: Patterns = {}
+    patterns: Patterns = {}
     for config in configs if isinstance(configs, list) else ():
         given = config.get("data_files") if isinstance(config, dict) else None
         if isinstance(given, str) or (isinstance(given, list) and all(isinstance(part, str) for part in given)):
             given = [{"split": "train", "path": given}]
         if not isinstance(given, list):
             return {}
-        splits = found.setdefault(str(config.get("config_name", "default")), {})
+        splits = patterns.setdefault(str(config.get("config_name", "default")), {})
         for part in given:
             paths = part.get("path", ())
             splits[str(part.get("split", "train"))] = [paths] if isinstance(paths, str) else list(paths)
-    return found
+    return patterns
 
 
 def _missing_table(table: tuple[str, str], declared: Patterns, files: dict[str, int]) -> str | None:
@@ -203,16 +203,16 @@ def _size(each: HubObject, files: dict[str, int], declared: Patterns) -> float:
 
 def local(family: Family, mixture: MixtureSpec, size: str, stages: set[str]) -> list[Lack]:
     """Sources in files that are not here, and an encoder in a folder that holds none."""
-    found = []
+    lacks = []
     if "mix" in stages:
         for config in mixture.configs.values():
             if isinstance(config.source, FileSource | RetrievalSource | BeirSource) and not _is_here(config):
                 what = f"no source {config.source.origin!r} of config {config.name}"
-                found.append(Lack(what, f"correct source.path in {mixture.path}", "mix"))
+                lacks.append(Lack(what, f"correct source.path in {mixture.path}", "mix"))
     encoder = resource(family.size(size).encoder)
     if "train" in stages and encoder.is_dir() and not (encoder / "config.json").is_file():
-        found.append(Lack(f"no encoder in {encoder}", "name a saved model's folder in [sizes]", "train"))
-    return found
+        lacks.append(Lack(f"no encoder in {encoder}", "name a saved model's folder in [sizes]", "train"))
+    return lacks
 
 
 def _is_here(config: ConfigSpec) -> bool:

@@ -96,15 +96,15 @@ def _next_free(api: Any, name: str, kind: str, tag: str) -> str:
 
 
 def _number(tag: str) -> int:
-    found = re.search(r"\d+", tag)
-    return int(found.group()) if found else 1
+    match = re.search(r"\d+", tag)
+    return int(match.group()) if match else 1
 
 
 def _with_version(name: str, tag: str, number: int) -> str:
     """The name with `number` in its last mention of the version, or behind it."""
     later = re.sub(r"\d+", str(number), tag, count=1) if re.search(r"\d", tag) else f"{tag}-{number}"
-    head, found, tail = name.rpartition(tag)
-    return f"{head}{later}{tail}" if found else f"{name}-{later}"
+    head, mention, tail = name.rpartition(tag)
+    return f"{head}{later}{tail}" if mention else f"{name}-{later}"
 
 
 def _version(later: str, name: str, tag: str) -> str:

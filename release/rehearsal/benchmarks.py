@@ -22,18 +22,18 @@ def nano(folder: Path, sets: tuple[str, ...]) -> Path:
     """NanoBEIR's form: the configs corpus, queries, qrels and bm25, in each a split for every set."""
     tables = []
     for name in sets:
-        found = passages(f"nano {name}", NANO_DOCUMENTS)
-        documents = [f"doc-{number}" for number in range(len(found))]
-        asked = list(range(0, NANO_QUERIES * 3, 3))
+        texts = passages(f"nano {name}", NANO_DOCUMENTS)
+        documents = [f"doc-{number}" for number in range(len(texts))]
+        chosen = list(range(0, NANO_QUERIES * 3, 3))
         rows = {
-            "corpus": {"_id": documents, "text": [each.text for each in found]},
-            "queries": {"_id": [f"q-{number}" for number in asked], "text": [found[each].question for each in asked]},
-            "qrels": {"query-id": [f"q-{each}" for each in asked], "corpus-id": [documents[each] for each in asked]},
+            "corpus": {"_id": documents, "text": [each.text for each in texts]},
+            "queries": {"_id": [f"q-{number}" for number in chosen], "text": [texts[each].question for each in chosen]},
+            "qrels": {"query-id": [f"q-{each}" for each in chosen], "corpus-id": [documents[each] for each in chosen]},
             "bm25": {
-                "query-id": [f"q-{each}" for each in asked],
+                "query-id": [f"q-{each}" for each in chosen],
                 "corpus-ids": [
-                    [documents[each] for each in _by_words(found[number].question, found)[:NANO_CANDIDATES]]
-                    for number in asked
+                    [documents[each] for each in _by_words(texts[number].question, texts)[:NANO_CANDIDATES]]
+                    for number in chosen
                 ],
             },
         }
@@ -65,27 +65,27 @@ def mteb_data(folder: Path, task: str) -> Path:
     Each has what is odd about the published one: queries that are documents (ArguAna), judgements of -1 (TREC-COVID), of 0
     (SCIDOCS) and of 2 (Touche), documents without text (FiQA, TREC-COVID) and without a title (FiQA), integer ids (FiQA).
     """
-    found = passages(f"task {task}", DOCUMENTS)
-    documents = [{"_id": f"d{number}", "title": each.title, "text": each.text} for number, each in enumerate(found)]
-    asked = list(range(0, QUERIES * 4, 4))
-    queries = [{"_id": f"q{number}", "text": found[number].question} for number in asked]
-    judged = [(f"q{number}", f"d{number}", 1) for number in asked]
+    texts = passages(f"task {task}", DOCUMENTS)
+    documents = [{"_id": f"d{number}", "title": each.title, "text": each.text} for number, each in enumerate(texts)]
+    chosen = list(range(0, QUERIES * 4, 4))
+    queries = [{"_id": f"q{number}", "text": texts[number].question} for number in chosen]
+    judged = [(f"q{number}", f"d{number}", 1) for number in chosen]
     if task == "ArguAna":  # each query is a document, whose counterargument is another one
-        queries = [{"_id": f"d{number}", "text": found[number].text} for number in asked]
-        judged = [(f"d{number}", f"d{number + 1}", 1) for number in asked]
+        queries = [{"_id": f"d{number}", "text": texts[number].text} for number in chosen]
+        judged = [(f"d{number}", f"d{number + 1}", 1) for number in chosen]
     if task == "FiQA2018":
         documents = [{"_id": str(number), "title": "", "text": row["text"]} for number, row in enumerate(documents)]
         documents[-1]["text"] = ""
-        queries = [{"_id": str(1000 + number), "text": found[number].question} for number in asked]
-        judged = [(str(1000 + number), str(number), 1) for number in asked]
+        queries = [{"_id": str(1000 + number), "text": texts[number].question} for number in chosen]
+        judged = [(str(1000 + number), str(number), 1) for number in chosen]
     if task == "TRECCOVID":
         documents[-1]["text"] = ""
         judged = [(query, document, 2) for query, document, _ in judged]
-        judged += [(f"q{number}", f"d{number + 1}", 0) for number in asked] + [(f"q{asked[0]}", "d2", -1)]
+        judged += [(f"q{number}", f"d{number + 1}", 0) for number in chosen] + [(f"q{chosen[0]}", "d2", -1)]
     if task == "SCIDOCS":
-        judged += [(f"q{number}", f"d{number + 2}", 0) for number in asked]
+        judged += [(f"q{number}", f"d{number + 2}", 0) for number in chosen]
     if task.startswith("Touche"):
-        judged += [(f"q{number}", f"d{number + 1}", 2) for number in asked]
+        judged += [(f"q{number}", f"d{number + 1}", 2) for number in chosen]
     rows = {"corpus": documents, "queries": queries, "default": _judgements(judged)}
     form = "parquet" if "HardNegatives" in task or task.endswith(".v3") else "jsonl"
     return write(folder, [_mteb_table(config, value, form) for config, value in rows.items()], license="cc-by-sa-4.0")

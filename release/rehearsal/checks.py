@@ -43,7 +43,7 @@ def check(
         ReleaseError: Something differs; every difference is a line.
     """
     with contextlib.chdir(workspace.work):
-        found = [
+        faults = [
             *_repositories(family, sizes, api),
             *_strangers(family, sizes, api, others),
             *_collection(family, sizes, api),
@@ -53,9 +53,9 @@ def check(
             *_checkpoints(family, sizes),
             *fsck(workspace.hub).problems,
         ]
-    if found:
-        lines = "".join(f"\n  - {line}" for line in found)
-        raise ReleaseError(f"{len(found)} thing(s) did not come out as the family says:{lines}")
+    if faults:
+        lines = "".join(f"\n  - {line}" for line in faults)
+        raise ReleaseError(f"{len(faults)} thing(s) did not come out as the family says:{lines}")
 
 
 def published(family: Family, sizes: Sequence[str], api: HfApi) -> list[str]:
@@ -92,13 +92,13 @@ def _strangers(family: Family, sizes: Sequence[str], api: HfApi, others: Collect
 
 def _collection(family: Family, sizes: Sequence[str], api: HfApi) -> Iterator[str]:
     """One collection of the family's title: models by size, then the data, each with a note."""
-    found = [
+    matching = [
         each for each in api.list_collections(owner=family.about.organization) if each.title == family.about.collection
     ]
-    if len(found) != 1:
-        yield f"{len(found)} collections are called {family.about.collection!r}"
+    if len(matching) != 1:
+        yield f"{len(matching)} collections are called {family.about.collection!r}"
         return
-    items = api.get_collection(found[0].slug).items
+    items = api.get_collection(matching[0].slug).items
     order = [family.model_id(size) for size in family.sizes if size in sizes] + [family.data_id]
     if [item.item_id for item in items] != order:
         yield f"the collection holds {[item.item_id for item in items]}, not {order}"
@@ -177,14 +177,14 @@ def _trained(family: Family, run: Any) -> Iterator[str]:
         yield f"{run.steps} steps with {len(run.checkpoints)} evaluations"
 
 
-def _evaluated(family: Family, found: Any) -> Iterator[str]:
-    asked = {(task, stage) for task in family.evaluation.tasks for stage in family.evaluation.embedders}
-    for name, rows in (("model", found.tasks), ("teacher", found.teacher.tasks)):
-        if {(row.task, row.first_stage) for row in rows} != asked:
-            yield f"the {name} was measured on {len(rows)} of {len(asked)} tasks and first stages"
-    if set(found.nano.sets) != set(family.evaluation.nano_sets):
-        yield f"{len(found.nano.sets)} nano sets were measured"
-    if found.calibration is None:
+def _evaluated(family: Family, result: Any) -> Iterator[str]:
+    expected = {(task, stage) for task in family.evaluation.tasks for stage in family.evaluation.embedders}
+    for name, rows in (("model", result.tasks), ("teacher", result.teacher.tasks)):
+        if {(row.task, row.first_stage) for row in rows} != expected:
+            yield f"the {name} was measured on {len(rows)} of {len(expected)} tasks and first stages"
+    if set(result.nano.sets) != set(family.evaluation.nano_sets):
+        yield f"{len(result.nano.sets)} nano sets were measured"
+    if result.calibration is None:
         yield "no calibration, although there are held-out rows"
 
 
@@ -194,18 +194,18 @@ _RESULTS = {"run": _trained, "evaluate": _evaluated}
 def _comparison(family: Family, sizes: Sequence[str]) -> Iterator[str]:
     """Every size, the teacher and every compared reranker that can be run."""
     try:
-        found = comparison.gather(family)
+        gathered = comparison.gather(family)
     except ReleaseError as error:
         yield str(error)
         return
-    shown = {model.name for model in found.models if model.means and model.pairs_per_second}
+    shown = {model.name for model in gathered.models if model.means and model.pairs_per_second}
     shown |= set(filter(_is_refused, family.evaluation.compared))
     page = family.build / "compare/index.html"
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    wanted = {*map(family.model_name, sizes), family.teacher.model, *family.evaluation.compared}
-    yield from (f"the comparison lacks {name}" for name in sorted(wanted - shown))
-    yield from (f"the family's page lacks {name}" for name in sorted(wanted) if name not in text)
-    for line in found.left_out:
+    expected = {*map(family.model_name, sizes), family.teacher.model, *family.evaluation.compared}
+    yield from (f"the comparison lacks {name}" for name in sorted(expected - shown))
+    yield from (f"the family's page lacks {name}" for name in sorted(expected) if name not in text)
+    for line in gathered.left_out:
         if not _is_refused(line.split()[0]):
             yield f"left out of the comparison: {line}"
 

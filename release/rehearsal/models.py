@@ -178,10 +178,10 @@ def classifier(folder: Path, kind: str) -> None:
         "modernbert": (lambda: tokenization.modern_bert(8_192), ModernBertConfig, ModernBertForSequenceClassification),
     }
     tokenizer, config, model = kinds[kind]
-    words = tokenizer()
-    words.save_pretrained(folder)
-    more: dict[str, Any] = {"num_labels": 1, "vocab_size": len(words), "initializer_range": 0.3}
-    more["pad_token_id"] = words.pad_token_id
+    own_tokenizer = tokenizer()
+    own_tokenizer.save_pretrained(folder)
+    more: dict[str, Any] = {"num_labels": 1, "vocab_size": len(own_tokenizer), "initializer_range": 0.3}
+    more["pad_token_id"] = own_tokenizer.pad_token_id
     more |= {
         "deberta": {
             "relative_attention": True,
@@ -199,7 +199,7 @@ def classifier(folder: Path, kind: str) -> None:
         "modernbert": {"local_attention": 32, "global_attn_every_n_layers": 3, "classifier_pooling": "mean"},
     }.get(kind, {})
     if kind == "modernbert":
-        more |= _special(words)
+        more |= _special(own_tokenizer)
     model(config(**TINY, **more)).save_pretrained(folder)
 
 
@@ -267,18 +267,18 @@ def bert_embedder(folder: Path, pooling: str = "mean", limit: int = 256) -> None
     """all-MiniLM-L6-v2's form, and with `pooling` "cls" that of bge-small."""
     from transformers import BertConfig, BertModel
 
-    words = tokenization.word_pieces(512)
-    model = BertModel(BertConfig(**TINY, vocab_size=len(words), pad_token_id=words.pad_token_id))
-    embedder(folder, words, model, pooling, limit=limit)
+    tokenizer = tokenization.word_pieces(512)
+    model = BertModel(BertConfig(**TINY, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id))
+    embedder(folder, tokenizer, model, pooling, limit=limit)
 
 
 def nomic_embedder(folder: Path) -> None:
     """nomic-embed-text-v1.5: transformers knows the model by itself; the repository also names code of its own."""
     from transformers import NomicBertConfig, NomicBertModel
 
-    words = tokenization.word_pieces(8_192)
-    model = NomicBertModel(NomicBertConfig(**TINY, vocab_size=len(words), pad_token_id=words.pad_token_id))
-    embedder(folder, words, model, "mean", limit=8_192, normalize=False)
+    tokenizer = tokenization.word_pieces(8_192)
+    model = NomicBertModel(NomicBertConfig(**TINY, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id))
+    embedder(folder, tokenizer, model, "mean", limit=8_192, normalize=False)
     remote = "nomic-ai/nomic-bert-2048"
     code = {
         "AutoConfig": f"{remote}--configuration_hf_nomic_bert.NomicBertConfig",
@@ -291,32 +291,32 @@ def gemma3_embedder(folder: Path) -> None:
     """embeddinggemma-300m: attention in both directions, two dense layers, a prompt for each task."""
     from transformers import Gemma3TextConfig, Gemma3TextModel
 
-    words = tokenization.gemma(2_048)
+    tokenizer = tokenization.gemma(2_048)
     ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
     options: dict[str, Any] = (
         CAUSAL | ids | {"query_pre_attn_scalar": 16, "sliding_window": 32, "use_bidirectional_attention": True}
     )
     layers: dict[str, Any] = {"layer_types": ["sliding_attention", "full_attention"], "max_position_embeddings": 2_048}
-    model = Gemma3TextModel(Gemma3TextConfig(**options, **layers, vocab_size=len(words)))
+    model = Gemma3TextModel(Gemma3TextConfig(**options, **layers, vocab_size=len(tokenizer)))
     query = "task: search result | query: "
     prompts = {"query": query, "document": "title: none | text: ", "Retrieval-query": query}
     prompts["Retrieval-document"] = prompts["document"]
-    embedder(folder, words, model, "mean", limit=2_048, prompts=prompts, dense=True)
+    embedder(folder, tokenizer, model, "mean", limit=2_048, prompts=prompts, dense=True)
 
 
 def qwen3_embedder(folder: Path) -> None:
     """jina-embeddings-v5-text-small-retrieval: a Qwen3 whose last token is the embedding, with prompts."""
     from transformers import Qwen3Config, Qwen3Model
 
-    words = tokenization.qwen(32_768)
+    tokenizer = tokenization.qwen(32_768)
     options: dict[str, Any] = CAUSAL | {
-        "vocab_size": len(words),
-        "pad_token_id": words.pad_token_id,
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
         "max_position_embeddings": 32_768,
     }
     model = Qwen3Model(Qwen3Config(**options))
     prompts = {"query": "Query: ", "document": "Document: "}
-    embedder(folder, words, model, "lasttoken", limit=32_768, prompts=prompts)
+    embedder(folder, tokenizer, model, "lasttoken", limit=32_768, prompts=prompts)
 
 
 FORMS: dict[str, Callable[[Path], None]] = {

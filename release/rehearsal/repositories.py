@@ -49,8 +49,8 @@ def stand_ins(family: Family, declaration: MixtureSpec, sizes: Sequence[str], *,
         declaration: The family's mixture, scaled (see `sources.scaled`).
         shape_scale: Divides the shapes of the encoders.
     """
-    found = [_stand_in(each, family, shape_scale) for each in hub_objects(family, declaration, sizes)]
-    unique = {(each.type, each.id): each for each in reversed(found)}
+    named = [_stand_in(each, family, shape_scale) for each in hub_objects(family, declaration, sizes)]
+    unique = {(each.type, each.id): each for each in reversed(named)}
     return sorted(unique.values(), key=lambda each: (each.type, each.id))
 
 
@@ -79,13 +79,13 @@ def _model(name: str, role: models.Role, scale: int, folder: Path) -> None:
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def build(found: Sequence[StandIn], root: Path) -> dict[str, Path]:
+def build(repositories: Sequence[StandIn], root: Path) -> dict[str, Path]:
     """Write all of them under `root`; gives the folder of each id. What is there already is not written again."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     folders = {}
-    for each in found:
+    for each in repositories:
         folder = folders[each.id] = root / f"{each.type}s" / each.id.replace("/", "--")
         if not folder.is_dir():
             making = folder.with_name(f".{folder.name}.making")
@@ -96,9 +96,9 @@ def build(found: Sequence[StandIn], root: Path) -> dict[str, Path]:
     return folders
 
 
-def put(api: HfApi, found: Sequence[StandIn], folders: dict[str, Path], hub: Path) -> None:
+def put(api: HfApi, repositories: Sequence[StandIn], folders: dict[str, Path], hub: Path) -> None:
     """Publish them through the client on the Hub of `api`, which is kept in `hub`; then give pinned commits their ids."""
-    for each in found:
+    for each in repositories:
         api.create_repo(each.id, repo_type=each.type, exist_ok=True)
         api.upload_folder(
             repo_id=each.id, repo_type=each.type, folder_path=folders[each.id], commit_message="A stand-in"

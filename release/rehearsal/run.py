@@ -39,7 +39,7 @@ MAINTAINER, UPSTREAM = "maintainer", "upstream"
 
 
 @dataclass
-class Step:
+class RehearsalStep:
     """One step: what it was called, how long it took, and one line about what went wrong, if anything did."""
 
     name: str
@@ -57,20 +57,20 @@ class Rehearsal:
     sizes: tuple[str, ...]
     workspace: Workspace
     threads: int
-    steps: list[Step] = field(default_factory=list)
+    steps: list[RehearsalStep] = field(default_factory=list)
 
     @contextmanager
-    def step(self, name: str) -> Generator[Step]:
+    def step(self, name: str) -> Generator[RehearsalStep]:
         """Time a block; a ReleaseError inside becomes the step's failure."""
-        step = Step(name)
+        step = RehearsalStep(name)
         self.steps.append(step)
-        started, cpu, asked = time.monotonic(), _cpu_seconds(), len(requests(self.workspace.hub))
+        started, cpu, before = time.monotonic(), _cpu_seconds(), len(requests(self.workspace.hub))
         try:
             yield step
         except ReleaseError as error:
             step.failure = str(error)
         step.seconds, step.cpu_seconds = time.monotonic() - started, _cpu_seconds() - cpu
-        step.requests = len(requests(self.workspace.hub)) - asked
+        step.requests = len(requests(self.workspace.hub)) - before
         print(f"{step.seconds:7.1f} s  {name}{f': {step.failure}' if step.failure else ''}", flush=True)
 
     def make(self, target: str, environment: dict[str, str], size: str = "") -> None:
@@ -79,12 +79,12 @@ class Rehearsal:
         Raises:
             ReleaseError: It failed; the line is the last one that it printed.
         """
-        words = ["make", "--no-print-directory", target, f"FAMILY={self.family.path}"]
-        words += [f"SIZE={size}"] if size else []
-        words += ["PUSH=1"] if target in PUSHED else []
-        done = subprocess.run(words, cwd=self.workspace.work, env=environment, capture_output=True, text=True)
+        arguments = ["make", "--no-print-directory", target, f"FAMILY={self.family.path}"]
+        arguments += [f"SIZE={size}"] if size else []
+        arguments += ["PUSH=1"] if target in PUSHED else []
+        done = subprocess.run(arguments, cwd=self.workspace.work, env=environment, capture_output=True, text=True)
         log = self.workspace.logs / f"{len(self.steps):02}-{target}{f'-{size}' if size else ''}.log"
-        log.write_text(f"$ {' '.join(words)}\n{done.stdout}\n{done.stderr}", encoding="utf-8")
+        log.write_text(f"$ {' '.join(arguments)}\n{done.stdout}\n{done.stderr}", encoding="utf-8")
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
             errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
@@ -129,12 +129,12 @@ def run(rehearsal: Rehearsal, shape_scale: int) -> list[str]:
     family, workspace = rehearsal.family, rehearsal.workspace
     with rehearsal.step("stand-ins"):
         declaration = spec.load(workspace.work / family.data.declaration)
-        found = repositories.stand_ins(family, declaration, rehearsal.sizes, shape_scale=shape_scale)
-        folders = repositories.build(found, workspace.stand_ins)
-    accounts = _accounts(family, found)
+        stand_ins = repositories.stand_ins(family, declaration, rehearsal.sizes, shape_scale=shape_scale)
+        folders = repositories.build(stand_ins, workspace.stand_ins)
+    accounts = _accounts(family, stand_ins)
     with rehearsal_hub(workspace.hub, accounts) as (endpoint, token):
         with rehearsal.step("hub"):
-            repositories.put(HfApi(endpoint, token=accounts[1].token), found, folders, workspace.hub)
+            repositories.put(HfApi(endpoint, token=accounts[1].token), stand_ins, folders, workspace.hub)
         environment = workspace.environment(endpoint, token, rehearsal.threads)
         api = HfApi(endpoint, token=token)
         done = [size for size in rehearsal.sizes if _stages(rehearsal, environment, size, ["preflight", *MEASURED])]
@@ -143,7 +143,7 @@ def run(rehearsal: Rehearsal, shape_scale: int) -> list[str]:
         for size in done:
             _stages(rehearsal, environment, size, PUBLISHED)
         with rehearsal.step("what came out"):
-            checks.check(family, rehearsal.sizes, declaration, workspace, api, [each.id for each in found])
+            checks.check(family, rehearsal.sizes, declaration, workspace, api, [each.id for each in stand_ins])
         _again(rehearsal, environment)
         with rehearsal.step("correction"):
             _correction(rehearsal, environment)
@@ -189,9 +189,9 @@ def _correction(rehearsal: Rehearsal, environment: dict[str, str]) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _accounts(family: Family, found: Sequence[StandIn]) -> list[Account]:
+def _accounts(family: Family, stand_ins: Sequence[StandIn]) -> list[Account]:
     """Who publishes, in the family's organisation only, and who owns what is published already."""
-    organizations = tuple(dict.fromkeys(each.id.partition("/")[0] for each in found))
+    organizations = tuple(dict.fromkeys(each.id.partition("/")[0] for each in stand_ins))
     ours, theirs = (family.about.organization,), organizations
     return [Account(MAINTAINER, random_token(), ours), Account(UPSTREAM, random_token(), theirs)]
 

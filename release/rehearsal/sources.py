@@ -61,16 +61,16 @@ def _marked_rows(config: ConfigSpec) -> pa.Table:
         if config.cap
         else config.rows or LEAST_ROWS + (config.held_out.rows if config.held_out else 0)
     )
-    found = passages(f"source {config.name}", good + 8)
+    texts = passages(f"source {config.name}", good + 8)
     rows = [
         {
-            config.columns.query: each.question if draw.random() < 0.8 else found[number - 1].question,
+            config.columns.query: each.question if draw.random() < 0.8 else texts[number - 1].question,
             config.columns.document: each.text,
             **({config.columns.label: draw.uniform(0, HIGH)} if config.columns.label else {}),
             **({config.filters.drop: False} if config.filters.drop else {}),
             **({config.filters.duplicate: None} if config.filters.duplicate else {}),
         }
-        for number, each in enumerate(found)
+        for number, each in enumerate(texts)
     ]
     marked = rows[good:]
     for row in marked[:3] if config.filters.drop else []:
@@ -96,10 +96,10 @@ def _schema(config: ConfigSpec) -> pa.Schema:
 def _retrieval(config: ConfigSpec, source: HubRetrievalSource) -> list[Table]:
     """One domain: its documents, its queries, and for each query scored candidates, the judged ones marked."""
     draw = random.Random(f"domain {source.domain}")
-    found = passages(f"domain {source.domain}", CANDIDATES)
-    asked = draw.sample(range(CANDIDATES), QUERIES)
+    texts = passages(f"domain {source.domain}", CANDIDATES)
+    chosen = draw.sample(range(CANDIDATES), QUERIES)
     lists = []
-    for number, document in enumerate(asked):
+    for number, document in enumerate(chosen):
         others = draw.sample([each for each in range(CANDIDATES) if each != document], CANDIDATES - 1)
         scores = sorted((draw.uniform(LOW, HIGH) for _ in range(CANDIDATES)), reverse=True)
         ids = [document, *others]
@@ -108,8 +108,8 @@ def _retrieval(config: ConfigSpec, source: HubRetrievalSource) -> list[Table]:
     schema += [("scores", pa.list_(pa.float32())), ("positive_ids", pa.list_(pa.int64()))]
     scored = pa.Table.from_pylist(lists, schema=pa.schema(schema))
     tables = {
-        "documents": pa.table({"document_id": list(range(CANDIDATES)), "document": [each.text for each in found]}),
-        "queries": pa.table({"query_id": list(range(QUERIES)), "query": [found[each].question for each in asked]}),
+        "documents": pa.table({"document_id": list(range(CANDIDATES)), "document": [each.text for each in texts]}),
+        "queries": pa.table({"query_id": list(range(QUERIES)), "query": [texts[each].question for each in chosen]}),
         **{name: scored for name in dict.fromkeys(("scores", source.scores, "scores_merged"))},
     }
     return [

@@ -48,7 +48,7 @@ def _passage(draw: random.Random, adjective: str, noun: str, place: str, sentenc
     material, other = draw.sample(WORDS["materials"], 2)
     person, use, cause = (draw.choice(WORDS[kind]) for kind in ("people", "uses", "causes"))
     year, height, visitors = draw.randrange(1400, 1990), draw.randrange(3, 90), draw.randrange(200, 90_000)
-    facts = [
+    statements = [
         (
             f"The {adjective} {noun} of {place} was built in {year} by {person}.",
             f"who built the {noun} of {place}",
@@ -70,7 +70,7 @@ def _passage(draw: random.Random, adjective: str, noun: str, place: str, sentenc
             f"how many people visit the {noun} of {place}",
         ),
     ]
-    order = [0, *draw.sample(range(1, len(facts)), len(facts) - 1)]
-    told = [facts[order[number % len(order)]] for number in range(max(sentences, 1))]
+    order = [0, *draw.sample(range(1, len(statements)), len(statements) - 1)]
+    told = [statements[order[number % len(order)]] for number in range(max(sentences, 1))]
     text = " ".join(sentence for sentence, _ in told)
     return Passage(f"{adjective.capitalize()} {noun} of {place}", text, draw.choice(told)[1])

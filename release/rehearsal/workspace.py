@@ -61,12 +61,14 @@ class Workspace:
 
     def environment(self, endpoint: str, token: str, threads: int) -> dict[str, str]:
         """For every verb: this Hub alone, an empty cache at first, and the switch of rehearsals."""
-        kept = {
+        inherited = {
             name: value for name, value in os.environ.items() if name == ORGANIZATION or not name.startswith(CLEARED)
         }
         own = {"HF_ENDPOINT": endpoint, "HF_TOKEN": token, "HF_HOME": str((self.root / "home").resolve())}
         own |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0", "PYTHONUNBUFFERED": "1"}
-        return kept | own | {mode.VARIABLE: "1", "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+        return (
+            inherited | own | {mode.VARIABLE: "1", "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+        )
 
 
 def mixed_anew(family: Family) -> Family:

@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """A model against its base on the same queries, paired.
 
     Attributes:
@@ -66,9 +66,9 @@ class FinetuneResult:
         parameters: Counted.
     """
 
-    test: Comparison
-    guard: Comparison
-    tuned: Comparison
+    test: PairedComparison
+    guard: PairedComparison
+    tuned: PairedComparison
     candidates: tuple[MergeCandidate, ...]
     ratio: float
     best_step: int

@@ -17,8 +17,8 @@ def folder_for(records: Path, device: str, cpu: str, required: str | None) -> Pa
     """
     if required is None or required.lower() in device.lower():
         return records
-    words = "".join(letter if letter.isalnum() else " " for letter in (f"CPU {cpu}" if device == "CPU" else device))
-    return records / DEVICES / "-".join(words.lower().split())
+    name = "".join(letter if letter.isalnum() else " " for letter in (f"CPU {cpu}" if device == "CPU" else device))
+    return records / DEVICES / "-".join(name.lower().split())
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ STEP = 8  # lengths are rounded up to it: engines prepare every new shape, and s
 
 
 @dataclass(frozen=True)
-class Engine:
+class CpuEngine:
     """A model on one engine.
 
     Attributes:
@@ -47,11 +47,11 @@ class Engine:
         """Raw scores, float32 of shape (pairs,), in the order of `pairs`."""
         if not pairs:
             return np.empty(0, dtype=np.float32)
-        ids = [found.ids for found in self.tokenizer.encode_batch_fast(list(pairs))]
+        ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(pairs))]
         scores = np.empty(len(ids), dtype=np.float32)
 
         def score(batch: np.ndarray) -> None:
-            scores[batch] = self.run(*padded([ids[place] for place in batch]))[:, 0]
+            scores[batch] = self.run(*padded([ids[row] for row in batch]))[:, 0]
 
         with ThreadPoolExecutor(self.threads) as pool:
             for _ in pool.map(score, batches(np.array([len(each) for each in ids]), token_budget)):
@@ -61,12 +61,12 @@ class Engine:
 
 def batches(lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:
     """Indices of sequences of `lengths` tokens, longest first, at most `token_budget` per batch with its padding."""
-    order, found, start = np.argsort(-lengths, kind="stable"), [], 0
+    order, result, start = np.argsort(-lengths, kind="stable"), [], 0
     while start < len(order):
         count = max(1, token_budget // _rounded(int(lengths[order[start]])))
-        found.append(order[start : start + count])
+        result.append(order[start : start + count])
         start += count
-    return found
+    return result
 
 
 def padded(ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +82,7 @@ def _rounded(length: int) -> int:
     return -(-length // STEP) * STEP
 
 
-def openvino(folder: str | Path, dtype: str | None = None, threads: int | None = None) -> Engine:
+def openvino(folder: str | Path, dtype: str | None = None, threads: int | None = None) -> CpuEngine:
     """A released model on OpenVINO.
 
     Args:
@@ -119,10 +119,10 @@ def openvino(folder: str | Path, dtype: str | None = None, threads: int | None =
         finally:
             idle.put(request)
 
-    return Engine(f"OpenVINO, {dtype}", _tokenizer(folder), run, threads)
+    return CpuEngine(f"OpenVINO, {dtype}", _tokenizer(folder), run, threads)
 
 
-def onnxruntime(folder: str | Path, dtype: str = "fp32", threads: int | None = None) -> Engine:
+def onnxruntime(folder: str | Path, dtype: str = "fp32", threads: int | None = None) -> CpuEngine:
     """A released model on ONNX Runtime.
 
     Args:
@@ -140,7 +140,7 @@ def onnxruntime(folder: str | Path, dtype: str = "fp32", threads: int | None = N
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return np.asarray(session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0])
 
-    return Engine(f"ONNX Runtime, {dtype}", _tokenizer(folder), run, threads or len(os.sched_getaffinity(0)))
+    return CpuEngine(f"ONNX Runtime, {dtype}", _tokenizer(folder), run, threads or len(os.sched_getaffinity(0)))
 
 
 def _tokenizer(folder: str | Path) -> Tokenizer:

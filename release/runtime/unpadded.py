@@ -99,11 +99,11 @@ def _make_plan(starts: list[int], device: torch.device) -> _Plan:
     gather, buckets, members_of = [], [], _buckets(lengths)
     for longest, members in members_of.items():
         begin, size = np.array([starts[i] for i in members])[:, None], np.array([lengths[i] for i in members])[:, None]
-        place = np.arange(longest)[None]
-        gather.append((begin + np.minimum(place, size - 1)).ravel())
+        position = np.arange(longest)[None]
+        gather.append((begin + np.minimum(position, size - 1)).ravel())
         keys = None
         if (size < longest).any():
-            low = np.where(place < size, 0, _LOW).astype(np.float32)
+            low = np.where(position < size, 0, _LOW).astype(np.float32)
             keys = torch.from_numpy(low).to(device)[:, None, None]
         buckets.append(_Bucket(len(members), longest, keys))
     rows = np.concatenate(gather)
@@ -153,8 +153,8 @@ def _mask(plan: _Plan, number: int, window: int | None, dtype: torch.dtype) -> T
     if (number, window, dtype) not in plan.masks:
         mask = bucket.keys
         if window is not None:
-            place = torch.arange(bucket.length, device=plan.gather.device)
-            outside = (place[:, None] - place).abs() >= window
+            position = torch.arange(bucket.length, device=plan.gather.device)
+            outside = (position[:, None] - position).abs() >= window
             band = torch.zeros(outside.shape, device=outside.device).masked_fill_(outside, _LOW)
             # The lower of two very low numbers, because their sum could leave the range.
             mask = band[None, None] if mask is None else torch.minimum(band, mask)
@@ -177,8 +177,8 @@ def _block_mask(plan: _Plan, number: int, window: int, dtype: torch.dtype) -> Te
     if (number, window, dtype, "blocks") not in plan.masks:
         owner = torch.arange(bucket.count * bucket.length, device=plan.gather.device) // bucket.length + 1
         tokens = owner if bucket.keys is None else owner.masked_fill(bucket.keys.flatten() < 0, 0)
-        place = torch.arange(_BLOCK + 2 * side, device=owner.device) - side
-        near = (place - torch.arange(_BLOCK, device=owner.device)[:, None]).abs() <= side
+        position = torch.arange(_BLOCK + 2 * side, device=owner.device) - side
+        near = (position - torch.arange(_BLOCK, device=owner.device)[:, None]).abs() <= side
         seen = near & (_blocks(owner, 0)[:, :, None] == _blocks(tokens, side)[:, None])
         mask = torch.zeros(seen.shape, dtype=dtype, device=owner.device).masked_fill_(~seen, _LOW)
         plan.masks[number, window, dtype, "blocks"] = mask[:, None]

@@ -36,7 +36,7 @@ from release.speed.machine import driver, energy, free, memory_is_out
 from release.speed.pairs import draw, lengths
 from release.speed.timing import MOST, Pairs, batches, latency, pairs_for, rates
 
-Measured = Record[SpeedResult, SpeedSubject]
+SpeedRecord = Record[SpeedResult, SpeedSubject]
 PASS_SECONDS = {"CPU": 0.8, "GPU": 4.0}  # how long one pass should take: decides the number of pairs
 LATENCY = (10, 50, 100)  # documents for one query
 REHEARSED = 32, (10,)  # pairs and documents of a rehearsal: nobody reads its figures
@@ -66,7 +66,7 @@ def command(
     _show(record, records.write_file(record, output) if output else path)
 
 
-def measure_size(family: Family, size: str, *, count: int | None = None) -> tuple[Measured, Path]:
+def measure_size(family: Family, size: str, *, count: int | None = None) -> tuple[SpeedRecord, Path]:
     """Measure one size and write its record, whole at the end: a run that is stopped leaves the earlier one as it was.
 
     Returns:
@@ -82,12 +82,12 @@ def measure_size(family: Family, size: str, *, count: int | None = None) -> tupl
     return record, records.write(record, _folder(folder, record, family))
 
 
-def _folder(folder: Path, record: Measured, family: Family) -> Path:
+def _folder(folder: Path, record: SpeedRecord, family: Family) -> Path:
     required = None if mode.active() else family.speed.device
     return folder_for(folder / "records", record.machine.device, record.machine.cpu, required)
 
 
-def measure_other(family: Family, source: str, *, count: int | None = None) -> tuple[Measured, Path | None]:
+def measure_other(family: Family, source: str, *, count: int | None = None) -> tuple[SpeedRecord, Path | None]:
     """Measure any CrossEncoder by the family's protocol.
 
     Returns:
@@ -105,7 +105,7 @@ def measure_other(family: Family, source: str, *, count: int | None = None) -> t
     return record, records.write(record, _folder(folder, record, family)) if folder else None
 
 
-def measure(source: str, family: Family, *, size: str, name: str, sha256: str, count: int | None = None) -> Measured:
+def measure(source: str, family: Family, *, size: str, name: str, sha256: str, count: int | None = None) -> SpeedRecord:
     """Run the protocol on a model.
 
     Args:
@@ -265,7 +265,7 @@ def _full_length(fastest: Loaded, source: str, pairs: Pairs, batch: int, family:
     return FullLength(fastest.configuration.name, batch, max_length=limit, truncated=cut, pairs_per_second=rate)
 
 
-def _show(record: Measured, path: Path | None) -> None:
+def _show(record: SpeedRecord, path: Path | None) -> None:
     """A table for people, then one JSON line for programs."""
     result = record.measured
     columns = ["configuration", "weights", "attention", "scores", "batch", "pairs/s", "peak MB", "score difference"]

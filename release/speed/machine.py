@@ -67,8 +67,8 @@ def peak_memory_mb() -> float:
 
 def memory_is_out(error: Exception) -> bool:
     """Whether an error of torch or Python means that memory ran out; an illegal access to memory is something else."""
-    words = ("out of memory", "allocate memory")
-    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+    phrases = ("out of memory", "allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in phrases)
 
 
 def driver() -> str | None:

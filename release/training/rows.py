@@ -48,8 +48,8 @@ def check_schema(schema: pa.Schema, where: str) -> None:
         texts = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
         numbers = pa.types.is_floating(kind) or pa.types.is_integer(kind)
         if not (numbers if name == "label" else texts):
-            wanted = "numbers" if name == "label" else "strings"
-            raise ReleaseError(f"the column {name} holds {kind}, not {wanted}", where=where, hint=HINT)
+            expected = "numbers" if name == "label" else "strings"
+            raise ReleaseError(f"the column {name} holds {kind}, not {expected}", where=where, hint=HINT)
 
 
 def check_rows(rows: Dataset, configs: dict[str, int]) -> None:
@@ -68,11 +68,11 @@ def check_rows(rows: Dataset, configs: dict[str, int]) -> None:
             if name == "label" and pa.types.is_floating(chunk.type):
                 bad = pc.invert(pc.fill_null(pc.is_finite(chunk), False))
             if (row := pc.index(bad, True).as_py()) >= 0:
-                _refuse(name, chunk[row].as_py(), first + row, configs)
+                _fail(name, chunk[row].as_py(), first + row, configs)
             first += len(chunk)
 
 
-def _refuse(name: str, value: object, row: int, configs: dict[str, int]) -> None:
+def _fail(name: str, value: object, row: int, configs: dict[str, int]) -> None:
     where = f"row {row}"
     if sum(configs.values()) > row:  # the rows of a smoke test are other ones
         for config, count in configs.items():

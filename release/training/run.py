@@ -276,11 +276,11 @@ def _examples(trainer: CrossEncoderTrainer) -> int:
 
 def _hyperparameters(model: Any) -> dict[str, int | float | str | bool | None]:
     """What Sentence Transformers found to differ from its defaults when the training began."""
-    found = model.model_card_data.non_default_hyperparameters
+    changed = model.model_card_data.non_default_hyperparameters
     plain = (int, float, str, bool, type(None))
     return {
         name: value if isinstance(value, plain) else getattr(value, "__name__", type(value).__name__)
-        for name, value in sorted(found.items())
+        for name, value in sorted(changed.items())
     }
 
 
@@ -291,10 +291,10 @@ def _rate(pairs: int, seconds: float) -> float | None:
 def _key(subject: RunSubject) -> str:
     """Twelve digits that name a run, from all facts but how the work was divided."""
     divided = ("processes", "per_device_batch_size", "smoke", "teacher")
-    facts = {name: value for name, value in asdict(subject).items() if name not in divided}
+    values = {name: value for name, value in asdict(subject).items() if name not in divided}
     if subject.keep_in_fp32_modules == RunSubject.keep_in_fp32_modules:
-        del facts["keep_in_fp32_modules"]  # as before there was a choice
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+        del values["keep_in_fp32_modules"]  # as before there was a choice
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _folder_revision(data: Path) -> str:

@@ -68,7 +68,7 @@ def _ranges(value: Any, key: str = "", name: str = "") -> Iterator[str]:
     elif isinstance(value, dict):
         yield from (line for part, item in value.items() for line in _ranges(item, f"{key}.{part}", name or str(part)))
     elif isinstance(value, tuple | list):
-        yield from (line for place, item in enumerate(value) for line in _ranges(item, f"{key}.{place}", name))
+        yield from (line for index, item in enumerate(value) for line in _ranges(item, f"{key}.{index}", name))
     elif isinstance(value, int | float) and not isinstance(value, bool):
         low = -1.0 if name in DIFFERENCES else 0.0
         high = 1.0 if name in SHARES | DIFFERENCES else math.inf
@@ -98,8 +98,8 @@ def _quality(key: str, quality: Quality) -> Iterator[str]:
 
 
 def _rows(key: str, rows: Sequence[TaskResult]) -> Iterator[str]:
-    for place, row in enumerate(rows):
-        at = f"{key}.{place}"
+    for index, row in enumerate(rows):
+        at = f"{key}.{index}"
         yield from _quality(at, row)
         yield from _equal(f"{at}.queries", row.queries, row.helped + row.hurt + row.unchanged)
         yield from _must(row.pairs_scored <= row.pairs <= row.queries * row.top_k, f"{at}.pairs: more than there are")
@@ -144,8 +144,8 @@ def _batch(key: str, speed: BatchSpeed) -> Iterator[str]:
 
 def _configuration(key: str, speed: ConfigurationSpeed) -> Iterator[str]:
     yield from _batch(key, speed)
-    for place, tried in enumerate(speed.batches):
-        yield from _batch(f"{key}.batches.{place}", tried)
+    for index, tried in enumerate(speed.batches):
+        yield from _batch(f"{key}.batches.{index}", tried)
     fastest = max(speed.batches, key=lambda tried: tried.pairs_per_second, default=None)
     same = fastest and (fastest.batch, fastest.passes) == (speed.batch, speed.passes)
     yield from _must(bool(same), f"{key}: not the best of the batches that were tried")
@@ -154,16 +154,16 @@ def _configuration(key: str, speed: ConfigurationSpeed) -> Iterator[str]:
 
 
 def _speed(result: SpeedResult) -> Iterator[str]:
-    for place, speed in enumerate(result.configurations):
-        yield from _configuration(f"configurations.{place}", speed)
+    for index, speed in enumerate(result.configurations):
+        yield from _configuration(f"configurations.{index}", speed)
     best = max(result.configurations, key=lambda speed: speed.pairs_per_second, default=None)
     yield from _must(result.best == best, "best: not the fastest of its configurations")
     public = [speed for speed in result.configurations if not speed.ours]
     fastest = max(public, key=lambda speed: speed.pairs_per_second, default=None)
     yield from _must(result.published == fastest, "published: not the fastest that needs public libraries only")
-    for place, latency in enumerate(result.latency):
+    for index, latency in enumerate(result.latency):
         yield from _must(
-            0 < latency.p50_ms <= latency.p95_ms, f"latency.{place}: the median is above the 95th percentile"
+            0 < latency.p50_ms <= latency.p95_ms, f"latency.{index}: the median is above the 95th percentile"
         )
     lengths = result.lengths
     yield from _must(lengths.median <= lengths.p95 <= lengths.max, "lengths: not in their order")
@@ -179,10 +179,10 @@ def _export(result: ExportResult) -> Iterator[str]:
     yield from _must(
         names == set(parity.SCORERS), f"forms: {', '.join(sorted(names))}, not {', '.join(parity.SCORERS)}"
     )
-    for place, form in enumerate(result.forms):
+    for index, form in enumerate(result.forms):
         within = form.max_score_difference <= form.tolerance
-        yield from _must(within, f"forms.{place}: a difference above its own tolerance")
-        yield from _equal(f"forms.{place}.tolerance", form.tolerance, parity.allowed((low, high)))
+        yield from _must(within, f"forms.{index}: a difference above its own tolerance")
+        yield from _equal(f"forms.{index}.tolerance", form.tolerance, parity.allowed((low, high)))
     int8, measured = result.int8, result.int8.measured
     yield from _must(measured is not None or not int8.released, "int8: released, and never measured")
     if measured:

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 from release.agents import bundle, check, rehearsal
-from release.agents.rehearsal import Task, Workplace, rehearse
+from release.agents.rehearsal import UserData, Workplace, rehearse
 from release.localhub import Account, running_hub
 
 TOKEN = "hf_" + "rehearse" * 4
@@ -65,7 +65,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Workplac
 
 
 def test_commands_are_read_out_of_the_page_and_the_first_failure_ends_it(place: Workplace, tmp_path: Path) -> None:
-    outcome = rehearse(Task("mine", "file", tmp_path / "data.jsonl"), place)
+    outcome = rehearse(UserData("mine", "file", tmp_path / "data.jsonl"), place)
     assert (place.folder / "asked").read_text() == f"data.jsonl {rehearsal.BASE} somebody/mine-reranker\n"
     assert "agent" not in (place.folder / "installed").read_text() and (place.folder / "installed").read_text()
     assert (place.folder / "done").read_text() == "one\n"
@@ -78,12 +78,12 @@ def test_a_regression_that_is_not_published_is_no_failure_of_the_rehearsal(place
     page = tmp_path / "hub/buckets" / bundle.BUCKET / f"skills/{check.NAME}/SKILL.md"
     refusal = "echo 'error: worse than its base: VERDICT: REGRESSION; hint: keep it' >&2; false"
     page.write_text(page.read_text().replace("false  # an error", refusal))
-    outcome = rehearse(Task("mine", "file", tmp_path / "data.jsonl"), place)
+    outcome = rehearse(UserData("mine", "file", tmp_path / "data.jsonl"), place)
     assert outcome["failed"] is None and "VERDICT: REGRESSION" in outcome["refused"] and not outcome["published"]
 
 
 def test_a_skill_that_cannot_be_installed_is_said(place: Workplace, tmp_path: Path) -> None:
     (tmp_path / "hub/buckets" / bundle.BUCKET / "marketplace.json").write_text('{"plugins": []}')
-    outcome = rehearse(Task("mine", "file", tmp_path / "data.jsonl"), place)
+    outcome = rehearse(UserData("mine", "file", tmp_path / "data.jsonl"), place)
     assert outcome["commands"] == 0 and outcome["failed"].startswith("hf skills add")
     assert outcome["verdict"] is None

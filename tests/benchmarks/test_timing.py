@@ -30,11 +30,11 @@ def test_the_judge_is_cpu_seconds_with_one_thread(capsys: pytest.CaptureFixture[
     assert torch.get_num_threads() == before
     taken = {1: {"plain": (6.0, 3.0), "ours": (1.0, 1.0)}, 2: {"plain": (8.0, 8.0), "ours": (1.0, 2.0)}}
     costs = {count: {side: [timing.Cost(*each)] for side, each in sides.items()} for count, sides in taken.items()}
-    line = timing.Comparison(costs, load_before=0.5).as_json("ours", 30, "pairs")
+    line = timing.SideTimings(costs, load_before=0.5).as_json("ours", 30, "pairs")
     assert (line["ratio"], line["ratio_wall"]) == (3.0, 6.0)
     assert (line["ratio_all_threads"], line["ratio_wall_all_threads"]) == (4.0, 8.0)
     assert (line["ours"], line["theirs"], line["unit"]) == (30.0, 10.0, "pairs per CPU second, one thread")
-    timing.Comparison(costs, load_before=0.5).show("A table", 30, "pairs")
+    timing.SideTimings(costs, load_before=0.5).show("A table", 30, "pairs")
     assert all(len(text.rstrip()) <= 80 for text in capsys.readouterr().out.splitlines())
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from release import family, spec
 from release.data import demo_sets, mix, shards
-from release.data.docstrings import Pair
+from release.data.docstrings import DocstringPair
 from release.data.minhash import TextIndex, shingles
 from release.errors import ReleaseError
 from release.files import sha256_file
@@ -371,11 +371,11 @@ def test_a_bad_retrieval_source_is_one_clear_line(facts: family.Family, wrong: d
 # --- The embedded default ---------------------------------------------------------------------------------------------
 
 
-def objects(count: int = 400) -> list[Pair]:
+def objects(count: int = 400) -> list[DocstringPair]:
     rng = np.random.default_rng(0)
     words = np.array([f"word{n}" for n in range(300)])
     return [
-        Pair(f"p.m.f{n}", "numpy", " ".join(rng.choice(words, 5)), " ".join(rng.choice(words, 30)),
+        DocstringPair(f"p.m.f{n}", "numpy", " ".join(rng.choice(words, 5)), " ".join(rng.choice(words, 30)),
              "heldout" if n % 5 == 0 else "train")
         for n in range(count)
     ]  # fmt: skip

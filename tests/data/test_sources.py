@@ -50,7 +50,7 @@ def read(source: Source) -> tuple[list[dict[str, Any]], Counter[str]]:
     """The rows that mixing writes, and what it leaves out."""
     rejected: Counter[str] = Counter()
     rows = [row for table in mix.usable(source.tables(), rejected) for row in table.to_pylist()]
-    assert len(rows) + rejected.total() == source.kept == source.rows - sum(source.dropped.values())
+    assert len(rows) + rejected.total() == source.remaining == source.rows - sum(source.dropped.values())
     return rows, rejected + Counter(source.dropped)
 
 
@@ -252,7 +252,7 @@ def test_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:
 def test_a_source_that_gives_no_row_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, content in {"a.csv": "q,t\n", "b.jsonl": "", "c.jsonl": '{"q": null, "t": "x"}\n'}.items():
         source = open_source(config(written(tmp_path / name, content)))
-        assert source.kept == 0 and read(source)[0] == []
+        assert source.remaining == 0 and read(source)[0] == []
 
 
 # --- Retrieval --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from release import records, results
 from release.card import acceptance
 from release.engines import catalogue, jobs, measure
 from release.engines.catalogue import Engine
-from release.engines.jobs import Job, Outcome
+from release.engines.jobs import EngineJob, Outcome
 from release.errors import ReleaseError
 from release.evaluation.judged_pairs import JudgedPairs
 from release.export import pairs, parity
@@ -44,7 +44,7 @@ def test_the_fast_snippet_runs_as_it_is_printed_and_scores_as_the_trained_model(
     compared = pairs.hard_pairs(pairs.library_pairs(8), 64)[-12:]
     with jobs.workplace("some/model", folder / "export", folder / "model") as root:
         engine = ROWS[measure.FAST]
-        outcome = jobs.run(root, "some/model", Job(engine.snippet, compared, engine.versions, compared * 2), 1)
+        outcome = jobs.run(root, "some/model", EngineJob(engine.snippet, compared, engine.versions, compared * 2), 1)
     assert outcome.error is None and outcome.pairs_per_second is not None
     assert set(outcome.versions) == set(engine.versions)
     assert outcome.scores == pytest.approx(parity.cross_encoder(str(folder / "model"), compared), abs=1e-5)
@@ -52,8 +52,8 @@ def test_the_fast_snippet_runs_as_it_is_printed_and_scores_as_the_trained_model(
 
 def test_an_engine_that_stops_says_why_in_one_line_without_paths(folder: Path) -> None:
     with jobs.workplace("some/model", folder / "export", folder / "model") as root:
-        outcome = jobs.run(root, "some/model", Job("open('nothing/MODEL_ID')", [("a", "b")]))
-        short = jobs.run(root, "some/model", Job("scores = [1.0]", [("a", "b"), ("c", "d")]))
+        outcome = jobs.run(root, "some/model", EngineJob("open('nothing/MODEL_ID')", [("a", "b")]))
+        short = jobs.run(root, "some/model", EngineJob("scores = [1.0]", [("a", "b"), ("c", "d")]))
     assert outcome.scores is None and outcome.error is not None
     assert "nothing/some/model" in outcome.error and "\n" not in outcome.error and str(root) not in outcome.error
     assert short.scores is None and short.error == "1 scores of 2 pairs"

@@ -15,14 +15,14 @@ from sentence_transformers import CrossEncoder
 
 from release import records, results
 from release.data import demo_sets
-from release.data.docstrings import Pair
+from release.data.docstrings import DocstringPair
 from release.errors import ReleaseError
 from release.evaluation import judged_pairs
 from release.finetuning import finetune as module
 from release.finetuning import guard, lora, losses, measure, merge, model
 from release.finetuning.finetune import Finetuned, FinetuneOptions, choose, finetune
 from release.finetuning.prepare import load
-from release.results.finetuning import Comparison, MergeCandidate
+from release.results.finetuning import MergeCandidate, PairedComparison
 from release.spec import NanoSpec
 from tests.built import edit
 from tests.tiny import PAIRS
@@ -165,7 +165,7 @@ def test_a_win_needs_the_whole_interval_above_zero() -> None:
     noisy = np.array([1.0, -0.9] * 50)
     assert measure.compare(noisy, zeros, zeros).verdict == "MARGINAL"
     assert measure.compare(-noisy, zeros, zeros).verdict == "REGRESSION"
-    assert Comparison(0.5, 0.5, 0.4, 0.0, 0.0, 0.0, 9).verdict == "MARGINAL"
+    assert PairedComparison(0.5, 0.5, 0.4, 0.0, 0.0, 0.0, 9).verdict == "MARGINAL"
     with pytest.raises(ReleaseError, match="other queries"):
         measure.compare(zeros, zeros[:50], zeros)
 
@@ -228,7 +228,8 @@ def test_a_base_has_a_rate_for_lora_of_its_own(reranker: Path, work: Path, tmp_p
 
 def test_sets_of_nanobeirs_form_guard_over_their_own_rankings(tmp_path: Path) -> None:
     objects = [
-        Pair(f"m.f{row}", "m", f"the {row} summary", f"a body of some words about {row}", "train") for row in range(30)
+        DocstringPair(f"m.f{row}", "m", f"the {row} summary", f"a body of some words about {row}", "train")
+        for row in range(30)
     ]
     files = demo_sets.nano_files(objects, NanoSpec(name="NanoGuard", queries=6, documents=30, candidates=5))
     demo_sets.write_files(tmp_path, files, "nano-of-the-guard")

@@ -19,7 +19,7 @@ from release.finetuning import release_model
 from release.finetuning.finetune import Finetuned
 from release.finetuning.release_model import FinetunedRelease
 from release.localhub import Account, running_hub
-from release.results.finetuning import Comparison
+from release.results.finetuning import PairedComparison
 from tests.finetuning.desk import Desk
 
 TOKEN = "hf_" + "finetune" * 4
@@ -36,12 +36,12 @@ def staged(tuned: tuple[Path, Finetuned], tmp_path_factory: pytest.TempPathFacto
     """One release, exported and staged, called a gain whatever a tiny model gained."""
     folder = Path(shutil.copytree(tuned[0], tmp_path_factory.mktemp("release") / "tuned"))
     release = FinetunedRelease(folder, "user/own-reranker", "v1", "apache-2.0")
-    rewrite(release, Comparison(0.625, 0.5, 0.25, 0.125, 0.0625, 0.1875, 15))
+    rewrite(release, PairedComparison(0.625, 0.5, 0.25, 0.125, 0.0625, 0.1875, 15))
     release_model.stage(release)
     return release
 
 
-def rewrite(release: FinetunedRelease, test: Comparison) -> None:
+def rewrite(release: FinetunedRelease, test: PairedComparison) -> None:
     """Let the record say `test`, by a command without paths of this machine, on a base that lies on a Hub."""
     record = release.record()
     measured = replace(record.measured, test=test)
@@ -89,7 +89,7 @@ def test_staging_twice_gives_the_same_bytes_and_exports_once(staged: FinetunedRe
 
 def test_a_regression_is_published_only_anyway_and_the_card_says_it(staged: FinetunedRelease, tmp_path: Path) -> None:
     worse = replace(staged, output=Path(shutil.copytree(staged.output, tmp_path / "worse")))
-    rewrite(worse, Comparison(0.25, 0.5, 0.25, -0.25, -0.3, -0.2, 15))
+    rewrite(worse, PairedComparison(0.25, 0.5, 0.25, -0.25, -0.3, -0.2, 15))
     with pytest.raises(ReleaseError, match=r"worse than its base: VERDICT: REGRESSION .*--publish-anyway"):
         release_model.check_verdict(worse, anyway=False)
     release_model.check_verdict(worse, anyway=True)

@@ -51,7 +51,7 @@ def restage(family: Family) -> None:
     stage.stage_model(family, built.SIZE)
 
 
-def verbs(steps: list[plan.Step]) -> list[str]:
+def verbs(steps: list[plan.PlanStep]) -> list[str]:
     return [step.verb for step in steps]
 
 

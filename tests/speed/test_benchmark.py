@@ -23,7 +23,7 @@ from release.errors import CannotRun, ReleaseError
 from release.evaluation import rerankers
 from release.results.speed import ConfigurationSpeed, folder_for
 from release.speed import benchmark, configurations, machine, timing
-from release.speed.benchmark import Measured
+from release.speed.benchmark import SpeedRecord
 from release.speed.configurations import Configuration
 from release.speed.machine import EnergyReading
 from tests import built
@@ -47,7 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def measured(place: Path) -> tuple[Measured, str]:
+def measured(place: Path) -> tuple[SpeedRecord, str]:
     """The record of one run through the command line, and what it printed."""
     shown = io.StringIO()
     with contextlib.chdir(place), contextlib.redirect_stdout(shown):
@@ -57,7 +57,7 @@ def measured(place: Path) -> tuple[Measured, str]:
     return record, shown.getvalue()
 
 
-def test_the_protocol_is_kept(measured: tuple[Measured, str]) -> None:
+def test_the_protocol_is_kept(measured: tuple[SpeedRecord, str]) -> None:
     found = measured[0].measured
     assert found.pairs == PAIRS
     for row in found.configurations:
@@ -70,7 +70,7 @@ def test_the_protocol_is_kept(measured: tuple[Measured, str]) -> None:
     assert found.best == max(found.configurations, key=lambda row: row.pairs_per_second)
 
 
-def test_the_record_says_what_was_measured_on_what(measured: tuple[Measured, str]) -> None:
+def test_the_record_says_what_was_measured_on_what(measured: tuple[SpeedRecord, str]) -> None:
     record = measured[0]
     lengths = record.measured.lengths
     assert sum(bin.pairs for bin in lengths.histogram) == PAIRS
@@ -86,20 +86,20 @@ def test_the_record_says_what_was_measured_on_what(measured: tuple[Measured, str
     assert energy.joules_per_pair is not None or "not readable" in energy.source
 
 
-def test_the_latency_of_one_query(measured: tuple[Measured, str]) -> None:
+def test_the_latency_of_one_query(measured: tuple[SpeedRecord, str]) -> None:
     latencies = measured[0].measured.latency
     assert [one.documents for one in latencies] == [10, 50, 100]
     assert all(0 < one.p50_ms <= one.p95_ms and one.repeats >= 5 for one in latencies)
 
 
-def test_full_length_is_the_models_not_the_one_it_was_trained_on(measured: tuple[Measured, str]) -> None:
+def test_full_length_is_the_models_not_the_one_it_was_trained_on(measured: tuple[SpeedRecord, str]) -> None:
     found = measured[0].measured
     assert found.lengths.max > 256
     assert found.full_length is not None and found.full_length.max_length == 512
     assert found.full_length.truncated < found.lengths.truncated
 
 
-def test_the_last_line_is_for_programs(measured: tuple[Measured, str]) -> None:
+def test_the_last_line_is_for_programs(measured: tuple[SpeedRecord, str]) -> None:
     record, shown = measured
     line = json.loads(shown.splitlines()[-1])
     assert line["best"]["pairs_per_second"] == record.measured.best.pairs_per_second
@@ -116,7 +116,7 @@ def test_help_says_every_word(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_run_that_is_stopped_leaves_the_earlier_record(
-    place: Path, measured: tuple[Measured, str], monkeypatch: pytest.MonkeyPatch
+    place: Path, measured: tuple[SpeedRecord, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
     folder = built.family().folder(built.SIZE) / "records"

@@ -37,7 +37,7 @@ class Source:
 
     Attributes:
         rows: Rows before any filter.
-        kept: How many of them the filters keep.
+        remaining: How many of them the filters keep.
         dropped: Why the others were left out -> how many.
         revision: What was read: a commit of the Hub, or a hash of the local files.
         tables: The kept rows, in the config's schema.
@@ -45,7 +45,7 @@ class Source:
     """
 
     rows: int
-    kept: int
+    remaining: int
     dropped: dict[str, int]
     revision: str
     tables: TableStream
@@ -95,10 +95,10 @@ def as_rows(config: ConfigSpec, table: pa.Table, file: str | None = None, rows: 
     if not pc.all(finite).as_py():
         bad = pc.index(finite, False).as_py()
         query = texts["query"][bad].as_buffer().to_pybytes().decode(errors="replace")[:60]  # it may be no UTF-8
-        place = "" if file is None or rows is None else f", file {Path(file).name} row {rows[bad]:,}"
+        position = "" if file is None or rows is None else f", file {Path(file).name} row {rows[bad]:,}"
         raise ReleaseError(
             f"the label of the pair with query {query!r} is {table['label'][bad].as_py()}",
-            where=f"{where(config)}{place}",
+            where=f"{where(config)}{position}",
             hint="remove that row, or let the teacher label the config (labels: teacher)",
         )
     return texts.append_column(ROWS.field("label"), labels)

@@ -27,8 +27,8 @@ def open_folder(config: ConfigSpec, source: BeirSource, root: Path) -> Source:
     except ReleaseError as error:
         raise ReleaseError(error.what, where=where(config), hint=error.hint) from error
     judged = beir.labels(files.qrels)
-    wanted = {document for labels in judged.values() for document in labels}
-    texts = {key: beir.document_text(title, text) for key, title, text in beir.texts(files.corpus) if key in wanted}
+    labelled = {document for labels in judged.values() for document in labels}
+    texts = {key: beir.document_text(title, text) for key, title, text in beir.texts(files.corpus) if key in labelled}
     queries = {key: text for key, _, text in beir.texts(files.queries) if key in judged}
     beir.check_documents(judged, texts, files.qrels)
     rows = [

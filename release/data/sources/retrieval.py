@@ -108,11 +108,11 @@ def _local_files(config: ConfigSpec, source: RetrievalSource, root: Path, folder
 
 
 def _check_columns(config: ConfigSpec, table: str, schema: pa.Schema, columns: dict[str, str]) -> None:
-    place = f"config {config.name}, table {table}"
+    location = f"config {config.name}, table {table}"
     for column, holds in columns.items():
         if column not in schema.names:
             what = f"no column {column!r} (there are: {', '.join(schema.names)})"
-            raise ReleaseError(what, where=place, hint="correct the source")
+            raise ReleaseError(what, where=location, hint="correct the source")
         kind = schema.field(column).type
         if holds.startswith("lists"):
             kind = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
@@ -123,7 +123,7 @@ def _check_columns(config: ConfigSpec, table: str, schema: pa.Schema, columns: d
         }[holds.rpartition(" ")[2]]
         if kind is None or not good(kind):
             what = f"column {column!r} holds {schema.field(column).type}, not {holds}"
-            raise ReleaseError(what, where=place, hint="correct the source")
+            raise ReleaseError(what, where=location, hint="correct the source")
 
 
 def _check_ids(config: ConfigSpec, tables: dict[str, ds.Dataset]) -> None:
@@ -246,23 +246,23 @@ def candidate_lists(batch: pa.RecordBatch, config: ConfigSpec) -> CandidateLists
     Raises:
         ReleaseError: A query has as many documents as it has no scores, or a score is missing, NaN or infinite.
     """
-    place = f"config {config.name}, table scores"
+    location = f"config {config.name}, table scores"
     ids, scores = batch["document_ids"], batch["scores"]
     lengths = np.asarray(pc.fill_null(pc.list_value_length(ids), 0))
     scored = np.asarray(pc.fill_null(pc.list_value_length(scores), 0))
     if not np.array_equal(lengths, scored):
         what = f"query {_shown(batch, int((lengths != scored).argmax()))} has not as many scores as documents"
-        raise ReleaseError(what, where=place, hint="remove that row from the source")
+        raise ReleaseError(what, where=location, hint="remove that row from the source")
     if lengths.max() > sampling.POSITION_MASK:
         what = f"query {_shown(batch, int(lengths.argmax()))} has {lengths.max():,} candidates"
-        raise ReleaseError(what, where=place, hint=f"{sampling.POSITION_MASK:,} at most")
+        raise ReleaseError(what, where=location, hint=f"{sampling.POSITION_MASK:,} at most")
     owner = np.repeat(np.arange(len(lengths)), lengths)
     values = np.asarray(pc.fill_null(scores.flatten().cast(pa.float32(), safe=False), np.nan))
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).argmax())
         name = {True: "NaN", False: "infinite"}[bool(np.isnan(values[bad]))]
         what = f"a score of query {_shown(batch, int(owner[bad]))} is {name}"
-        raise ReleaseError(what, where=place, hint="remove that row from the source")
+        raise ReleaseError(what, where=location, hint="remove that row from the source")
     documents, queries = ids.flatten(), batch["query_id"]
     valid = _valid(documents) & _valid(queries)[owner]
     judged = np.asarray(pc.fill_null(pc.list_value_length(batch["positive_ids"]), 0))

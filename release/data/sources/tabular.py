@@ -34,8 +34,8 @@ Reader = Callable[[Sequence[str], Sequence[str]], Iterator[Batch]]
 def open_hub(config: ConfigSpec, source: HubSource) -> Source:
     """Parquet files of a dataset on the Hub, streamed from one commit."""
     files = parquet_files(source, where(config))
-    opened = _source(config, _parquet_reader(config, files.filesystem, files.names), files.commit)
-    return replace(opened, license=files.license)
+    rows = _source(config, _parquet_reader(config, files.filesystem, files.names), files.commit)
+    return replace(rows, license=files.license)
 
 
 def open_files(config: ConfigSpec, source: FileSource, root: Path) -> Source:
@@ -149,8 +149,8 @@ def _source(config: ConfigSpec, read: Reader, revision: str) -> Source:
             keep = ~np.logical_or.reduce(list(_left_out(batch).values()))
             table = pa.table({role: batch.columns[role] for role in row})
             if keep.any():
-                kept = np.asarray(batch.rows)[keep]
-                yield as_rows(config, table if keep.all() else table.filter(pa.array(keep)), batch.file, kept)
+                numbers = np.asarray(batch.rows)[keep]
+                yield as_rows(config, table if keep.all() else table.filter(pa.array(keep)), batch.file, numbers)
 
     counts = {reason: count for reason, count in dropped.items() if count}
     return Source(rows, rows - dropped.total(), counts, revision, stream)

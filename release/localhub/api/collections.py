@@ -106,8 +106,8 @@ def create_collection(context: RequestContext) -> dict[str, Any]:
     body, db = context.json(NewCollection), context.hub.db
     namespace = body.namespace or (context.account.name if context.account else "")
     check_writer(namespace, context.account)
-    words = re.sub(r"[^a-z0-9]+", "-", body.title.lower()).strip("-") or "collection"
-    slug = f"{namespace}/{words}-{secrets.token_hex(12)}"
+    name = re.sub(r"[^a-z0-9]+", "-", body.title.lower()).strip("-") or "collection"
+    slug = f"{namespace}/{name}-{secrets.token_hex(12)}"
     with db.change():
         for row in db("SELECT slug FROM collection WHERE title = ?", body.title):
             if row["slug"].startswith(f"{namespace}/"):
