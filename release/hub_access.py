@@ -30,7 +30,7 @@ def reason(error: BaseException, name: str = "") -> Reason | None:
 
     Libraries wrap the client's errors, so causes are looked at too.
     """
-    from huggingface_hub import constants, errors
+    from huggingface_hub import constants, errors  # `release --help` reads this module too
 
     hub = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
     about = name or "the repository"

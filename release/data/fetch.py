@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from huggingface_hub import hf_hub_download
 
 from release import spec
 from release.console import Bar
@@ -82,8 +83,6 @@ def _check_configs(name: str, declared: MixtureSpec, parts: dict[str, list[Part]
 
 def _put(folder: Path, name: str, commit: str, part: Part, parts: list[Part], bar: Bar) -> dict[str, Any]:
     """Fetch one file, and call it as the shards that are mixed here are called."""
-    from huggingface_hub import hf_hub_download
-
     split, path = part
     same = [other for each, other in parts if each == split]
     target = folder / f"{split}-{same.index(path):05d}-of-{len(same):05d}.parquet"

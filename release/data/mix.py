@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 import typer
+from huggingface_hub import HfApi
 
 from release import console, options, spec
 from release.console import Bar
@@ -105,8 +106,6 @@ def resolve(family: Family) -> str:
     Raises:
         ReleaseError: The Hub, the dataset or the revision cannot be had.
     """
-    from huggingface_hub import HfApi
-
     name, revision = str(family.data.mixture), family.data.mixture_revision
     path = family.build / "data/pairs/manifest.json"
     try:

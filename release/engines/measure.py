@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args
 
 import numpy as np
 import typer
+from tokenizers import Tokenizer
 
 from release import console, mode, options, records, results
 from release.engines import environments, jobs
@@ -127,8 +128,6 @@ def comparison_pairs(family: Family, limit: int) -> list[Pair]:
 
 def kinds(pairs: Sequence[Pair], export: Path) -> list[str]:
     """Of each pair "cut" where it is longer than the model reads, "empty" where a text is empty, or "plain"."""
-    from tokenizers import Tokenizer
-
     encoded = Tokenizer.from_file(str(export / portable.TOKENIZER)).encode_batch(list(pairs))
     return [
         "empty" if "" in pair else "cut" if each.overflowing else "plain"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as parquet
 
 from release.evaluation.rerankers import Reranker, predict_sorted
 from release.family import Family
@@ -90,8 +91,6 @@ def calibrate(reranker: Reranker, family: Family) -> Calibration | None:
 
 def validation_pairs(family: Family) -> tuple[list[tuple[str, str]], np.ndarray] | None:
     """The first `LIMIT` rows of the family's validation split: pairs, and the teacher's logits, shape (pairs,)."""
-    import pyarrow.parquet as parquet
-
     files = sorted(_mixture(family).glob(f"{family.data.validation}/validation-*.parquet"))
     if not files:
         return None

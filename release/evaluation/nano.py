@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import with_config
+from sentence_transformers.cross_encoder.evaluation import nano_beir as library
 
 from release import records
 from release.errors import ReleaseError
@@ -107,8 +108,6 @@ def _means(metrics: dict[str, float], family: Family) -> NanoMeans:
 
 
 def _evaluator(family: Family) -> NanoBEIR:
-    from sentence_transformers.cross_encoder.evaluation import nano_beir as library
-
     names = [name.removeprefix("Nano") for name in family.evaluation.nano_sets]
     for name in names:  # the evaluator refuses the sets of other collections by name, though it reads them well
         library.DATASET_NAME_TO_HUMAN_READABLE.setdefault(name.lower(), name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mteb
 from datasets import Dataset
 from mteb.abstasks import AbsTaskRetrieval
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
@@ -188,8 +189,6 @@ def known_task(name: str) -> Any:
     Raises:
         ReleaseError: mteb knows none of that name.
     """
-    import mteb
-
     try:
         return mteb.get_task(name)
     except KeyError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from huggingface_hub import snapshot_download
 
 from release import console, options, records, results
 from release.errors import ReleaseError
@@ -105,8 +106,6 @@ def export_any(source: str, output: Path) -> ExportResult:
 
 
 def _fetched(source: str) -> Path:
-    from huggingface_hub import snapshot_download
-
     try:
         return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
     except Exception as error:  # no network, no such repository, no access, a bad name: each has its own type

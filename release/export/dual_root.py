@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError, safe_open
+
 from release.errors import ReleaseError
 from release.export.portable import BERT, CONFIG, IDENTITY, MODULES, SENTENCE, TOKENIZER, TOKENIZER_CONFIG
 from release.files import write_json
@@ -74,7 +76,6 @@ def folded_head(dense: Tensors, norm: Tensors, scores: Tensors) -> Tensors:
 def weight_problems(folder: Path) -> Iterator[str]:
     """A root whose head is not the modules' own, bit for bit, or a tensor that is not float32 or not finite."""
     import torch
-    from safetensors import SafetensorError, safe_open
 
     try:
         modules = [_weights(folder / path) for path in module_paths(folder)[2:]]

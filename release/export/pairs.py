@@ -11,6 +11,8 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow.parquet as parquet
+
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import write_atomic
@@ -32,8 +34,6 @@ def sample_pairs(family: Family, count: int = PAIRS) -> list[Pair]:
     Raises:
         ReleaseError: The family has no scored mixture, or one with too few rows.
     """
-    import pyarrow.parquet as parquet
-
     file = _pairs_file(family.build / "data/mixture", family.data.validation)
     table = parquet.ParquetFile(file).read_row_group(0, columns=["query", "document"])
     if table.num_rows < count:

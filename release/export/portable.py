@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from release.errors import ReleaseError
 from release.files import write_json
 from release.results.export import Architecture
@@ -234,8 +236,6 @@ def _tokenizer_length(path: Path) -> dict[str, float]:
 
 def _write_tokenizer(path: Path, limit: int) -> None:
     """Let whoever reads `tokenizer.json` alone cut pairs at the model's length, the longer text first, and pad nothing."""
-    from tokenizers import Tokenizer
-
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.enable_truncation(limit, strategy="longest_first", stride=0, direction="right")
     tokenizer.no_padding()
@@ -244,8 +244,6 @@ def _write_tokenizer(path: Path, limit: int) -> None:
 
 def _tokenizer_problems(folder: Path, configs: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Another cut than the model was trained with, or special tokens that are not those of the configuration."""
-    from tokenizers import Tokenizer
-
     path, config, tokens = folder / TOKENIZER, configs[CONFIG], configs[TOKENIZER_CONFIG]
     content = json.loads(path.read_text(encoding="utf-8"))
     for key, value in {"direction": "Right", "strategy": "LongestFirst", "stride": 0}.items():

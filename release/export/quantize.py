@@ -16,6 +16,7 @@ from release.evaluation import metrics
 from release.evaluation.judged_pairs import JudgedPairs, from_folder, from_nano
 from release.family import Family
 from release.results.export import Int8Export, Int8Measurement
+from release.runtime.cpu_engines import onnxruntime
 
 FILE = "onnx/model_quantized.onnx"
 ALLOWED = 0.001  # of NDCG@10
@@ -65,8 +66,6 @@ def add_int8(family: Family, folder: Path) -> Int8Export:
 
 
 def _measure(judged: JudgedPairs, folder: Path) -> Int8Measurement:
-    from release.runtime.cpu_engines import onnxruntime
-
     exact, narrow = (onnxruntime(folder, dtype).predict(judged.pairs) for dtype in ("fp32", "int8"))
     before, after = judged.ndcg(exact), judged.ndcg(narrow)
     low, high = metrics.interval(metrics.bootstrap(after - before))

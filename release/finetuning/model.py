@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from huggingface_hub import RepoCard, snapshot_download
+from sentence_transformers import CrossEncoder
 
 from release.errors import ReleaseError
 from release.export.portable import MODULES
 from release.family import load as load_family
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sentence_transformers import CrossEncoder
+from release.runtime.unpadded import predict, unpad
+from release.shapes import published
 
 NEEDED = ["README.md", "*.json", "*.safetensors", "*.model", "*.txt"]  # of a repository: not the ONNX files
 FAMILY = Path("recipes/ettin.toml")
@@ -61,8 +62,6 @@ def find(source: str) -> BaseModel:
 
 
 def _download(source: str) -> tuple[Path, str]:
-    from huggingface_hub import snapshot_download  # half a second that a folder does not need
-
     try:
         folder = Path(snapshot_download(source, allow_patterns=NEEDED))
     except Exception as error:  # no network, no such repository, no access, a bad name: each has its own type
@@ -125,16 +124,12 @@ def _trained_with(folder: Path) -> dict[str, Any]:
 
 
 def _license(folder: Path) -> str | None:
-    from huggingface_hub import RepoCard  # half a second that a folder without a card does not need
-
     card = folder / "README.md"
     return RepoCard.load(card, ignore_metadata_errors=True).data.to_dict().get("license") if card.is_file() else None
 
 
 def _family_rate(folder: Path) -> float | None:
     """The rate of the Ettin size whose encoder has this shape."""
-    from release.shapes import published  # torch takes seconds to import
-
     config = _json(folder / "config.json")
     shape = [config.get(key) for key in ("hidden_size", "num_hidden_layers", "intermediate_size")]
     for size in load_family(FAMILY).sizes.values():
@@ -146,11 +141,6 @@ def _family_rate(folder: Path) -> float | None:
 
 def load(folder: Path) -> CrossEncoder:
     """The model in float32 with raw logits, its last layer in float32 under bf16 too, without padding."""
-    import torch
-    from sentence_transformers import CrossEncoder
-
-    from release.runtime.unpadded import unpad
-
     model = CrossEncoder(
         str(folder),
         activation_fn=torch.nn.Identity(),
@@ -170,8 +160,6 @@ def scores(model: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
     Raises:
         ReleaseError: One is not a finite number: the training has failed.
     """
-    from release.runtime.unpadded import predict
-
     logits = predict(model, pairs)
     if not np.isfinite(logits).all():
         raise ReleaseError("the model gives scores that are not numbers", hint="train with a lower --learning-rate")

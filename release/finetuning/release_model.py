@@ -177,7 +177,7 @@ def _context(
     release: FinetunedRelease, record: Record[FinetuneResult, FinetuneSubject], exported: ExportResult, name: str
 ) -> dict[str, Any]:
     test, subject = record.measured.test, record.subject
-    words = {
+    verdicts = {
         "WIN": "the whole interval lies above zero",
         "MARGINAL": "the interval spans zero, so on these queries no gain is shown",
         "REGRESSION": "it is worse than its base on these queries",
@@ -192,7 +192,7 @@ def _context(
         "title": name,
         "model_id": release.id,
         "headline": headline,
-        "in_words": words[test.verdict],
+        "in_words": verdicts[test.verdict],
         "base_linked": base,
         "first_stage": "BM25" if subject.first_stage == "bm25" else f"`{subject.first_stage}`",
         "data_name": f"`{subject.data}`",

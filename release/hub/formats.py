@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors import safe_open
+
 from release.text_files import unique_keys
 
 
@@ -43,9 +46,6 @@ def _toml(path: Path) -> None:
 
 def _safetensors(path: Path) -> str | None:
     """Header, offsets and length; then every value, for a weight that is no number gives no score."""
-    import numpy as np
-    from safetensors import safe_open
-
     with safe_open(path, framework="np") as tensors:
         for name in tensors.keys():  # noqa: SIM118 - no dict
             if (
@@ -57,7 +57,7 @@ def _safetensors(path: Path) -> str | None:
 
 
 def _parquet(path: Path) -> str | None:
-    import pyarrow.parquet as parquet
+    import pyarrow.parquet as parquet  # a model has no such file
 
     schema = parquet.ParquetFile(path).schema_arrow
     columns = {field.name: str(field.type) for field in schema}

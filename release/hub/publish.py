@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from huggingface_hub import HfApi
 
 from release import mode, options
 from release.errors import ReleaseError
@@ -29,10 +30,6 @@ from release.hub.state import (
     hub_errors,
     remote_repo,
 )
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
-
 
 COMMIT_BYTES = 2 * 10**9  # what a push that is cut off may have to send again
 
@@ -102,8 +99,6 @@ def check_finished(repos: list[DesiredRepo], api: HfApi, commits: dict[str, str]
     Raises:
         ReleaseError: One is not; what moved is named.
     """
-    from huggingface_hub import HfApi
-
     anonymous = HfApi(endpoint=api.endpoint, token=False)
     for repo in repos:
         with hub_errors(api, f"look at {repo.id} without a token"):

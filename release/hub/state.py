@@ -8,18 +8,17 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
 
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import list_files, sha256_file
 from release.hub import stage
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
 
 Endpoint = Annotated[str | None, typer.Option(help="The Hub to talk to; HF_ENDPOINT if left out; no default.")]
 RepoType = Literal["model", "dataset"]
@@ -73,8 +72,6 @@ def connect(endpoint: str | None, *, write: bool = True) -> HfApi:
     Raises:
         ReleaseError: No endpoint was given, or a token is needed and there is none.
     """
-    from huggingface_hub import HfApi, get_token
-
     url = given_endpoint(endpoint)
     if url is None:
         raise ReleaseError("no Hub is named, and there is no default", hint="set HF_ENDPOINT, or pass --endpoint URL")
@@ -88,8 +85,6 @@ def connect(endpoint: str | None, *, write: bool = True) -> HfApi:
 @contextmanager
 def hub_errors(api: HfApi, doing: str) -> Generator[None]:
     """Turn whatever the client raises into one line; nothing is lost, because every step looks before it acts."""
-    from huggingface_hub.errors import HfHubHTTPError
-
     try:
         yield
     except ReleaseError:
@@ -124,9 +119,6 @@ def remote_repo(api: HfApi, repo: DesiredRepo) -> RemoteRepo:
     Raises:
         ReleaseError: The Hub answers for another repository, to which this one was renamed, or does not answer well.
     """
-    from huggingface_hub.errors import RepositoryNotFoundError
-    from huggingface_hub.hf_api import RepoFile
-
     with hub_errors(api, f"look at {repo.id}"):
         try:
             info = api.repo_info(repo.id, repo_type=repo.type)

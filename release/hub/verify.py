@@ -17,6 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi, get_token, snapshot_download
+
 from release import console, options, records, results
 from release.errors import ReleaseError
 from release.export import parity
@@ -130,8 +132,6 @@ def _pulled(repo: state.DesiredRepo, commit: str) -> PulledRepository:
 
 def _elsewhere(task: dict[str, Any], api: Any) -> list[dict[str, Any]]:
     """Run `pull_back` on `task` in a fresh process with an empty cache; the token travels in the environment."""
-    from huggingface_hub import get_token
-
     with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
         (Path(scratch) / "task.json").write_text(json.dumps(task), encoding="utf-8")
         root = Path(__file__).resolve().parents[2]
@@ -179,8 +179,6 @@ def _download(id: str, type: str, commit: str) -> Path:
     Raises:
         ReleaseError: A file came back different, is missing, or is not in the list.
     """
-    from huggingface_hub import HfApi, snapshot_download
-
     folder = Path(snapshot_download(id, repo_type=type, revision=commit))
     report = HfApi().verify_repo_checksums(id, repo_type=type, revision=commit, local_dir=folder)
     differ = [*(file["path"] for file in report.mismatches), *report.missing_paths, *report.extra_paths]

@@ -10,6 +10,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi, constants, try_to_load_from_cache
+from huggingface_hub.file_download import repo_folder_name
+
 from release import hub_access
 from release.errors import ReleaseError
 from release.family import Family
@@ -43,7 +46,6 @@ def ask(family: Family, objects: Sequence[HubObject], stages: set[str]) -> Answe
 
     What is the same for all of them (no network, a token that is not valid) is said once.
     """
-    from huggingface_hub import HfApi, constants
 
     def question(each: HubObject) -> tuple[Reason | None, list[Lack], float]:
         return _ask(api, each, stages)
@@ -111,8 +113,6 @@ def is_cached(each: HubObject) -> bool:
 
 def snapshot(each: HubObject) -> Path | None:
     """The folder of the client's cache that holds the revision of a model that is read; None without one."""
-    from huggingface_hub import try_to_load_from_cache
-
     marks = (try_to_load_from_cache(each.id, name, revision=each.revision) for name in ("modules.json", "config.json"))
     return next((Path(path).parent for path in marks if isinstance(path, str)), None)
 
@@ -124,9 +124,6 @@ def _bytes_in(folder: Path | None) -> float:
 
 
 def _has_snapshot(each: HubObject) -> bool:
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
     snapshots = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=each.id, repo_type=each.type), "snapshots")
     return any((snapshots / (each.revision or "*")).parent.glob(f"{each.revision or '*'}/*"))
 

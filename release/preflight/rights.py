@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import RepositoryNotFoundError
+
 from release import hub_access, mode
 from release.errors import ReleaseError
 from release.family import Family
@@ -24,8 +27,6 @@ def publishing(family: Family, size: str) -> Iterator[Lack]:
         yield Lack("no token", "export HF_TOKEN=hf_... (a token with write access), or hf auth login")
     if not (endpoint and has_token()):
         return
-    from huggingface_hub import HfApi
-
     try:
         mode.check_endpoint(endpoint, mode.active())
         api = HfApi(endpoint=endpoint)
@@ -76,8 +77,6 @@ def _names(family: Family, size: str, api: Any) -> Iterator[Lack]:
 
 def _taken(api: Any, name: str, kind: str, tag: str) -> bool:
     """Whether a public repository of this name is there that this project did not release."""
-    from huggingface_hub.errors import RepositoryNotFoundError
-
     try:
         if api.repo_info(name, repo_type=kind).private:
             return False
@@ -114,6 +113,4 @@ def _version(later: str, name: str, tag: str) -> str:
 
 def has_token() -> bool:
     """Whether the client would find a token, in the environment or from a login. The token itself is not kept."""
-    from huggingface_hub import get_token
-
     return bool(get_token())

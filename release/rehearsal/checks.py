@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from huggingface_hub import HfApi
 
 from release import mode, records, results
 from release.card import comparison
@@ -19,9 +21,6 @@ from release.localhub import fsck
 from release.rehearsal.workspace import Workspace
 from release.results.training import CheckpointChoice
 from release.spec import MixtureSpec
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
 
 WRITTEN = ("records/*.json", "README.md", "manifest.json", "*.parquet", "*.safetensors", "*.onnx")
 

@@ -14,9 +14,37 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-from release.rehearsal import tokenization
+import torch
+from safetensors.torch import save_file
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers.cross_encoder.modules import LogitScore
+from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
+from torch import nn, randn
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    Gemma3TextConfig,
+    Gemma3TextModel,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    ModernBertForSequenceClassification,
+    NomicBertConfig,
+    NomicBertModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
 
-# torch, transformers and sentence_transformers are imported where they are used: they take seconds.
+from release.rehearsal import tokenization
+from release.shapes import published
 
 Role = Literal["encoder", "teacher", "embedder", "compared"]
 WIDTH, HEADS, LAYERS = 32, 2, 2  # of everything but encoders
@@ -58,8 +86,6 @@ def build(name: str, role: Role, folder: Path, *, scale: int = 1) -> Path:
     Args:
         scale: Divides the layers and widths of an encoder whose true shape would be too large.
     """
-    import torch
-
     torch.manual_seed(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
     folder.mkdir(parents=True, exist_ok=True)
     form = form_of(name, role)
@@ -75,8 +101,6 @@ def build(name: str, role: Role, folder: Path, *, scale: int = 1) -> Path:
 
 def encoder(name: str, folder: Path, scale: int = 1) -> None:
     """A ModernBERT in its published shape, saved as the masked language model that it is, for both generations of transformers."""
-    from transformers import ModernBertConfig, ModernBertForMaskedLM
-
     tokenizer = tokenization.modern_bert(7_999)
     tokenizer.save_pretrained(folder)
     config = ModernBertConfig(**_shape(name, scale), max_position_embeddings=7_999, **_special(tokenizer))
@@ -86,8 +110,6 @@ def encoder(name: str, folder: Path, scale: int = 1) -> None:
 
 def _shape(name: str, scale: int) -> dict[str, Any]:
     """The configuration that shapes.toml gives; a small one for an encoder that it does not list."""
-    from release.shapes import published
-
     known = published()
     if name not in known["encoders"]:
         return TINY | {"vocab_size": PUBLISHED_VOCABULARY, "local_attention": 128, "global_attn_every_n_layers": 3}
@@ -122,12 +144,6 @@ def causal_reranker(
     folder: Path, family: Literal["qwen2", "qwen3"], template: str, true: str, false: str | None
 ) -> None:
     """A causal model that compares two tokens, through the chat template and modules.json of its repository."""
-    from sentence_transformers import CrossEncoder
-    from sentence_transformers.base.modules import Transformer
-    from sentence_transformers.cross_encoder.modules import LogitScore
-    from torch import nn
-    from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
-
     tokenizer = tokenization.qwen(32_768, template)
     tokenizer.save_pretrained(folder)
     ids: dict[str, Any] = {
@@ -152,17 +168,6 @@ def causal_reranker(
 
 def classifier(folder: Path, kind: str) -> None:
     """A sequence classification with one label: `kind` is bert, deberta, xlm-roberta or modernbert."""
-    from transformers import (
-        BertConfig,
-        BertForSequenceClassification,
-        DebertaV2Config,
-        DebertaV2ForSequenceClassification,
-        ModernBertConfig,
-        ModernBertForSequenceClassification,
-        XLMRobertaConfig,
-        XLMRobertaForSequenceClassification,
-    )
-
     kinds: dict[str, tuple[Any, Any, Any]] = {
         "bert": (lambda: tokenization.word_pieces(512), BertConfig, BertForSequenceClassification),
         "deberta": (
@@ -212,9 +217,6 @@ def bert_reranker(folder: Path) -> None:
 
 def jina_m0(folder: Path) -> None:
     """jina-reranker-m0: a Qwen2-VL with a head in code of its own, which is not run here."""
-    from safetensors.torch import save_file
-    from torch import randn
-
     tokenization.qwen(32_768).save_pretrained(folder)
     text = {key: value for key, value in CAUSAL.items() if key != "head_dim"}
     config = {"architectures": ["JinaVLForRanking"], "model_type": "qwen2_vl", **text}
@@ -229,9 +231,6 @@ def jina_m0(folder: Path) -> None:
 
 def static_embedder(folder: Path) -> None:
     """A table of token vectors, without a model."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-
     table = StaticEmbedding(tokenization.word_pieces(512).backend_tokenizer, embedding_dim=WIDTH)
     SentenceTransformer(modules=[table], device="cpu").save_pretrained(str(folder))
 
@@ -248,11 +247,6 @@ def embedder(
     normalize: bool = True,
 ) -> None:
     """A transformer with pooling and, where the published model has them, two dense layers, a norm and prompts."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Dense, Normalize, Transformer
-    from sentence_transformers.sentence_transformer.modules import Pooling
-    from torch import nn
-
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     modules: list[Any] = [Transformer(str(folder), max_seq_length=limit), Pooling(WIDTH, pooling_mode=pooling)]
@@ -265,8 +259,6 @@ def embedder(
 
 def bert_embedder(folder: Path, pooling: str = "mean", limit: int = 256) -> None:
     """all-MiniLM-L6-v2's form, and with `pooling` "cls" that of bge-small."""
-    from transformers import BertConfig, BertModel
-
     tokenizer = tokenization.word_pieces(512)
     model = BertModel(BertConfig(**TINY, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id))
     embedder(folder, tokenizer, model, pooling, limit=limit)
@@ -274,8 +266,6 @@ def bert_embedder(folder: Path, pooling: str = "mean", limit: int = 256) -> None
 
 def nomic_embedder(folder: Path) -> None:
     """nomic-embed-text-v1.5: transformers knows the model by itself; the repository also names code of its own."""
-    from transformers import NomicBertConfig, NomicBertModel
-
     tokenizer = tokenization.word_pieces(8_192)
     model = NomicBertModel(NomicBertConfig(**TINY, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id))
     embedder(folder, tokenizer, model, "mean", limit=8_192, normalize=False)
@@ -289,8 +279,6 @@ def nomic_embedder(folder: Path) -> None:
 
 def gemma3_embedder(folder: Path) -> None:
     """embeddinggemma-300m: attention in both directions, two dense layers, a prompt for each task."""
-    from transformers import Gemma3TextConfig, Gemma3TextModel
-
     tokenizer = tokenization.gemma(2_048)
     ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
     options: dict[str, Any] = (
@@ -306,8 +294,6 @@ def gemma3_embedder(folder: Path) -> None:
 
 def qwen3_embedder(folder: Path) -> None:
     """jina-embeddings-v5-text-small-retrieval: a Qwen3 whose last token is the embedding, with prompts."""
-    from transformers import Qwen3Config, Qwen3Model
-
     tokenizer = tokenization.qwen(32_768)
     options: dict[str, Any] = CAUSAL | {
         "vocab_size": len(tokenizer),

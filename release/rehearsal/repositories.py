@@ -10,14 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from huggingface_hub import HfApi
+
 from release.family import Family
 from release.hub_objects import HubObject, hub_objects
 from release.localhub.admin import add_commit_under_id, add_pull_reference
-from release.rehearsal import benchmarks, models, sources
+from release.rehearsal import benchmarks, sources
 from release.spec import MixtureSpec
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from release.rehearsal import models
 
 MODEL_CARD = "---\nlicense: {license}\nlibrary_name: {library}\n---\n\nA stand-in of {id}, made for a rehearsal.\n"
 
@@ -73,6 +75,8 @@ def _stand_in(each: HubObject, family: Family, scale: int) -> StandIn:
 
 
 def _model(name: str, role: models.Role, scale: int, folder: Path) -> None:
+    from release.rehearsal import models
+
     models.build(name, role, folder, scale=scale)
     library = "transformers" if role == "encoder" else "sentence-transformers"
     card = MODEL_CARD.format(id=name, license="mit" if role == "encoder" else "apache-2.0", library=library)

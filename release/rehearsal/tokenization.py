@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 from release.rehearsal.text import passages
 
@@ -19,8 +20,6 @@ def _text() -> tuple[str, ...]:
 
 
 def _fast(tokenizer: Tokenizer, **special: Any) -> Any:
-    from transformers import PreTrainedTokenizerFast
-
     inputs = special.pop("model_input_names", ["input_ids", "attention_mask"])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **special)
 

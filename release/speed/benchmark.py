@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import typer
 from huggingface_hub import snapshot_download
 
@@ -112,8 +113,6 @@ def measure(source: str, family: Family, *, size: str, name: str, sha256: str, c
         source: Its folder or Hub id; `size`, `name` and `sha256` are what the record calls it.
         count: Number of pairs; by this machine's rate if left out.
     """
-    import torch
-
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     count, latency_documents = REHEARSED if mode.active() else (count, LATENCY)
     pool, protocol = draw(family, MOST if count is None else count), family.speed
@@ -202,8 +201,6 @@ def _reason(error: Exception | None) -> str:
 
 
 def _subject(family: Family, model: str, pairs: Pairs, device: str) -> SpeedSubject:
-    import torch
-
     text = "\n".join(f"{query}\t{document}" for query, document in pairs)
     return SpeedSubject(
         model=model,

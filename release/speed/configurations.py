@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from transformers.utils import is_flash_attn_2_available, is_kernels_available
 
 from release.errors import CannotRun
 from release.evaluation import forms
 from release.evaluation.rerankers import attention_of, check_dtype
+from release.runtime.precision import has_fast_bf16
 
 OURS = "unpadded"
 
@@ -52,13 +55,6 @@ class Loaded:
 
 def candidates(device: str) -> tuple[list[Configuration], dict[str, str]]:
     """The configurations that this machine can run, slowest first, and why others are left out (name -> reason)."""
-    from transformers.utils import (
-        is_flash_attn_2_available,
-        is_kernels_available,
-    )  # late: torch takes seconds to import
-
-    from release.runtime.precision import has_fast_bf16
-
     plain = Configuration("fp32, padded (Sentence Transformers' default)", "float32", None, True)
     if device == "CPU":
         configurations = [plain, Configuration("fp32, unpadded", "float32", OURS, False)]
@@ -85,7 +81,6 @@ def load(configuration: Configuration, source: str, max_length: int | None) -> L
         CannotRun: No model there, or not one that runs so.
         ReleaseError: Its weights have another type.
     """
-    import torch
     from sentence_transformers import CrossEncoder
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -131,8 +126,6 @@ def mean_tokens(model: Any, pairs: list[tuple[str, str]]) -> int:
 
 def scores_dtype(model: Any) -> str:
     """The type of the score tensor as the model gives it, before anything converts it."""
-    import torch
-
     with torch.inference_mode():
         features = model.preprocess([("a query", "a document"), ("another", "one more document")])
         features = {key: value.to(model.device) if hasattr(value, "to") else value for key, value in features.items()}

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 POWERCAP = Path("/sys/class/powercap")  # Linux shows the counters of Intel's and AMD's processors (RAPL) here
 SMI = "nvidia-smi"
 EVERY_MS = 100  # between two readings of a GPU's power
@@ -30,8 +32,6 @@ class EnergyReading:
 
 def free() -> None:
     """Give back what is no longer used: a model of an earlier configuration, or what a batch that was too large left."""
-    import torch
-
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -39,8 +39,6 @@ def free() -> None:
 
 def reset_peak() -> None:
     """Start a new peak of memory: the GPU's, or where Linux allows it this process's."""
-    import torch
-
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         return
@@ -54,8 +52,6 @@ def reset_peak() -> None:
 
 def peak_memory_mb() -> float:
     """The most memory in use since `reset_peak`, in MB: allocated on the GPU, else resident in this process."""
-    import torch
-
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
     try:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from release.errors import CannotRun
 from release.results.speed import BatchSpeed, Latency
@@ -72,8 +73,6 @@ def batches(
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    import torch
-
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     started = time.perf_counter()

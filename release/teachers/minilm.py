@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+from tokenizers import Tokenizer
 
 from release.errors import ReleaseError
 from release.files import sha256_file, write_atomic
@@ -69,7 +70,6 @@ class MiniLM:
     def __init__(self, *, max_length: int = 256, dtype: str | None = None) -> None:
         import torch  # here and below: torch and transformers take seconds to import
         from safetensors.torch import load_file
-        from tokenizers import Tokenizer
         from transformers import BertConfig, BertModel
 
         folder = minilm_folder()

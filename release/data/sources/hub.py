@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from huggingface_hub import HfApi, HfFileSystem
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
 from release import hub_access
 from release.errors import ReleaseError
 from release.spec import HubSource
@@ -39,8 +42,6 @@ def parquet_files(source: HubSource, where: str, split_key: str = "source.split"
         ReleaseError: The Hub, the dataset or the revision cannot be had, or the config or split is not there or not parquet.
     """
     from datasets import load_dataset_builder
-    from huggingface_hub import HfApi, HfFileSystem
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     repository = source.repository
     try:
