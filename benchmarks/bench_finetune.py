@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--loss", default=None, choices=["info-nce", "bce"])
     parser.add_argument("--lora", type=int)
-    parser.add_argument("--minilm", action="store_true", help="measure behind MiniLM too")
+    parser.add_argument("--minilm", action="store_true", help="measure after MiniLM too")
     options = parser.parse_args(argv)
     folders = {name: options.collections / name for name in ("scifact", "cranfield")}
     if absent := [str(folder) for folder in folders.values() if not folder.is_dir()]:

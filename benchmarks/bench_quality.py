@@ -311,7 +311,7 @@ def some(task: tasks.Task, count: int) -> tasks.Task:
 def judge(
     model: CrossEncoder, data: Path, folder: Path, top_k: int, queries: int | None
 ) -> dict[str, dict[str, float]]:
-    """NDCG@10 behind each first stage of each collection, through the same code as a release's evaluation."""
+    """NDCG@10 after each first stage of each collection, through the same code as a release's evaluation."""
     model.save_pretrained(str(folder / "model"))
     dtype = "bfloat16" if has_fast_bf16() else "float32"
     reranker = rerankers.load(str(folder / "model"), name=folder.name, dtype=dtype)
@@ -333,7 +333,7 @@ def judge(
 
 
 def against(base: Path, other: Path) -> dict[str, tuple[float, float, float]]:
-    """Behind each first stage the mean difference of NDCG@10 to `base`, query by query, with its 95 % interval."""
+    """After each first stage the mean difference of NDCG@10 to `base`, query by query, with its 95 % interval."""
     both: list[dict[str, np.ndarray]] = []
     for folder in (base, other):
         rows = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "kept/rows").glob("*.json"))]

@@ -198,7 +198,7 @@ def restart_second(work: Work, endpoint: str, agents: list[subprocess.Popen[byte
     kill_tree(psutil.Process(agents[1].pid))
     agents[1].wait()
     step = max(int(path.parent.name.split("-")[1]) for path in checkpoints.glob("*/*/trainer_state.json"))
-    print(f"        torchrun: an agent and its worker were killed behind step {step}; the agent is started again")
+    print(f"        torchrun: an agent and its worker were killed after step {step}; the agent is started again")
     agents[1] = train(work, endpoint, 1)
 
 

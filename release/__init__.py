@@ -1,1 +1,1 @@
-"""The release house: what happens to a trained reranker until people can download it."""
+"""The release tooling: what happens to a trained reranker until people can download it."""

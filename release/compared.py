@@ -48,7 +48,7 @@ def command(
 def measure_missing(family: Family) -> int:
     """Measure the teacher's speed, and quality and speed of every compared reranker, as far as no record shows them yet.
 
-    What is stopped continues behind the last row. A model that cannot be run leaves its reason, and the next one is tried.
+    What is stopped continues after the last row. A model that cannot be run leaves its reason, and the next one is tried.
 
     Returns:
         How many records were made.

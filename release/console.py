@@ -57,7 +57,7 @@ def lay_out(columns: list[str], rows: list[list[Any]], width: int) -> list[str]:
     """The lines of a table, at most `width` characters each; the first column names what the others tell of.
 
     In one piece if it fits; else with each name on a line of its own, above its cells; else with each cell on a line of its own,
-    behind its heading. Only a word that is longer than `width` makes a longer line.
+    after its heading. Only a word that is longer than `width` makes a longer line.
     """
     cells = [[as_text(cell) for cell in row] for row in rows]
     head, lines = _aligned(columns, cells)

@@ -25,7 +25,7 @@ def write_atomic(path: Path, data: bytes | str) -> Path:
     """Write `data` to `path` so that a reader, or a machine that loses power, sees all of it or none of it.
 
     Raises:
-        ReleaseError: The disk is full or the folder cannot be written; nothing is left behind.
+        ReleaseError: The disk is full or the folder cannot be written; nothing half written is left.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

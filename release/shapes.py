@@ -33,7 +33,7 @@ class Unpadded(torch.autograd.Function):
 
 
 def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **_: Any) -> tuple[Tensor, None]:
-    """`Unpadded` behind transformers' interface: (batch, heads, tokens, width) -> (batch, tokens, heads, width)."""
+    """`Unpadded` with transformers' interface: (batch, heads, tokens, width) -> (batch, tokens, heads, width)."""
     return Unpadded.apply(query, key, value).transpose(1, 2), None
 
 

@@ -153,7 +153,7 @@ class HeldOutSpec:
 class SamplingSpec:
     """How a query's candidates are sampled: to `candidates`, then to `keep` (see release/data/sampling.py).
 
-    Of the second cut `head` are the best, and the others come from ranks `band` (first, behind the last).
+    Of the second cut `head` are the best, and the others come from ranks `band` (first, end).
     """
 
     candidates: PositiveInt

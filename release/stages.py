@@ -160,11 +160,6 @@ STAGES = (
 RENAMED = {"data": "score", "distill": "train", "choose": "select"}  # former names of stages
 
 
-def stage_of(record: str) -> Stage:
-    """The stage that writes the records of a kind."""
-    return next(stage for stage in STAGES if stage.record == record)
-
-
 def renamed(verb: str) -> str | None:
     """What to say to somebody who uses a former name, or None."""
     return f"{verb!r} is now called {RENAMED[verb]!r}" if verb in RENAMED else None

@@ -1,6 +1,6 @@
 """Jobs shared among several processes: here, on Slurm through datatrove, or on Ray, with the same command.
 
-What a job leaves behind is the checkpoint: what is not there yet is shared among the workers, so a run that was killed goes on
+What a job writes is the checkpoint: what is not there yet is shared among the workers, so a run that was killed goes on
 wherever it stopped, with any number of workers and on any executor.
 """
 

@@ -128,7 +128,7 @@ def test_no_page_has_a_dead_link() -> None:
 
 
 def own_family(folder: Path) -> None:
-    """The files of docs/your-own-family.md, by the names that stand behind their fences."""
+    """The files of docs/your-own-family.md, by the names that follow their fences."""
     for block in pages.blocks(ROOT / "docs/your-own-family.md"):
         if block.tags:
             (folder / block.tags[0]).write_text(block.text, encoding="utf-8")

@@ -21,7 +21,7 @@ NAME = "finetune-ettin-reranker"
 SCRIPTS = ("prepare", "finetune", "evaluate", "publish")
 LONGEST = 150  # lines of SKILL.md: it is a router
 FEWEST_EVALS = 8
-TAGS = {  # what stands behind `sh`: when a command is for somebody
+TAGS = {  # what follows `sh` on a fence: whom a command is for
     "file": "the data is a file",
     "beir": "the data is a folder in BEIR's form",
     "account": "it needs an account on a Hub",

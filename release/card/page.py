@@ -1,4 +1,4 @@
-"""The family's comparison as one page for a browser: the Markdown that lies beside it, with its plots inside the file."""
+"""The family's comparison as one page for a browser: the Markdown beside it, with its plots inside the file."""
 
 from __future__ import annotations
 

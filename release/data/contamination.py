@@ -122,7 +122,7 @@ def _of_rows(name: str, queries: Any, documents: Any) -> EvalSet:
 
 
 def _row_texts(rows: Any) -> Iterator[str]:
-    """The text of every row of a dataset that has one, behind its title where it has one."""
+    """The text of every row of a dataset that has one, after its title where it has one."""
     for batch in rows.iter(1000):
         titles = batch.get("title") or [""] * len(batch["text"])
         pairs = zip(titles, batch["text"], strict=True)

@@ -133,7 +133,7 @@ def run(family: Family, mixture: MixtureSpec, *, only: list[str] | None = None, 
 
     Raises:
         ReleaseError: A source or an evaluation set is missing or wrong, or the pairs are not as many as were published. Configs
-            that were finished before stay; nothing else is left behind.
+            that were finished before stay; nothing else is left.
     """
     names = list(mixture.configs)
     for name in only or []:

@@ -30,7 +30,7 @@ class RankedCandidates:
     Score and position are packed into one integer, so that one sort of plain integers orders everything: ties by position.
 
     Attributes:
-        packed: int64 of shape (queries, longest list), best first; EMPTY behind a shorter list.
+        packed: int64 of shape (queries, longest list), best first; EMPTY after the end of a shorter list.
         lengths: int64 of shape (queries,).
     """
 

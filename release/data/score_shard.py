@@ -64,19 +64,19 @@ def score_shard(teacher: Teacher | None, job: ShardJob, progress: Progress | Non
     keep = [row for row in range(table.num_rows) if row not in reasons]
     rows = table.take(pa.array(keep, pa.int64()))
     if "label" in table.column_names:
-        giver, scores = "the source", rows["label"].to_numpy()
+        origin, scores = "the source", rows["label"].to_numpy()
     elif teacher is None:
         raise ReleaseError("the pairs have no label, and no teacher is asked", where=where, hint="make mix")
     else:
         pairs = list(zip(rows["query"].to_pylist(), rows["document"].to_pylist(), strict=True))
-        giver, scores = "the teacher", teacher.predict(pairs, progress) if pairs else np.zeros(0, np.float32)
+        origin, scores = "the teacher", teacher.predict(pairs, progress) if pairs else np.zeros(0, np.float32)
     if len(scores) != len(keep):
         what = f"the teacher gave {len(scores)} scores for {len(keep)} pairs"
         raise ReleaseError(what, where=where, hint="fix the teacher")
     if not np.isfinite(scores).all():
         row = keep[int(np.flatnonzero(~np.isfinite(scores))[0])]
-        what = f"{giver} gave a score that is not a number"
-        raise ReleaseError(what, where=f"{where} row {row}", hint=f"fix {giver}")
+        what = f"{origin} gave a score that is not a number"
+        raise ReleaseError(what, where=f"{where} row {row}", hint=f"fix {origin}")
     lines = [json.dumps({"row": row, "reason": reason}) + "\n" for row, reason in reasons.items()]
     write_atomic(job.quarantine, "".join(lines))
     labelled = pa.table({"query": rows["query"], "document": rows["document"], "label": scores}, schema=shards.ROWS)

@@ -1,4 +1,4 @@
-"""Retrievers behind mteb's search interface: BM25, and MiniLM from the extra `demo`; embedders.py has all others."""
+"""Retrievers with mteb's search interface: BM25, and MiniLM from the extra `demo`; embedders.py has all others."""
 
 from __future__ import annotations
 

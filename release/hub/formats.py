@@ -76,7 +76,7 @@ def _onnx(path: Path) -> None:
 
 
 def _png(path: Path) -> str | None:
-    """The signature, and nothing behind the last chunk."""
+    """The signature, and nothing after the last chunk."""
     content = path.read_bytes()
     whole = content.startswith(b"\x89PNG\r\n\x1a\n") and content.endswith(b"IEND\xaeB`\x82")
     return None if whole else "not a whole PNG picture"

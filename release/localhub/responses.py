@@ -37,7 +37,7 @@ def send_content(
     A browser gets images as themselves, what git would hold as `text` as plain text, all else as bytes.
 
     Raises:
-        HubError: 416, the range begins behind the end.
+        HubError: 416, the range begins after the end.
     """
     part = parse_range(context.request.headers.get("range", ""), content.size)
     start, end = part or (0, content.size)
@@ -58,7 +58,7 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     Several ranges at once, other units and nonsense count as all, as RFC 9110 allows.
 
     Raises:
-        HubError: 416, the range begins behind the end.
+        HubError: 416, the range begins after the end.
     """
     match = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", header.strip())
     if not match or not any(match.groups()):
@@ -70,5 +70,5 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
         if match[2] and int(match[2]) < start:
             return None
     if start >= end:
-        raise HubError(416, "The range begins behind the end", headers={"Content-Range": f"bytes */{size}"})
+        raise HubError(416, "The range begins after the end", headers={"Content-Range": f"bytes */{size}"})
     return start, end

@@ -100,7 +100,7 @@ def _number(tag: str) -> int:
 
 
 def _with_version(name: str, tag: str, number: int) -> str:
-    """The name with `number` in its last mention of the version, or behind it."""
+    """The name with `number` in its last mention of the version, or after it."""
     later = re.sub(r"\d+", str(number), tag, count=1) if re.search(r"\d", tag) else f"{tag}-{number}"
     head, mention, tail = name.rpartition(tag)
     return f"{head}{later}{tail}" if mention else f"{name}-{later}"

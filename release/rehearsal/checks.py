@@ -54,7 +54,7 @@ def check(
         ]
     if faults:
         lines = "".join(f"\n  - {line}" for line in faults)
-        raise ReleaseError(f"{len(faults)} thing(s) did not come out as the family says:{lines}")
+        raise ReleaseError(f"{len(faults)} check(s) failed: the result is not what the family says:{lines}")
 
 
 def published(family: Family, sizes: Sequence[str], api: HfApi) -> list[str]:
@@ -86,7 +86,7 @@ def _strangers(family: Family, sizes: Sequence[str], api: HfApi, others: Collect
     """Nothing else was made in the family's organisation."""
     owner = family.about.organization
     there = {info.id for info in (*api.list_models(author=owner), *api.list_datasets(author=owner))}
-    yield from (f"{name}: nobody asked for it" for name in sorted(there - {*published(family, sizes, api), *others}))
+    yield from (f"{name}: it was not requested" for name in sorted(there - {*published(family, sizes, api), *others}))
 
 
 def _collection(family: Family, sizes: Sequence[str], api: HfApi) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Stand-ins of the training sources on the Hub, from the family's own declaration, and that declaration in small.
 
 Every number of rows is divided by one scale, so that caps still cut, held-out rows are still held out and a mixture has all
-of its configs. What each source marks is there: rows to drop, duplicates, a null text; and one poisoned row.
+of its configs. What each source marks is there: rows to drop, duplicates, a null text; and one row that cannot be scored.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def qwen(max_length: int, chat_template: str | None = None) -> Any:
 
 
 def gemma(max_length: int) -> Any:
-    """Gemma's: BPE over SentencePiece's words, <bos> before and <eos> behind a text."""
+    """Gemma's: BPE over SentencePiece's words, <bos> before and <eos> after a text."""
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=False))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")

@@ -133,7 +133,7 @@ class _ToBuckets(torch.autograd.Function):
 
 
 class _ToTokens(torch.autograd.Function):
-    """(rows, width) -> (tokens, width), leaving padding behind."""
+    """(rows, width) -> (tokens, width), without padding."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, plan: _Plan) -> Tensor:

@@ -30,7 +30,7 @@ SCALE, CENTRE = 10.0, 0.6  # logit = SCALE * (hybrid - CENTRE)
 
 
 class HybridStandIn:
-    """The stand-in teacher behind a CrossEncoder's interface.
+    """The stand-in teacher with a CrossEncoder's interface.
 
     Args:
         statistics: Document frequencies, fixed from the training documents.

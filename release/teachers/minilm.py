@@ -85,7 +85,7 @@ class MiniLM:
         self._known: dict[str, np.ndarray] = {}
 
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """Unit vectors of `texts`, float32 of shape (len(texts), 384); `progress` hears how many more are known."""
+        """Unit vectors of `texts`, float32 of shape (len(texts), 384); `progress` is called with how many more are known."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if len(self._known) + len(new) > REMEMBERED:
             self._known.clear()
@@ -111,7 +111,7 @@ class MiniLM:
         write_atomic(path, save({"vectors": np.stack(list(self._known.values()))}, texts))
 
     def recall(self, path: Path) -> None:
-        """Know what the same MiniLM kept at `path`; a file that is absent, broken or another's is as good as none."""
+        """Know what the same MiniLM kept at `path`; a file that is absent, broken or another's counts as none."""
         try:
             with safe_open(path, "numpy") as file:
                 about = file.metadata() or {}

@@ -202,7 +202,7 @@ def _run(run: TrainingRun) -> Iterator[str]:
     best = max(each.score for each in run.checkpoints)
     yield from _must(run.best in run.checkpoints and run.best.score == best, "best: not the best of the checkpoints")
     yield from _must(run.last.step == run.steps, "last: not the step at which the run ended")
-    yield from _must(run.resumed_at <= run.steps, "resumed_at: a step behind the end of the run")
+    yield from _must(run.resumed_at <= run.steps, "resumed_at: a step after the end of the run")
     yield from _must(run.parameters.total > 0, "parameters: a model without any")
     yield from _must(run.seconds > 0, "seconds: none")
     known = {figure.step: figure for figure in run.nano}

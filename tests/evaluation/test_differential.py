@@ -43,7 +43,7 @@ def random_collection(folder: Path, seed: int, documents: int) -> dict[str, dict
 
 
 def gains_of(order: list[str], grades: dict[str, int]) -> float:
-    """NDCG@10 by scikit-learn: what was not found stands behind ten documents that nobody judged."""
+    """NDCG@10 by scikit-learn: what was not retrieved ranks after ten documents that nobody judged."""
     names = [*order, *(f"nothing {number}" for number in range(10)), *(name for name in grades if name not in order)]
     return ndcg_score([[max(grades.get(name, 0), 0) for name in names]], [-np.arange(len(names))], k=10)
 

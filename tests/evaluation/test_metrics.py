@@ -27,7 +27,7 @@ def ranked(scores: dict[str, float]) -> list[str]:
 
 
 def by_scikit_learn(order: list[str], relevance: dict[str, int]) -> float:
-    """NDCG@10 over all documents; what was not found stands behind ten documents that nobody judged."""
+    """NDCG@10 over all documents; what was not retrieved ranks after ten documents that nobody judged."""
     gains = {name: max(grade, 0) for name, grade in relevance.items()}
     names = [*order, *(f"nothing {number}" for number in range(10)), *(name for name in gains if name not in order)]
     return ndcg_score([[gains.get(name, 0) for name in names]], [[-place for place in range(len(names))]], k=10)

@@ -22,7 +22,7 @@ from tests import built
 
 @pytest.fixture
 def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
-    """A trained size whose best and last checkpoints rank in opposite orders, behind BM25 alone."""
+    """A trained size whose best and last checkpoints rank in opposite orders, after BM25 only."""
     monkeypatch.chdir(tmp_path)
     found = built.family()
     found = replace(found, evaluation=replace(found.evaluation, embedders=("bm25",), top_k=10))

@@ -1,4 +1,4 @@
-"""A release loads the same in every form, in older readers too, and a difference leaves nothing behind."""
+"""A release loads the same in every form, in older readers too, and after a difference nothing is left."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.finetuning.data import rows, write_beir, write_jsonl, write_scored
 
 
 def refusal(data: Path, **options: object) -> str:
-    """The one line that refuses `data`; nothing is left behind."""
+    """The one line that refuses `data`; nothing is left."""
     output = data.parent / "prepared"
     with pytest.raises(ReleaseError) as caught:
         prepare(data, output, **options)  # ty: ignore[invalid-argument-type]

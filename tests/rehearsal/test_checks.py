@@ -1,4 +1,4 @@
-"""What a rehearsal holds against the family: a wrong choice of checkpoints, repositories that nobody asked for."""
+"""What a rehearsal holds against the family: a wrong choice of checkpoints, repositories that were not requested."""
 
 from __future__ import annotations
 
@@ -62,4 +62,4 @@ def test_a_repository_that_nobody_asked_for_is_named(
         for name, kind in ((family.data_id, "dataset"), ("local/known", "model"), ("local/stray", "model")):
             api.create_repo(name, repo_type=kind)
         found = list(checks._strangers(family, [built.SIZE], api, ["local/known"]))
-    assert found == ["local/stray: nobody asked for it"]
+    assert found == ["local/stray: it was not requested"]

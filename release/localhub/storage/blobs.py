@@ -28,7 +28,7 @@ class Store:
         self.root, self._temporary = root, root / "tmp"
 
     def prepare(self) -> None:
-        """Make the folders, for their owner only, and delete what an interrupted process left behind.
+        """Make the folders, for their owner only, and delete what an interrupted process left.
 
         Only for a server that has just started.
         """
