@@ -1,6 +1,6 @@
 """Fine-tuning on human judgements: NDCG@10 on SciFact's test claims, and on Cranfield what was forgotten.
 
-Optional: both collections lie in one folder (--collections: `scifact` with its train claims, and `cranfield`); without them
+Optional: both collections are in one folder (--collections: `scifact` with its train claims, and `cranfield`); without them
 the benchmark skips with one line. One training gives every row: the base, the fine-tuned model, and its merges with the base; the
 released one is what finetune.py would choose, by held-out train claims and with Cranfield as guard set. The last line is JSON.
 """

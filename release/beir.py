@@ -167,7 +167,7 @@ def check_documents(judged: Mapping[str, Collection[str]], documents: Collection
 
 
 def queries_in_corpus(queries: Mapping[str, str], documents: Mapping[str, tuple[str, str]]) -> set[str]:
-    """Queries that lie in the corpus under their own id, as ArguAna's do: they would find themselves first.
+    """Queries that are in the corpus under their own id, as ArguAna's do: they would find themselves first.
 
     Ids that are equal by chance, such as plain numbers, do not count: the texts must be the same.
     """

@@ -84,7 +84,7 @@ def _measure(family: Family, name: str, folder: Path, *, quality: bool) -> int:
 def _measured(
     family: Family, folder: Path, kind: results.Kind[Any, Any], accept: Callable[[Any, Family, Path], None]
 ) -> bool:
-    """Whether a record lies there that the comparison can show."""
+    """Whether a record is there that the comparison can show."""
     path = folder / "records" / f"{kind.name}.json"
     try:
         record = records.read(path.parent, kind)

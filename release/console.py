@@ -54,7 +54,7 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
 
 
 def lay_out(columns: list[str], rows: list[list[Any]], width: int) -> list[str]:
-    """The lines of a table, at most `width` characters each; the first column names what the others tell of.
+    """The lines of a table, at most `width` characters each; the first column names what the others describe.
 
     In one piece if it fits; else with each name on a line of its own, above its cells; else with each cell on a line of its own,
     after its heading. Only a word that is longer than `width` makes a longer line.
@@ -141,7 +141,7 @@ def hide_bars() -> None:
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Hold back progress bars and notes of the libraries, which tell of their own affairs, hundreds of lines of them."""
+    """Hold back progress bars and notes of the libraries, hundreds of lines about their own state."""
     from transformers.utils import logging as notes  # late: it takes seconds
 
     verbosity, bars = notes.get_verbosity(), notes.is_progress_bar_enabled()

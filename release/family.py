@@ -312,12 +312,12 @@ class Family:
         return f"{self.about.organization}/{self.model_name(size)}"
 
     def folder(self, size: str) -> Path:
-        """Where everything about one size goes: model/, records/, export/ and repo/ lie in it."""
+        """Where everything about one size goes: model/, records/, export/ and repo/ are in it."""
         self.size(size)
         return self.build / size
 
     def compared_folder(self, name: str) -> Path:
-        """Where everything about a public reranker goes that the family is compared with: records/ lies in it."""
+        """Where everything about a public reranker goes that the family is compared with: records/ is in it."""
         return self.build / "compared" / name.replace("/", "--")
 
 

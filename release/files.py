@@ -18,7 +18,7 @@ from release.errors import ReleaseError
 FICLONE = 0x40049409  # ioctl_ficlone(2)
 PACKAGE = Path(__file__).resolve().parent
 RESOURCES = packed if (packed := PACKAGE.parent / "ettin_release_resources").is_dir() else PACKAGE.parent
-"""Where cards/, datasets/ and recipes/ lie: beside the package, in a folder of their own where a wheel was installed."""
+"""Where cards/, datasets/ and recipes/ are: beside the package, in a folder of their own where a wheel was installed."""
 
 
 def write_atomic(path: Path, data: bytes | str) -> Path:

@@ -60,7 +60,7 @@ class HubObject:
 def hub_objects(family: Family, mixture: MixtureSpec, sizes: Sequence[str]) -> list[HubObject]:
     """Every repository that a release of `sizes` and its comparison read; one with two roles stands here twice.
 
-    What lies in a folder of this machine is not on a Hub and not here.
+    What is in a folder of this machine is not on a Hub and not here.
 
     Raises:
         ReleaseError: mteb knows no task of that name.

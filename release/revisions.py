@@ -23,7 +23,7 @@ def model_revision(source: str, revision: str | None = None) -> str:
     transformers 5 no longer says which commit it loaded, but the cache that it loaded from does.
 
     Raises:
-        ReleaseError: It lies in no cache, so that nothing says which revision it is.
+        ReleaseError: It is in no cache, so that nothing says which revision it is.
     """
     folder = Path(source)
     if folder.is_dir():
@@ -36,7 +36,7 @@ def model_revision(source: str, revision: str | None = None) -> str:
 
 
 def cached_commit(repo_id: str, revision: str | None = None) -> str | None:
-    """The commit of a model's `revision` (default: the newest) that lies in the Hub's cache, None where none does; no network."""
+    """The commit of a model's `revision` (default: the newest) that is in the Hub's cache, None where none is; no network."""
     for name in MARKS:
         path = try_to_load_from_cache(repo_id, name, revision=revision)
         if isinstance(path, str):

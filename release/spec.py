@@ -37,7 +37,7 @@ class _Source:
 
     @property
     def origin(self) -> str:
-        """Where it lies: the repository or the path."""
+        """Where it is: the repository or the path."""
         return self._values[0]
 
     @property

@@ -65,7 +65,7 @@ class Executor:
         return cls(kind, workers, settings, name)
 
     def run(self, jobs: Sequence[Any], work: Work, progress: Callable[[int], None], logs: Path) -> None:
-        """Share the jobs among the workers; `progress` is told of the rows of every finished one.
+        """Share the jobs among the workers; `progress` is called with the rows of every finished one.
 
         Slurm's jobs are only submitted: whoever calls looks whether they are finished.
 
@@ -92,7 +92,7 @@ def _setting(text: str) -> Any:
 
 
 def run_here(jobs: Sequence[Any], work: Work, workers: int, progress: Callable[[int], None]) -> None:
-    """Do the jobs in `workers` processes, which share the cores; `progress` is told of the rows of every finished one.
+    """Do the jobs in `workers` processes, which share the cores; `progress` is called with the rows of every finished one.
 
     Raises:
         ReleaseError: A worker stopped with an error or was killed; the others are stopped then.

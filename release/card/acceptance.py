@@ -102,12 +102,12 @@ def data_records(family: Family) -> tuple[Record[DataResult, DataSubject], dict[
 
 
 def _check_data(family: Family, subject: RunSubject, path: Path) -> None:
-    """The mixture that lies here must be the one that the model learnt from; one from a Hub is named by its commit."""
+    """The mixture that is here must be the one that the model learnt from; one from a Hub is named by its commit."""
     mixture = family.build / "data/mixture"
     if Path(subject.data) != mixture:
         return
     if subject.data_revision != sha256_file(mixture / "manifest.json"):
-        what = "the model was trained on other data than lies here now"
+        what = "the model was trained on other data than is here now"
         raise ReleaseError(what, where=f"{path}, {mixture}", hint="remove the record, then make train")
 
 
@@ -115,7 +115,7 @@ def belonging(record: Record[Any, Any], family: Family, size: str, path: Path) -
     """Refuse a record of another family or size ("" for a model that is compared with).
 
     Raises:
-        ReleaseError: The line says whose it is; `path` is where it lies.
+        ReleaseError: The line says whose it is; `path` is where it is.
     """
     if (record.family, record.size) != (family.about.name, size):
         what = f"a record of {record.family} {record.size}, not of {size or family.about.name}"
@@ -139,7 +139,7 @@ def training(record: Record[TrainingRun, RunSubject], family: Family, path: Path
     A rehearsal takes each of them, since random weights learn nothing.
 
     Raises:
-        ReleaseError: The line says which; `path` is where the record lies.
+        ReleaseError: The line says which; `path` is where the record is.
     """
     run, subject, size = record.measured, record.subject, family.size(record.size)
     if record.rehearsal and mode.active():
@@ -163,7 +163,7 @@ def evaluation(record: Record[EvaluationResult, EvaluationSubject], family: Fami
     """Refuse an evaluation of other tasks or first stages, made in a dtype that cards don't show, or on old data.
 
     Raises:
-        ReleaseError: The line says which; `path` is where the record lies.
+        ReleaseError: The line says which; `path` is where the record is.
     """
     config, subject = family.evaluation, record.subject
     tasks = (*config.tasks, *config.collections)
@@ -223,7 +223,7 @@ def comparable(record: Record[Any, Any], other: Record[Any, Any], path: Path) ->
     Evaluations need the same dtype and the same revision of every task, first stage and nano set, speeds the same hardware.
 
     Raises:
-        ReleaseError: The line says what differs; `path` is where `record` lies.
+        ReleaseError: The line says what differs; `path` is where `record` is.
     """
     hint = f"make {STAGES[record.kind]} again for the older one"
     if record.kind == "evaluate":

@@ -109,7 +109,7 @@ def gather(family: Family) -> FamilyComparison:
 
 
 def reason(folder: Path) -> str | None:
-    """Why the model whose records would lie in `folder` cannot be run; None where it can be, or was not tried."""
+    """Why the model whose records would be in `folder` cannot be run; None where it can be, or was not tried."""
     path = folder / CANNOT_RUN
     return str(json.loads(path.read_text(encoding="utf-8"))["reason"]) if path.is_file() else None
 
@@ -129,7 +129,7 @@ class RecordCollector:
         self.left_out: list[str] = []
 
     def model(self, folder: Path, size: str, name: str, label: str, role: str) -> ComparedModel | None:
-        """The model whose records lie in `folder`; None where none does."""
+        """The model whose records are in `folder`; None where there are none."""
         model = folder / "model"
         sha256 = records.model_hash(model) if model.is_dir() else None
         run = self._read(folder, results.RUN, size, sha256)
@@ -165,7 +165,7 @@ class RecordCollector:
         return True
 
     def teacher(self) -> ComparedModel | None:
-        """The teacher, whose quality is in the evaluation of every size and whose own records lie in teacher/."""
+        """The teacher, whose quality is in the evaluation of every size and whose own records are in teacher/."""
         name = self.family.teacher.model
         teacher = self.evaluate.measured.teacher if self.evaluate else None
         speed = self._speed(self.family.build / "teacher", "", None)

@@ -19,7 +19,7 @@ IMAGE = re.compile(r'(src|srcset)="([\w-]+)\.png"')
 
 
 def write(folder: Path, title: str, markdown: str) -> Path:
-    """Write index.html into `folder`, where the plots lie; nothing is fetched when somebody opens it."""
+    """Write index.html into `folder`, where the plots are; nothing is fetched when somebody opens it."""
     page = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=True)
     text = page.get_template("compare.html.j2").render(title=title, body=body(folder, markdown))
     return write_atomic(folder / FILE, text)

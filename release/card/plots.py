@@ -218,7 +218,7 @@ def _around(spot: np.ndarray, half: float) -> Bbox:
     return Bbox([spot - half, spot + half])
 
 
-_AROUND = [  # offsets in points, with the corner of the label that lies there
+_AROUND = [  # offsets in points, with the corner of the label that is there
     ((6, 0), ("left", "center")),
     ((0, 6), ("center", "bottom")),
     ((0, -6), ("center", "top")),

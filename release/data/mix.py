@@ -460,7 +460,7 @@ def print_overlap(manifests: dict[str, dict[str, Any]]) -> None:
 
 
 def print_plan(mixture: MixtureSpec, pairs: Path) -> None:
-    """Print each config's rows, bytes, licence and overlaps: what is declared, what the pairs under `pairs` tell, or neither."""
+    """Print each config's rows, bytes, licence and overlaps: what is declared, what the pairs under `pairs` say, or neither."""
     print(f"{mixture.title}: {len(mixture.configs)} configs\ndeclared in {mixture.path}")
     print(f"{UNKNOWN}: unknown until fetched\n")
     for origin in dict.fromkeys(config.source.origin for config in mixture.configs.values()):

@@ -1,5 +1,5 @@
 // What worker.py does, for snippets in JavaScript: `node worker.mjs JOB` reads JOB/job.json and writes JOB/result.json.
-// It lies in the environment's folder, where npm's packages are found, and writes the snippet there to import it.
+// It is in the environment's folder, where npm's packages are found, and writes the snippet there to import it.
 import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";

@@ -98,7 +98,7 @@ def evaluate_size(family: Family, size: str, *, dtype: str | None = None) -> Eva
 
 
 def evaluate_compared(family: Family, name: str, *, dtype: str | None = None) -> Evaluated:
-    """Measure a public reranker on the family's tasks, for the table that compares; its record lies in a folder of its name.
+    """Measure a public reranker on the family's tasks, for the table that compares; its record is in a folder of its name.
 
     Raises:
         ReleaseError: The family file does not list it, or it cannot be loaded here.

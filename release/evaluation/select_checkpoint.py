@@ -100,7 +100,7 @@ def _promote(
 ) -> Record[TrainingRun, RunSubject]:
     """Swap model/ and the winner's folder, and say so in the run's record.
 
-    Stopped in between, no model with a record of its own lies there: the recipe makes both folders again from its checkpoints.
+    Stopped in between, no model with a record of its own is there: the recipe makes both folders again from its checkpoints.
     """
     aside = folder / run.measured.released
     shutil.rmtree(aside, ignore_errors=True)

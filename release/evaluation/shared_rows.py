@@ -1,6 +1,6 @@
 """An evaluation's rows, measured by several processes: here, on Slurm or on Ray (release/workers.py).
 
-A row lies in its reranker's folder once it is measured. The evaluation that follows reads it there and measures what is missing.
+A row is in its reranker's folder once it is measured. The evaluation that follows reads it there and measures what is missing.
 """
 
 from __future__ import annotations

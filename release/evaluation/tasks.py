@@ -141,11 +141,11 @@ class Collection(AbsTaskRetrieval):
         self.data_loaded = True
 
     def _ignore_own_texts(self, queries: dict[str, str], documents: dict[str, tuple[str, str]]) -> None:
-        """Leave a query's own text out of what is found for it, as mteb's ArguAna does, where queries lie in the corpus."""
+        """Leave a query's own text out of what is found for it, as mteb's ArguAna does, where queries are in the corpus."""
         same = beir.queries_in_corpus(queries, documents)
         self.ignore_identical_ids = 2 * len(same) > len(queries.keys() & documents.keys())
         if self.ignore_identical_ids:
-            what = f"{len(same):,} of {len(queries):,} queries lie in the corpus; none of them finds itself"
+            what = f"{len(same):,} of {len(queries):,} queries are in the corpus; none of them finds itself"
             print(f"note: {self.folder}: {what} (as in mteb's ArguAna)", file=sys.stderr)
 
 

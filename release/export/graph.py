@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 DATA = "model.onnx_data"
-EXTERNAL_DATA = 1_900_000_000  # a protobuf file cannot pass 2 GiB: beyond this the ONNX weights lie beside the graph
+EXTERNAL_DATA = 1_900_000_000  # a protobuf file cannot pass 2 GiB: beyond this the ONNX weights are beside the graph
 FILE = "onnx/model.onnx"
 INPUTS, OUTPUT = ["input_ids", "attention_mask"], "logits"
 

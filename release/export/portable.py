@@ -35,7 +35,7 @@ CONFIG, TOKENIZER, TOKENIZER_CONFIG = "config.json", "tokenizer.json", "tokenize
 BERT, SENTENCE = "sentence_bert_config.json", "config_sentence_transformers.json"
 FILES = (CONFIG, TOKENIZER_CONFIG, BERT, SENTENCE)
 
-# Keys that tell of the build machine, or by which a reader would take another value than the one written beside them.
+# Keys that describe the build machine, or by which a reader would take another value than the one written beside them.
 DROPPED = {
     CONFIG: {
         *("_name_or_path", "auto_map", "num_labels", "quantization_config", "rope_scaling", "rope_theta"),
@@ -149,11 +149,11 @@ def _layers(config: dict[str, Any]) -> dict[str, Any]:
     kinds = {"full_attention", "sliding_attention"}
     regular = [("sliding_attention" if index % every else "full_attention") for index in range(len(layers))]
     if full[:1] != [0] or layers != regular or len(layers) != config["num_hidden_layers"]:
-        raise ReleaseError(f"{CONFIG}: layer_types is in no order that transformers 4 can be told")
+        raise ReleaseError(f"{CONFIG}: layer_types is in no order that transformers 4 can read")
     if set(rope) != kinds or any(set(rope[kind]) != {"rope_type", "rope_theta"} for kind in kinds):
         raise ReleaseError(f"{CONFIG}: rope_parameters needs rope_type and rope_theta of both kinds of layers, alone")
     if any(rope[kind]["rope_type"] != "default" for kind in kinds):
-        raise ReleaseError(f"{CONFIG}: rope_parameters is scaled, which transformers 4 cannot be told")
+        raise ReleaseError(f"{CONFIG}: rope_parameters is scaled, which transformers 4 cannot read")
     return {
         "global_attn_every_n_layers": every,
         "global_rope_theta": rope["full_attention"]["rope_theta"],

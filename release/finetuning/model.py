@@ -31,7 +31,7 @@ class BaseModel:
 
     Attributes:
         name: Its Hub id, or its folder's name.
-        folder: Where its files lie.
+        folder: Where its files are.
         revision: Its commit, None for a folder.
         learning_rate: What it was trained with, None where neither its records nor the family say so.
         max_length: Tokens of a pair in its training, None where no record says so.

@@ -35,7 +35,7 @@ Judged = dict[str, dict[str, int]]  # query text -> document text -> grade
 @with_config(records.STRICT)
 @dataclass(frozen=True)
 class Prepared:
-    """What lies in a prepared folder, as `prepared.json` there says it.
+    """What is in a prepared folder, as `prepared.json` there says it.
 
     Attributes:
         source: The name of the user's file or folder; `sha256` is over its rows as they were divided.
@@ -102,7 +102,7 @@ def prepare(
 
 
 def load(folder: Path) -> Prepared:
-    """What lies in a prepared folder.
+    """What is in a prepared folder.
 
     Raises:
         ReleaseError: It is none.

@@ -35,12 +35,12 @@ def command(size: options.Size, family_file: options.Family = options.ETTIN) -> 
 
 
 def model_repo(family: Family, size: str) -> Path:
-    """Where a model's staged folder lies."""
+    """Where a model's staged folder is."""
     return family.folder(size) / "repo"
 
 
 def dataset_repo(family: Family) -> Path:
-    """Where the dataset's staged folder lies."""
+    """Where the dataset's staged folder is."""
     return family.build / "data/repo"
 
 

@@ -1,6 +1,6 @@
 """The rules for the YAML at the head of a card, as far as the real Hub's are public.
 
-Errors refuse the card, and a commit that holds it; warnings are only told. Documented at
+Errors refuse the card, and a commit that holds it; warnings are only shown. Documented at
 https://huggingface.co/docs/hub/model-cards, .../datasets-cards and .../repositories-licenses.
 """
 

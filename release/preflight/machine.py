@@ -126,12 +126,12 @@ def disk(family: Family, stages: set[str], fetched: Mapping[Path, float], weight
     """Whether the disks hold what is fetched and made: at least that much, as far as the Hub says.
 
     Args:
-        fetched: Folder -> bytes that will come to lie in it.
+        fetched: Folder -> bytes that will be in it.
         weights: Bytes of the encoder, taken for fp32.
     """
     needed = {folder: amount for folder, amount in fetched.items() if amount}
     if "train" in stages and weights:
-        checkpoints = max(2, family.training.checkpoints) + 1  # the new one lies there before the oldest goes
+        checkpoints = max(2, family.training.checkpoints) + 1  # the new one is there before the oldest goes
         made = weights * (SIZE_OF_CHECKPOINT * checkpoints + COPIES)
         needed[family.build] = needed.get(family.build, 0.0) + made
     disks: dict[int, list[Path]] = {}
@@ -143,7 +143,7 @@ def disk(family: Family, stages: set[str], fetched: Mapping[Path, float], weight
         if free < total:
             where = " and ".join(map(str, folders))
             what = f"{free / 1e9:,.1f} GB are free for {where}, and at least {total / 1e9:,.1f} GB are needed"
-            yield Lack(what, "free some space, or let HF_HOME and build/ lie on other disks")
+            yield Lack(what, "free some space, or put HF_HOME and build/ on other disks")
 
 
 def _existing(folder: Path) -> Path:

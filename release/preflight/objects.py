@@ -107,7 +107,7 @@ def _ask(api: Any, each: HubObject, stages: set[str]) -> tuple[Reason | None, li
 
 
 def is_cached(each: HubObject) -> bool:
-    """Whether the revision of a model that is read lies in the client's cache with its weights."""
+    """Whether the revision of a model that is read is in the client's cache with its weights."""
     return each.type == "model" and _bytes_in(snapshot(each)) > 0
 
 
@@ -174,7 +174,7 @@ def _table_hint(each: HubObject, declared: Patterns) -> str:
 
 
 def _size(each: HubObject, files: dict[str, int], declared: Patterns) -> float:
-    """Bytes that will lie here: a model's weights, a benchmark, or the pairs and then the labelled mixture of a source.
+    """Bytes that will be here: a model's weights, a benchmark, or the pairs and then the labelled mixture of a source.
 
     Of a source at least: candidates of retrieval, which are sampled, count nothing.
     """

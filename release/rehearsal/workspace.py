@@ -80,7 +80,7 @@ def prepare(family: Family, project: Path = Path()) -> Workspace:
     """Lay out a fresh workspace under build/rehearsal/<family>; the files of stand-ins stay.
 
     Raises:
-        ReleaseError: The family file or its declaration does not lie below the project, so that make could not name it there.
+        ReleaseError: The family file or its declaration is not below the project, so that make could not name it there.
     """
     workspace = Workspace((project / ROOT / family.about.name).resolve(), family.path)
     for path in (family.path, family.data.declaration):

@@ -25,7 +25,7 @@ class ConfigLabels:
 
 @dataclass(frozen=True)
 class DataResult:
-    """The mixture as it lies on the disk, and how fast its last run labelled.
+    """The mixture as it is on the disk, and how fast its last run labelled.
 
     Attributes:
         rows: Labelled pairs in all shards.

@@ -200,7 +200,7 @@ class EvaluationResult:
         nano: None where a single collection was evaluated; `nano_other_dtypes` the same in other dtypes than the family's.
         teacher: Only beside the family's own sizes.
         calibration: Only for the family's own sizes, where the mixture has a validation split.
-        queries_sha256: Of the scores of all queries, which lie beside the record of a size as queries.json.
+        queries_sha256: Of the scores of all queries, which are beside the record of a size as queries.json.
     """
 
     tasks: tuple[TaskResult, ...]

@@ -9,7 +9,7 @@ DEVICES = "devices"  # records/devices/<device>/speed.json: what was measured on
 
 
 def folder_for(records: Path, device: str, cpu: str, required: str | None) -> Path:
-    """Where a speed record of this hardware lies: in `records` itself on the required device, else in a folder of its own.
+    """Where a speed record of this hardware is: in `records` itself on the required device, else in a folder of its own.
 
     Args:
         device: The accelerator's name, or "CPU", of which `cpu` tells one from another.

@@ -76,7 +76,7 @@ class TrainingRun:
         best, last: The evaluation with the highest score, and the last one.
         nano: Both figures of every evaluation, that before the first step included; one of them is the `score`.
         score: Of the released model, measured once more after it was saved.
-        released: Which of the two lies in `model/`.
+        released: Which of the two is in `model/`.
         log_history: What the trainer logged, under its own keys.
         energy: None where CodeCarbon is not installed.
         hyperparameters: Training arguments that differ from Sentence Transformers' defaults, under their own names.
@@ -116,7 +116,7 @@ class RunSubject:
         data_rows: Training pairs; `configs` has them by config.
         encoder: Folder or Hub id, as the family file names it.
         encoder_revision: Its commit, None for a folder.
-        encoder_sha256: Of its weights, None where they lie in several files.
+        encoder_sha256: Of its weights, None where they are in several files.
         learning_rate, global_batch_size, loss, epochs, warmup, evaluations, seed: As in the family file.
         nano, nano_sets: The sets of the evaluation during training.
         always_rerank_positives: Whether its score is over all positives or the retrieved ones.

@@ -452,7 +452,7 @@ def predict(model: CrossEncoder, pairs: Sequence[tuple[str, str]], token_budget:
     batches = _batches(np.array([len(query) + len(document) for query, document in pairs]), token_budget)
     activation, threads = model.activation_fn or torch.nn.Identity(), torch.get_num_threads()
     workers = max(1, min(threads, len(batches))) if model.device.type == "cpu" else 1
-    slots = Semaphore(2 * workers)  # so that not all pairs lie in memory as tokens
+    slots = Semaphore(2 * workers)  # so that not all pairs are in memory as tokens
     model.eval()
 
     def score(batch: np.ndarray, features: dict[str, Any]) -> None:

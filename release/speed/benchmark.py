@@ -71,7 +71,7 @@ def measure_size(family: Family, size: str, *, count: int | None = None) -> tupl
     """Measure one size and write its record, whole at the end: a run that is stopped leaves the earlier one as it was.
 
     Returns:
-        The record and where it lies: `records/speed.json`, or beside it in a folder of its own where this machine is not
+        The record and where it is: `records/speed.json`, or beside it in a folder of its own where this machine is not
         the one that the family's cards require. Such a record is a further table of the card.
 
     Raises:
@@ -92,7 +92,7 @@ def measure_other(family: Family, source: str, *, count: int | None = None) -> t
     """Measure any CrossEncoder by the family's protocol.
 
     Returns:
-        The record and where it lies for the table that compares: only of the family's teacher and of the public
+        The record and where it is for the table that compares: only of the family's teacher and of the public
         rerankers that the family names.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-Progress = Callable[[int], None]  # is told how many more pairs are done
+Progress = Callable[[int], None]  # called with how many more pairs are done
 
 
 class Teacher(Protocol):

@@ -6,7 +6,7 @@ and its score of a pair depends on that pair alone.
     hybrid = cosine(query, document) + BM25(query, document) / sum of the query's idf
     logit  = 10 * (hybrid - 0.6)
 
-BM25 without its constant (k1 + 1) divided by the query's idf lies in [0, 1), so the two halves weigh alike. The affine map
+BM25 without its constant (k1 + 1) divided by the query's idf is in [0, 1), so the two halves weigh alike. The affine map
 puts the boundary between unrelated and relevant text near zero and spreads the range to that of a large reranker's
 raw logits (about -7 to 14 where mxbai-rerank-large-v2 has -12 to 22): the recipe's loss and learning rate then meet targets of the
 usual size.

@@ -168,7 +168,7 @@ class Run:
         )
 
     def _finished_record(self) -> records.Record[TrainingRun, RunSubject] | None:
-        """The record of this very run, where the model that it speaks of lies beside it."""
+        """The record of this very run, where the model that it speaks of is beside it."""
         with suppress(ReleaseError):
             record = records.read(self.output / "records", RUN, model_sha256=records.model_hash(self.output / "model"))
             if _key(record.subject) == _key(self.subject):
