@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
             rows.append(row)
             file.write(json.dumps(row) + "\n")
             file.flush()
-            print(f"{time.time() - started:4.0f} s  {told(row)}", flush=True)
+            print(f"{time.time() - started:4.0f} s  {line_of(row)}", flush=True)
     show(sizes, rows)
     print_json(summary(sizes, rows, time.time() - started, path))
 
@@ -92,7 +92,7 @@ def measure(worker: Worker, job: Row, deadline: float) -> Row:
     return result if error is None else job | {"skipped": error}
 
 
-def told(row: Row) -> str:
+def line_of(row: Row) -> str:
     """One result in one line."""
     what = " ".join([row["kind"], row["size"], row.get("name", "")]).strip()
     if "skipped" in row:
@@ -169,7 +169,7 @@ def summary(sizes: list[str], rows: list[Row], seconds: float, path: Path) -> Ro
         "device": about[0]["device"] if about else None,
         "correct": checks[0]["correct"] if checks else None,
         "sizes": by_size,
-        "skipped": [told(row) for row in rows if "skipped" in row],
+        "skipped": [line_of(row) for row in rows if "skipped" in row],
         "seconds": round(seconds, 1),
         "results": str(path),
     }

@@ -142,7 +142,7 @@ def tell(family: Family, size: str, only: set[str] | None = None) -> dict[str, s
         ReleaseError: The build has a problem before anything was said.
     """
     _stage(family, size)
-    checks.refuse_problems(family, size)
+    checks.raise_problems(family, size)
     caught: dict[str, str | None] = {}
     for sealed, lies in ((True, RECORDS), (False, UNSEALED)):
         for name, (kind, change) in lies.items():

@@ -186,12 +186,12 @@ def read(folder: Path, kind: Kind[Result, Subject], *, model_sha256: str | None 
         raise ReleaseError(
             f"the record of {kind.name!r} was measured on another model ({record.model_sha256[:12] or 'none'})",
             where=f"{path}, model {model_sha256[:12]}",
-            hint=again(kind.name),
+            hint=remake_hint(kind.name),
         )
     return record
 
 
-def again(kind: str) -> str:
+def remake_hint(kind: str) -> str:
     """How a record that cannot be used is made again."""
     return f"remove it, then {_command(kind)}"
 
@@ -223,7 +223,7 @@ def _checked(kind: Kind[Result, Subject], text: str | bytes, path: Path) -> Reco
         first, *others = error.errors(include_url=False)
         more = f" (and {len(others)} more)" if others else ""
         what = f"damaged record: {_fault(first)}{more}"
-        raise ReleaseError(what, where=str(path), hint=again(kind.name)) from error
+        raise ReleaseError(what, where=str(path), hint=remake_hint(kind.name)) from error
 
 
 def _fault(error: Any) -> str:

@@ -101,7 +101,7 @@ def run_here(jobs: Sequence[Any], work: Work, workers: int, progress: Callable[[
     context = multiprocessing.get_context("spawn")
     threads = max(len(os.sched_getaffinity(0)) // workers, 1)
     with ProcessPoolExecutor(workers, context, _start_worker, (work, os.getpid(), threads)) as pool:
-        futures = [pool.submit(_do, job) for job in jobs]
+        futures = [pool.submit(_run_job, job) for job in jobs]
         processes = [child for child in multiprocessing.active_children() if child not in older]
         try:
             for future in as_completed(futures):
@@ -137,7 +137,7 @@ def _start_worker(work: Work, parent: int, threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _do(job: Any) -> int:
+def _run_job(job: Any) -> int:
     """Do one job in a worker; returns its rows."""
     assert _work is not None
     return _work(job)

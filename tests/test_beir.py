@@ -204,7 +204,7 @@ def test_a_gzipped_file_that_is_cut_is_one_line(tmp_path: Path, cut: float) -> N
     refused(tmp_path, "cut short or damaged.*after row 0")
 
 
-# --- Queries that lie in the corpus -----------------------------------------------------------------------------------
+# --- Queries that are in the corpus -----------------------------------------------------------------------------------
 
 
 def test_queries_that_lie_in_the_corpus_do_not_find_themselves_and_that_is_said(
@@ -212,7 +212,7 @@ def test_queries_that_lie_in_the_corpus_do_not_find_themselves_and_that_is_said(
 ) -> None:
     inside = [{"_id": query["_id"], "title": "", "text": query["text"]} for query in QUERIES]
     assert tasks.from_folder(folder(tmp_path, corpus=[*CORPUS, *inside])).loaded.ignore_identical_ids
-    assert "2 of 2 queries lie in the corpus; none of them finds itself" in capsys.readouterr().err
+    assert "2 of 2 queries are in the corpus; none of them finds itself" in capsys.readouterr().err
 
 
 def test_ids_that_are_equal_by_chance_are_other_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

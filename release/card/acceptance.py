@@ -11,7 +11,7 @@ from release import beir, mode, records, results
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import sha256_file
-from release.records import STAGES, Record, again
+from release.records import STAGES, Record, remake_hint
 from release.results import Kind, Result, Subject
 from release.results.data import DataResult, DataSubject
 from release.results.engines import EnginesResult, EnginesSubject
@@ -59,13 +59,15 @@ def card_records(family: Family, size: str) -> CardRecords:
     choice, export, engines = read(results.CHOICE), read(results.EXPORT), read(results.ENGINES)
     if engines.subject.export_sha256 != export.measured.sha256:
         where = str(folder / "records/engines.json")
-        raise ReleaseError("the engines were run on another export", where=where, hint=again("engines"))
+        raise ReleaseError("the engines were run on another export", where=where, hint=remake_hint("engines"))
     training(run, family, folder / "records/run.json")
     evaluation(evaluate, family, folder / "records/evaluate.json")
     speed(timed, family, folder / "records/speed.json")
     if export.measured.architecture is None:
         where = str(folder / "records/export.json")
-        raise ReleaseError("no key 'measured.architecture', which the card shows", where=where, hint=again("export"))
+        raise ReleaseError(
+            "no key 'measured.architecture', which the card shows", where=where, hint=remake_hint("export")
+        )
     further = []
     for path in further_speed_files(family, size):
         record = records.read(path.parent, results.SPEED, model_sha256=sha256)
@@ -119,7 +121,7 @@ def belonging(record: Record[Any, Any], family: Family, size: str, path: Path) -
     """
     if (record.family, record.size) != (family.about.name, size):
         what = f"a record of {record.family} {record.size}, not of {size or family.about.name}"
-        raise ReleaseError(what, where=str(path), hint=again(record.kind))
+        raise ReleaseError(what, where=str(path), hint=remake_hint(record.kind))
     rehearsal(record, path)
 
 
@@ -130,7 +132,7 @@ def rehearsal(record: Record[Any, Any], path: Path) -> None:
         ReleaseError: It was.
     """
     if record.rehearsal and not mode.active():
-        raise ReleaseError("this was measured in a rehearsal", where=str(path), hint=again(record.kind))
+        raise ReleaseError("this was measured in a rehearsal", where=str(path), hint=remake_hint(record.kind))
 
 
 def training(record: Record[TrainingRun, RunSubject], family: Family, path: Path) -> None:
@@ -174,21 +176,21 @@ def evaluation(record: Record[EvaluationResult, EvaluationSubject], family: Fami
         task, stage, top_k = absent[0] if absent else sorted(measured - required)[0]
         how = "no evaluation" if absent else "the family does not ask for the evaluation"
         what = f"{how} of {task} over {stage} with top_k {top_k}"
-        raise ReleaseError(what, where=str(path), hint=again("evaluate"))
+        raise ReleaseError(what, where=str(path), hint=remake_hint("evaluate"))
     # Where the family names none: bf16 on a GPU; a CPU without bf16 instructions is measured in float32.
     dtype = config.dtype or (subject.dtype if record.machine.device == "CPU" else "bfloat16")
     if subject.dtype != dtype:
         what = f"the evaluation was made in {subject.dtype}, not {dtype}"
-        raise ReleaseError(what, where=str(path), hint=again("evaluate"))
+        raise ReleaseError(what, where=str(path), hint=remake_hint("evaluate"))
     nano = record.measured.nano
     if nano and nano.dtype and config.nano_dtype not in (None, nano.dtype):
         what = f"the nano sets were measured in {nano.dtype}, not {config.nano_dtype}"
-        raise ReleaseError(what, where=str(path), hint=again("evaluate"))
+        raise ReleaseError(what, where=str(path), hint=remake_hint("evaluate"))
     for name in config.collections:
         folder = family.build / "data/collections" / name
         if folder.is_dir() and beir.revision(folder) != subject.tasks.get(name):
             what = f"the evaluation was made on other data of {name}, which moved"
-            raise ReleaseError(what, where=str(path), hint=again("evaluate"))
+            raise ReleaseError(what, where=str(path), hint=remake_hint("evaluate"))
 
 
 def speed(record: Record[SpeedResult, SpeedSubject], family: Family, path: Path) -> None:
@@ -214,7 +216,7 @@ def protocol(record: Record[SpeedResult, SpeedSubject], family: Family, path: Pa
         required, measured = getattr(family.speed, key), getattr(record.subject, key)
         if required != measured:
             what = f"speed was measured with {key} {measured}, but the family's protocol says {required}"
-            raise ReleaseError(what, where=str(path), hint=again("speed"))
+            raise ReleaseError(what, where=str(path), hint=remake_hint("speed"))
 
 
 def comparable(record: Record[Any, Any], other: Record[Any, Any], path: Path) -> None:

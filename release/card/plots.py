@@ -126,7 +126,7 @@ def _interval(panel: Axes, row: int, mean: MeanResult, role: str, look: Look) ->
 def _speed(comparison: FamilyComparison, models: list[ComparedModel], title: str, look: Look) -> Figure:
     points = [(model.pairs_per_second or 0.0, model.reranked_ndcg or 0.0, model) for model in models]
     figure, panel = _points(comparison, points, "pairs per second", look)
-    best = front([(x, y) for x, y, _ in points])
+    best = pareto_front([(x, y) for x, y, _ in points])
     panel.plot(*zip(*best, strict=True), color=look.text, linewidth=1, alpha=0.5, zorder=1, label="Pareto front")
     _legend(figure, panel, models, title, look, "first stages")
     _labels(figure, panel, points, best, look)
@@ -144,7 +144,7 @@ def _parameters(comparison: FamilyComparison, models: list[ComparedModel], title
     return figure
 
 
-def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def pareto_front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """The Pareto front: points that no other beats in one coordinate without losing in the other, by the first."""
     best: list[tuple[float, float]] = []
     for point in sorted(set(points), reverse=True):

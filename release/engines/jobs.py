@@ -116,7 +116,7 @@ def _error_line(text: str, root: Path) -> str:
     return line.replace(f"{root}/", "").replace(str(Path.home()), "~")[:300]
 
 
-def must(outcome: Outcome, what: str) -> list[float]:
+def scores_of(outcome: Outcome, what: str) -> list[float]:
     """The scores of a job without which nothing can be said.
 
     Raises:

@@ -155,7 +155,7 @@ def compare(
     default = next(engine for engine in rows if engine.name == DEFAULT)
     work[jobs.TRAINED] = EngineJob(default.snippet.replace("MODEL_ID", jobs.TRAINED), pairs)
     outcomes = _run(root, model_id, work)
-    reference = jobs.must(outcomes.pop(jobs.TRAINED), "the trained model")
+    reference = jobs.scores_of(outcomes.pop(jobs.TRAINED), "the trained model")
     allowed = parity.allowed(reference)
     exact = outcomes[EXACT].scores
     baseline = judged.ndcg(np.array(exact[len(pairs) :])) if judged and exact else None

@@ -33,11 +33,11 @@ def read(folder: Path, evaluate: EvaluationResult) -> ScoredQueries:
     path = folder / FILE
     if not path.is_file() or sha256_file(path) != evaluate.queries_sha256:
         what = "no scores of single queries" if not path.is_file() else "not the scores that the evaluation rests on"
-        raise ReleaseError(what, where=str(path), hint=records.again("evaluate"))
+        raise ReleaseError(what, where=str(path), hint=records.remake_hint("evaluate"))
     try:
         return records.parse(ScoredQueries, path.read_bytes())
     except ValueError as error:
-        raise ReleaseError("damaged scores", where=str(path), hint=records.again("evaluate")) from error
+        raise ReleaseError("damaged scores", where=str(path), hint=records.remake_hint("evaluate")) from error
 
 
 def problems(evaluate: EvaluationResult, scores: ScoredQueries) -> Iterator[str]:

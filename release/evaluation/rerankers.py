@@ -269,7 +269,7 @@ def _share_encoder(teacher: Any, family: Family) -> None:
     if (shared.dtype, shared.max_length) == (teacher.minilm.dtype, teacher.minilm.max_length):
         teacher.minilm = shared
         if family.evaluation.packaged_embedders:
-            shared.recall(family.build / "runs" / packaged_minilm().slug / VECTORS)
+            shared.restore(family.build / "runs" / packaged_minilm().slug / VECTORS)
 
 
 def predict_sorted(reranker: Reranker, pairs: Pairs) -> np.ndarray:

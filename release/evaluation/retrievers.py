@@ -107,7 +107,7 @@ class PackagedMiniLM:
     def search(self, queries: Any, *, top_k: int, **_: Any) -> dict[str, dict[str, float]]:
         """The `top_k` nearest documents of every query."""
         similarity = self.model.encode(list(queries["text"])) @ self.vectors.T
-        self.model.keep(self.cache)
+        self.model.save(self.cache)
         depth = min(top_k, len(self.names))
         nearest = np.argpartition(-similarity, depth - 1, axis=1)[:, :depth]
         return {

@@ -56,7 +56,7 @@ def share(family: Family, executor: Executor, *, size: str | None, compared: str
         ReleaseError: A worker stopped with an error or was killed; finished rows are kept.
     """
     tasks = range(len(task_loaders(family)))
-    for work in _works(family, size, compared, dtype or family.evaluation.dtype):
+    for work in _tasks_of(family, size, compared, dtype or family.evaluation.dtype):
         with (
             exclusive_lock(work.cache_dir),
             Bar("evaluate: rows", len(tasks) * len(family.evaluation.embedders)) as bar,
@@ -65,7 +65,7 @@ def share(family: Family, executor: Executor, *, size: str | None, compared: str
     return executor.kind != "slurm"
 
 
-def _works(family: Family, size: str | None, compared: str | None, dtype: str | None) -> list[TaskWork]:
+def _tasks_of(family: Family, size: str | None, compared: str | None, dtype: str | None) -> list[TaskWork]:
     if compared is not None:
         load = partial(rerankers.load_named, family, compared, dtype=dtype)
         return [TaskWork(family, load, family.compared_folder(compared))]

@@ -13,7 +13,7 @@ from release.errors import ReleaseError
 WORD = re.compile(r"\w+")
 
 
-def normal(query: str) -> str:
+def normalized(query: str) -> str:
     """A query without case and punctuation: two that agree in this are the same query."""
     return " ".join(WORD.findall(query.casefold())) or query.strip()
 
@@ -27,12 +27,12 @@ class LeakCheck:
 
     def __init__(self, queries: Iterable[str]) -> None:
         texts = list(queries)
-        self._exact = {normal(text) for text in texts}
+        self._exact = {normalized(text) for text in texts}
         self._near = TextIndex({"evaluation": iter(texts)})
 
     def repeats(self, queries: Sequence[str]) -> np.ndarray:
         """Which of `queries` repeat a query of the evaluation, bool of shape (queries,)."""
-        exact = np.array([normal(query) in self._exact for query in queries], bool)
+        exact = np.array([normalized(query) in self._exact for query in queries], bool)
         return exact | self._near.repeats(queries)[0]
 
     def check(self, queries: Sequence[str], where: str) -> None:
@@ -44,7 +44,7 @@ class LeakCheck:
         repeats = self.repeats(queries)
         if repeats.any():
             repeated = [query for query, repeats_one in zip(queries, repeats, strict=True) if repeats_one]
-            count = len({normal(query) for query in repeated})
+            count = len({normalized(query) for query in repeated})
             what = f"the training data repeats test queries ({count:,} seen), such as {repeated[0][:80]!r}"
             hint = "remove them, or pass --drop-leaks to train without them: a score on them would measure memory"
             raise ReleaseError(what, where=where, hint=hint)

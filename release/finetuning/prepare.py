@@ -21,7 +21,7 @@ from pydantic import with_config
 from release import bm25, records
 from release.errors import ReleaseError
 from release.files import atomic_directory, check_replaceable, copy_file, sha256_file, write_json
-from release.finetuning.leaks import LeakCheck, normal
+from release.finetuning.leaks import LeakCheck, normalized
 from release.finetuning.pairs import LabelledPair, PairSource, open_pairs
 from release.finetuning.survey import Survey, held_out, survey
 
@@ -199,11 +199,13 @@ class _Division:
 
     def _train(self, path: Path, check: LeakCheck, given: LeakCheck | None) -> int:
         """Write the rows to train on, and keep the judgements of the others; how many were written."""
-        dev, test = ({normal(query): query for query in queries} for queries in (self.dev_queries, self.test_queries))
+        dev, test = (
+            {normalized(query): query for query in queries} for queries in (self.dev_queries, self.test_queries)
+        )
         count = 0
         with pq.ParquetWriter(path, SCHEMA) as writer:
             for batch in _batches(self.source.pairs()):
-                keys = [normal(pair.query) for pair in batch]
+                keys = [normalized(pair.query) for pair in batch]
                 rest = []
                 for key, pair in zip(keys, batch, strict=True):
                     if key in dev:

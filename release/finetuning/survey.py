@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from release.errors import ReleaseError
-from release.finetuning.leaks import normal
+from release.finetuning.leaks import normalized
 from release.finetuning.pairs import PairSource
 
 HIGHEST_GRADE = 10  # judgements are whole grades up to this; anything else is a score
@@ -82,7 +82,7 @@ def survey(source: PairSource) -> Survey:
     keys, labelled = array("Q"), array("Q")
     lowest, highest, grades = np.inf, -np.inf, True
     for query, document, label, _ in source.pairs():
-        key = normal(query)
+        key = normalized(query)
         queries.add(key, query)
         pool.add(document, document)
         keys.append(text_hash(f"{key}\0{document}"))
@@ -104,7 +104,7 @@ def _show_conflict(source: PairSource) -> None:
     """Find the first pair with two labels, in a second pass."""
     labels: dict[int, tuple[float, int]] = {}
     for query, document, label, row in source.pairs():
-        before, first = labels.setdefault(text_hash(f"{normal(query)}\0{document}"), (label, row))
+        before, first = labels.setdefault(text_hash(f"{normalized(query)}\0{document}"), (label, row))
         if before != label:
             what = f"one pair has the label {before:g} in row {first} and {label:g} in row {row}: {query[:60]!r}"
             raise ReleaseError(what, where=str(source.path), hint="keep one of the two rows")

@@ -68,7 +68,7 @@ def command(size: options.Size, family_file: options.Family = options.ETTIN) -> 
     print("nothing wrong with the staged folders")
 
 
-def refuse_problems(family: Family, size: str) -> None:
+def raise_problems(family: Family, size: str) -> None:
     """Raise the first problem of the staged folders, if there is one.
 
     Raises:
@@ -115,7 +115,7 @@ def _untrue(family: Family, size: str) -> Iterator[str]:
     paths = [folder / f"records/{kind}.json" for kind in stage.RECORDS]
     for path in (*paths, *acceptance.further_speed_files(family, size), family.build / "records/data.json"):
         if not records.is_sealed(path):
-            yield f"{path}: edited since it was measured, {records.again(path.stem)}"
+            yield f"{path}: edited since it was measured, {records.remake_hint(path.stem)}"
     yield from (f"{folder}/{line}" for line in arithmetic.problems(measured))
     yield from (
         f"{folder}/records/evaluate.json: {line}" for line in queries.problems(measured.evaluate.measured, scores)

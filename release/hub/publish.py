@@ -61,7 +61,7 @@ def publish(family: Family, size: str, endpoint: str | None, *, replace: bool = 
     """
     api = connect(endpoint)
     mode.check_endpoint(str(api.endpoint), mode.active())
-    checks.refuse_problems(family, size)
+    checks.raise_problems(family, size)
     steps = plan.diff(family, size, api, replace=replace)
     plan.show(steps, api.endpoint)
     return carry_out(api, [step for step in steps if step.phase == "push"])

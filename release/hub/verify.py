@@ -80,7 +80,7 @@ def verify(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySu
     Raises:
         ReleaseError: Not published, or a file, a score or a snippet that differs; it stays private and untagged.
     """
-    checks.refuse_problems(family, size)
+    checks.raise_problems(family, size)
     folder = family.folder(size)
     sha256 = records.model_hash(folder / "model")
     repos, pairs = state.desired_repos(family, size), sample_pairs(family)

@@ -44,7 +44,7 @@ def check(
     with contextlib.chdir(workspace.work):
         faults = [
             *_repositories(family, sizes, api),
-            *_strangers(family, sizes, api, others),
+            *_unexpected(family, sizes, api, others),
             *_collection(family, sizes, api),
             *_data(family, declaration),
             *(line for size in sizes for line in _model(family, size)),
@@ -82,7 +82,7 @@ def _repositories(family: Family, sizes: Sequence[str], api: HfApi) -> Iterator[
         yield from (f"{name}: {file} is on one side only" for file in sorted(files ^ staged))
 
 
-def _strangers(family: Family, sizes: Sequence[str], api: HfApi, others: Collection[str]) -> Iterator[str]:
+def _unexpected(family: Family, sizes: Sequence[str], api: HfApi, others: Collection[str]) -> Iterator[str]:
     """Nothing else was made in the family's organisation."""
     owner = family.about.organization
     there = {info.id for info in (*api.list_models(author=owner), *api.list_datasets(author=owner))}

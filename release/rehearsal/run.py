@@ -144,7 +144,7 @@ def run(rehearsal: Rehearsal, shape_scale: int) -> list[str]:
             _stages(rehearsal, environment, size, PUBLISHED)
         with rehearsal.step("what came out"):
             checks.check(family, rehearsal.sizes, declaration, workspace, api, [each.id for each in stand_ins])
-        _again(rehearsal, environment)
+        _run_again(rehearsal, environment)
         with rehearsal.step("correction"):
             _correction(rehearsal, environment)
         return checks.published(family, rehearsal.sizes, api)
@@ -162,7 +162,7 @@ def _stages(rehearsal: Rehearsal, environment: dict[str, str], size: str, target
     return True
 
 
-def _again(rehearsal: Rehearsal, environment: dict[str, str]) -> None:
+def _run_again(rehearsal: Rehearsal, environment: dict[str, str]) -> None:
     """Everything once more: no stage runs, no record changes, and little is asked of the Hub."""
     before = checks.state_of(rehearsal.workspace)
     for size in rehearsal.sizes:

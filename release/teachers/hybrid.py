@@ -85,13 +85,13 @@ def _in_pairs(progress: Callable[[int], None] | None, pairs: int, texts: int) ->
     """Progress over `texts` as progress over `pairs`, in whole pairs that add up."""
     if progress is None:
         return None
-    done = told = 0
+    done = reported = 0
 
-    def tell(more: int) -> None:
-        nonlocal done, told
+    def advance(more: int) -> None:
+        nonlocal done, reported
         done += more
         now = done * pairs // texts
-        progress(now - told)
-        told = now
+        progress(now - reported)
+        reported = now
 
-    return tell
+    return advance

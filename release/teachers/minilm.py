@@ -105,12 +105,12 @@ class MiniLM:
                 progress(len(batch[0]))
         return np.stack([self._known[text] for text in texts]) if texts else np.zeros((0, 384), np.float32)
 
-    def keep(self, path: Path) -> None:
-        """Write every text and vector known here to `path`, for another process to `recall`."""
+    def save(self, path: Path) -> None:
+        """Write every text and vector known here to `path`, for another process to `restore`."""
         texts = {"of": self._of, "texts": json.dumps(list(self._known))}
         write_atomic(path, save({"vectors": np.stack(list(self._known.values()))}, texts))
 
-    def recall(self, path: Path) -> None:
+    def restore(self, path: Path) -> None:
         """Know what the same MiniLM kept at `path`; a file that is absent, broken or another's counts as none."""
         try:
             with safe_open(path, "numpy") as file:

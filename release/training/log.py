@@ -46,10 +46,10 @@ def start_log(file: Path) -> None:
 
 def end_in_one_line(file: Path | None = None) -> None:
     """Let the program end with one line instead of a traceback, which goes into the log `file` where there is one already."""
-    sys.excepthook = lambda kind, error, trace: _last_words(error, trace, file)
+    sys.excepthook = lambda kind, error, trace: _log_error(error, trace, file)
 
 
-def _last_words(error: BaseException, trace: TracebackType | None, file: Path | None) -> None:
+def _log_error(error: BaseException, trace: TracebackType | None, file: Path | None) -> None:
     if file is None and not isinstance(error, ReleaseError | KeyboardInterrupt):
         sys.__excepthook__(type(error), error, trace)
         return

@@ -105,7 +105,7 @@ def test_what_time_does_not_suffice_for_is_named() -> None:
     job = {"kind": "speed", "size": "1b", "name": "bf16 varlen"}
     with Worker(abs) as worker:
         row = bench_gpu.measure(worker, job, time.time() + 1)
-    assert bench_gpu.told(row) == "speed 1b bf16 varlen: not measured: no time is left"
+    assert bench_gpu.line_of(row) == "speed 1b bf16 varlen: not measured: no time is left"
 
 
 def test_a_job_that_kills_its_process_or_hangs_does_not_take_the_others_with_it() -> None:

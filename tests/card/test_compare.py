@@ -221,7 +221,7 @@ def test_the_same_records_give_the_same_bytes(drawn: Path, tmp_path: Path, monke
 
 def test_the_front_holds_what_nothing_else_beats() -> None:
     points = [(1.0, 9.0), (2.0, 5.0), (3.0, 7.0), (4.0, 7.0), (5.0, 1.0), (2.0, 5.0)]
-    assert plots.front(points) == [(1.0, 9.0), (4.0, 7.0), (5.0, 1.0)]
+    assert plots.pareto_front(points) == [(1.0, 9.0), (4.0, 7.0), (5.0, 1.0)]
     assert [plots.short(value) for value in (17e6, 1.5e9, 300, 2000)] == ["17M", "1.5B", "300", "2k"]
 
 

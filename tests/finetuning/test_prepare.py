@@ -13,7 +13,7 @@ from release import beir
 from release.errors import ReleaseError
 from release.finetuning import prepare as prepare_module
 from release.finetuning import survey
-from release.finetuning.leaks import normal
+from release.finetuning.leaks import normalized
 from release.finetuning.prepare import load, prepare
 from tests.finetuning.data import rows, write_beir, write_jsonl, write_scored
 
@@ -29,14 +29,14 @@ def refusal(data: Path, **options: object) -> str:
 
 
 def queries(folder: Path) -> set[str]:
-    return {normal(text) for _, _, text in beir.texts(folder / "queries.jsonl")}
+    return {normalized(text) for _, _, text in beir.texts(folder / "queries.jsonl")}
 
 
 def test_positives_and_negatives_become_rows_and_two_held_out_sets(tmp_path: Path) -> None:
     about = prepare(write_jsonl(tmp_path / "data.jsonl"), tmp_path / "prepared")
     assert (about.labels, about.dev, about.test, about.train) == ("judgements", 15, 15, 70 * 4)
     table = pq.read_table(tmp_path / "prepared/train.parquet")
-    train = {normal(query) for query in table["query"].to_pylist()}
+    train = {normalized(query) for query in table["query"].to_pylist()}
     dev, test = queries(tmp_path / "prepared/dev"), queries(tmp_path / "prepared/test")
     assert len(train) == 70 and not train & dev and not train & test and not dev & test
     judged = beir.judgements(tmp_path / "prepared/test/qrels.tsv")
@@ -78,7 +78,7 @@ def test_a_beir_folder_keeps_its_own_division_and_finds_its_negatives(tmp_path: 
     assert "--negatives 7" in refusal(folder)
     about = prepare(folder, tmp_path / "prepared", negatives=3, drop_leaks=True)
     assert about.test_given and about.test == 40 and about.mined > 0
-    assert queries(tmp_path / "prepared/test") == {normal(query) for query, _, _ in rows()[60:]}
+    assert queries(tmp_path / "prepared/test") == {normalized(query) for query, _, _ in rows()[60:]}
     table = pq.read_table(tmp_path / "prepared/train.parquet")
     assert table["label"].to_pylist().count(0.0) == about.mined
     assert len(list(beir.texts(tmp_path / "prepared/test/corpus.jsonl"))) == 100
@@ -110,12 +110,12 @@ def test_a_near_repeat_of_a_held_out_query_is_left_out_of_the_training(tmp_path:
     )
     data.write_text(lines + "\n")
     about = prepare(data, tmp_path / "two")
-    every = {normal(text) for part in ("dev", "test") for text in queries(tmp_path / "two" / part)}
+    every = {normalized(text) for part in ("dev", "test") for text in queries(tmp_path / "two" / part)}
     train = set(pq.read_table(tmp_path / "two/train.parquet")["query"].to_pylist())
     assert about.left_out in (0, 2, 4) and bool(about.left_out) == (
-        len({normal(long), normal(f"please {long}")} & every) == 1
+        len({normalized(long), normalized(f"please {long}")} & every) == 1
     )
-    assert not {normal(query) for query in train} & every
+    assert not {normalized(query) for query in train} & every
 
 
 @pytest.mark.parametrize(

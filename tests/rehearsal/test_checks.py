@@ -61,5 +61,5 @@ def test_a_repository_that_nobody_asked_for_is_named(
         api = HfApi(endpoint, token=token)
         for name, kind in ((family.data_id, "dataset"), ("local/known", "model"), ("local/stray", "model")):
             api.create_repo(name, repo_type=kind)
-        found = list(checks._strangers(family, [built.SIZE], api, ["local/known"]))
+        found = list(checks._unexpected(family, [built.SIZE], api, ["local/known"]))
     assert found == ["local/stray: it was not requested"]

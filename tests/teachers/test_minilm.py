@@ -59,15 +59,15 @@ def test_the_vectors_are_sentence_transformers_own() -> None:
 def test_what_one_process_encoded_another_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = (minilm.MiniLM(max_length=64, dtype="float32") for _ in range(2))
     vectors, path = one.encode(DOCUMENTS), tmp_path / "vectors.safetensors"
-    one.keep(path)
+    one.save(path)
     shorter = minilm.MiniLM(max_length=8, dtype="float32")
-    shorter.recall(path)  # its vectors are others
-    other.recall(tmp_path / "absent")
+    shorter.restore(path)  # its vectors are others
+    other.restore(tmp_path / "absent")
     assert not shorter._known and not other._known
-    other.recall(path)
+    other.restore(path)
     monkeypatch.delattr(other, "_model")  # nothing is left to encode
     assert (other.encode(DOCUMENTS) == vectors).all()
     path.write_bytes(path.read_bytes()[:-1])
     shorter.max_length = one.max_length
-    shorter.recall(path)
+    shorter.restore(path)
     assert not shorter._known
