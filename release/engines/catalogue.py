@@ -19,7 +19,7 @@ class Engine:
 
     name: str
     title: str
-    snippet: str
+    snippet: str = ""
     versions: tuple[str, ...] = ()
     core: bool = False
     rounding: bool = False
@@ -28,7 +28,9 @@ class Engine:
     unequal: tuple[Literal["cut", "empty"], ...] = ()
     packages: tuple[str, ...] = ()
     language: Literal["python", "javascript"] = "python"
-    not_supported: str | None = None
+    wrong: str | None = None
+    read: str | None = None
+    keys: tuple[str, ...] = ()
 
     @property
     def without_option(self) -> str | None:
@@ -42,10 +44,15 @@ class _File:
 
 
 def engines(*, every: bool = True) -> list[Engine]:
-    """The core engines, then, with `every`, the others, in the file's order."""
+    """The core engines, then, with `every`, those with environments of their own, then those that are only read."""
     tables = tomllib.loads(FILE.read_text(encoding="utf-8"))["engine"]
     named = {table["name"]: table for table in tables}
     whole = [{**named[table["like"]], "core": False, **table} if "like" in table else table for table in tables]
     given = {"engine": [{key: value for key, value in table.items() if key != "like"} for table in whole]}
     rows = parse(_File, given, str(FILE), hint="its first lines explain the keys").engine
-    return [each for each in rows if each.core] + [each for each in rows if every and not each.core]
+    others = [each for each in rows if not each.core]
+    return [
+        *(each for each in rows if each.core),
+        *(each for each in others if every and not each.read),
+        *(each for each in others if each.read),
+    ]

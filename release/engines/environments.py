@@ -29,8 +29,8 @@ def program(engine: Engine) -> tuple[list[str], dict[str, str]]:
     """
     if engine.core:
         return [], {}
-    if not engine.packages:
-        raise CannotRun(engine.not_supported or "no packages that a registry has")
+    if engine.read:
+        raise CannotRun(engine.read)
     if engine.language == "javascript":
         folder = _built(engine, _npm)
         return ["node", str((folder / NODE_WORKER.name).resolve())], {}

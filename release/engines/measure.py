@@ -250,7 +250,7 @@ def _verdict(engine: Engine, outcome: Outcome, difference: float | None, allowed
         return ("option" if engine.option else "equal"), None
     if engine.rounding and difference is not None:
         return "rounding", None
-    return "wrong", engine.not_supported or ("scores that are no numbers" if difference is None else "other scores")
+    return "wrong", engine.wrong or ("scores that are no numbers" if difference is None else "other scores")
 
 
 def _difference(scores: Sequence[float], reference: Sequence[float]) -> float | None:

@@ -23,7 +23,7 @@ from release.export.pairs import Pair, library_pairs, sample_pairs
 from release.family import Family, load
 from release.files import atomic_directory, sha256_folder
 from release.records import Record
-from release.results.export import ExportedForm, ExportResult, ExportSubject, Int8Export
+from release.results.export import ExportedForm, ExportResult, ExportSubject, NarrowExport
 
 FILES = {
     "CrossEncoder": "modules.json",
@@ -55,11 +55,13 @@ def command(
     ]
     title = f"Scores of {result.pairs} pairs against the trained model"
     console.table(title, ["form", "file", "bytes of weights", "largest difference", "allowed"], rows)
-    int8 = result.int8
-    if int8.released and int8.measured:
-        print(f"int8: {int8.measured.bytes} bytes, NDCG@10 {int8.measured.change:+.4f} ({int8.measured.collection})")
-    else:
-        print(f"no int8: {int8.reason}")
+    for name in quantize.FILES:
+        narrow: NarrowExport = getattr(result, name)
+        if narrow.released and narrow.measured:
+            measured = narrow.measured
+            print(f"{name}: {measured.bytes} bytes, NDCG@10 {measured.change:+.4f} ({measured.collection})")
+        else:
+            print(f"no {name}: {narrow.reason}")
     console.print_json(asdict(result))
 
 
@@ -75,7 +77,7 @@ def export(family: Family, size: str) -> Record[ExportResult, ExportSubject]:
     pairs = sample_pairs(family)
     with console.quiet(), atomic_directory(family.folder(size) / "export") as folder:
         scores, forms = assemble(model, folder, pairs)
-        result = summary(folder, scores, forms, quantize.add_int8(family, folder))
+        result = summary(folder, scores, forms, quantize.add_narrow(family, folder))
     record = records.new(
         results.EXPORT,
         family=family.about.name,
@@ -100,9 +102,8 @@ def export_any(source: str, output: Path) -> ExportResult:
     portable.check_activation(model)
     with console.quiet(), atomic_directory(output) as folder:
         scores, forms = assemble(model, folder, library_pairs())
-        return summary(
-            folder, scores, forms, Int8Export(False, "only a family names what NDCG@10 is measured on", None)
-        )
+        unmeasured = NarrowExport(False, "only a family names what NDCG@10 is measured on", None)
+        return summary(folder, scores, forms, dict.fromkeys(quantize.FILES, unmeasured))
 
 
 def _fetched(source: str) -> Path:
@@ -143,14 +144,16 @@ def problems(folder: Path) -> Iterator[str]:
     yield from graph.problems(folder)
 
 
-def summary(folder: Path, scores: Sequence[float], forms: tuple[ExportedForm, ...], int8: Int8Export) -> ExportResult:
+def summary(
+    folder: Path, scores: Sequence[float], forms: tuple[ExportedForm, ...], narrow: dict[str, NarrowExport]
+) -> ExportResult:
     """What the record "export" holds about `folder` as it is now."""
     return ExportResult(
         pairs=len(scores),
         score_range=(min(scores), max(scores)),
         max_length=portable.max_length(folder),
         forms=forms,
-        int8=int8,
+        **narrow,
         sha256=sha256_folder(folder),
         architecture=portable.architecture(folder),
     )

@@ -1,32 +1,34 @@
-"""`onnx/model.onnx`: the whole pipeline, head included, ids and mask in and `logits` out."""
+"""`onnx/model.onnx`: the whole pipeline, head included, ids and mask in and `logits` out.
+
+Beside the logits it gives the encoder's answer for the first token as `last_hidden_state`, at no cost: Sentence Transformers'
+`backend="onnx"` takes the file for a bare encoder, reads that name, and goes on with the head's modules of the repository.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
-DATA = "model.onnx_data"
 EXTERNAL_DATA = 1_900_000_000  # a protobuf file cannot pass 2 GiB: beyond this the ONNX weights are beside the graph
 FILE = "onnx/model.onnx"
-INPUTS, OUTPUT = ["input_ids", "attention_mask"], "logits"
+INPUTS, OUTPUTS = ["input_ids", "attention_mask"], ["logits", "last_hidden_state"]
 
 
 def whole_onnx(folder: Path) -> Path:
-    """Write `onnx/model.onnx`: ids and mask of any batch and length in, `logits` (batch, 1) out.
+    """Write `onnx/model.onnx`: ids and mask of any batch and length in, logits (batch, 1) and first token (batch, 1, hidden) out.
 
     Large weights go to `onnx/model.onnx_data`, the name that transformers.js looks for. What the exporter notes
     about the Python files of this machine is removed.
     """
-    import onnx_ir
     import torch
 
     model = classifier(folder)
-    model.forward = functools.partial(_logits, model.forward)
+    model.forward = functools.partial(_outputs, model)
     example = torch.randint(5, model.config.vocab_size, (2, 16)), torch.ones(2, 16, dtype=torch.long)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", min=3)}
     program = torch.onnx.export(
@@ -35,16 +37,23 @@ def whole_onnx(folder: Path) -> Path:
         dynamo=True,
         verbose=False,
         input_names=INPUTS,
-        output_names=[OUTPUT],
+        output_names=OUTPUTS,
         dynamic_shapes={"input_ids": axes, "attention_mask": axes},
     )
     assert program is not None
     _forget_origin(program.model)
     path = folder / FILE
     path.parent.mkdir()
-    size = sum(parameter.nbytes for parameter in model.parameters())
-    onnx_ir.save(program.model, path, external_data=DATA if size > EXTERNAL_DATA else None)
+    save(program.model, path)
     return path
+
+
+def save(model: Any, path: Path) -> None:
+    """Write an ONNX model, with large weights beside it in a file of its name and `_data`."""
+    import onnx_ir
+
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    onnx_ir.save(model, path, external_data=f"{path.name}_data" if size > EXTERNAL_DATA else None)
 
 
 def classifier(folder: Path) -> Any:
@@ -86,8 +95,10 @@ def _first_token(
     return hidden + layer.mlp(layer.mlp_norm(hidden))
 
 
-def _logits(forward: Callable[..., Any], input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    return forward(input_ids=input_ids, attention_mask=attention_mask).logits
+def _outputs(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """ModernBertForSequenceClassification.forward of a classifier that pools the first token, which is returned as well."""
+    first = model.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    return model.classifier(model.head(first[:, 0])), first
 
 
 def _forget_origin(model: Any) -> None:
@@ -115,9 +126,10 @@ def problems(folder: Path) -> Iterator[str]:
             yield f"{name}: not readable ({type(error).__name__})"
             continue
         inputs, outputs = model.graph.inputs, model.graph.outputs
-        if [value.name for value in inputs] != INPUTS or [value.name for value in outputs] != [OUTPUT]:
-            names = [value.name for value in (*inputs, *outputs)]
-            yield f"{name}: {', '.join(map(str, names))} instead of {', '.join(INPUTS)} and {OUTPUT}: not the whole pipeline"
+        names = [value.name for value in (*inputs, *outputs)]
+        if names != INPUTS + OUTPUTS:
+            needed = ", ".join(INPUTS + OUTPUTS)
+            yield f"{name}: {', '.join(map(str, names))} instead of {needed}: not the whole pipeline"
         elif any(isinstance(size, int) for value in inputs for size in value.shape or ()):
             yield f"{name}: takes one batch or length only"
         domains = {node.domain for node in model.graph.all_nodes()} - {"", "ai.onnx"}

@@ -171,6 +171,7 @@ def _head(modules: list[dict[str, Any]]) -> dict[str, Any]:
         "classifier_bias": modules[2].get("bias"),
         "norm_bias": False,  # of the head's norm too: its bias is folded into the classifier's
         "norm_eps": 1e-5,
+        "layer_norm_eps": 1e-5,  # vLLM and candle
         "id2label": {"0": "LABEL_0"},
         "label2id": {"LABEL_0": 0},
         "problem_type": "regression",  # pipeline("text-classification") then gives raw scores

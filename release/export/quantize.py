@@ -1,8 +1,9 @@
-"""The ONNX file once more with 8-bit weights, a fourth of the size, where that costs no more than a trifle of quality.
+"""The ONNX file once more in 8 and in 16 bits, a fourth and a half of its size, where that costs no more than a trifle of quality.
 
-`onnx/model_quantized.onnx` (the name under which transformers.js looks for it) holds 8-bit weights per channel; activations
-are quantized as they come. It is kept only if NDCG@10, measured on the family's own collection or else on its nano sets, falls
-by at most `ALLOWED`; whether and why is in the record "export".
+`onnx/model_quantized.onnx` holds 8-bit weights per channel, activations are quantized as they come; in `onnx/model_fp16.onnx`
+all but ids, mask and outputs is in 16 bits, for GPUs and browsers. transformers.js looks for both names. Each is kept only if
+NDCG@10, measured on the family's own collection or else on its nano sets, falls by at most `ALLOWED`; whether and why is in
+the record "export".
 """
 
 from __future__ import annotations
@@ -14,25 +15,42 @@ import numpy as np
 from release.errors import ReleaseError
 from release.evaluation import metrics
 from release.evaluation.judged_pairs import JudgedPairs, from_folder, from_nano
+from release.export import graph
 from release.family import Family
-from release.results.export import Int8Export, Int8Measurement
+from release.results.export import NarrowExport, NarrowMeasurement
 from release.runtime.cpu_engines import onnxruntime
 
-FILE = "onnx/model_quantized.onnx"
+FILES = {"int8": "onnx/model_quantized.onnx", "fp16": "onnx/model_fp16.onnx"}
 ALLOWED = 0.001  # of NDCG@10
 QUERIES = 250  # that it is measured on, 20 candidates each: 700 took most of an export
 
 
 def int8_onnx(folder: Path) -> Path:
-    """Write `FILE` beside the `onnx/model.onnx` of `folder`.
+    """Write the file with 8-bit weights beside the `onnx/model.onnx` of `folder`.
 
     Weights are unsigned: signed ones are faster where a CPU multiplies 8-bit numbers (VNNI), but on others their sums
     overflow 16 bits, and scores would depend on the machine.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(folder / "onnx/model.onnx", folder / FILE, per_channel=True, weight_type=QuantType.QUInt8)
-    return folder / FILE
+    path = folder / FILES["int8"]
+    quantize_dynamic(folder / graph.FILE, path, per_channel=True, weight_type=QuantType.QUInt8)
+    return path
+
+
+def fp16_onnx(folder: Path) -> Path:
+    """Write the file in 16 bits beside the `onnx/model.onnx` of `folder`; its inputs and outputs stay as they are."""
+    import onnx
+    import onnx_ir
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    whole = onnx.load(folder / graph.FILE)
+    narrow = convert_float_to_float16(whole, keep_io_types=True, disable_shape_infer=True)  # which 2 GB would break
+    graph.save(onnx_ir.from_proto(narrow), folder / FILES["fp16"])
+    return folder / FILES["fp16"]
+
+
+WRITERS = {"int8": int8_onnx, "fp16": fp16_onnx}
 
 
 def judged_pairs(family: Family, queries: int | None = None) -> JudgedPairs | None:
@@ -52,32 +70,46 @@ def judged_pairs(family: Family, queries: int | None = None) -> JudgedPairs | No
         return None
 
 
-def add_int8(family: Family, folder: Path) -> Int8Export:
-    """Add `FILE` to an export if it may be released."""
+def add_narrow(family: Family, folder: Path) -> dict[str, NarrowExport]:
+    """Add to an export those of `FILES` that may be released.
+
+    Returns:
+        Of every type whether its file is there, and what was measured.
+    """
     if (judged := judged_pairs(family, QUERIES)) is None:
         name = (*family.evaluation.collections, family.evaluation.nano)[0]
-        return Int8Export(False, f"{name!r} is not here to measure NDCG@10 on", None)
-    path = int8_onnx(folder)
-    measured = _measure(judged, folder)
-    if measured.change >= -ALLOWED:
-        return Int8Export(True, None, measured)
-    path.unlink()
-    return Int8Export(False, f"NDCG@10 changes by {measured.change:+.4f}, {-ALLOWED} is allowed", measured)
+        return dict.fromkeys(FILES, NarrowExport(False, f"{name!r} is not here to measure NDCG@10 on", None))
+    exact = onnxruntime(folder).predict(judged.pairs)
+    return {dtype: _judged(judged, exact, folder, dtype) for dtype in FILES}
 
 
-def _measure(judged: JudgedPairs, folder: Path) -> Int8Measurement:
-    exact, narrow = (onnxruntime(folder, dtype).predict(judged.pairs) for dtype in ("fp32", "int8"))
-    before, after = judged.ndcg(exact), judged.ndcg(narrow)
+def _judged(judged: JudgedPairs, exact: np.ndarray, folder: Path, dtype: str) -> NarrowExport:
+    WRITERS[dtype](folder)
+    scores = onnxruntime(folder, dtype).predict(judged.pairs)
+    if not np.isfinite(scores).all():
+        _remove(folder / FILES[dtype])
+        return NarrowExport(False, "scores that are no numbers", None)
+    before, after = judged.ndcg(exact), judged.ndcg(scores)
     low, high = metrics.interval(metrics.bootstrap(after - before))
-    return Int8Measurement(
-        file=FILE,
-        bytes=(folder / FILE).stat().st_size,
-        max_score_difference=float(np.abs(narrow - exact).max()),
+    measured = NarrowMeasurement(
+        file=FILES[dtype],
+        bytes=sum(file.stat().st_size for file in (folder / "onnx").glob(f"{Path(FILES[dtype]).name}*")),
+        max_score_difference=float(np.abs(scores - exact).max()),
         collection=judged.description,
         queries=len(before),
         float32_ndcg=float(before.mean()),
-        int8_ndcg=float(after.mean()),
+        ndcg=float(after.mean()),
         change=float((after - before).mean()),
         ci_low=low,
         ci_high=high,
     )
+    if measured.change >= -ALLOWED:
+        return NarrowExport(True, None, measured)
+    _remove(folder / FILES[dtype])
+    return NarrowExport(False, f"NDCG@10 changes by {measured.change:+.4f}, {-ALLOWED} is allowed", measured)
+
+
+def _remove(path: Path) -> None:
+    """A file with its weights beside it, where they are."""
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()

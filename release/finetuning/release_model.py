@@ -13,13 +13,13 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from release import console, mode, records, results
 from release.card import formatting, render, tables
 from release.errors import ReleaseError
-from release.export import checkpoint
+from release.export import checkpoint, quantize
 from release.export.pairs import PAIRS_FILE, read_pairs
 from release.files import atomic_directory, copy_file, list_files, sha256_folder, write_atomic
 from release.hub import checks, plan, publish, state, verify
 from release.names import hub_licenses
 from release.records import Record
-from release.results.export import ExportResult, ExportSubject, Int8Export, VerifySubject
+from release.results.export import ExportResult, ExportSubject, NarrowExport, VerifySubject
 from release.results.finetuning import FinetuneResult, FinetuneSubject
 
 KINDS = ("finetune", "export")  # records/*.json of the repository
@@ -110,7 +110,8 @@ def export(release: FinetunedRelease) -> None:
     pairs = read_pairs(release.output / PAIRS_FILE)
     with console.quiet(), atomic_directory(made) as folder:
         scores, forms = checkpoint.assemble(model, folder, pairs)
-        result = checkpoint.summary(folder, scores, forms, Int8Export(False, "not made for a fine-tuned model", None))
+        unmeasured = NarrowExport(False, "not made for a fine-tuned model", None)
+        result = checkpoint.summary(folder, scores, forms, dict.fromkeys(quantize.FILES, unmeasured))
     subject = ExportSubject(dtype="float32", pairs="the test queries")
     record = records.new(results.EXPORT, family="", model_sha256=sha256, measured=result, subject=subject)
     records.write(record, release.output / "records")

@@ -17,7 +17,7 @@ from release import mode, options, records, results
 from release.card import acceptance, render
 from release.errors import ReleaseError
 from release.evaluation import queries
-from release.export import checkpoint, quantize
+from release.export import checkpoint, graph, quantize
 from release.family import Family, load
 from release.files import list_files, sha256_file
 from release.hub import formats, stage
@@ -42,9 +42,7 @@ ALLOWED = {  # anything else, pickles above all, is refused
         "*.md",
         "*.json",
         "*.safetensors",
-        "onnx/model.onnx",
-        "onnx/model.onnx_data",
-        quantize.FILE,
+        *(f"{file}{data}" for file in (graph.FILE, *quantize.FILES.values()) for data in ("", "_data")),
         "compare/*.png",
         ".eval_results/*.yaml",
     ),

@@ -23,15 +23,15 @@ class ExportedForm(FormParity):
 
 
 @dataclass(frozen=True)
-class Int8Measurement:
-    """The ONNX file with 8-bit weights beside the one in float32.
+class NarrowMeasurement:
+    """An ONNX file in a narrower type beside the one in float32.
 
     Attributes:
         file, bytes: The file, by its name in the export, and its size.
         max_score_difference: In logits.
         collection: What NDCG@10 is measured on, in words, over `queries` queries.
-        float32_ndcg, int8_ndcg: NDCG@10 of both.
-        change: `int8_ndcg` - `float32_ndcg`, with its 95 % interval from `ci_low` to `ci_high`.
+        float32_ndcg, ndcg: NDCG@10 of both.
+        change: `ndcg` - `float32_ndcg`, with its 95 % interval from `ci_low` to `ci_high`.
     """
 
     file: str
@@ -40,19 +40,19 @@ class Int8Measurement:
     collection: str
     queries: int
     float32_ndcg: float
-    int8_ndcg: float
+    ndcg: float
     change: float
     ci_low: float
     ci_high: float
 
 
 @dataclass(frozen=True)
-class Int8Export:
-    """Whether the 8-bit form is released; `reason` says why not, `measured` is None where it could not be measured."""
+class NarrowExport:
+    """Whether a narrower form is released; `reason` says why not, `measured` is None where it could not be measured."""
 
     released: bool
     reason: str | None
-    measured: Int8Measurement | None
+    measured: NarrowMeasurement | None
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class ExportResult:
         pairs: How many were scored.
         score_range: The least and the greatest score of the trained model.
         max_length: Tokens of a pair that the export reads.
+        int8, fp16: With 8-bit weights, and with everything in 16 bits.
         sha256: Over the names and contents of the exported files.
         architecture: None where a card shows none.
     """
@@ -90,7 +91,8 @@ class ExportResult:
     score_range: tuple[float, float]
     max_length: int
     forms: tuple[ExportedForm, ...]
-    int8: Int8Export
+    int8: NarrowExport
+    fp16: NarrowExport
     sha256: str
     architecture: Architecture | None = None
 

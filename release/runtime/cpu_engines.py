@@ -126,7 +126,8 @@ def onnxruntime(folder: str | Path, dtype: str = "fp32", threads: int | None = N
     """A released model on ONNX Runtime.
 
     Args:
-        folder: A folder with `onnx/model.onnx` ("fp32") or `onnx/model_quantized.onnx` ("int8"), and the tokenizer.
+        folder: A folder with `onnx/model.onnx` ("fp32"), `onnx/model_quantized.onnx` ("int8") or `onnx/model_fp16.onnx`
+            ("fp16", for GPUs: a CPU computes most of it in fp32), and the tokenizer.
         threads: All usable cores if left out.
     """
     import onnxruntime as ort
@@ -134,7 +135,7 @@ def onnxruntime(folder: str | Path, dtype: str = "fp32", threads: int | None = N
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    file = {"fp32": "model.onnx", "int8": "model_quantized.onnx"}[dtype]
+    file = {"fp32": "model.onnx", "int8": "model_quantized.onnx", "fp16": "model_fp16.onnx"}[dtype]
     session = ort.InferenceSession(Path(folder) / "onnx" / file, options, ["CPUExecutionProvider"])
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from release.results.training import CheckpointChoice, TrainingRun
 SHARES = {  # of a result, whatever holds them: 0 to 1
     *("first_stage_ndcg", "reranked_ndcg", "oracle_ndcg", "recall", "score", "baseline", "sets"),
     *("all_positives", "retrieved_positives", "brier", "brier_sigmoid", "brier_constant", "predicted", "target"),
-    *("truncated", "float32_ndcg", "int8_ndcg"),
+    *("truncated", "float32_ndcg", "ndcg"),
 }
 DIFFERENCES = {"gain", "ci_low", "ci_high", "change"}  # of two shares: -1 to 1
 ANY = {"label", "score_range", "offset", "log_history", "hyperparameters"}  # may be anything, with all that is in it
@@ -183,14 +183,15 @@ def _export(result: ExportResult) -> Iterator[str]:
         within = form.max_score_difference <= form.tolerance
         yield from _must(within, f"forms.{index}: a difference above its own tolerance")
         yield from _equal(f"forms.{index}.tolerance", form.tolerance, parity.allowed((low, high)))
-    int8, measured = result.int8, result.int8.measured
-    yield from _must(measured is not None or not int8.released, "int8: released, and never measured")
-    if measured:
-        yield from _equal("int8.measured.change", measured.change, measured.int8_ndcg - measured.float32_ndcg)
-        inside = measured.ci_low - EQUAL <= measured.change <= measured.ci_high + EQUAL
-        yield from _must(inside, "int8.measured: the interval leaves its own change out")
-        allowed = measured.change >= -quantize.ALLOWED
-        yield from _must(allowed or not int8.released, "int8: released, and worse than is allowed")
+    for name, narrow in (("int8", result.int8), ("fp16", result.fp16)):
+        measured = narrow.measured
+        yield from _must(measured is not None or not narrow.released, f"{name}: released, and never measured")
+        if measured:
+            yield from _equal(f"{name}.measured.change", measured.change, measured.ndcg - measured.float32_ndcg)
+            inside = measured.ci_low - EQUAL <= measured.change <= measured.ci_high + EQUAL
+            yield from _must(inside, f"{name}.measured: the interval leaves its own change out")
+            allowed = measured.change >= -quantize.ALLOWED
+            yield from _must(allowed or not narrow.released, f"{name}: released, and worse than is allowed")
 
 
 def _run(run: TrainingRun) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -33,11 +34,20 @@ def folder(reranker: Path) -> Path:
 
 def test_every_snippet_names_the_model_and_the_pairs_once_and_leaves_scores() -> None:
     for engine in ROWS.values():
+        assert bool(engine.read) != bool(engine.core or engine.packages), engine.name
+        if engine.read:
+            continue
         assert engine.snippet.count("pairs = PAIRS") == 1, engine.name
         assert "MODEL_ID" in engine.snippet and "scores" in engine.snippet, engine.name
         assert not engine.default or engine.without_option != engine.snippet, engine.name
         assert engine.language != "python" or compile(engine.snippet, engine.name, "exec")
     assert {measure.FAST, measure.DEFAULT, measure.EXACT} <= {name for name, engine in ROWS.items() if engine.core}
+
+
+def test_an_export_has_every_key_that_the_readers_ask_for_which_cannot_be_run_here(folder: Path) -> None:
+    keys = json.loads((folder / "export/config.json").read_text())
+    assert not {key for engine in ROWS.values() for key in engine.keys} - keys.keys()
+    assert keys["layer_norm_eps"] == keys["norm_eps"]
 
 
 def test_the_fast_snippet_runs_as_it_is_printed_and_scores_as_the_trained_model(folder: Path) -> None:

@@ -13,7 +13,7 @@ from release.card import acceptance, render
 from release.errors import ReleaseError
 from release.export import checkpoint, dual_root, graph, parity, quantize
 from release.hub import checks
-from release.results.export import Int8Export
+from release.results.export import NarrowExport
 from release.runtime.cpu_engines import onnxruntime
 from tests import built
 
@@ -70,31 +70,35 @@ def test_what_is_missing_is_named_with_its_command(
         dual_root.dual_root(encoder, tmp_path / "out")
 
 
-def test_int8_is_released_only_if_its_measured_ndcg_allows_it(
+def test_narrower_files_are_released_only_if_their_measured_ndcg_allows_it(
     tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family = built.workspace(tmp_path, reranker, monkeypatch)
     records_, folder = family.folder(built.SIZE) / "records", family.folder(built.SIZE) / "export"
-    reason = "'docstrings' is not here to measure NDCG@10 on"
-    assert records.read(records_, results.EXPORT).measured.int8 == Int8Export(False, reason, None)
+    unmeasured = NarrowExport(False, "'docstrings' is not here to measure NDCG@10 on", None)
+    measured = records.read(records_, results.EXPORT).measured
+    assert measured.int8 == unmeasured and measured.fp16 == unmeasured
     built.write_collection(family.build / "data/collections/docstrings")
     monkeypatch.setattr(quantize, "ALLOWED", -1.0)  # it would have to gain 1
-    found = quantize.add_int8(family, folder)
-    assert not found.released and found.reason is not None and found.reason.startswith("NDCG@10 changes by ")
-    assert not (folder / quantize.FILE).exists()
+    for narrow in quantize.add_narrow(family, folder).values():
+        assert not narrow.released and narrow.reason is not None and narrow.reason.startswith("NDCG@10 changes by ")
+    assert [path.name for path in folder.glob("onnx/*")] == ["model.onnx"]
 
     monkeypatch.setattr(quantize, "ALLOWED", 1.0)
-    found = quantize.add_int8(family, folder)
-    quality = found.measured
-    assert found.released and quality is not None and quality.queries == 80
-    assert quality.change == pytest.approx(quality.int8_ndcg - quality.float32_ndcg)
-    assert quality.ci_low <= quality.change <= quality.ci_high
-    assert quality.bytes < 0.5 * (folder / "onnx/model.onnx").stat().st_size
-    pairs = built.docstrings()[:16]
-    difference = onnxruntime(folder, "int8").predict(pairs) - onnxruntime(folder, "fp32").predict(pairs)
-    assert 0 < abs(difference).max() < 1
+    narrow, pairs = quantize.add_narrow(family, folder), built.docstrings()[:16]
+    for dtype, share, largest in (("int8", 0.5, 1.0), ("fp16", 0.6, 0.05)):
+        quality = narrow[dtype].measured
+        assert narrow[dtype].released and quality is not None and quality.queries == 80
+        assert quality.change == pytest.approx(quality.ndcg - quality.float32_ndcg)
+        assert quality.ci_low <= quality.change <= quality.ci_high
+        assert quality.bytes < share * (folder / "onnx/model.onnx").stat().st_size
+        difference = onnxruntime(folder, dtype).predict(pairs) - onnxruntime(folder, "fp32").predict(pairs)
+        assert 0 < abs(difference).max() < largest
+    assert not list(graph.problems(folder))
 
     shutil.rmtree(family.build / "data/collections")  # the hand-made evaluation is of another one
-    built.edit(records_ / "export.json", lambda record: record["measured"].update(int8=asdict(found)))
+    found = {dtype: asdict(each) for dtype, each in narrow.items()}
+    built.edit(records_ / "export.json", lambda record: record["measured"].update(found))
     shown = checks.split_card(render.model_card(family, built.SIZE, acceptance.card_records(family, built.SIZE)))[1]
-    assert f"`{quantize.FILE}` is the ONNX file with 8-bit weights" in shown
+    assert "`onnx/model_quantized.onnx` is the ONNX file with 8-bit weights" in shown
+    assert "`onnx/model_fp16.onnx` is the ONNX file in 16 bits" in shown
