@@ -112,7 +112,7 @@ def _encoder_alone(folder: Path) -> None:
 
     path = folder / "onnx/model.onnx"
     model = onnx_ir.load(path)
-    model.graph.outputs[0].name = "last_hidden_state"
+    del model.graph.outputs[0]
     path.unlink()
     onnx_ir.save(model, path)
 
