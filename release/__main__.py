@@ -29,7 +29,7 @@ VERBS = {  # verb -> the function that is called, or the script that is run, and
     "check": ("release.hub.checks:command", "every reason not to publish a staged folder"),
     "compare": ("release.compared:command", "sizes, teacher, other rerankers: table and plots"),
     "plan": ("release.hub.plan:command", "what would run and be published, without doing it"),
-    "plan-data": ("release.data.mix:plan", "rows, bytes, licences and overlaps of the declared data"),
+    "plan-data": ("release.data.plan:command", "rows, bytes, licences and overlaps of the declared data"),
     "plan-train": ("release.budget.training:command", "steps, memory and hours of training a size"),
     "plan-evaluate": ("release.budget.evaluation:command", "pairs, texts and hours of the two-stage evaluation"),
     "rehearse": ("release.rehearsal.run:command", "a release from end to end on stand-ins, on a Hub of its own"),

@@ -316,6 +316,16 @@ class Family:
         self.size(size)
         return self.build / size
 
+    @property
+    def pairs_folder(self) -> Path:
+        """The pairs before they are labelled, a folder per config, and their manifest."""
+        return self.build / "data/pairs"
+
+    @property
+    def mixture_folder(self) -> Path:
+        """The labelled pairs, what is trained on, in the same form."""
+        return self.build / "data/mixture"
+
     def compared_folder(self, name: str) -> Path:
         """Where everything about a public reranker goes that the family is compared with: records/ is in it."""
         return self.build / "compared" / name.replace("/", "--")

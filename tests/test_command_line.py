@@ -92,7 +92,7 @@ def test_ctrl_c_inside_a_verb_is_one_line(monkeypatch: pytest.MonkeyPatch, capsy
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("release.data.mix.plan", interrupted)
+    monkeypatch.setattr("release.data.plan.command", interrupted)
     assert main(["plan-data"]) == 130
     assert capsys.readouterr().err.startswith("stopped; nothing half written was kept: run the same command again")
 
@@ -103,7 +103,7 @@ def test_a_file_that_the_system_refuses_is_one_line(
     def plan() -> None:
         (tmp_path / ("x" * 300)).stat()
 
-    monkeypatch.setattr("release.data.mix.plan", plan)
+    monkeypatch.setattr("release.data.plan.command", plan)
     assert main(["plan-data"]) == 1
     assert capsys.readouterr().err.startswith("error: cannot be read or written (File name too long); in ")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from release import family, spec
-from release.data import mix
+from release.data import plan
 from release.errors import ReleaseError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,7 +55,7 @@ def test_each_family_names_a_declaration_with_its_validation_config(name: str) -
 
 
 def test_the_plan_says_what_is_unknown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    mix.print_plan(spec.load(ETTIN), tmp_path)
+    plan.show(spec.load(ETTIN), tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert "39 configs" in lines[0] and "?: unknown until fetched" in lines
     agnews = next(line for line in lines if line.startswith("agnews ")).split()

@@ -5,13 +5,12 @@ Nothing is downloaded, nothing trained.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Annotated, Any
 
 import typer
 
-from release import options, spec
+from release import data_manifest, options, spec
 from release.console import print_json, table
 from release.errors import ReleaseError
 from release.family import Family, load
@@ -60,16 +59,13 @@ def plan(
     if size.global_batch_size % world:
         what = f"the global batch of {size.global_batch_size} does not divide by {world} devices"
         raise ReleaseError(what, where=f"{family.path} [sizes.{name}]", hint="take a WORLD that divides it")
-    manifest = family.build / "data/mixture/manifest.json"
-    if not rows and manifest.is_file():
-        configs = json.loads(manifest.read_text(encoding="utf-8"))["configs"].values()
-        rows = sum(shard["rows"] for entry in configs for shard in entry["shards"])
+    if not rows and (here := data_manifest.find(family.mixture_folder)):
+        rows = sum(map(data_manifest.rows, here["configs"].values()))
     if not rows and (declared := spec.load(resource(family.data.declaration)).published):
         rows = declared.rows
     if not rows:
-        raise ReleaseError(
-            "nothing says how many rows there are", where=str(manifest), hint="make score, or pass --rows"
-        )
+        where = str(family.mixture_folder / data_manifest.NAME)
+        raise ReleaseError("nothing says how many rows there are", where=where, hint="make score, or pass --rows")
     counted = count(shape(size.encoder))
     parameters, batch = counted["encoder"] + counted["head"], size.global_batch_size // world
     steps = math.ceil(rows / size.global_batch_size) * family.training.epochs

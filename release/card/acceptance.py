@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from release import beir, mode, records, results
+from release import beir, data_manifest, mode, records, results
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import sha256_file
@@ -74,9 +73,9 @@ def card_records(family: Family, size: str) -> CardRecords:
         belonging(record, family, size, path)
         protocol(record, family, path)
         further.append(record)
-    data, manifest = data_records(family)
+    data, mixture = data_records(family)
     _check_data(family, run.subject, folder / "records/run.json")
-    return CardRecords(data, run, choice, evaluate, timed, tuple(further), export, engines, manifest)
+    return CardRecords(data, run, choice, evaluate, timed, tuple(further), export, engines, mixture)
 
 
 def further_speed_files(family: Family, size: str) -> list[Path]:
@@ -91,24 +90,20 @@ def data_records(family: Family) -> tuple[Record[DataResult, DataSubject], dict[
         ReleaseError: One is missing, damaged or of another family.
     """
     data = records.read(family.build / "records", results.DATA)
-    path = family.build / "data/mixture/manifest.json"
     if data.family != family.about.name:
         raise ReleaseError(
             f"a record of {data.family}", where=str(family.build / "records/data.json"), hint="make score"
         )
     rehearsal(data, family.build / "records/data.json")
-    try:
-        return data, json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReleaseError("no readable manifest of the data", where=str(path), hint="make score") from error
+    return data, data_manifest.read(family.mixture_folder, stage="score")
 
 
 def _check_data(family: Family, subject: RunSubject, path: Path) -> None:
     """The mixture that is here must be the one that the model learnt from; one from a Hub is named by its commit."""
-    mixture = family.build / "data/mixture"
+    mixture = family.mixture_folder
     if Path(subject.data) != mixture:
         return
-    if subject.data_revision != sha256_file(mixture / "manifest.json"):
+    if subject.data_revision != sha256_file(mixture / data_manifest.NAME):
         what = "the model was trained on other data than is here now"
         raise ReleaseError(what, where=f"{path}, {mixture}", hint="remove the record, then make train")
 

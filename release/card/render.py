@@ -176,7 +176,7 @@ def dataset_card(family: Family, data: Record[DataResult, DataSubject], manifest
     try:
         shown, info = tables.data(manifest), tables.dataset_info(manifest)
     except KeyError as error:
-        where = str(family.build / "data/mixture/manifest.json")
+        where = str(family.mixture_folder / "manifest.json")
         raise ReleaseError(f"the manifest lacks {error}", where=where, hint="remove it, then make score") from error
     own = family.data.license == "other" and family.data.license_name is None  # each source has its own
     front = DatasetCardData(

@@ -34,7 +34,7 @@ def fetch(family: Family, commit: str) -> dict[str, Any]:
             of rows than are declared.
     """
     name, declared = str(family.data.mixture), spec.load(resource(family.data.declaration))
-    folder = family.build / "data/mixture"
+    folder = family.mixture_folder
     try:
         parts = _parts(name, commit)
         _check_configs(name, declared, parts)

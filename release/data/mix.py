@@ -12,27 +12,24 @@ import json
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
 import typer
 from huggingface_hub import HfApi
 
-from release import console, options, spec
+from release import console, data_manifest, options, spec
 from release.console import Bar
-from release.data import demo_sets, docstrings, published, shards
+from release.data import demo_sets, docstrings, plan, published, shards
 from release.data.contamination import EvalIndex, OverlapCounter, build_eval_index
-from release.data.published import UNKNOWN
-from release.data.rejects import kind_of, reject_reasons
 from release.data.repeats import distinct
 from release.data.sources import base
 from release.data.sources.base import Source, unreadable
 from release.data.sources.registry import open_source
+from release.data.streams import capped, counted, prefetch, usable, without_overlap
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import atomic_directory, exclusive_lock, resource, sha256_yaml, write_json
@@ -59,7 +56,7 @@ def command(
     if drop_overlap and no_overlap:
         raise ReleaseError("--drop-overlap and --no-overlap exclude each other", hint="give one of them")
     if only_plan:
-        return plan(family)
+        return plan.command(family)
     loaded = load(family, evaluated=False)
     if loaded.data.mixture:
         if config or drop_overlap:
@@ -73,33 +70,6 @@ def command(
     run(loaded, spec.load(resource(loaded.data.declaration)), only=config, overlap=overlap)
 
 
-def plan(family: options.Family = options.ETTIN) -> None:
-    """Print rows, bytes, licences and overlaps of what the family declares, beside what was published; nothing is fetched.
-
-    Raises:
-        ReleaseError: All pairs are made, and are not as many as were published (as `make mix` does).
-    """
-    loaded = load(family, evaluated=False)
-    mixture, pairs = spec.load(resource(loaded.data.declaration)), loaded.build / "data/pairs"
-    print_plan(mixture, pairs)
-    made = {name: manifest for name in mixture.configs if (manifest := read_manifest(pairs / name))}
-    if taken := loaded.data.mixture:
-        print(f"taken as it is from {taken} at {loaded.data.mixture_revision or 'the commit that make mix settles'}")
-        made = fetched(loaded)
-    published.show(mixture, made)
-    if len(made) == len(mixture.configs):
-        published.check(mixture, made)
-
-
-def fetched(family: Family) -> dict[str, dict[str, Any]]:
-    """The configs of a mixture that was taken from the Hub, by its manifest; none where it is not here yet."""
-    try:
-        manifest = json.loads((family.build / "data/mixture/manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return manifest["configs"] if manifest.get("mixture") == family.data.mixture else {}
-
-
 def resolve(family: Family) -> str:
     """Settle at which commit a family's mixture is taken from the Hub, and keep it in the manifest of pairs; returns both.
 
@@ -107,11 +77,7 @@ def resolve(family: Family) -> str:
         ReleaseError: The Hub, the dataset or the revision cannot be had.
     """
     name, revision = str(family.data.mixture), family.data.mixture_revision
-    path = family.build / "data/pairs/manifest.json"
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    known = data_manifest.find(family.pairs_folder) or {}
     commit = known.get("revision") if known.get("mixture") == name else None
     if commit is None or revision not in (None, commit):
         try:
@@ -120,7 +86,7 @@ def resolve(family: Family) -> str:
             what = f"the mixture cannot be had ({type(error).__name__})"
             hint = "connect to the Hub, or remove `mixture` to mix the sources anew"
             raise ReleaseError(what, where=f"{name}@{revision or 'newest'}", hint=hint) from error
-    write_json(path, {"mixture": name, "revision": commit, "configs": {}})
+    write_json(family.pairs_folder / data_manifest.NAME, {"mixture": name, "revision": commit, "configs": {}})
     return f"{name} at {commit}"
 
 
@@ -150,7 +116,7 @@ def run(family: Family, mixture: MixtureSpec, *, only: list[str] | None = None, 
             manifests[name] = make(config, mixture, folder, index, drop=overlap == "drop")
         if not only:
             published.check(mixture, manifests)
-        manifest = {
+        about = {
             "name": mixture.name,
             "title": mixture.title,
             "seed": mixture.seed,
@@ -160,9 +126,9 @@ def run(family: Family, mixture: MixtureSpec, *, only: list[str] | None = None, 
             **published.described(mixture),
             "configs": {name: manifests[name] for name in only or names},
         }
-        path = write_json(folder / "pairs" / "manifest.json", manifest)
+        path = write_json(folder / "pairs" / data_manifest.NAME, about)
     print_overlap(manifests)
-    rows = sum(sum(shard["rows"] for shard in entry["shards"]) for entry in manifests.values())
+    rows = sum(map(data_manifest.rows, manifests.values()))
     print(f"mix: {rows:,} pairs in {len(manifests)} config{'s' * (len(manifests) > 1)} -> {folder / 'pairs'}")
     return path
 
@@ -199,10 +165,10 @@ def docstrings_config(
     held_out = config.held_out.rows if config.held_out else 0
     table = shards.tables(demo_sets.training_rows(objects.training, config.candidates, held_out, mixture.seed))
     files = {}
-    if plan := mixture.evaluation:
-        collection = demo_sets.collection_files(objects.collection, plan.collection)
-        files |= demo_sets.write_files(folder, collection, f"collections/{plan.collection.name}")
-        files |= demo_sets.write_files(folder, demo_sets.nano_files(objects.nano, plan.nano), "nano")
+    if sets := mixture.evaluation:
+        collection = demo_sets.collection_files(objects.collection, sets.collection)
+        files |= demo_sets.write_files(folder, collection, f"collections/{sets.collection.name}")
+        files |= demo_sets.write_files(folder, demo_sets.nano_files(objects.nano, sets.nano), "nano")
     source = Source(table.num_rows, table.num_rows, {}, revision, lambda: iter([table]))
     more = {"evaluation_files": files, "packages": packages}
     return _make(config, mixture, folder / "pairs", source, index, drop, key, more)
@@ -224,16 +190,16 @@ def _make(
     if counter and drop:
         source = without_overlap(source, counter, config.name)
     rows = _rows_wanted(config, mixture, source)
-    stream = usable(_capped(source.tables(), source.remaining, rows, config, mixture.seed), rejected)
+    stream = usable(capped(source.tables(), source.remaining, rows, config, mixture.seed), rejected)
     stream = distinct(stream, rows, rejected)
     if counter and not drop:
-        stream = _counted(stream, counter)
+        stream = counted(stream, counter)
     with atomic_directory(pairs / config.name) as making:
         try:
             described = _write_shards(making, config, mixture, stream, rows, rejected)
         except base.FAILURES as error:
             raise unreadable(config, error) from error
-        manifest = {
+        made = {
             "key": key,
             **describe(config, source.license),
             "rows_in": source.rows,
@@ -245,10 +211,10 @@ def _make(
             "overlap": counter.report() if counter else None,
             "shards": described,
         }
-        write_json(making / "manifest.json", manifest)
+        write_json(making / data_manifest.NAME, made)
     if rejected:
         print(f"mix: {config.name}: left out {_listed(rejected)}", file=sys.stderr)
-    return manifest
+    return made
 
 
 def _rows_wanted(config: ConfigSpec, mixture: MixtureSpec, source: Source) -> int:
@@ -278,72 +244,6 @@ def _check_held_out(config: ConfigSpec, rows: int, where: str) -> None:
 
 def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-
-
-def without_overlap(source: Source, counter: OverlapCounter, name: str) -> Source:
-    """The source without the pairs that repeat an evaluation text. It is read once more for it; a bit per row is remembered.
-
-    Rows that no teacher can read are not compared; `usable` leaves them out later.
-    """
-    repeated = []
-    with Bar(f"mix: {name}, overlap", source.remaining) as bar:
-        for table in source.tables():
-            flags = np.zeros(table.num_rows, bool)
-            readable = np.setdiff1d(np.arange(table.num_rows), list(reject_reasons(table)))
-            flags[readable] = counter.repeated(table.take(pa.array(readable)))
-            repeated.append(np.packbits(flags))
-            bar.advance(table.num_rows)
-    count = sum(int(np.bitwise_count(bits).sum()) for bits in repeated)
-
-    def stream() -> Iterator[pa.Table]:
-        for table, bits in zip(source.tables(), repeated, strict=True):
-            keep = np.unpackbits(bits, count=table.num_rows) == 0
-            if keep.any():
-                yield table.filter(pa.array(keep))
-
-    dropped = source.dropped | ({"overlap": count} if count else {})
-    return replace(source, remaining=source.remaining - count, dropped=dropped, tables=stream)
-
-
-def usable(tables: Iterator[pa.Table], rejected: Counter[str]) -> Iterator[pa.Table]:
-    """The same tables without the rows that no teacher can read; `rejected` counts them by reason."""
-    for table in tables:
-        if reasons := reject_reasons(table):
-            rejected.update(map(kind_of, reasons.values()))
-            keep = np.ones(table.num_rows, bool)
-            keep[list(reasons)] = False
-            table = table.filter(pa.array(keep))
-        if table.num_rows:
-            yield table
-
-
-def _counted(tables: Iterator[pa.Table], counter: OverlapCounter) -> Iterator[pa.Table]:
-    """The same tables, compared with the evaluation sets as they pass."""
-    for table in tables:
-        counter.repeated(table)
-        yield table
-
-
-def _capped(tables: Iterator[pa.Table], total: int, cap: int, config: ConfigSpec, seed: int) -> Iterator[pa.Table]:
-    """Exactly `cap` of the `total` rows of a stream, uniformly at random or the first ones, in constant memory."""
-    if cap == total:
-        yield from tables
-        return
-    name = int.from_bytes(hashlib.sha256(config.name.encode()).digest()[:8], "big")
-    draw = np.random.default_rng([seed, name])
-    first = config.cap is not None and config.cap.draw == "first"
-    for table in tables:
-        rows = table.num_rows
-        if first:
-            keep = np.arange(min(cap, rows))
-        else:  # how many of the remaining picks fall into this table, then which rows they are
-            hits = int(draw.hypergeometric(rows, total - rows, cap)) if total > rows else cap
-            keep = np.sort(draw.choice(rows, hits, replace=False))
-        total, cap = total - rows, cap - len(keep)
-        if len(keep):
-            yield table.take(pa.array(keep))
-        if not cap:
-            return
 
 
 def _write_shards(
@@ -386,15 +286,6 @@ def _write_shards(
     return [shard.as_dict() for shard in [*train.close(), *held_out]]
 
 
-def prefetch(tables: Iterator[pa.Table], steps: int = 4) -> Iterator[pa.Table]:
-    """The same tables, a few steps ahead in a thread: the next ones are read and filtered while one is written."""
-    with ThreadPoolExecutor(1) as reader:
-        waiting = deque(reader.submit(next, tables, None) for _ in range(steps))
-        while (table := waiting.popleft().result()) is not None:
-            waiting.append(reader.submit(next, tables, None))
-            yield table
-
-
 def describe(config: ConfigSpec, license: str | None = None) -> dict[str, Any]:
     """What the declaration says of a config, for manifests and cards.
 
@@ -428,18 +319,8 @@ def _key(config: ConfigSpec, mixture: MixtureSpec, inputs: list[Any]) -> str:
 
 def _finished(folder: Path, key: str) -> dict[str, Any] | None:
     """The manifest of a config that was made with this key and whose shards all stand there with their sizes."""
-    manifest = read_manifest(folder)
-    return manifest if manifest and manifest.get("key") == key else None
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a finished config, or None where there is none, or a shard is not there with its size."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        whole = all((folder / shard["name"]).stat().st_size == shard["bytes"] for shard in manifest["shards"])
-    except (OSError, ValueError, KeyError):
-        return None
-    return manifest if whole else None
+    config = data_manifest.find_config(folder)
+    return config if config and config.get("key") == key else None
 
 
 def print_overlap(manifests: dict[str, dict[str, Any]]) -> None:
@@ -454,34 +335,3 @@ def print_overlap(manifests: dict[str, dict[str, Any]]) -> None:
         console.table(
             "Pairs that repeat an evaluation text", ["config", "set", "by the query", "by the document"], rows
         )
-
-
-# --- The plan ---------------------------------------------------------------------------------------------------------
-
-
-def print_plan(mixture: MixtureSpec, pairs: Path) -> None:
-    """Print each config's rows, bytes, licence and overlaps: what is declared, what the pairs under `pairs` say, or neither."""
-    print(f"{mixture.title}: {len(mixture.configs)} configs\ndeclared in {mixture.path}")
-    print(f"{UNKNOWN}: unknown until fetched\n")
-    for origin in dict.fromkeys(config.source.origin for config in mixture.configs.values()):
-        configs = [config for config in mixture.configs.values() if config.source.origin == origin]
-        columns = ["config", "rows", "bytes", "licence", "overlaps"]
-        console.table(f"from {origin}", columns, [_plan_cells(config, pairs) for config in configs])
-    tasks = dict.fromkeys(task for config in mixture.configs.values() for task in config.overlaps or ())
-    if tasks:
-        print("Overlaps: configs whose text has the same origin as an evaluation task")
-    for task in tasks:
-        names = [config.name for config in mixture.configs.values() if task in (config.overlaps or ())]
-        print(*console.wrapped(f"{task}: {', '.join(names)}", indent="  "), sep="\n")
-
-
-def _plan_cells(config: ConfigSpec, pairs: Path) -> list[str]:
-    """What the plan says of one config."""
-    manifest = read_manifest(pairs / config.name) or {}
-    shards = manifest.get("shards")
-    rows = f"{sum(shard['rows'] for shard in shards):,}" if shards else f"{config.rows:,}" if config.rows else UNKNOWN
-    rows = f"{config.cap.rows:,} (cap)" if config.cap and not shards else rows
-    size = f"{sum(shard['bytes'] for shard in shards):,}" if shards else UNKNOWN
-    licence = manifest.get("license") or (UNKNOWN if config.license == "unknown" else config.license)
-    overlaps = UNKNOWN if config.overlaps is None else str(len(config.overlaps)) if config.overlaps else "none"
-    return [config.name, rows, size, licence, overlaps]

@@ -6,17 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from release import console
+from release import console, data_manifest
 from release.errors import ReleaseError
 from release.spec import ConfigSpec, MixtureSpec
 
 UNKNOWN = "?"
 Made = Mapping[str, dict[str, Any]]  # config -> its manifest
-
-
-def train_rows(manifest: dict[str, Any]) -> int:
-    """Rows of the split that is trained on."""
-    return sum(shard["rows"] for shard in manifest["shards"] if shard["split"] == "train")
 
 
 def most_rows(config: ConfigSpec) -> int | None:
@@ -34,7 +29,7 @@ def check(mixture: MixtureSpec, made: Made) -> None:
     """
     if mixture.published is None or mixture.published.otherwise == "go on":
         return
-    rows, known = sum(map(train_rows, made.values())), mixture.published.rows
+    rows, known = _train_rows(made), mixture.published.rows
     if rows != known:
         what = f"{rows:,} pairs to train on, where {known:,} were published ({rows - known:+,})"
         hint = "make plan-data shows the configs; write `otherwise: go on` there to mix other data, which its card then says"
@@ -61,11 +56,15 @@ def show(mixture: MixtureSpec, made: Made) -> None:
             print(*console.wrapped(note, indent="  "), sep="\n")
 
 
+def _train_rows(made: Made) -> int:
+    return sum(data_manifest.rows(config, "train") for config in made.values())
+
+
 def _rows(mixture: MixtureSpec, made: Made) -> list[list[str]]:
     assert mixture.published is not None
     rows = [_row(config, made.get(name)) for name, config in mixture.configs.items()]
     known = [config.rows for config in mixture.configs.values() if config.rows]
-    there = sum(map(train_rows, made.values()))
+    there = _train_rows(made)
     whole = len(made) == len(mixture.configs)
     rows.append([f"known of {len(known)}, made of {len(made)}", f"{sum(known):,}", f"{there:,}", ""])
     total = mixture.published.rows
@@ -75,8 +74,8 @@ def _rows(mixture: MixtureSpec, made: Made) -> list[list[str]]:
     return rows
 
 
-def _row(config: ConfigSpec, manifest: dict[str, Any] | None) -> list[str]:
-    here, most = train_rows(manifest) if manifest else None, most_rows(config)
+def _row(config: ConfigSpec, made: dict[str, Any] | None) -> list[str]:
+    here, most = data_manifest.rows(made, "train") if made else None, most_rows(config)
     shown = f"{here:,}" if here is not None else f"at most {most:,}" if most else UNKNOWN
     known = f"{config.rows:,}" if config.rows else UNKNOWN
     difference = f"{here - config.rows:+,}" if here is not None and config.rows else UNKNOWN

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from release import options, records, results
+from release import data_manifest, options, records, results
 from release.console import Bar
 from release.data import fetch, shards
 from release.data.score_shard import Scorer, ShardJob, score_shard
@@ -65,15 +65,15 @@ def run(
     if family.data.mixture:
         return _fetch(family)
     executor = executor or Executor()
-    pairs, mixture = family.build / "data/pairs", family.build / "data/mixture"
-    manifest = _read(pairs / "manifest.json")
-    needs_teacher = any(asks_teacher(entry) for entry in manifest["configs"].values())
+    pairs, mixture = family.pairs_folder, family.mixture_folder
+    mixed = data_manifest.read(pairs, stage="mix")
+    needs_teacher = any(asks_teacher(entry) for entry in mixed["configs"].values())
     with exclusive_lock(family.build / "data"):
         make = partial(load_teacher, family, pairs.resolve()) if teacher is None else partial(_given, teacher)
         teacher = (teacher or make()) if needs_teacher else None
         identity = teacher.identity if teacher else {}  # labels that came with the sources depend on no teacher
         _claim(mixture, identity)
-        jobs = jobs_of(manifest, pairs, mixture, identity)
+        jobs = jobs_of(mixed, pairs, mixture, identity)
         waiting = [job for job in jobs if not job.finished]
         _clear(mixture, jobs, waiting)
         started = time.monotonic()
@@ -88,18 +88,18 @@ def run(
             print(f"score: {len(left)} shards are with {executor.kind}; run the same command again when it has ended")
             return None
         made = sum(job.rows for job in waiting)
-        path = _finish(family, manifest, identity, made, seconds)
-    entries = manifest["configs"].values()  # as `_finish` completed them
-    rows = sum(shard["rows"] for entry in entries for shard in entry["shards"])
+        path = _finish(family, mixed, identity, made, seconds)
+    entries = mixed["configs"].values()  # as `_finish` completed them
+    rows = sum(map(data_manifest.rows, entries))
     aside = sum(entry["quarantined"] for entry in entries)
     print(f"score: {rows:,} labelled pairs, {aside:,} set aside ({made:,} read now) -> {mixture}")
     return path
 
 
-def jobs_of(manifest: dict[str, Any], pairs: Path, mixture: Path, identity: dict[str, Any]) -> list[ShardJob]:
+def jobs_of(mixed: dict[str, Any], pairs: Path, mixture: Path, identity: dict[str, Any]) -> list[ShardJob]:
     """Every shard of the pairs' manifest as a job; the stamp names who gives its labels."""
     teacher = json.dumps(identity, sort_keys=True)
-    givers = {name: teacher if asks_teacher(entry) else "the source" for name, entry in manifest["configs"].items()}
+    givers = {name: teacher if asks_teacher(entry) else "the source" for name, entry in mixed["configs"].items()}
     return [
         ShardJob(
             source=(pairs / name / shard["name"]).resolve(),
@@ -107,7 +107,7 @@ def jobs_of(manifest: dict[str, Any], pairs: Path, mixture: Path, identity: dict
             rows=shard["rows"],
             stamp=hashlib.sha256(f"{givers[name]} {shard['sha256']}".encode()).hexdigest(),
         )
-        for name, entry in manifest["configs"].items()
+        for name, entry in mixed["configs"].items()
         for shard in entry["shards"]
     ]
 
@@ -124,7 +124,11 @@ def _claim(mixture: Path, identity: dict[str, Any]) -> None:
     """
     path = mixture / "teacher.json"
     if identity and path.is_file() and any(mixture.glob("*/*.parquet")):
-        before = _read(path)
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            hint = f"remove {mixture} and run again"
+            raise ReleaseError("nothing says which teacher began the mixture", where=str(path), hint=hint) from error
         keys = sorted({*before, *identity} - {"statistics_sha256"} if before else ())
         if differs := [key for key in keys if before.get(key) != identity.get(key)]:
             what = f"the mixture was begun with another {', '.join(differs)}"
@@ -137,7 +141,7 @@ def _claim(mixture: Path, identity: dict[str, Any]) -> None:
 def _clear(mixture: Path, jobs: list[ShardJob], waiting: list[ShardJob]) -> None:
     """Take away what is of no use any more, so that nobody reads a half-made mixture: old shards and the old manifest."""
     if waiting:
-        (mixture / "manifest.json").unlink(missing_ok=True)
+        (mixture / data_manifest.NAME).unlink(missing_ok=True)
     current = {path for job in jobs for path in (job.target, job.quarantine)}
     stale = {path for job in waiting for path in (job.target, job.quarantine)}
     for path in [*mixture.glob("*/*.parquet"), *mixture.glob("*/*.quarantine.jsonl"), *mixture.glob("*/.*.tmp")]:
@@ -145,19 +149,19 @@ def _clear(mixture: Path, jobs: list[ShardJob], waiting: list[ShardJob]) -> None
             path.unlink()
 
 
-def _finish(family: Family, manifest: dict[str, Any], identity: dict[str, Any], made: int, seconds: float) -> Path:
+def _finish(family: Family, mixed: dict[str, Any], identity: dict[str, Any], made: int, seconds: float) -> Path:
     """Write the mixture's manifest and the record `data`; the manifest holds no time, so equal data has an equal manifest."""
-    mixture = family.build / "data/mixture"
-    for name, entry in manifest["configs"].items():
-        manifest["configs"][name] = entry | labelled(mixture / name, [shard["name"] for shard in entry["shards"]])
-    manifest |= {"teacher": identity, "in_domain": _in_domain(manifest, family)}
+    mixture = family.mixture_folder
+    for name, entry in mixed["configs"].items():
+        mixed["configs"][name] = entry | labelled(mixture / name, [shard["name"] for shard in entry["shards"]])
+    mixed |= {"teacher": identity, "in_domain": _in_domain(mixed, family)}
     configs = {
         name: ConfigLabels(
-            rows=sum(shard["rows"] for shard in entry["shards"]),
+            rows=data_manifest.rows(entry),
             label=LabelRange(**entry["label"]),
             quarantined=entry["quarantined"],
         )
-        for name, entry in manifest["configs"].items()
+        for name, entry in mixed["configs"].items()
     }
     measured = DataResult(
         rows=sum(config.rows for config in configs.values()),
@@ -166,8 +170,8 @@ def _finish(family: Family, manifest: dict[str, Any], identity: dict[str, Any], 
         pairs_per_second=round(made / seconds, 1) if made else None,
         configs=configs,
     )
-    subject = DataSubject(identity, manifest.get("declaration_sha256"))
-    path = write_json(mixture / "manifest.json", manifest)
+    subject = DataSubject(identity, mixed.get("declaration_sha256"))
+    path = write_json(mixture / data_manifest.NAME, mixed)
     folder = family.build / "records"
     if made or not _recorded(folder, subject):  # a run that scored nothing keeps the record of the one that did
         record = records.new(results.DATA, family=family.about.name, measured=measured, subject=subject)
@@ -177,21 +181,21 @@ def _finish(family: Family, manifest: dict[str, Any], identity: dict[str, Any], 
 
 def _fetch(family: Family) -> Path:
     """Take the mixture from the Hub, at the commit that `make mix` settled, instead of labelling pairs."""
-    mixture = family.build / "data/mixture"
-    settled = _read(family.build / "data/pairs/manifest.json")
+    mixture = family.mixture_folder
+    settled = data_manifest.read(family.pairs_folder, stage="mix")
     if settled.get("mixture") != family.data.mixture:
         what = f"nothing says at which commit {family.data.mixture} is taken"
-        raise ReleaseError(what, where=str(family.build / "data/pairs"), hint="make mix")
+        raise ReleaseError(what, where=str(family.pairs_folder), hint="make mix")
     with exclusive_lock(family.build / "data"):
         started = time.monotonic()
-        (mixture / "manifest.json").unlink(missing_ok=True)
-        manifest = fetch.fetch(family, settled["revision"])
-        configs = manifest["configs"].items()
+        (mixture / data_manifest.NAME).unlink(missing_ok=True)
+        mixed = fetch.fetch(family, settled["revision"])
+        configs = mixed["configs"].items()
         current = {mixture / name / shard["name"] for name, entry in configs for shard in entry["shards"]}
         former = {*mixture.glob("*/*.parquet"), *mixture.glob("*/*.quarantine.jsonl"), *mixture.glob("teacher.json")}
         for path in former - current:
             path.unlink()
-        path = _finish(family, manifest, {}, 0, time.monotonic() - started)
+        path = _finish(family, mixed, {}, 0, time.monotonic() - started)
     print(f"score: nothing to label, {family.data.mixture} at {settled['revision']} -> {mixture}")
     return path
 
@@ -241,15 +245,8 @@ def _sample(table: Any) -> dict[str, Any]:
     return {name: value[:SAMPLE] if isinstance(value, str) else round(value, 4) for name, value in row.items()}
 
 
-def _in_domain(manifest: dict[str, Any], family: Family) -> list[str]:
+def _in_domain(mixed: dict[str, Any], family: Family) -> list[str]:
     """The family's tasks that a config declares to be of the same origin."""
     tasks = {*family.evaluation.tasks, *family.evaluation.collections}
-    declared = {task for entry in manifest["configs"].values() for task in entry.get("overlaps_declared") or []}
+    declared = {task for entry in mixed["configs"].values() for task in entry.get("overlaps_declared") or []}
     return sorted(tasks & declared)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReleaseError("no readable manifest of pairs", where=str(path), hint="make mix") from error

@@ -6,8 +6,6 @@ The target is what the teacher thinks, the sigmoid of its logit. It is not a pro
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow.parquet as parquet
 
@@ -91,7 +89,7 @@ def calibrate(reranker: Reranker, family: Family) -> Calibration | None:
 
 def validation_pairs(family: Family) -> tuple[list[tuple[str, str]], np.ndarray] | None:
     """The first `LIMIT` rows of the family's validation split: pairs, and the teacher's logits, shape (pairs,)."""
-    files = sorted(_mixture(family).glob(f"{family.data.validation}/validation-*.parquet"))
+    files = sorted(family.mixture_folder.glob(f"{family.data.validation}/validation-*.parquet"))
     if not files:
         return None
     rows = parquet.read_table(files, columns=["query", "document", "label"]).slice(0, LIMIT)
@@ -99,7 +97,3 @@ def validation_pairs(family: Family) -> tuple[list[tuple[str, str]], np.ndarray]
         return None
     pairs = list(zip(rows["query"].to_pylist(), rows["document"].to_pylist(), strict=True))
     return pairs, rows["label"].to_numpy().astype(np.float64)
-
-
-def _mixture(family: Family) -> Path:
-    return family.build / "data" / "mixture"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from release import spec
+from release import data_manifest, spec
 from release.evaluation import tasks
 from release.evaluation.first_stage import FirstStage, first_stages
 from release.evaluation.rerankers import Reranker
@@ -15,8 +13,6 @@ from release.evaluation.tasks import Task
 from release.evaluation.two_stage import Row, evaluate_task
 from release.family import Family
 from release.files import resource
-
-MANIFEST = "data/mixture/manifest.json"
 
 
 def task_loaders(family: Family) -> list[Callable[[], Task]]:
@@ -67,27 +63,18 @@ def in_domain_tasks(family: Family) -> set[str] | None:
 
     None where neither says anything.
     """
-    names = _manifest(family).get("in_domain")
-    if isinstance(names, list):
-        return set(names)
-    return None if (family.build / MANIFEST).is_file() else declared_overlaps(family)
+    mixture = data_manifest.find(family.mixture_folder)
+    if mixture is None:
+        return declared_overlaps(family)
+    return set(mixture["in_domain"]) if "in_domain" in mixture else None
 
 
 def declared_overlaps(family: Family) -> set[str] | None:
     """Every evaluation set that a config of the mixture declares to be of the same origin, or None where nothing says so."""
-    configs = _manifest(family).get("configs")
-    if not isinstance(configs, dict):
+    mixture = data_manifest.find(family.mixture_folder)
+    if mixture is None:
         declaration = resource(family.data.declaration)
         if not declaration.is_file():
             return None
         return {name for config in spec.load(declaration).configs.values() for name in config.overlaps or ()}
-    return {name for entry in configs.values() for name in entry.get("overlaps_declared") or []}
-
-
-def _manifest(family: Family) -> dict[str, Any]:
-    """The mixture's manifest, empty where there is none."""
-    try:
-        value = json.loads((family.build / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return {name for entry in mixture["configs"].values() for name in entry.get("overlaps_declared") or []}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from huggingface_hub import try_to_load_from_cache
 
-from release import hub_access
+from release import data_manifest, hub_access
 from release.console import Bar
 from release.errors import CannotRun, ReleaseError
 from release.evaluation import forms
@@ -225,7 +225,7 @@ def teacher_as_reranker(family: Family, dtype: str | None = None) -> Reranker:
         ReleaseError: It cannot be loaded here, the training pairs that the stand-in counts words in are missing, or it
             is no longer the teacher that labelled the mixture.
     """
-    teacher: Any = load_teacher(family, family.build / "data/pairs", dtype)
+    teacher: Any = load_teacher(family, family.pairs_folder, dtype)
     if dtype is None:
         _check_labelled(family, teacher.identity)
     if family.teacher.kind == "stand-in":
@@ -243,19 +243,17 @@ def teacher_as_reranker(family: Family, dtype: str | None = None) -> Reranker:
 
 
 def _check_labelled(family: Family, identity: dict[str, Any]) -> None:
-    path = family.build / "data" / "mixture" / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    mixture = data_manifest.find(family.mixture_folder)
+    if mixture is None:
         return  # a mixture from the Hub: its card names the teacher
-    if not any(asks_teacher(entry) for entry in manifest["configs"].values()):
+    if not any(asks_teacher(entry) for entry in mixture["configs"].values()):
         return  # every label came with the sources
-    labelled = manifest.get("teacher")
+    labelled = mixture.get("teacher")
     if labelled and labelled != identity:
         differs = sorted(key for key in {*labelled, *identity} if labelled.get(key) != identity.get(key))
         raise ReleaseError(
             f"this teacher is not the one that labelled the mixture (other {', '.join(differs)})",
-            where=str(path),
+            where=str(family.mixture_folder / data_manifest.NAME),
             hint="make score, then make train",
         )
 

@@ -34,7 +34,7 @@ def sample_pairs(family: Family, count: int = PAIRS) -> list[Pair]:
     Raises:
         ReleaseError: The family has no scored mixture, or one with too few rows.
     """
-    file = _pairs_file(family.build / "data/mixture", family.data.validation)
+    file = _pairs_file(family.mixture_folder, family.data.validation)
     table = parquet.ParquetFile(file).read_row_group(0, columns=["query", "document"])
     if table.num_rows < count:
         raise ReleaseError(f"{table.num_rows} rows, but {count} are compared", where=str(file), hint="make score")

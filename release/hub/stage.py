@@ -92,7 +92,7 @@ def dataset_contents(family: Family) -> dict[str, Content]:
         ReleaseError: The mixture or its record is missing.
     """
     data, manifest = acceptance.data_records(family)
-    mixture = family.build / "data/mixture"
+    mixture = family.mixture_folder
     shards = [name for name in list_files(mixture) if name.endswith(".parquet") and not name.startswith(".")]
     contents: dict[str, Content] = {name: mixture / name for name in (*shards, "manifest.json")}
     contents |= {"records/data.json": family.build / "records/data.json"}

@@ -64,7 +64,7 @@ class Run:
         self.name, self.smoke = options.size, smoke
         self.output = options.output or self.family.folder(options.size)
         start_log(self.output / "train.log")
-        mixture = self.family.build / "data/mixture"
+        mixture = self.family.mixture_folder
         self.data = options.data or (str(mixture) if mixture.is_dir() else self.family.data_id)
         self.data_revision: str | None = None
         if Path(self.data).is_dir():

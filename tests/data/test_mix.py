@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from release import family, spec
-from release.data import demo_sets, mix, shards
+from release.data import demo_sets, mix, plan, published, shards
 from release.data.docstrings import DocstringPair
 from release.data.minhash import TextIndex, shingles
 from release.errors import ReleaseError
@@ -116,10 +116,10 @@ def test_the_plan_knows_rows_and_bytes_of_what_was_made(
 ) -> None:
     declaration = declared(agnews=upstream("a.parquet"), other=upstream("b.parquet"))
     shards = json.loads(mix.run(facts, declaration, only=["agnews"]).read_text())["configs"]["agnews"]["shards"]
-    mix.print_plan(declaration, facts.build / "data/pairs")
+    plan.show(declaration, facts.build / "data/pairs")
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert lines["agnews"].split()[1:3] == ["772", f"{sum(shard['bytes'] for shard in shards):,}"]
-    assert lines["other"].count(mix.UNKNOWN) == 2
+    assert lines["other"].count(published.UNKNOWN) == 2
 
 
 def test_a_comment_in_the_declaration_changes_nothing_in_the_manifest(facts: family.Family) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from release import spec
 from release.data import published, repeats
-from release.data.mix import plan
+from release.data.plan import command as plan
 from release.errors import ReleaseError
 from release.family import load
 

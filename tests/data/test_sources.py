@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from release import spec
-from release.data import mix, rejects
+from release.data import rejects, streams
 from release.data.sources.base import Source
 from release.data.sources.registry import open_source
 from release.errors import ReleaseError
@@ -49,7 +49,7 @@ def config(path: str | Path, kind: str = "files", **keys: Any) -> spec.ConfigSpe
 def read(source: Source) -> tuple[list[dict[str, Any]], Counter[str]]:
     """The rows that mixing writes, and what it leaves out."""
     rejected: Counter[str] = Counter()
-    rows = [row for table in mix.usable(source.tables(), rejected) for row in table.to_pylist()]
+    rows = [row for table in streams.usable(source.tables(), rejected) for row in table.to_pylist()]
     assert len(rows) + rejected.total() == source.remaining == source.rows - sum(source.dropped.values())
     return rows, rejected + Counter(source.dropped)
 
