@@ -46,6 +46,11 @@ def rows(config: dict[str, Any], split: str | None = None) -> int:
     return sum(shard["rows"] for shard in config["shards"] if split in (None, shard["split"]))
 
 
+def asks_teacher(config: dict[str, Any]) -> bool:
+    """Whether the labels of a config of a manifest are the family's teacher's, or came with the source."""
+    return config.get("labels", "teacher") == "teacher"
+
+
 def _json(path: Path) -> dict[str, Any] | None:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -307,11 +307,6 @@ class MixtureSpec:
         return self
 
 
-def asks_teacher(entry: dict[str, Any]) -> bool:
-    """Whether the labels of a config of a manifest are the family's teacher's, or came with the source."""
-    return entry.get("labels", "teacher") == "teacher"
-
-
 # --- The file ---------------------------------------------------------------------------------------------------------
 
 

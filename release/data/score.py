@@ -22,11 +22,11 @@ from release import data_manifest, options, records, results
 from release.console import Bar
 from release.data import fetch, shards
 from release.data.score_shard import Scorer, ShardJob, score_shard
+from release.data_manifest import asks_teacher
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import exclusive_lock, write_json
 from release.results.data import ConfigLabels, DataResult, DataSubject, LabelRange
-from release.spec import asks_teacher
 from release.teachers.base import Teacher
 from release.teachers.load import load_teacher
 from release.workers import Executor

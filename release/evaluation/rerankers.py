@@ -14,11 +14,11 @@ from huggingface_hub import try_to_load_from_cache
 
 from release import data_manifest, hub_access
 from release.console import Bar
+from release.data_manifest import asks_teacher
 from release.errors import CannotRun, ReleaseError
 from release.evaluation import forms
 from release.family import Family
 from release.revisions import model_revision
-from release.spec import asks_teacher
 from release.teachers.cross_encoder import limit_length
 from release.teachers.load import load_teacher
 
