@@ -13,7 +13,7 @@ Kind = Literal["token", "gated", "absent", "revision", "offline", "unreachable",
 
 
 class Reason(NamedTuple):
-    """Why something on a Hub cannot be had.
+    """Why something on a Hub cannot be fetched.
 
     Attributes:
         kind: `token`, `offline` and `unreachable` are the same for every repository, the others are about one.

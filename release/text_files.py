@@ -38,7 +38,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(stream, 1):
                 yield number, (line.removeprefix(BOM_UTF8) if number == 1 else line).decode()
     except UnicodeDecodeError as error:
-        what = f"not UTF-8 (byte 0x{error.object[error.start]:02x} at place {error.start + 1} of the line)"
+        what = f"not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start + 1} of the line)"
         raise ReleaseError(what, where=f"{path} row {number}", hint="save the file as UTF-8") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         what = f"the gzipped file is cut short or damaged ({error})"

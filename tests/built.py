@@ -265,7 +265,7 @@ def speed_result(rate: float = 432.1, dtype: str = "float32") -> SpeedResult:
         peak_memory_mb=876.5,
         max_score_difference=0.0,
         batches=(BatchSpeed(64, rate, (rate, rate, rate), 876.5),),
-        stopped="memory is out at 128 pairs",
+        stopped="out of memory at 128 pairs",
     )
     slower = BatchSpeed(64, 0.62 * rate, (0.62 * rate,) * 3, 876.5)
     padded = {"name": f"{best.name}, padded", "attention": "sdpa", "padded": True, "ours": False}

@@ -152,7 +152,7 @@ def test_labels_for_training_may_be_any_finite_number(tmp_path: Path) -> None:
         ('{"_id": "d9", "text": "x"', "damaged row"),
         ("[" * 100_000, "damaged row"),
         ('{"_id": ' + "9" * 5000 + ', "text": "x"}', "damaged row"),
-        (b'{"_id": "d9", "text": "caf\xe9"}', r"not UTF-8 \(byte 0xe9 at place 27"),
+        (b'{"_id": "d9", "text": "caf\xe9"}', r"not UTF-8 \(byte 0xe9 at position 27"),
         ("{'_id': 'd9'}", "damaged row"),
     ],
 )

@@ -74,7 +74,7 @@ def resolve(family: Family) -> str:
     """Settle at which commit a family's mixture is taken from the Hub, and keep it in the manifest of pairs; returns both.
 
     Raises:
-        ReleaseError: The Hub, the dataset or the revision cannot be had.
+        ReleaseError: The Hub, the dataset or the revision cannot be fetched.
     """
     name, revision = str(family.data.mixture), family.data.mixture_revision
     known = data_manifest.find(family.pairs_folder) or {}
@@ -83,7 +83,7 @@ def resolve(family: Family) -> str:
         try:
             commit = str(HfApi().dataset_info(name, revision=revision, timeout=20).sha)
         except Exception as error:  # no network, no such dataset, no access: each has its own type
-            what = f"the mixture cannot be had ({type(error).__name__})"
+            what = f"the mixture cannot be fetched ({type(error).__name__})"
             hint = "connect to the Hub, or remove `mixture` to mix the sources anew"
             raise ReleaseError(what, where=f"{name}@{revision or 'newest'}", hint=hint) from error
     write_json(family.pairs_folder / data_manifest.NAME, {"mixture": name, "revision": commit, "configs": {}})

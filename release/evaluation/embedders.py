@@ -91,9 +91,9 @@ def load_folder(folder: Path, contents: str) -> Any:
 
 
 def missing(name: str, commit: str | None = None, why: Reason | None = None) -> ReleaseError:
-    """What to raise where an embedder cannot be had; `why` is what the Hub says, if it was asked."""
+    """What to raise where an embedder cannot be fetched; `why` is what the Hub says, if it was asked."""
     if why is not None and why.kind != "unreachable":
-        return ReleaseError(f"the embedder {name} cannot be had: {why.what}", hint=why.hint)
+        return ReleaseError(f"the embedder {name} cannot be fetched: {why.what}", hint=why.hint)
     at = f" --revision {commit}" if commit else ""
     return ReleaseError(
         f"the embedder {name} is not here and cannot be fetched",

@@ -85,7 +85,7 @@ def evaluate_size(family: Family, size: str, *, dtype: str | None = None) -> Eva
     """Measure one size of a family and write its record; rows that are already measured are read.
 
     Raises:
-        ReleaseError: No model, no collection, or tasks and embedders that cannot be had here; the line says which.
+        ReleaseError: No model, no collection, or tasks and embedders that cannot be fetched here; the line says which.
     """
     folder = family.folder(size)
     model_folder = folder / "model"

@@ -53,7 +53,7 @@ def choose(family: Family, size: str) -> Record[CheckpointChoice, ChoiceSubject]
         The record; its hash is that of the released model.
 
     Raises:
-        ReleaseError: No trained model, or a task or an embedder cannot be had here.
+        ReleaseError: No trained model, or a task or an embedder cannot be fetched here.
     """
     folder = family.folder(size)
     run = records.read(folder / "records", results.RUN, model_sha256=records.model_hash(folder / "model"))

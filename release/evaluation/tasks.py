@@ -164,7 +164,7 @@ def from_mteb(task: AbsTaskRetrieval) -> Task:
     """Load an mteb task's data from the Hub, its cache, or the local folder that its metadata names.
 
     Raises:
-        ReleaseError: The data cannot be had here, or the task has several splits or subsets.
+        ReleaseError: The data cannot be fetched here, or the task has several splits or subsets.
     """
     source, revision = task.metadata.dataset["path"], task.metadata.dataset["revision"]
     try:
@@ -200,7 +200,7 @@ def mteb_task(name: str) -> Task:
     """The mteb retrieval task called `name`, loaded.
 
     Raises:
-        ReleaseError: mteb knows no such retrieval task, or its data cannot be had here.
+        ReleaseError: mteb knows no such retrieval task, or its data cannot be fetched here.
     """
     task = known_task(name)
     if not isinstance(task, AbsTaskRetrieval):

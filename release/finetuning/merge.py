@@ -1,6 +1,6 @@
 """A linear merge of the base model and the fine-tuned one: the usual guard against forgetting (as IBM Granite's models are).
 
-`CrossEncoder.merge` does it with mergekit, which cannot be had everywhere; for a linear merge a line of arithmetic is enough.
+`CrossEncoder.merge` does it with mergekit, which cannot be installed everywhere; for a linear merge a line of arithmetic is enough.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether all that a family names can be had: the Hub is asked for its metadata, and nothing is fetched."""
+"""Whether all that a family names can be fetched: the Hub is asked for its metadata, and nothing is fetched."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _stage(each: HubObject, stages: set[str]) -> str:
 
 
 def _ask(api: Any, each: HubObject, stages: set[str]) -> tuple[Reason | None, list[Lack], float]:
-    """Why it cannot be had, which of its tables are missing, and the bytes that are to be fetched of it."""
+    """Why it cannot be fetched, which of its tables are missing, and the bytes that are to be fetched of it."""
     if is_cached(each):
         return None, [], _bytes_in(snapshot(each))
     try:

@@ -33,7 +33,7 @@ from release.results.speed import (
     folder_for,
 )
 from release.speed.configurations import Configuration, Loaded, candidates, load
-from release.speed.machine import driver, energy, free, memory_is_out
+from release.speed.machine import driver, energy, free, is_out_of_memory
 from release.speed.pairs import draw, lengths
 from release.speed.timing import MOST, Pairs, batches, latency, pairs_for, rates
 
@@ -255,7 +255,7 @@ def _full_length(fastest: Loaded, source: str, pairs: Pairs, batch: int, family:
             rate = statistics.median(rates(loaded.predict, pairs, batch, family.speed.passes))
             break
         except (MemoryError, RuntimeError) as error:  # longer pairs need more of it
-            if not memory_is_out(error) or batch == 1:
+            if not is_out_of_memory(error) or batch == 1:
                 raise
             batch //= 2
     cut = lengths(loaded.model, pairs, limit).truncated

@@ -61,7 +61,7 @@ def peak_memory_mb() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def memory_is_out(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether an error of torch or Python means that memory ran out; an illegal access to memory is something else."""
     phrases = ("out of memory", "allocate memory")
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in phrases)

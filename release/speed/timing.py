@@ -12,7 +12,7 @@ import torch
 
 from release.errors import CannotRun
 from release.results.speed import BatchSpeed, Latency
-from release.speed.machine import free, memory_is_out, peak_memory_mb, reset_peak
+from release.speed.machine import free, is_out_of_memory, peak_memory_mb, reset_peak
 
 CLEARLY = 0.9  # on a CPU, below this share of the best rate, larger batches are not tried
 LEAST, MOST = 128, 65_536  # pairs
@@ -59,11 +59,11 @@ def batches(
         try:
             each = rates(predict, pairs, batch, passes)
         except (MemoryError, RuntimeError) as error:
-            if not memory_is_out(error):
+            if not is_out_of_memory(error):
                 raise
             if not tried:
-                raise CannotRun(f"memory is out at {batch} pairs", hint="a smaller first_batch") from error
-            return tried, f"memory is out at {batch:,} pairs"
+                raise CannotRun(f"out of memory at {batch} pairs", hint="a smaller first_batch") from error
+            return tried, f"out of memory at {batch:,} pairs"
         tried.append(BatchSpeed(batch, statistics.median(each), tuple(each), peak_memory_mb()))
         best = max(speed.pairs_per_second for speed in tried)
         if not until_memory_ends and tried[-1].pairs_per_second < CLEARLY * best:

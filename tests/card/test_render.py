@@ -135,7 +135,7 @@ def test_both_speeds_are_named(family: Family) -> None:
     text = render.model_card(family, built.SIZE, acceptance.card_records(family, built.SIZE))
     assert "With the public libraries alone it scores **268 pairs per second** (fp32, unpadded, padded" in text
     assert "`release/runtime`, 432 (fp32, unpadded, batches of 64)" in text
-    assert "memory is out at 128 pairs" in text
+    assert "out of memory at 128 pairs" in text
 
 
 def test_snippets_ask_the_familys_own_question(family: Family) -> None:

@@ -122,7 +122,7 @@ def test_a_published_mixture_is_taken_as_it_is_at_the_commit_that_was_settled_fi
         ("early", "make mix"),
         ("total", r"100 pairs to train on, where 101 were published \(-1\)"),
         ("configs", "differ in the configs more"),
-        ("none", "the mixture cannot be had.*remove `mixture` to mix the sources anew"),
+        ("none", "the mixture cannot be fetched.*remove `mixture` to mix the sources anew"),
     ],
 )
 def test_what_hinders_taking_a_mixture_is_one_line(wrong: str, says: str, facts: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ def test_a_cold_cache_gives_no_other_weights_than_the_family_names(tmp_path: Pat
     stage = first_stage.first_stage(MINILM)  # at the commit of mteb's registry
     with pytest.raises(ReleaseError, match=rf"{MINILM} is not here .*hf download {MINILM} --revision [0-9a-f]{{40}}`"):
         stage.load(tmp_path)  # the package is installed, and nobody asked for it
-    with pytest.raises(ReleaseError, match=r"acme/embedder cannot be had: the client is offline.*hf download"):
+    with pytest.raises(ReleaseError, match=r"acme/embedder cannot be fetched: the client is offline.*hf download"):
         first_stage.first_stage("acme/embedder")  # whose newest commit nobody knows
     demo = family.load(built.DEMO)
     plain = dataclasses.replace(demo, evaluation=dataclasses.replace(demo.evaluation, packaged_embedders=()))

@@ -1,4 +1,4 @@
-"""Preflight asks for everything that a family names, by metadata, and says in its own words what cannot be had."""
+"""Preflight asks for everything that a family names, by metadata, and says in its own words what cannot be fetched."""
 
 from __future__ import annotations
 

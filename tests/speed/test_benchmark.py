@@ -207,12 +207,12 @@ def scorer(limit: int, error: Exception) -> timing.Predict:
     return predict
 
 
-def test_batches_double_until_memory_is_out() -> None:
+def test_batches_double_until_the_memory_is_full() -> None:
     pairs = [("a", "b")] * 256
     for error in (MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")):
         tried, stopped = timing.batches(scorer(64, error), pairs, 8, 3, until_memory_ends=True)
-        assert [row.batch for row in tried] == [8, 16, 32] and stopped == "memory is out at 64 pairs"
-        with pytest.raises(configurations.CannotRun, match="memory is out at 8 pairs"):
+        assert [row.batch for row in tried] == [8, 16, 32] and stopped == "out of memory at 64 pairs"
+        with pytest.raises(configurations.CannotRun, match="out of memory at 8 pairs"):
             timing.batches(scorer(8, error), pairs, 8, 3, until_memory_ends=True)
     for other in ("shapes do not match", "CUDA error: an illegal memory access was encountered"):
         with pytest.raises(RuntimeError, match=other):

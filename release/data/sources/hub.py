@@ -39,7 +39,7 @@ def parquet_files(source: HubSource, where: str, split_key: str = "source.split"
     Which files those are is for the library `datasets` to say, so whatever layout it loads can be mixed, if it is parquet.
 
     Raises:
-        ReleaseError: The Hub, the dataset or the revision cannot be had, or the config or split is not there or not parquet.
+        ReleaseError: The Hub, the dataset or the revision cannot be fetched, or the config or split is not there or not parquet.
     """
     from datasets import load_dataset_builder
 
@@ -57,7 +57,7 @@ def parquet_files(source: HubSource, where: str, split_key: str = "source.split"
         raise hub_access.refusal(error, repository, where) or absent from error
     except ValueError as error:  # the library lists the configs that there are
         raise ReleaseError(" ".join(str(error).split())[:300], where=where, hint="correct source.config") from error
-    except Exception as error:  # whatever else the network does: the source cannot be had now
+    except Exception as error:  # whatever else the network does: the source cannot be fetched now
         what = f"the source cannot be reached ({type(error).__name__})"
         away = ReleaseError(what, where=where, hint="connect to the Hub, or correct repository and revision")
         raise hub_access.refusal(error, repository, where) or away from error
