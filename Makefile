@@ -45,7 +45,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # what is timed must be alone on the machine
 .PHONY: help setup demo release preflight $(STAGES) data distill choose hub rehearse compare plan plan-data \
-        plan-train skill skill-bundle agent-rehearsal test check style \
+        plan-train skill skill-bundle skill-evals agent-rehearsal test check style \
         all-engines bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu cluster-check lies clean
 
 help: ## this list
@@ -147,6 +147,9 @@ skill: setup ## the skill for agents: specification, links, commands
 
 skill-bundle: setup ## the skill as a bucket of skills holds it; sends nothing
 	@$(PY) -m release skill-bundle
+
+skill-evals: setup ## the tasks that judge the skill, done once and checked
+	@$(PY) -m release skill-evals
 
 agent-rehearsal: setup ## follow the skill's commands, all local (BEIR=folder)
 	@$(PY) -m release agent-rehearsal $(if $(BEIR),--beir $(BEIR))

@@ -1,112 +1,183 @@
 """Fine-tuning on human judgements: NDCG@10 on SciFact's test claims, and on Cranfield what was forgotten.
 
-Optional: both collections are in one folder (--collections: `scifact` with its train claims, and `cranfield`); without them
-the benchmark skips with one line. One training gives every row: the base, the fine-tuned model, and its merges with the base; the
-released one is what finetune.py would choose, by held-out train claims and with Cranfield as guard set. The last line is JSON.
+    python -m benchmarks.bench_finetune [--base FOLDER or minilm] [--queries 100] [--embedders bm25]
+
+Optional: both collections lie in one folder (--collections: `scifact` with its train claims, and `cranfield`); without them
+the benchmark skips with one line. One training gives every row: the base, the fine-tuned model, and its merges with the base. The
+released one is what finetune.py would choose, by held-out train claims and the embedded guard set; Cranfield is only measured.
+What was measured is kept under --output, so the same command goes on where it was stopped. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks import minilm_reranker
 from release.console import print_json, table
 from release.evaluation import judged_pairs
-from release.finetuning import lora, merge, prepare, report
+from release.files import write_json
+from release.finetuning import candidates, guard, lora, merge, prepare, report
 from release.finetuning import model as models
-from release.finetuning.finetune import RATIOS, FinetuneOptions, choose, training_options
-from release.finetuning.measure import DevEvaluator, compare, measure
+from release.finetuning.candidates import RATIOS, Candidate
+from release.finetuning.finetune import FinetuneOptions, training_options
+from release.finetuning.measure import DevEvaluator, QueryNdcg, compare
 from release.finetuning.train import train
-from release.results.finetuning import MergeCandidate
 
 COLLECTIONS = Path("../shared/data/collections")
-BASE = Path("build/docstring-reranker/mini/repo")
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+BASE = "build/docstring-reranker/mini/repo"
+EMBEDDERS = {"bm25": "BM25", "sentence-transformers/all-MiniLM-L6-v2": "MiniLM"}
+TASKS = ("scifact", "cranfield")
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--collections", type=Path, default=COLLECTIONS)
-    parser.add_argument("--base", type=Path, default=BASE, help="a released model")
+    parser.add_argument("--base", default=BASE, help="a released model, or minilm: one of its size is distilled first")
     parser.add_argument("--negatives", type=int, default=7, help="that BM25 finds for each train claim")
     parser.add_argument("--top-k", type=int, default=judged_pairs.TOP_K)
+    parser.add_argument("--queries", type=int, help="of each set, the first ones; all if left out")
+    parser.add_argument("--embedders", nargs="+", choices=list(EMBEDDERS), default=list(EMBEDDERS))
     parser.add_argument("--epochs", type=int, default=FinetuneOptions.epochs)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--loss", default=None, choices=["info-nce", "bce"])
     parser.add_argument("--lora", type=int)
-    parser.add_argument("--minilm", action="store_true", help="measure after MiniLM too")
+    parser.add_argument("--only-dev", action="store_true", help="stop before anything of the test is measured")
+    parser.add_argument("--output", type=Path, default=Path("build/bench-finetune"))
     options = parser.parse_args(argv)
-    folders = {name: options.collections / name for name in ("scifact", "cranfield")}
-    if absent := [str(folder) for folder in folders.values() if not folder.is_dir()]:
+    folders = [options.collections / name for name in TASKS]
+    if absent := [str(folder) for folder in folders if not folder.is_dir()]:
         print(f"skipped: no collection {absent[0]}")
         return
-    if not (options.base / "modules.json").is_file():
+    if options.base == "minilm":
+        options.base = str(minilm_reranker.make(options.output / "minilm-reranker"))
+    if not Path(options.base, "modules.json").is_file():
         parser.exit(1, f"error: no model; in {options.base}; hint: make demo, or --base FOLDER\n")
-    started = time.process_time()
-    with tempfile.TemporaryDirectory() as temporary:
-        work = Path(temporary)
-        print_json(run(options, folders, work) | {"cpu_minutes": round((time.process_time() - started) / 60, 1)})
+    run(options)
 
 
-def run(options: argparse.Namespace, folders: dict[str, Path], work: Path) -> dict[str, object]:
-    """Train once and measure every share of the result; what the last line holds."""
-    about = prepare.prepare(folders["scifact"], work / "data", negatives=options.negatives, drop_leaks=True)
+class Kept:
+    """Results in a folder, each computed once; CPU seconds are added up over all starts of the benchmark."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def value(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What `compute` gives, which JSON can hold."""
+        path = self.folder / f"{name}.json"
+        if not path.is_file():
+            started = time.process_time()
+            value = compute()
+            write_json(path, {"value": value, "cpu_seconds": time.process_time() - started})
+            print(f"{time.process_time() - started:7.0f} CPU s  {name}", flush=True)
+        return json.loads(path.read_text(encoding="utf-8"))["value"]
+
+    def cpu_minutes(self) -> float:
+        """Of everything that is kept."""
+        seconds = [json.loads(path.read_text(encoding="utf-8"))["cpu_seconds"] for path in self.folder.glob("*.json")]
+        return round(sum(seconds) / 60, 1)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train once and measure every share of the result."""
+    data = options.output / "data"
+    if not (data / "prepared.json").is_file():
+        prepare.prepare(options.collections / "scifact", data, negatives=options.negatives, drop_leaks=True)
+    about, known = prepare.load(data), models.find(options.base)
     chosen = FinetuneOptions(
         loss=options.loss, learning_rate=options.learning_rate, lora=options.lora, epochs=options.epochs
     )
-    known = models.find(str(options.base))
     training = training_options(chosen, known, about)
-    sets = {
-        "SciFact, BM25": judged_pairs.from_folder(folders["scifact"], work / "runs", top_k=options.top_k),
-        "Cranfield, BM25": judged_pairs.from_folder(folders["cranfield"], work / "runs", top_k=options.top_k),
-    }
-    if options.minilm:
-        sets["SciFact, MiniLM"] = judged_pairs.from_folder(
-            folders["scifact"], work / "runs", top_k=options.top_k, retriever=MINILM
+    kept = Kept(
+        options.output
+        / "-".join(
+            [
+                Path(options.base).parent.name if Path(options.base).name == "repo" else Path(options.base).name,
+                training.loss,
+                f"{training.learning_rate:g}",
+                f"{training.epochs}-epochs",
+            ]
+            + ([f"lora-{training.lora}"] if training.lora else [])
+            + ([f"{options.queries}-queries"] if options.queries else [])
         )
-    dev = judged_pairs.from_folder(work / "data/dev", work / "runs", top_k=options.top_k)
+    )
     model, scorer = models.load(known.folder), models.load(known.folder)
     model[0].max_seq_length = scorer[0].max_seq_length = known.max_length  # ty: ignore[invalid-assignment]
-    base_weights = lora.folded(scorer)
-    before = {name: measure(scorer, judged) for name, judged in sets.items()}
-    made = train(model, work / "data/train.parquet", DevEvaluator(dev, scorer), training)
-    rows, by_share, candidates = [], {}, []
-    for share in (*RATIOS, 1.0):
-        scorer.load_state_dict(merge.blend(base_weights, made.weights, share))
-        after = {name: measure(scorer, judged) for name, judged in sets.items()}
-        candidates.append(
-            MergeCandidate(share, float(measure(scorer, dev).mean()), float(after["Cranfield, BM25"].mean()))
-        )
-        by_share[share] = {
-            name: compare(after[name], before[name], judged.first_stage_ndcg()) for name, judged in sets.items()
+    base_weights, runs = lora.folded(scorer), options.output / "runs"
+    few: Any = {"top_k": options.top_k, "queries": options.queries}
+    dev = QueryNdcg(judged_pairs.from_folder(data / "dev", runs, **few))
+    guarded = QueryNdcg(guard.load(None, options.output, **few))
+
+    def ndcg(name: str, ratio: float, judged: QueryNdcg) -> np.ndarray:
+        def measure() -> list[float]:
+            scorer.load_state_dict(merge.blend(base_weights, tuned(), ratio) if ratio else base_weights)
+            return judged(scorer).tolist()
+
+        return np.array(kept.value(f"{name}-{ratio:g}", measure))
+
+    def tuned() -> dict[str, torch.Tensor]:
+        def training_run() -> dict[str, Any]:
+            made = train(model, data / "train.parquet", DevEvaluator(dev, scorer, base.dev), training)
+            save_file(
+                {name: tensor.contiguous() for name, tensor in made.weights.items()}, kept.folder / "tuned.safetensors"
+            )
+            return {"best_step": made.best_step, "steps": made.steps, "seconds": made.seconds, "dev": made.dev_history}
+
+        kept.value("training", training_run)
+        return load_file(kept.folder / "tuned.safetensors")
+
+    base = Candidate(0.0, ndcg("dev", 0.0, dev), ndcg("guard", 0.0, guarded))
+    tuned()
+    shares = [Candidate(ratio, ndcg("dev", ratio, dev), ndcg("guard", ratio, guarded)) for ratio in (*RATIOS, 1.0)]
+    rows = [one.beside(base) for one in (base, *shares)]
+    released = candidates.choose(rows)
+    table(
+        "Held-out train claims, and the embedded guard set",
+        ["share", "dev", "guard", "forgets"],
+        [[f"{one.ratio:g}", one.dev, one.guard, str(one.forgets)] for one in rows],
+    )
+    found: dict[str, dict[str, Any]] = {}
+    shown = []
+    for task in () if options.only_dev else TASKS:
+        for embedder in options.embedders:
+            judged = judged_pairs.from_folder(options.collections / task, runs, retriever=embedder, **few)
+            name, query_ndcg = f"{task}, {EMBEDDERS[embedder]}", QueryNdcg(judged)
+            before = ndcg(f"{task}-{EMBEDDERS[embedder]}", 0.0, query_ndcg)
+            for ratio in sorted({1.0, released, *RATIOS}, reverse=True):
+                after = ndcg(f"{task}-{EMBEDDERS[embedder]}", ratio, query_ndcg)
+                one = compare(after, before, judged.first_stage_ndcg())
+                found.setdefault(name, {})[f"{ratio:g}"] = asdict(one) | {"verdict": one.verdict}
+                shown.append([f"{ratio:g}{' (released)' if ratio == released else ''}", *report.row(name, one)])
+    table("NDCG@10 by the share of the fine-tuned weights", ["share", *report.COLUMNS], shown)
+    print_json(
+        {
+            "base": known.name,
+            "train": about.train,
+            "dev": about.dev,
+            "left_out": about.left_out,
+            "loss": training.loss,
+            "learning_rate": training.learning_rate,
+            "lora": training.lora,
+            "training": kept.value("training", dict),
+            "candidates": [asdict(one) for one in rows],
+            "released": released,
+            "found": found,
+            "cpu_minutes": kept.cpu_minutes(),
+            "threads": torch.get_num_threads(),
+            "load": os.getloadavg()[0],
         }
-    released = choose([MergeCandidate(0.0, 0.0, 0.0), *candidates])
-    for share, comparisons in by_share.items():
-        for name, one in comparisons.items():
-            rows.append([f"{share:g}{' (released)' if share == released else ''}", *report.row(name, one)])
-    table("NDCG@10 by the share of the fine-tuned weights", ["share", *report.COLUMNS], rows)
-    return {
-        "base": str(options.base),
-        "train": about.train,
-        "dev": about.dev,
-        "left_out": about.left_out,
-        "loss": training.loss,
-        "learning_rate": training.learning_rate,
-        "lora": training.lora,
-        "best_step": made.best_step,
-        "steps": made.steps,
-        "training_seconds": made.seconds,
-        "released": released,
-        "shares": {
-            str(share): {name: asdict(one) | {"verdict": one.verdict} for name, one in comparisons.items()}
-            for share, comparisons in by_share.items()
-        },
-        "load": os.getloadavg()[0],
-    }
+    )
 
 
 if __name__ == "__main__":

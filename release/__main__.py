@@ -35,6 +35,7 @@ VERBS = {  # verb -> the function that is called, or the script that is run, and
     "rehearse": ("release.rehearsal.run:command", "a release from end to end on stand-ins, on a Hub of its own"),
     "skill": ("release.agents.check:command", "the skill for agents: specification, links, commands, scripts"),
     "skill-bundle": ("release.agents.bundle:command", "the skill as a bucket of skills holds it; sends nothing"),
+    "skill-evals": ("release.agents.evals:command", "the tasks that judge the skill, done once and checked"),
     "agent-rehearsal": (
         "release.agents.rehearsal:command",
         "follow the skill's commands literally, on an embedded Hub",
@@ -48,7 +49,7 @@ EXTRAS = {  # the packages that a verb needs beside the core ones; for all other
     "engines": "engines,evaluate,export",
     **dict.fromkeys(("export", "verify"), "export"),
     **dict.fromkeys(("hub", "hub-fsck"), "localhub"),
-    **dict.fromkeys(("skill", "skill-bundle", "agent-rehearsal"), "dev"),
+    **dict.fromkeys(("skill", "skill-bundle", "skill-evals", "agent-rehearsal"), "dev"),
 }
 
 

@@ -42,6 +42,7 @@ ELSEWHERE = {  # a text by which what runs it is known, in a test, in CI or in w
     "make skill": "make skill;",
     "make skill-bundle": "bundle.write(",
     "make agent-rehearsal": "rehearse(UserData(",
+    "make skill-evals": "evals.do(",
     "hf skills add finetune-ettin-reranker": '"skills", "add", check.NAME',
     "make hub": "local::",
     "make preflight": '"preflight", "--size"',

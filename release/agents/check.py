@@ -29,7 +29,7 @@ TAGS = {  # what follows `sh` on a fence: whom a command is for
     "run": "with candidates of one's own",
     "lora": "with little memory",
 }
-EVAL_KEYS = {"id", "prompt", "expected_output", "files", "expectations"}
+EVAL_KEYS = {"id", "prompt", "expected_output", "files", "expectations", "commands", "checks"}
 
 
 def folder() -> Path:
@@ -123,7 +123,7 @@ def _eval_faults(skill: Path) -> Iterator[str]:
     if len(tasks) < FEWEST_EVALS:
         yield f"evals/evals.json holds {len(tasks)} tasks, at least {FEWEST_EVALS} are needed"
     for number, task in enumerate(tasks, 1):
-        if set(task) != EVAL_KEYS or not task["expectations"]:
-            yield f"evals/evals.json task {number}: the keys are {', '.join(sorted(EVAL_KEYS))}, none of them empty"
+        if set(task) != EVAL_KEYS or not (task["expectations"] and task["commands"] and task["checks"]):
+            yield f"evals/evals.json task {number}: the keys are {', '.join(sorted(EVAL_KEYS))}, with something to check"
     if len({task.get("id") for task in tasks}) < len(tasks):
         yield "evals/evals.json: two tasks have one id"

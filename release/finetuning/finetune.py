@@ -5,12 +5,10 @@ The test queries are looked at twice, by the base and by the candidate that `dev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 
@@ -19,16 +17,16 @@ from release.errors import ReleaseError
 from release.evaluation import judged_pairs
 from release.export.pairs import PAIRS_FILE, write_pairs
 from release.files import atomic_directory, exclusive_lock
-from release.finetuning import guard, lora, losses, merge, prepare
+from release.finetuning import candidates, guard, lora, losses, merge, prepare
 from release.finetuning import model as models
-from release.finetuning.measure import DevEvaluator, compare, measure
+from release.finetuning.candidates import Candidate
+from release.finetuning.measure import DevEvaluator, QueryNdcg, compare
 from release.finetuning.model import BaseModel
 from release.finetuning.train import TrainingOptions, train
 from release.records import Record
-from release.results.finetuning import FinetuneResult, FinetuneSubject, MergeCandidate
+from release.results.finetuning import FinetuneResult, FinetuneSubject
 from release.runtime.precision import has_fast_bf16
 
-RATIOS = (0.25, 0.5, 0.75)  # of the fine-tuned weights in a merge
 SMOKE_QUERIES = 10
 DEFAULT_EPOCHS = 3
 Finetuned = Record[FinetuneResult, FinetuneSubject]
@@ -123,23 +121,21 @@ def _finetune(
     released_length = encoder.max_seq_length
     length = min(options.max_length or known.max_length or models.MAX_LENGTH, released_length)
     trained.max_seq_length = encoder.max_seq_length = length
-    before, base_weights = sets.measure(scorer), lora.folded(scorer)
-    made = train(model, data / "train.parquet", DevEvaluator(sets.dev, scorer), training)
-    scorer.load_state_dict(made.weights)
-    tuned = sets.measure(scorer)
-    candidates = [before.candidate(0.0)]
-    for ratio in RATIOS:
-        scorer.load_state_dict(merge.blend(base_weights, made.weights, ratio))
-        candidates.append(sets.candidate(scorer, ratio))
-    candidates.append(tuned.candidate(1.0))
-    ratio = choose(candidates)
+    base, base_test, base_weights = sets.candidate(scorer), sets.test(scorer), lora.folded(scorer)
+    made = train(model, data / "train.parquet", DevEvaluator(sets.dev, scorer, base.dev), training)
+    measured = candidates.measure(scorer, base_weights, made.weights, sets.dev, sets.guard)
+    tuned_test = sets.test(scorer)
+    rows = [one.beside(base) for one in (base, *measured)]
+    ratio = candidates.choose(rows)
     scorer.load_state_dict(merge.blend(base_weights, made.weights, ratio))
-    after = sets.measure(scorer)
+    chosen = next(one for one in measured if one.ratio == ratio)
+    test_first, guard_first = sets.test.judged.first_stage_ndcg(), sets.guard.judged.first_stage_ndcg()
+    tuned = compare(tuned_test, base_test, test_first)
     result = FinetuneResult(
-        test=compare(after.test, before.test, sets.test.first_stage_ndcg()),
-        guard=compare(after.guard, before.guard, sets.guard.first_stage_ndcg()),
-        tuned=compare(tuned.test, before.test, sets.test.first_stage_ndcg()),
-        candidates=tuple(candidates),
+        test=tuned if ratio == 1 else compare(sets.test(scorer), base_test, test_first),
+        guard=compare(chosen.guard, base.guard, guard_first),
+        tuned=tuned,
+        candidates=tuple(rows),
         ratio=ratio,
         best_step=made.best_step,
         steps=made.steps,
@@ -151,7 +147,7 @@ def _finetune(
     encoder.max_seq_length = released_length  # the release reads as much as its base
     with atomic_directory(output / "model") as folder:
         scorer.save_pretrained(str(folder), create_model_card=False)
-    write_pairs(output / PAIRS_FILE, sets.test.pairs)
+    write_pairs(output / PAIRS_FILE, sets.test.judged.pairs)
     record = records.new(
         results.FINETUNE,
         family="",
@@ -164,48 +160,22 @@ def _finetune(
     return record
 
 
-def choose(candidates: Sequence[MergeCandidate]) -> float:
-    """The ratio that is released: a merge that is as good as the fine-tuned model (the last) on both sets, better on one."""
-    tuned = candidates[-1]
-    better = [
-        one
-        for one in candidates[1:-1]
-        if one.dev >= tuned.dev and one.guard >= tuned.guard and (one.dev, one.guard) != (tuned.dev, tuned.guard)
-    ]
-    return max([*better, tuned], key=lambda one: (one.dev, one.guard)).ratio
-
-
-@dataclass(frozen=True)
-class QueryNdcg:
-    """NDCG@10 of one model on each query of the three sets."""
-
-    dev: np.ndarray
-    test: np.ndarray
-    guard: np.ndarray
-
-    def candidate(self, ratio: float) -> MergeCandidate:
-        """The model as one of those that could be released."""
-        return MergeCandidate(ratio, float(self.dev.mean()), float(self.guard.mean()))
-
-
 class JudgedSets:
     """The user's held-out queries, and the guard set."""
 
     def __init__(self, data: Path, output: Path, options: FinetuneOptions, queries: int | None) -> None:
         runs, top_k = output / "runs", options.top_k
         self.dev, self.test = (
-            judged_pairs.from_folder(data / name, runs, top_k=top_k, queries=queries, retriever=options.retriever)
+            QueryNdcg(
+                judged_pairs.from_folder(data / name, runs, top_k=top_k, queries=queries, retriever=options.retriever)
+            )
             for name in ("dev", "test")
         )
-        self.guard = guard.load(options.guard, output, top_k=top_k, queries=queries)
+        self.guard = QueryNdcg(guard.load(options.guard, output, top_k=top_k, queries=queries))
 
-    def measure(self, model: CrossEncoder) -> QueryNdcg:
-        """One model on all of them."""
-        return QueryNdcg(measure(model, self.dev), measure(model, self.test), measure(model, self.guard))
-
-    def candidate(self, model: CrossEncoder, ratio: float) -> MergeCandidate:
-        """One model on what the choice rests on: the test queries are left alone."""
-        return MergeCandidate(ratio, float(measure(model, self.dev).mean()), float(measure(model, self.guard).mean()))
+    def candidate(self, model: CrossEncoder) -> Candidate:
+        """The base, on what the choice rests on: the test queries are left alone."""
+        return Candidate(0.0, self.dev(model), self.guard(model))
 
 
 def _subject(
@@ -238,7 +208,7 @@ def _subject(
         max_length=max_length,
         first_stage=options.retriever,
         top_k=options.top_k,
-        guard=sets.guard.name,
+        guard=sets.guard.judged.name,
         precision="bf16" if has_fast_bf16() else "fp32",
         seed=training.seed,
         smoke=training.smoke,

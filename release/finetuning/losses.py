@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from datasets import Dataset
 from sentence_transformers import CrossEncoder
-from sentence_transformers.base.sampler import BatchSamplers, DefaultBatchSampler
-from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, MultipleNegativesRankingLoss
-from torch import nn
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+from sentence_transformers.util import batch_to_device
+from torch import Tensor, nn
 
 from release.errors import ReleaseError
 from release.finetuning.prepare import Prepared
@@ -24,7 +26,7 @@ from release.training.losses import loss_and_sampler
 from release.training.samplers import ShuffledBatches
 
 LossName = Literal["margin-mse", "mse", "info-nce", "bce"]
-NEGATIVES = 4  # hard ones per positive of InfoNCE, and as many from the batch
+NEGATIVES = 4  # of each relevant document
 _NEGATIVES = tuple(f"negative_{number}" for number in range(1, NEGATIVES + 1))
 
 
@@ -36,13 +38,15 @@ class Loss:
         labels: The kind of labels that it learns from.
         about: When to take it, and what it does to the scale of the scores.
         scaled: Whether labels must lie between 0 and 1.
-        rows: Of a step by default. A row of InfoNCE is nine pairs: a document, four hard negatives and four of the batch.
+        rows: Of a step by default.
+        pairs: Of a row; with InfoNCE a relevant document and its negatives.
     """
 
     labels: Literal["judgements", "scores"]
     about: str
     scaled: bool = False
     rows: int = 32
+    pairs: int = 1
 
 
 LOSSES: dict[LossName, Loss] = {
@@ -54,6 +58,7 @@ LOSSES: dict[LossName, Loss] = {
         "judgements",
         "relevant against other documents of the query; the scale is free, the order counts",
         rows=8,
+        pairs=1 + NEGATIVES,
     ),
     "bce": Loss(
         "judgements",
@@ -61,6 +66,28 @@ LOSSES: dict[LossName, Loss] = {
         scaled=True,
     ),
 }
+
+
+class InfoNce(nn.Module):
+    """Cross-entropy of a relevant document among documents of less relevance to the same query, over the raw logits.
+
+    All pairs of a batch are one pass of the model. The library's loss of this kind makes one for each column, adds random
+    documents of the batch, and takes a sigmoid of the logits, which leaves no gradient where they have a scale of their own.
+    """
+
+    def __init__(self, model: CrossEncoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, inputs: list[list[str]], labels: Tensor | None, prompt: str | None = None, task: str | None = None
+    ) -> Tensor:
+        """The loss, a scalar, of the columns query, positive, negative_1, ...; there are no labels."""
+        queries, *columns = inputs
+        pairs = [(query, document) for query, *row in zip(queries, *columns, strict=True) for document in row]
+        features = self.model.preprocess(pairs, prompt=prompt, task=task)
+        scores = self.model(batch_to_device(features, self.model.device))["scores"].view(len(queries), -1).float()
+        return nn.functional.cross_entropy(scores, torch.zeros(len(queries), dtype=torch.long, device=scores.device))
 
 
 def default_loss(prepared: Prepared) -> LossName:
@@ -86,7 +113,7 @@ def check(name: LossName, prepared: Prepared) -> None:
 
 def build(
     name: LossName, model: CrossEncoder, rows: Dataset, seed: int, folder: Path
-) -> tuple[nn.Module, Dataset, type[DefaultBatchSampler] | BatchSamplers]:
+) -> tuple[nn.Module, Dataset, type[DefaultBatchSampler]]:
     """The loss over `model`, the table that it trains on, and how its batches are drawn.
 
     Args:
@@ -96,9 +123,7 @@ def build(
         ReleaseError: No row fits the loss.
     """
     if name == "info-nce":
-        # The logits have a scale of their own: on a sigmoid of them, the library's default, no gradient is left.
-        loss = MultipleNegativesRankingLoss(model, NEGATIVES, scale=1, activation_fn=nn.Identity())
-        return loss, contrasts(rows, seed, folder), BatchSamplers.NO_DUPLICATES
+        return InfoNce(model), contrasts(rows, seed, folder), ShuffledBatches
     if name == "bce":
         return BinaryCrossEntropyLoss(model, activation_fn=nn.Identity()), rows, ShuffledBatches
     loss, sampler = loss_and_sampler(name, model)  # margin-mse keeps the rows of a query together
@@ -120,7 +145,7 @@ def contrasts(rows: Dataset, seed: int, folder: Path) -> Dataset:
     path = folder / "contrasts.parquet"
     written = 0
     with pq.ParquetWriter(path, schema) as writer:
-        draws = _draw(np.split(order, starts[1:]), labels, seed)
+        draws = _draw((order[start:end] for start, end in pairwise([*starts, len(order)])), labels, seed)
         while drawn := list(islice(draws, 1000)):
             places = np.array(drawn)  # of the positive and its negatives, (rows of this table, 1 + NEGATIVES)
             texts = rows.with_format("arrow")[places.ravel()]
@@ -148,7 +173,7 @@ def _keys(rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return queries, labels
 
 
-def _draw(groups: list[np.ndarray], labels: np.ndarray, seed: int) -> Iterator[list[int]]:
+def _draw(groups: Iterable[np.ndarray], labels: np.ndarray, seed: int) -> Iterator[list[int]]:
     """The rows of each relevant document and of its negatives; of few, some more than once."""
     generator = np.random.default_rng(seed)
     for group in groups:

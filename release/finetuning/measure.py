@@ -17,9 +17,15 @@ from release.finetuning.model import scores
 from release.results.finetuning import PairedComparison
 
 
-def measure(model: CrossEncoder, judged: JudgedPairs) -> np.ndarray:
-    """NDCG@10 of every query, shape (queries,)."""
-    return judged.ndcg(scores(model, judged.pairs))
+class QueryNdcg:
+    """NDCG@10 of every query, shape (queries,), of models with one tokenizer that read the same number of tokens."""
+
+    def __init__(self, judged: JudgedPairs) -> None:
+        self.judged = judged
+        self._tokens: dict[int, dict[str, Any]] = {}
+
+    def __call__(self, model: CrossEncoder) -> np.ndarray:
+        return self.judged.ndcg(scores(model, self.judged.pairs, self._tokens))
 
 
 class DevEvaluator(BaseEvaluator):
@@ -29,23 +35,27 @@ class DevEvaluator(BaseEvaluator):
     also after the training, and the saved one does not.
 
     Attributes:
+        history: (step, score) of every evaluation; at step 0 the base's.
         best: The weights of the best evaluation after step 0, the first of equal ones; empty before there is one.
+        best_step: Its step.
     """
 
-    def __init__(self, dev: JudgedPairs, scorer: CrossEncoder) -> None:
+    def __init__(self, dev: QueryNdcg, scorer: CrossEncoder, base: np.ndarray) -> None:
         super().__init__()
         self.dev, self.scorer, self.primary_metric = dev, scorer, "dev_ndcg@10"
+        self.history = [(0, float(base.mean()))]
         self.best: Weights = {}
-        self._best = -1.0
+        self.best_step = 0
 
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         weights = lora.folded(model)
         self.scorer.load_state_dict(weights)
-        score = float(measure(self.scorer, self.dev).mean())
-        if steps > 0 and score > self._best:
-            self.best, self._best = weights, score
+        score = float(self.dev(self.scorer).mean())
+        if not self.best or score > max(earlier for _, earlier in self.history[1:]):
+            self.best, self.best_step = weights, steps
+        self.history.append((steps, score))
         return {"dev_ndcg@10": score}
 
 

@@ -154,13 +154,15 @@ def load(folder: Path) -> CrossEncoder:
     return unpad(model)
 
 
-def scores(model: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-    """Raw logits of `pairs`, float32 of shape (pairs,).
+def scores(
+    model: CrossEncoder, pairs: Sequence[tuple[str, str]], tokens: dict[int, dict[str, Any]] | None = None
+) -> np.ndarray:
+    """Raw logits of `pairs`, float32 of shape (pairs,); `tokens` spares the tokenizer where they are scored again.
 
     Raises:
         ReleaseError: One is not a finite number: the training has failed.
     """
-    logits = predict(model, pairs)
+    logits = predict(model, pairs, tokens=tokens)
     if not np.isfinite(logits).all():
         raise ReleaseError("the model gives scores that are not numbers", hint="train with a lower --learning-rate")
     return logits

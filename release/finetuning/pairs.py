@@ -6,7 +6,6 @@ A row of JSONL holds `query` with `positives` and `negatives` (texts, or lists o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -23,6 +22,7 @@ FORMS = (
     "the skill's references/data.md shows each form"
 )
 LABELS = ("label", "score")
+LARGEST = 3.4e38  # labels are kept in float32
 
 
 class LabelledPair(NamedTuple):
@@ -89,7 +89,8 @@ def _judged(folder: Path, split: str | None) -> Iterator[LabelledPair]:
             raise ReleaseError(what, where=str(qrels_file), hint=f"add it to {queries_file}")
         for name, level in levels.items():
             if name in documents:
-                yield _pair(queries[query], documents[name], float(level), row, qrels_file)
+                # A grade below 0 gains nothing in the evaluation, as 0 does.
+                yield _pair(queries[query], documents[name], float(max(level, 0)), row, qrels_file)
 
 
 def _json(path: Path) -> Iterator[LabelledPair]:
@@ -133,8 +134,8 @@ def _csv(path: Path) -> Iterator[LabelledPair]:
 def _pair(query: str, document: Any, label: Any, row: int, path: Path) -> LabelledPair:
     if not isinstance(document, str):
         raise _wrong(path, row, f"a document is a {type(document).__name__}, not text")
-    if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
-        raise _wrong(path, row, f"the label {label!r} is no finite number")
+    if isinstance(label, bool) or not isinstance(label, int | float) or not abs(label) <= LARGEST:
+        raise _wrong(path, row, f"the label {repr(label)[:40]} is no finite number in float32")
     for name, text in (("query", query), ("document", document)):
         if not text.strip():
             raise _wrong(path, row, f"the {name} is empty")

@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from release.command_line import exit_status
+from release.console import hide_bars
 
 SMOKE = "SMOKE_TEST"
 
@@ -26,6 +27,7 @@ def run(command: Callable[..., None]) -> NoReturn:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its report calls the second form of the head unexpected
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    hide_bars()
     name = Path(sys.argv[0]).name
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)

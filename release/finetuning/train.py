@@ -19,7 +19,7 @@ from release.finetuning.merge import Weights
 from release.runtime.precision import has_fast_bf16
 
 METRIC = "eval_dev_ndcg@10"
-PATIENCE = 3  # evaluations without a better one
+MOST_EVALUATIONS = 4  # in an epoch
 SMOKE_ROWS, SMOKE_STEPS = 64, 2
 
 
@@ -29,8 +29,7 @@ class TrainingOptions:
 
     Attributes:
         learning_rate: The highest one, after the warm-up.
-        epochs: The most that are made; evaluations without progress stop earlier.
-        evaluations: In each epoch.
+        epochs: The most that are made; one without progress on `dev` is the last.
         batch_size: Rows of a step.
         lora: The rank of the matrices that are trained instead of the encoder, None to train all of it.
         smoke: A few steps on a few rows, to test the path.
@@ -40,7 +39,6 @@ class TrainingOptions:
     learning_rate: float
     epochs: int
     batch_size: int
-    evaluations: int = 4
     seed: int = 12
     lora: int | None = None
     smoke: bool = False
@@ -82,27 +80,27 @@ def train(model: CrossEncoder, rows: Path, dev: DevEvaluator, options: TrainingO
         lora.add(model, options.lora, options.seed)
     with TemporaryDirectory() as folder:
         loss, table, sampler = losses.build(options.loss, model, table, options.seed, Path(folder))
+        often = evaluations(len(table) * losses.LOSSES[options.loss].pairs, len(dev.dev.judged.pairs))
         trainer = CrossEncoderTrainer(
             model,
-            _arguments(options, folder, sampler),
+            _arguments(options, folder, sampler, 1 if options.smoke else 1 / (options.epochs * often)),
             train_dataset=table,
             loss=loss,
             evaluator=dev,
-            callbacks=[EarlyStop(PATIENCE)],
+            callbacks=[EarlyStop(often)],
         )
         started = time.monotonic()
         trainer.train()
-    history = tuple(
-        (int(entry["step"]), float(entry[METRIC])) for entry in trainer.state.log_history if METRIC in entry
-    )
-    best = max(history[1:], key=lambda one: one[1])[0]  # the first of equal ones, as the evaluator chooses
     seconds = round(time.monotonic() - started, 1)
-    return Trained(dev.best, best, trainer.state.global_step, history, len(table), seconds)
+    return Trained(dev.best, dev.best_step, trainer.state.global_step, tuple(dev.history), len(table), seconds)
 
 
-def _arguments(options: TrainingOptions, folder: str, sampler: object) -> CrossEncoderTrainingArguments:
-    evaluations = options.epochs * options.evaluations
-    every = 1 if options.smoke else 1 / evaluations
+def evaluations(train_pairs: int, dev_pairs: int) -> int:
+    """How often an epoch is evaluated: for a third of the training's work, as scoring a pair takes a third of it."""
+    return min(MOST_EVALUATIONS, max(1, train_pairs // dev_pairs))
+
+
+def _arguments(options: TrainingOptions, folder: str, sampler: object, every: float) -> CrossEncoderTrainingArguments:
     return CrossEncoderTrainingArguments(
         output_dir=folder,
         num_train_epochs=options.epochs,
@@ -114,7 +112,6 @@ def _arguments(options: TrainingOptions, folder: str, sampler: object) -> CrossE
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         batch_sampler=sampler,  # ty: ignore[invalid-argument-type]
-        eval_on_start=True,
         eval_strategy="steps",
         save_strategy="no",
         eval_steps=every,

@@ -42,11 +42,15 @@ class PairedComparison:
 
 @dataclass(frozen=True)
 class MergeCandidate:
-    """The fine-tuned model (ratio 1), or a merge with this share of it: mean NDCG@10 on `dev` and on the guard set."""
+    """The fine-tuned model (ratio 1), or a merge with this share of it: mean NDCG@10 on `dev` and on the guard set.
+
+    It forgets where it is worse on the guard set than the base, with the whole 95 % interval below zero.
+    """
 
     ratio: float
     dev: float
     guard: float
+    forgets: bool
 
 
 @dataclass(frozen=True)

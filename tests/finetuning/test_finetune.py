@@ -20,8 +20,10 @@ from release.errors import ReleaseError
 from release.evaluation import judged_pairs
 from release.finetuning import finetune as module
 from release.finetuning import guard, lora, losses, measure, merge, model
-from release.finetuning.finetune import Finetuned, FinetuneOptions, choose, finetune
+from release.finetuning.candidates import Candidate, choose
+from release.finetuning.finetune import Finetuned, FinetuneOptions, finetune
 from release.finetuning.prepare import load
+from release.finetuning.train import evaluations
 from release.results.finetuning import MergeCandidate, PairedComparison
 from release.spec import NanoSpec
 from tests.built import edit
@@ -57,10 +59,10 @@ def test_the_saved_model_is_the_best_checkpoint_evaluated_again(tuned: tuple[Pat
 
 def test_the_saved_model_scores_as_it_was_measured(tuned: tuple[Path, Finetuned], work: Path) -> None:
     folder, record = tuned
-    judged = judged_pairs.from_folder(work / "labelled/test", folder / "runs")
+    ndcg = measure.QueryNdcg(judged_pairs.from_folder(work / "labelled/test", folder / "runs"))
     loaded = model.load(folder / "model")
     loaded[0].max_seq_length = record.subject.max_length
-    assert float(measure.measure(loaded, judged).mean()) == pytest.approx(record.measured.test.score, abs=1e-6)
+    assert float(ndcg(loaded).mean()) == pytest.approx(record.measured.test.score, abs=1e-6)
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "model", "pairs.json", "records", "runs"]
 
 
@@ -145,16 +147,39 @@ def test_a_base_that_is_not_modular_has_a_sigmoid_or_is_not_here_is_one_line(tmp
         model.find("some/model")
 
 
-def test_a_merge_is_linear_and_chosen_only_where_it_is_better_on_both(reranker: Path) -> None:
+def test_a_merge_is_linear(reranker: Path) -> None:
     base = lora.folded(model.load(reranker))
     tuned = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in base.items()}
     half = merge.blend(base, tuned, 0.5)
     assert all(torch.allclose(half[name], base[name] + 0.5) for name in base if base[name].is_floating_point())
     assert all(torch.equal(tensor, base[name]) for name, tensor in merge.blend(base, tuned, 0.0).items())
-    start, end = MergeCandidate(0.0, 0.5, 0.9), MergeCandidate(1.0, 0.7, 0.6)
-    assert choose([start, MergeCandidate(0.5, 0.69, 0.9), end]) == 1.0
-    assert choose([start, MergeCandidate(0.25, 0.7, 0.8), MergeCandidate(0.5, 0.71, 0.7), end]) == 0.5
-    assert choose([start, MergeCandidate(0.5, 0.7, 0.6), end]) == 1.0
+
+
+def test_the_best_on_dev_is_released_of_those_that_do_not_forget() -> None:
+    def chosen(*rows: tuple[float, float, bool]) -> float:
+        """By (dev, guard, forgets) of the shares 0.25, 0.5, ... and the fine-tuned model."""
+        ratios = (*(0.25, 0.5, 0.75)[: len(rows) - 1], 1.0)
+        candidates = [MergeCandidate(ratio, *row) for ratio, row in zip(ratios, rows, strict=True)]
+        return choose([MergeCandidate(0.0, 0.9, 0.9, False), *candidates])
+
+    assert chosen((0.69, 0.9, False), (0.7, 0.6, False)) == 1.0
+    assert chosen((0.6, 0.9, False), (0.69, 0.8, False), (0.7, 0.6, True)) == 0.5
+    assert chosen((0.71, 0.8, False), (0.7, 0.7, False)) == 0.25
+    assert chosen((0.7, 0.7, False), (0.7, 0.6, False)) == 0.25
+    assert chosen((0.7, 0.6, False), (0.7, 0.6, False)) == 1.0
+    assert chosen((0.8, 0.3, True), (0.7, 0.2, True)) == 1.0
+
+
+def test_it_forgets_where_the_whole_interval_of_the_guard_set_lies_below_the_base() -> None:
+    base = Candidate(0.0, np.zeros(50), np.full(50, 0.5))
+    noise = np.linspace(-0.2, 0.2, 50)
+    assert Candidate(1.0, np.zeros(50), base.guard - 0.2 + noise).beside(base).forgets
+    assert not Candidate(1.0, np.zeros(50), base.guard - 0.01 + noise).beside(base).forgets
+    assert not base.beside(base).forgets
+
+
+def test_an_epoch_is_evaluated_as_often_as_it_costs_little() -> None:
+    assert [evaluations(pairs, 2_400) for pairs in (40, 3_000, 5_000, 100_000)] == [1, 1, 2, 4]
 
 
 def test_a_win_needs_the_whole_interval_above_zero() -> None:

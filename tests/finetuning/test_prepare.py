@@ -84,6 +84,14 @@ def test_a_beir_folder_keeps_its_own_division_and_finds_its_negatives(tmp_path: 
     assert len(list(beir.texts(tmp_path / "prepared/test/corpus.jsonl"))) == 100
 
 
+def test_a_grade_below_zero_of_a_beir_folder_counts_as_not_relevant(tmp_path: Path) -> None:
+    folder = write_beir(tmp_path / "beir", train=False)
+    with (folder / "qrels.tsv").open("a") as stream:
+        stream.writelines(f"q{row}\td{(row + 7) % 100}\t-1\n" for row in range(100))
+    about = prepare(folder, tmp_path / "prepared")
+    assert (about.labels, about.lowest, about.highest) == ("judgements", 0, 1)
+
+
 def test_one_file_of_judgements_is_divided_here(tmp_path: Path) -> None:
     about = prepare(write_beir(tmp_path / "beir", train=False), tmp_path / "prepared", negatives=3)
     assert not about.test_given and (about.dev, about.test) == (15, 15)
@@ -122,9 +130,11 @@ def test_a_near_repeat_of_a_held_out_query_is_left_out_of_the_training(tmp_path:
     ("content", "says"),
     [
         (b"", "no pairs"),
-        (b'{"query": "a", "document": "b", "label": NaN}\n', "the label nan is no finite number; in"),
+        (b'{"query": "a", "document": "b", "label": NaN}\n', "the label nan is no finite number in float32; in"),
         (b'{"query": "a", "document": "b", "label": true}\n', "no finite number"),
         (b'{"query": "a", "document": "b", "label": "1"}\n', "no finite number"),
+        (b'{"query": "a", "document": "b", "label": 1e39}\n', "1e+39 is no finite number in float32"),
+        (b'{"query": "a", "document": "b", "label": 1%s}\n' % (b"0" * 400), "no finite number in float32"),
         (b'{"query": " ", "document": "b", "label": 1}\n', "the query is empty"),
         (b'{"query": "a", "document": "", "label": 1}\n', "the document is empty"),
         (b'{"query": "a"}\n', "neither `positives` nor"),
@@ -155,6 +165,9 @@ def test_bad_data_is_one_line_and_nothing_is_written(tmp_path: Path, content: by
         ('query,document,label\n"an open quote,b,1\n', "unexpected end of data"),
         ("query,document,label\na,b\n", "2 values in 3 columns"),
         ("query,text,label\na,b,1\n", "no column 'document'"),
+        ("query,query,document,label\na,b,c,1\n", "two columns are called 'query'"),
+        ('query,document,label\n"a "b" c",d,1\n', "',' expected after"),
+        ("query,document,label\na,b,1,2\n", "4 values in 3 columns"),
         ("query,document,label\na,b,nan\n", "the label 'nan' is no finite number"),
     ],
 )

@@ -69,6 +69,8 @@ def csv_rows(path: Path, header: list[str], delimiter: str = ",") -> Iterator[tu
             if not row:
                 continue
             if not header:
+                if twice := [name for place, name in enumerate(row) if name in row[:place]]:
+                    raise csv.Error(f"two columns are called {twice[0]!r}")
                 header += row
                 continue
             if len(row) != len(header):
