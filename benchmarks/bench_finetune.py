@@ -29,7 +29,7 @@ from release.evaluation import judged_pairs
 from release.files import write_json
 from release.finetuning import candidates, guard, lora, merge, prepare, report
 from release.finetuning import model as models
-from release.finetuning.candidates import RATIOS, Candidate
+from release.finetuning.candidates import RATIOS, MergeNdcg
 from release.finetuning.finetune import FinetuneOptions, training_options
 from release.finetuning.measure import DevEvaluator, QueryNdcg, compare
 from release.finetuning.train import train
@@ -137,9 +137,9 @@ def run(options: argparse.Namespace) -> None:
         kept.value("training", training_run)
         return load_file(kept.folder / "tuned.safetensors")
 
-    base = Candidate(0.0, ndcg("dev", 0.0, dev), ndcg("guard", 0.0, guarded))
+    base = MergeNdcg(0.0, ndcg("dev", 0.0, dev), ndcg("guard", 0.0, guarded))
     tuned()
-    shares = [Candidate(ratio, ndcg("dev", ratio, dev), ndcg("guard", ratio, guarded)) for ratio in (*RATIOS, 1.0)]
+    shares = [MergeNdcg(ratio, ndcg("dev", ratio, dev), ndcg("guard", ratio, guarded)) for ratio in (*RATIOS, 1.0)]
     rows = [one.beside(base) for one in (base, *shares)]
     released = candidates.choose(rows)
     table(

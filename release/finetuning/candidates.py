@@ -17,25 +17,25 @@ RATIOS = (0.25, 0.5, 0.75)  # of the fine-tuned weights in a merge
 
 
 @dataclass(frozen=True)
-class Candidate:
+class MergeNdcg:
     """NDCG@10 per query of one share of the fine-tuned weights: 0 is the base, 1 the fine-tuned model."""
 
     ratio: float
     dev: np.ndarray
     guard: np.ndarray
 
-    def beside(self, base: Candidate) -> MergeCandidate:
+    def beside(self, base: MergeNdcg) -> MergeCandidate:
         """The candidate as the record keeps it; it forgets where its whole interval on the guard set lies below the base."""
         forgets = compare(self.guard, base.guard, base.guard).ci_high < 0
         return MergeCandidate(self.ratio, float(self.dev.mean()), float(self.guard.mean()), forgets)
 
 
-def measure(scorer: CrossEncoder, base: Weights, tuned: Weights, dev: QueryNdcg, guard: QueryNdcg) -> list[Candidate]:
+def measure(scorer: CrossEncoder, base: Weights, tuned: Weights, dev: QueryNdcg, guard: QueryNdcg) -> list[MergeNdcg]:
     """The merges and the fine-tuned model, measured by `scorer`, whose weights are replaced."""
     found = []
     for ratio in (*RATIOS, 1.0):
         scorer.load_state_dict(merge.blend(base, tuned, ratio))
-        found.append(Candidate(ratio, dev(scorer), guard(scorer)))
+        found.append(MergeNdcg(ratio, dev(scorer), guard(scorer)))
     return found
 
 

@@ -19,7 +19,7 @@ from release.export.pairs import PAIRS_FILE, write_pairs
 from release.files import atomic_directory, exclusive_lock
 from release.finetuning import candidates, guard, lora, losses, merge, prepare
 from release.finetuning import model as models
-from release.finetuning.candidates import Candidate
+from release.finetuning.candidates import MergeNdcg
 from release.finetuning.measure import DevEvaluator, QueryNdcg, compare
 from release.finetuning.model import BaseModel
 from release.finetuning.train import TrainingOptions, train
@@ -173,9 +173,9 @@ class JudgedSets:
         )
         self.guard = QueryNdcg(guard.load(options.guard, output, top_k=top_k, queries=queries))
 
-    def candidate(self, model: CrossEncoder) -> Candidate:
+    def candidate(self, model: CrossEncoder) -> MergeNdcg:
         """The base, on what the choice rests on: the test queries are left alone."""
-        return Candidate(0.0, self.dev(model), self.guard(model))
+        return MergeNdcg(0.0, self.dev(model), self.guard(model))
 
 
 def _subject(

@@ -20,7 +20,7 @@ from release.errors import ReleaseError
 from release.evaluation import judged_pairs
 from release.finetuning import finetune as module
 from release.finetuning import guard, lora, losses, measure, merge, model
-from release.finetuning.candidates import Candidate, choose
+from release.finetuning.candidates import MergeNdcg, choose
 from release.finetuning.finetune import Finetuned, FinetuneOptions, finetune
 from release.finetuning.prepare import load
 from release.finetuning.train import evaluations
@@ -171,10 +171,10 @@ def test_the_best_on_dev_is_released_of_those_that_do_not_forget() -> None:
 
 
 def test_it_forgets_where_the_whole_interval_of_the_guard_set_lies_below_the_base() -> None:
-    base = Candidate(0.0, np.zeros(50), np.full(50, 0.5))
+    base = MergeNdcg(0.0, np.zeros(50), np.full(50, 0.5))
     noise = np.linspace(-0.2, 0.2, 50)
-    assert Candidate(1.0, np.zeros(50), base.guard - 0.2 + noise).beside(base).forgets
-    assert not Candidate(1.0, np.zeros(50), base.guard - 0.01 + noise).beside(base).forgets
+    assert MergeNdcg(1.0, np.zeros(50), base.guard - 0.2 + noise).beside(base).forgets
+    assert not MergeNdcg(1.0, np.zeros(50), base.guard - 0.01 + noise).beside(base).forgets
     assert not base.beside(base).forgets
 
 
