@@ -1,6 +1,6 @@
 """The skill's finetune.py against a plain script of Sentence Transformers, on the same prepared data and the same test pairs.
 
-    python -m benchmarks.bench_skill build/agent-rehearsal/work/*/prepared [--base FOLDER]
+    python -m benchmarks.bench_skill PREPARED... [--base FOLDER]      (`make agent-rehearsal` leaves two such folders)
 
 The plain side is what its documentation leads to: the released model, binary cross-entropy on every labelled pair, one epoch of
 batches of 16 at 2e-5 with a tenth of warm-up, the last checkpoint, padded, in float32. What a side measured is kept under
