@@ -443,7 +443,7 @@ def write_engines(found: Family, export: Record[ExportResult, ExportSubject]) ->
 def write_comparison(found: Family, *, compared: int = 3, device: str = "NVIDIA H100 80GB HBM3") -> None:
     """Records of every size of `found`, of the teacher's speed, and of the first `compared` public rerankers.
 
-    No model lies beside them. All figures are made up and differ from each other, so that each is found where it belongs.
+    No model is beside them. All figures are made up and differ from each other, so that each is found where it belongs.
     """
     about: dict[str, Any] = {"family": found.about.name, "device": device}
     sizes = {size: (found.folder(size), size) for size in found.sizes}

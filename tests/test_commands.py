@@ -101,13 +101,19 @@ SCRIPT = re.compile(
 )  # run by tests/finetuning and `make agent-rehearsal`
 
 
+def inline_code(page: Path) -> list[str]:
+    """What stands between backticks in the text of a page."""
+    inline = (child for token in pages.tokens(page) for child in token.children or ())
+    return [child.content for child in inline if child.type == "code_inline"]
+
+
 def shown() -> dict[str, str]:
     """Every command of every page, and the page that shows it."""
     found = {}
     for name in PAGES:
         for block in pages.blocks(ROOT / name):
             found |= dict.fromkeys(block.commands, name)
-        found |= {code: name for code in pages.inline_code(ROOT / name) if COMMAND.match(code)}
+        found |= {code: name for code in inline_code(ROOT / name) if COMMAND.match(code)}
     stages = {f"make {stage.name}" for stage in STAGES}  # tests/test_makefile.py holds each of them
     return {command: page for command, page in found.items() if not SCRIPT.match(command) and command not in stages}
 

@@ -38,7 +38,7 @@ class Block:
         return [command for line in joined if (command := re.sub(r"\s+#\s.*$", "", line).strip()) and command[0] != "#"]
 
 
-def _tokens(path: Path) -> list[Token]:
+def tokens(path: Path) -> list[Token]:
     text = path.read_text(encoding="utf-8")
     front = re.match(r"---\n.*?\n---\n", text, re.DOTALL)
     lines = front[0].count("\n") if front else 0
@@ -48,23 +48,18 @@ def _tokens(path: Path) -> list[Token]:
 def blocks(path: Path) -> list[Block]:
     """The fenced blocks of a page in their order."""
     result = []
-    for token in _tokens(path):
+    for token in tokens(path):
         if token.type == "fence":
             language, *tags = token.info.split() or [""]
             result.append(Block(language, tuple(tags), token.content, (token.map or [0])[0] + 1))
     return result
 
 
-def inline_code(path: Path) -> list[str]:
-    """What stands between backticks in the text of a page."""
-    return [child.content for token in _tokens(path) for child in token.children or () if child.type == "code_inline"]
-
-
 def links(path: Path) -> list[str]:
     """The targets of a page's links."""
     return [
         str(child.attrs["href"])
-        for token in _tokens(path)
+        for token in tokens(path)
         for child in token.children or ()
         if child.type == "link_open"
     ]
@@ -72,8 +67,7 @@ def links(path: Path) -> list[str]:
 
 def anchors(path: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub and the Hub name them."""
-    tokens = _tokens(path)
-    headings = [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
+    headings = [after.content for token, after in pairwise(tokens(path)) if token.type == "heading_open"]
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 

@@ -1,4 +1,4 @@
-"""Scoring survives a kill, refuses to mix teachers, sets poisoned rows aside, and never writes a label that is no number."""
+"""Scoring survives a kill, refuses to mix teachers, sets unusable rows aside, and never writes a label that is no number."""
 
 from __future__ import annotations
 
