@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import with_config
 
 from release import bm25, records
+from release.console import Bar
 from release.errors import ReleaseError
 from release.files import atomic_directory, check_replaceable, copy_file, sha256_file, write_json
 from release.finetuning.leaks import LeakCheck, normalized
@@ -28,6 +29,7 @@ from release.finetuning.survey import Survey, held_out, survey
 BATCH = 20_000  # rows in memory at a time
 SMOKE_PAIRS = 2_000
 DEEP = 50  # how far down negatives are looked for
+MOST_MINED = 100_000  # queries that negatives are looked for: a millisecond and more each, all in memory
 SCHEMA = pa.schema({"query": pa.string(), "document": pa.string(), "label": pa.float32()})
 Judged = dict[str, dict[str, int]]  # query text -> document text -> grade
 
@@ -203,8 +205,9 @@ class _Division:
             {normalized(query): query for query in queries} for queries in (self.dev_queries, self.test_queries)
         )
         count = 0
-        with pq.ParquetWriter(path, SCHEMA) as writer:
+        with pq.ParquetWriter(path, SCHEMA) as writer, Bar("rows", self.seen.pairs) as bar:
             for batch in _batches(self.source.pairs()):
+                bar.advance(len(batch))
                 keys = [normalized(pair.query) for pair in batch]
                 rest = []
                 for key, pair in zip(keys, batch, strict=True):
@@ -275,15 +278,27 @@ def _write_lines(path: Path, rows: Iterable[dict[str, str]]) -> None:
 
 
 def _mine(path: Path, corpus: list[str], count: int) -> int:
-    """Add to each training query the best `count` documents by BM25 that no row labels, with the label 0."""
+    """Add to each training query the best `count` documents by BM25 that no row labels, with the label 0.
+
+    Raises:
+        ReleaseError: There are too many queries.
+    """
+    queries = len(pq.read_table(path, columns=["query"])["query"].unique())
+    if queries > MOST_MINED:
+        what = f"negatives would be looked for {queries:,} queries, at most {MOST_MINED:,} are taken"
+        raise ReleaseError(
+            what, hint="write negatives that your own first stage finds into the rows, or take fewer queries"
+        )
     table = pq.read_table(path)
     labelled: dict[str, set[str]] = {}
     for query, document in zip(table["query"].to_pylist(), table["document"].to_pylist(), strict=True):
         labelled.setdefault(query, set()).add(document)
     rows: list[tuple[str, str]] = []
-    for query, scores in zip(labelled, bm25.Bm25Index(corpus).scores(list(labelled)), strict=True):
-        best = (corpus[index] for index in bm25.best(scores, DEEP) if scores[index] > 0)
-        rows += [(query, text) for text in islice((text for text in best if text not in labelled[query]), count)]
+    with Bar("negatives: queries", queries) as bar:
+        for query, scores in zip(labelled, bm25.Bm25Index(corpus).scores(list(labelled)), strict=True):
+            best = (corpus[index] for index in bm25.best(scores, DEEP) if scores[index] > 0)
+            rows += [(query, text) for text in islice((text for text in best if text not in labelled[query]), count)]
+            bar.advance()
     columns = [[query for query, _ in rows], [text for _, text in rows], [0.0] * len(rows)]
     pq.write_table(pa.concat_tables([table.cast(SCHEMA), pa.table(columns, schema=SCHEMA)]), path)
     return len(rows)

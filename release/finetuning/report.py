@@ -24,8 +24,11 @@ def show(record: Finetuned) -> None:
         row(f"guard: {subject.guard}", result.guard),
     ]
     table(f"NDCG@10, top {subject.top_k} of {subject.first_stage}", COLUMNS, rows)
-    released = {result.ratio: "released", 0.0: "the base"}
-    candidates = [[f"{one.ratio:g}", one.dev, one.guard, released.get(one.ratio, "")] for one in result.candidates]
+    marks = {result.ratio: "released", 0.0: "the base"}
+    candidates = [
+        [f"{one.ratio:g}", one.dev, one.guard, " ".join([marks.get(one.ratio, ""), "forgets" * one.forgets]).strip()]
+        for one in result.candidates
+    ]
     table("Share of the fine-tuned weights", ["share", "dev", "guard", ""], candidates)
     minutes = result.seconds / 60
     print(f"best step {result.best_step} of {result.steps}, {minutes:.1f} minutes of training, {subject.precision}")

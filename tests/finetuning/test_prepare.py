@@ -84,6 +84,11 @@ def test_a_beir_folder_keeps_its_own_division_and_finds_its_negatives(tmp_path: 
     assert len(list(beir.texts(tmp_path / "prepared/test/corpus.jsonl"))) == 100
 
 
+def test_negatives_are_not_looked_for_millions_of_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare_module, "MOST_MINED", 50)
+    assert "looked for 70 queries, at most 50 are taken" in refusal(write_jsonl(tmp_path / "data.jsonl"), negatives=3)
+
+
 def test_a_grade_below_zero_of_a_beir_folder_counts_as_not_relevant(tmp_path: Path) -> None:
     folder = write_beir(tmp_path / "beir", train=False)
     with (folder / "qrels.tsv").open("a") as stream:
