@@ -74,9 +74,10 @@ def finetune(base: str, data: Path, output: Path, options: FinetuneOptions) -> F
     if (output / "model").exists() and not (output / "records/finetune.json").is_file():
         what = "it holds a model that no fine-tuning made"
         raise ReleaseError(what, where=str(output), hint="name another folder: that model would be lost")
+    model, scorer = models.load(known.folder), models.load(known.folder)  # one to train, one to measure in float32
     try:
         with exclusive_lock(output):
-            return _finetune(known, prepared, data, output, options, training)
+            return _finetune(known, model, scorer, prepared, data, output, options, training)
     except OSError as error:
         what = f"cannot write ({error.strerror or error})"
         raise ReleaseError(what, where=str(output), hint="choose another --output, or free some space") from error
@@ -91,10 +92,15 @@ def training_options(options: FinetuneOptions, base: BaseModel, prepared: prepar
     loss = options.loss or losses.default_loss(prepared)
     losses.check(loss, prepared)
     gentler = 1 if options.lora else models.GENTLER
-    rate = options.learning_rate or (base.learning_rate / gentler if base.learning_rate else None)
+    suggested = base.learning_rate / gentler if base.learning_rate else None
+    rate = suggested if options.learning_rate is None else options.learning_rate
     if rate is None:
         hint = "pass --learning-rate, a tenth of the one that the model was trained with (2.4e-5 at 17m parameters)"
         raise ReleaseError("nothing says how the model was trained", where=base.name, hint=hint)
+    if not 0 < rate < 1:
+        raise ReleaseError(
+            f"a learning rate of {rate:g} trains nothing", hint="leave --learning-rate out, or take 1e-5"
+        )
     return TrainingOptions(
         loss,
         rate,
@@ -108,6 +114,8 @@ def training_options(options: FinetuneOptions, base: BaseModel, prepared: prepar
 
 def _finetune(
     known: BaseModel,
+    model: CrossEncoder,
+    scorer: CrossEncoder,
     prepared: prepare.Prepared,
     data: Path,
     output: Path,
@@ -115,7 +123,6 @@ def _finetune(
     training: TrainingOptions,
 ) -> Finetuned:
     sets = JudgedSets(data, output, options, SMOKE_QUERIES if training.smoke else None)
-    model, scorer = models.load(known.folder), models.load(known.folder)  # one to train, one to measure in float32
     trained: Any = model[0]
     encoder: Any = scorer[0]
     released_length = encoder.max_seq_length

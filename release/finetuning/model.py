@@ -140,14 +140,24 @@ def _family_rate(folder: Path) -> float | None:
 
 
 def load(folder: Path) -> CrossEncoder:
-    """The model in float32 with raw logits, its last layer in float32 under bf16 too, without padding."""
-    model = CrossEncoder(
-        str(folder),
-        activation_fn=torch.nn.Identity(),
-        keep_in_fp32_modules=["4.linear"],
-        model_kwargs={"dtype": torch.float32},
-        local_files_only=True,
-    )
+    """The model in float32 with raw logits, its last layer in float32 under bf16 too, without padding.
+
+    Raises:
+        ReleaseError: A file of it is missing or damaged.
+    """
+    try:
+        model = CrossEncoder(
+            str(folder),
+            activation_fn=torch.nn.Identity(),
+            keep_in_fp32_modules=["4.linear"],
+            model_kwargs={"dtype": torch.float32},
+            local_files_only=True,
+        )
+    except Exception as error:  # weights, tokenizer and configuration each have errors of their own
+        what = f"the model cannot be loaded ({str(error).strip().splitlines()[0][:200]})"
+        raise ReleaseError(what, where=str(folder), hint="download it again, whole") from error
+    if not all(torch.isfinite(weight).all() for weight in model.parameters()):
+        raise ReleaseError("its weights are not all finite numbers", where=str(folder), hint="download it again")
     encoder: Any = model[0]
     positions = encoder.model.config.max_position_embeddings
     encoder.max_seq_length = min(encoder.max_seq_length or positions, positions)

@@ -104,17 +104,22 @@ def prepare(
 
 
 def load(folder: Path) -> Prepared:
-    """What is in a prepared folder.
+    """What lies in a prepared folder.
 
     Raises:
-        ReleaseError: It is none.
+        ReleaseError: It is none, or its rows are no longer those that were prepared.
     """
+    hint = "run prepare first, on your data"
     try:
-        return records.parse(Prepared, (folder / "prepared.json").read_bytes())
+        about = records.parse(Prepared, (folder / "prepared.json").read_bytes())
     except (OSError, ValueError) as error:
+        raise ReleaseError("not a prepared folder", where=str(folder), hint=hint) from error
+    rows = folder / "train.parquet"
+    if not rows.is_file() or sha256_file(rows) != about.sha256:
         raise ReleaseError(
-            "not a prepared folder", where=str(folder), hint="run prepare first, on your data"
-        ) from error
+            "the rows are not those that were prepared", where=str(rows), hint="run prepare again, on your data"
+        )
+    return about
 
 
 def _open(data: Path, test: Path | None) -> tuple[PairSource, PairSource | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,10 @@ class FinetunedRelease:
             raise ReleaseError(f"{self.id!r} is no repository id", hint="write organization/name") from error
         if "/" not in self.id:
             raise ReleaseError(f"{self.id!r} names no organization or user", hint="write organization/name")
+        if not re.fullmatch(r"\w+([.-]\w+)*", self.tag, re.ASCII):
+            raise ReleaseError(
+                f"{self.tag!r} is no version", hint="letters, digits, '-', '_' and '.', such as v1 or v1.2"
+            )
         if self.license not in hub_licenses():
             raise ReleaseError(f"unknown licence {self.license!r}", hint="take an id of the Hub, such as apache-2.0")
 

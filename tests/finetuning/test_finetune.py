@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 
 from release import records, results
@@ -145,6 +147,59 @@ def test_a_base_that_is_not_modular_has_a_sigmoid_or_is_not_here_is_one_line(tmp
         model.find(str(base))
     with pytest.raises(ReleaseError, match="no model 'some/model' here"):
         model.find("some/model")
+
+
+def damage(folder: Path, how: str) -> None:
+    """One fault of a base model's folder."""
+    weights = folder / "model.safetensors"
+    if how == "no tokenizer":
+        for file in folder.glob("tokenizer*"):
+            file.unlink()
+    elif how == "no weights":
+        weights.unlink()
+    elif how == "cut weights":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif how == "no head":
+        (folder / "4_Dense/model.safetensors").unlink()
+    elif how == "no configuration":
+        (folder / "config.json").write_text("{")
+    else:
+        tensors = load_file(weights)
+        save_file({name: tensor * float("nan") for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    "how", ["no tokenizer", "no weights", "cut weights", "no head", "no configuration", "weights that are no numbers"]
+)
+def test_a_base_with_a_damaged_file_is_one_line_and_leaves_nothing(
+    tmp_path: Path, work: Path, reranker: Path, options: FinetuneOptions, how: str
+) -> None:
+    base = Path(shutil.copytree(reranker, tmp_path / "base"))
+    damage(base, how)
+    with pytest.raises(ReleaseError, match=r"cannot be loaded|not all finite") as caught:
+        finetune(str(base), work / "labelled", tmp_path / "out", options)
+    assert "\n" not in str(caught.value) and "in " + str(base) in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("change", ["other rows", "cut rows", "no rows"])
+def test_rows_that_are_not_those_that_were_prepared_are_refused(tmp_path: Path, work: Path, change: str) -> None:
+    data = Path(shutil.copytree(work / "labelled", tmp_path / "prepared"))
+    rows = data / "train.parquet"
+    if change == "other rows":
+        pq.write_table(pq.read_table(rows).slice(0, 8), rows)
+    elif change == "cut rows":
+        rows.write_bytes(rows.read_bytes()[:500])
+    else:
+        rows.unlink()
+    with pytest.raises(ReleaseError, match="not those that were prepared"):
+        load(data)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1e-5, float("nan"), float("inf"), 1.0])
+def test_a_learning_rate_that_trains_nothing_is_refused(work: Path, reranker: Path, rate: float) -> None:
+    with pytest.raises(ReleaseError, match="trains nothing"):
+        module.training_options(FinetuneOptions(learning_rate=rate), model.find(str(reranker)), load(work / "labelled"))
 
 
 def test_a_merge_is_linear(reranker: Path) -> None:

@@ -38,7 +38,7 @@ def finetune(
     guard: Annotated[
         str | None, typer.Option(help="A BEIR folder or NanoBEIR's id; the embedded set by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of rows.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the order of rows.")] = 12,
 ) -> None:
     """Fine-tune a released reranker: baseline, training with an early stop, the best checkpoint again, guard set, merges."""
     from release.finetuning import report
