@@ -15,9 +15,8 @@ from release.schema import closest, problem
 
 RESERVED = {"default", "manifest.json", "teacher.json"}  # the card's config of all rows, and files beside the configs
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no file can be called so on Windows
-CARD_RULES = (
-    Path(__file__).parent / "localhub/card_rules.toml"
-)  # the Hub's own lists; the embedded Hub checks cards with it
+# The Hub's own lists; the embedded Hub checks cards with them.
+CARD_RULES = Path(__file__).parent / "localhub/card_rules.toml"
 
 
 def _file_name(name: str) -> str:

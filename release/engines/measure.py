@@ -28,10 +28,7 @@ from release.results.engines import CpuSpeed, EngineResult, EnginesResult, Engin
 NATURAL, LIBRARY = 64, 28  # pairs of the family, and of Python's own documentation
 JUDGED_QUERIES = 60  # for NDCG@10 of what is narrower than fp32
 TIMED = 256
-FAST, DEFAULT = (
-    "onnxruntime",
-    "sentence-transformers",
-)  # whose speed is measured; the second is the trained model's engine too
+FAST, DEFAULT = "onnxruntime", "sentence-transformers"  # whose speed is measured; the second is the trained model's too
 EXACT = "cpu-engines-onnxruntime"  # NDCG@10 of the others is compared with its
 
 

@@ -22,9 +22,8 @@ Pair = tuple[str, str]
 PAIRS = 64
 PAIRS_FILE = "pairs.json"  # beside a model that was fine-tuned
 CHARACTERS = 2_000  # of each text: the comparison is about numbers, not about long documents on a small machine
-CUT = (
-    28  # pairs that are longer than the model reads, or than LONG tokens: padded batches of longer ones need tens of GB
-)
+# Pairs that are longer than the model reads, or than LONG tokens: padded batches of longer ones need tens of GB.
+CUT = 28
 LONG = 1_024
 
 
