@@ -67,17 +67,14 @@ def wrong(result: EnginesResult) -> list[str]:
 def show(result: EnginesResult) -> None:
     """The table for people."""
     rows = [
-        [
-            row.name,
-            row.verdict,
-            _number(row.max_score_difference),
-            _number(row.rank_agreement, ".5f"),
-            row.reason or row.option or "",
-        ]
+        [row.name, row.verdict, _number(row.max_score_difference), _number(row.rank_agreement, ".5f")]
         for row in result.engines
     ]
     title = f"{result.pairs} pairs, {result.cut} of them cut; up to {result.allowed:.1e} is equal"
-    console.table(title, ["engine", "verdict", "largest difference", "rank agreement", "note"], rows)
+    console.table(title, ["engine", "verdict", "largest difference", "rank agreement"], rows)
+    for row in result.engines:
+        if note := row.reason or row.option:
+            print(*console.wrapped(f"{row.name}: {note}"), sep="\n")
     if speed := result.speed:
         rates = (
             f"{speed.pairs_per_second:.0f} pairs/s, Sentence Transformers' default {speed.default_pairs_per_second:.0f}"
