@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
@@ -20,7 +19,7 @@ from release.evaluation import queries
 from release.export import checkpoint, graph, quantize
 from release.family import Family, load
 from release.files import list_files, sha256_file
-from release.hub import formats, stage
+from release.hub import formats, leaks, stage
 from release.names import hub_licenses
 from release.truth import arithmetic
 
@@ -48,10 +47,6 @@ ALLOWED = {  # anything else, pickles above all, is refused
     ),
     "dataset": ("*.md", "*.json", "*/*.parquet"),
 }
-SECRETS = re.compile(
-    rb"hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16}|sk-[A-Za-z0-9_-]{40,}"
-    rb"|-----BEGIN [A-Z ]*PRIVATE KEY"
-)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HUB_CALL = re.compile(r"(?:CrossEncoder|from_pretrained|snapshot_download|load_dataset)\(\s*\"([^\"]+)\"")
 
@@ -162,7 +157,6 @@ def folder_problems(folder: Path, required: Iterable[str], allowed: Iterable[str
     for name in required:
         if name not in names:
             yield f"{name}: required, and missing"
-    marks = _machine_marks()
     for name in names:
         file = folder / name
         if not any(fnmatch(name, pattern) for pattern in allowed):
@@ -171,23 +165,8 @@ def folder_problems(folder: Path, required: Iterable[str], allowed: Iterable[str
             yield f"{name}: empty"
         elif (form := formats.problem(file)) and not name.endswith(".parquet"):  # the manifest knows shards better
             yield f"{name}: {form}"
-        elif not name.endswith(".parquet"):  # compressed, and other people's text
-            yield from (f"{name}: {line}" for line in _leaks(file, marks))
-
-
-def _machine_marks() -> re.Pattern[bytes]:
-    """Paths that only this machine knows: the home and working folder of whoever runs this, and any user's home."""
-    folders = {Path.home().as_posix(), Path.cwd().as_posix()} - {"/"}
-    own = b"|".join(re.escape(folder.encode()) + rb"(?=/[\w.]|[\"'\s]|$)" for folder in sorted(folders))
-    return re.compile(own + rb"|/(?:home|Users)/[\w.-]+/|/site-packages/")
-
-
-def _leaks(file: Path, marks: re.Pattern[bytes]) -> Iterator[str]:
-    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if SECRETS.search(content):
-            yield "holds what looks like a token or a private key"
-        if match := marks.search(content):
-            yield f"holds a path of the build machine ({match.group().decode(errors='replace')})"
+        elif not form:
+            yield from (f"{name}: {line}" for line in leaks.in_file(file))
 
 
 def _card(kind: str, folder: Path, family: Family, size: str) -> Iterator[str]:
@@ -305,5 +284,6 @@ def _collection(path: Path) -> Iterator[str]:
     texts |= {f"note of {item['id']}": item["note"] for item in content["items"]}
     for name, text in texts.items():
         limit = {"title": 60, "description": 150}.get(name, 500)
+        yield from (f"{path}: the {name} {line}" for line in leaks.in_text(text))
         if len(text) > limit:
             yield f"{path}: the {name} has {len(text)} characters, the Hub takes {limit}"

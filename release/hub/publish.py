@@ -18,7 +18,7 @@ from huggingface_hub import HfApi
 from release import mode, options
 from release.errors import ReleaseError
 from release.family import Family, load
-from release.hub import checks, plan
+from release.hub import checks, patience, plan
 from release.hub.plan import PlanStep
 from release.hub.state import (
     DesiredRepo,
@@ -128,7 +128,9 @@ def carry_out(api: HfApi, steps: list[PlanStep], collect: Callable[[], None] = l
     """Take steps in their order, naming each; `collect` brings the collection up to date, where there is one."""
     for step in steps:
         print(f"{step.verb} {step.target}: {step.detail}", flush=True)
-        with hub_errors(api, f"{step.verb} {step.target}"):
+        doing = f"{step.verb} {step.target}"
+        size = sum((step.repo.folder / name).stat().st_size for name in step.upload) if step.repo else 0
+        with hub_errors(api, doing), patience.limited(doing, size):
             if step.repo is not None:
                 _change_repo(api, step, step.repo)
             else:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from huggingface_hub import HfApi, get_token
+from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import list_files, sha256_file
-from release.hub import stage
+from release.hub import patience, stage
 
 Endpoint = Annotated[str | None, typer.Option(help="The Hub to talk to; HF_ENDPOINT if left out; no default.")]
 RepoType = Literal["model", "dataset"]
@@ -79,6 +79,12 @@ def connect(endpoint: str | None, *, write: bool = True) -> HfApi:
         raise ReleaseError("the token holds a letter that no token has", where=url, hint="copy HF_TOKEN again")
     if write and get_token() is None:
         raise ReleaseError("no token for publishing", where=url, hint="set HF_TOKEN, or run `hf auth login`")
+    patience.be_patient_with_limits()
+    # Some requests of the client go to its default, whatever endpoint it is given.
+    constants.ENDPOINT, constants.HUGGINGFACE_CO_URL_TEMPLATE = (
+        url,
+        f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+    )
     return HfApi(endpoint=url)
 
 

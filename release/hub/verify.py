@@ -1,34 +1,22 @@
 """Pull a release back as its users will, and compare: the hash of every file, the scores of every form, the snippets.
 
-What is loaded runs in a process of its own with an empty cache, so nothing that this machine remembers can help it.
+What is loaded runs in processes of its own with an empty cache (pulled.py), so nothing that this machine remembers can help it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, get_token, snapshot_download
-
 from release import console, options, records, results
 from release.errors import ReleaseError
-from release.export import parity
 from release.export.pairs import Pair, sample_pairs
 from release.family import Family, load
-from release.hub import checks, publish, state
+from release.hub import checks, publish, pulled, state
 from release.records import Record
 from release.results.export import FormParity, PulledRepository, VerifyResult, VerifySubject
 
-PULL_BACK = "from release.hub.verify import pull_back; pull_back()"
 SNIPPET = re.compile(
     r"```python\n(.*?)```", re.DOTALL
 )  # one whose fence says what it needs (a GPU, another model) is not run
@@ -112,9 +100,10 @@ def pulled_back(repos: list[state.DesiredRepo], model: str, export: Path, pairs:
         "pairs": pairs,
         "snippets": [code for repo in repos for code in _snippets(repo.folder / "README.md")],
     }
-    forms = _elsewhere(task, api)
+    pulled_repos = {repo.id: _pulled(repo, commits[repo.id]) for repo in repos}
+    forms = pulled.elsewhere(task, api, sum(repo.bytes for repo in pulled_repos.values()))
     return VerifyResult(
-        repositories={repo.id: _pulled(repo, commits[repo.id]) for repo in repos},
+        repositories=pulled_repos,
         pairs=len(pairs),
         forms=tuple(FormParity(**form) for form in forms),
         snippets=len(task["snippets"]),
@@ -128,60 +117,3 @@ def _snippets(card: Path) -> list[str]:
 def _pulled(repo: state.DesiredRepo, commit: str) -> PulledRepository:
     sizes = [(repo.folder / name).stat().st_size for name in repo.files]
     return PulledRepository(commit, files=len(sizes), bytes=sum(sizes))
-
-
-def _elsewhere(task: dict[str, Any], api: Any) -> list[dict[str, Any]]:
-    """Run `pull_back` on `task` in a fresh process with an empty cache; the token travels in the environment."""
-    with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
-        (Path(scratch) / "task.json").write_text(json.dumps(task), encoding="utf-8")
-        root = Path(__file__).resolve().parents[2]
-        own = {"HF_ENDPOINT": str(api.endpoint), "HF_HOME": f"{scratch}/home", "HF_TOKEN": get_token() or ""}
-        own |= {
-            "PYTHONPATH": str(root),
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_UPDATE_DOWNLOAD_COUNTS": "0",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        }
-        removed = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_XET_CACHE")
-        environment = {key: value for key, value in os.environ.items() if key not in removed} | own
-        process = subprocess.run(
-            [sys.executable, "-c", PULL_BACK], cwd=scratch, env=environment, capture_output=True, text=True
-        )
-        result = Path(scratch) / "result.json"
-        if process.returncode == 0 and result.is_file():
-            return json.loads(result.read_text(encoding="utf-8"))
-    lines = process.stderr.strip().splitlines() or ["no message"]
-    what = lines[-1].removeprefix("release.errors.ReleaseError: ")
-    raise ReleaseError(
-        f"the release does not work when it is pulled back ({what})", where=str(api.endpoint), hint="make verify"
-    )
-
-
-def pull_back() -> None:
-    """In the fresh process: download, compare, score every form, run the snippets; `task.json` in, `result.json` out."""
-    task = json.loads(Path("task.json").read_text(encoding="utf-8"))
-    folders = {repo["id"]: _download(**repo) for repo in task["repositories"]}
-    pairs = [(query, document) for query, document in task["pairs"]]
-    with console.quiet():
-        reference = parity.cross_encoder(task["export"], pairs)
-        forms = parity.differences(reference, str(folders[task["model"]]), pairs)
-        for snippet in task["snippets"]:
-            with contextlib.redirect_stdout(io.StringIO()) as output:
-                exec(compile(snippet, "README.md", "exec"), {})
-            if not output.getvalue().strip():
-                raise ReleaseError("a snippet of the card prints nothing")
-    Path("result.json").write_text(json.dumps([asdict(form) for form in forms]), encoding="utf-8")
-
-
-def _download(id: str, type: str, commit: str) -> Path:
-    """Every file of a repository, compared with the Hub's own list, with which the staged folder was compared before.
-
-    Raises:
-        ReleaseError: A file came back different, is missing, or is not in the list.
-    """
-    folder = Path(snapshot_download(id, repo_type=type, revision=commit))
-    report = HfApi().verify_repo_checksums(id, repo_type=type, revision=commit, local_dir=folder)
-    differ = [*(file["path"] for file in report.mismatches), *report.missing_paths, *report.extra_paths]
-    if differ:
-        raise ReleaseError(f"{id}: {', '.join(differ[:3])} came back different")
-    return folder

@@ -11,7 +11,7 @@ import pytest
 from release import records, results
 from release.errors import ReleaseError
 from release.family import Family
-from release.hub import plan, publish, stage, state, verify
+from release.hub import plan, publish, pulled, stage, state, verify
 from release.localhub import Account, running_hub
 from tests import built
 
@@ -59,7 +59,7 @@ def test_pull_back_compare_make_public_and_do_it_only_once(
 
     verify.command(built.SIZE, built.DEMO, push=True)
     assert private(family, hub) == [False, False]
-    monkeypatch.setattr(verify, "_elsewhere", lambda *_: pytest.fail("verified twice"))
+    monkeypatch.setattr(pulled, "elsewhere", lambda *_: pytest.fail("verified twice"))
     verify.command(built.SIZE, built.DEMO, push=True)
     assert plan.diff(family, built.SIZE, state.connect(hub)) == []
 
@@ -69,7 +69,7 @@ def test_a_record_written_by_hand_makes_nothing_public(
 ) -> None:
     publish.publish(family, built.SIZE, hub)
     verify.command(built.SIZE, built.DEMO)
-    monkeypatch.setattr(verify, "_elsewhere", lambda *_: pytest.fail("pulled back"))
+    monkeypatch.setattr(pulled, "elsewhere", lambda *_: pytest.fail("pulled back"))
     with pytest.raises(pytest.fail.Exception, match="pulled back"):
         verify.command(built.SIZE, built.DEMO, push=True)
     assert private(family, hub) == [True, True]
@@ -103,7 +103,7 @@ def test_a_file_that_comes_back_different_keeps_it_private(
 ) -> None:
     publish.publish(family, built.SIZE, hub)
     spoil = SPOIL.format(file=file, then=then, depth=file.count("/"))
-    monkeypatch.setattr(verify, "PULL_BACK", spoil + verify.PULL_BACK)
+    monkeypatch.setattr(pulled, "FETCH", spoil + pulled.FETCH)
     with pytest.raises(ReleaseError, match=rf"{re.escape(file)} came back different"):
         verify.command(built.SIZE, built.DEMO, push=True)
     assert private(family, hub) == [True, True]
@@ -113,5 +113,5 @@ def test_a_file_that_comes_back_different_keeps_it_private(
 def test_a_snippet_or_a_score_that_fails_is_one_line(family: Family, hub: str) -> None:
     api = state.connect(hub)
     with pytest.raises(ReleaseError, match=r"does not work when it is pulled back \(.*\).*http://127") as caught:
-        verify._elsewhere({"repositories": [{"id": "local/absent", "type": "model", "commit": "0" * 40}]}, api)
+        pulled.elsewhere({"repositories": [{"id": "local/absent", "type": "model", "commit": "0" * 40}]}, api, 0)
     assert "\n" not in str(caught.value) and TOKEN not in str(caught.value)

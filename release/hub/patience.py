@@ -1,0 +1,92 @@
+"""An end to waiting for a Hub: how long it may ask a client to wait, how long a step may take, and a line now and then meanwhile.
+
+The client alone waits as long as it is told to, without a word, and for ever for an answer that does not come.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+from huggingface_hub import set_client_factory
+from huggingface_hub.utils import parse_ratelimit_headers
+from huggingface_hub.utils._http import default_client_factory
+
+from release.console import note
+from release.errors import ReleaseError
+
+ASKED_SECONDS = 300  # the longest window of the public Hub's rate limits
+SILENT_SECONDS = 120.0  # without a byte of an answer
+STEP_SECONDS = 600.0  # of one step, and for its bytes:
+BYTES_PER_SECOND = 250_000
+NOTE_SECONDS = 15.0
+XET = {  # its client has its own retries, which nobody can interrupt
+    "HF_XET_CLIENT_RETRY_MAX_DURATION": "60s",
+    "HF_XET_CLIENT_CONNECT_TIMEOUT": "20s",
+}
+
+_ends: list[float] = []  # of the steps that are under way
+
+
+def be_patient_with_limits() -> None:
+    """Let the Hub's client, in this whole process, refuse what would take too long."""
+    for name, value in XET.items():
+        os.environ.setdefault(name, value)
+    set_client_factory(_client)
+
+
+def _client() -> httpx2.Client:
+    client = default_client_factory()
+    client.timeout = httpx2.Timeout(SILENT_SECONDS, connect=20.0)
+    hooks = client.event_hooks
+    hooks["request"].append(_check_time)
+    hooks["response"].append(_check_answer)
+    client.event_hooks = hooks
+    return client
+
+
+def _check_time(request: Any) -> None:
+    if _ends and time.monotonic() > min(_ends):
+        raise ReleaseError(f"it takes too long, the last request was for {request.url.path}", where=_origin(request))
+
+
+def _check_answer(response: Any) -> None:
+    """Refuse to wait longer than the public Hub ever asks."""
+    if response.status_code not in (429, 503):
+        return
+    limits = parse_ratelimit_headers(response.headers)
+    asked = response.headers.get("retry-after", "").strip()
+    seconds = max(limits.reset_in_seconds if limits else 0, int(asked) if asked.isdecimal() else 0)
+    if seconds > ASKED_SECONDS:
+        what = f"the Hub asks to wait {seconds:,} seconds (status {response.status_code})"
+        raise ReleaseError(
+            what, where=_origin(response.request), hint="run it again then, it continues where it stopped"
+        )
+
+
+def _origin(request: Any) -> str:
+    return f"{request.url.scheme}://{request.url.netloc.decode()}"
+
+
+@contextmanager
+def limited(doing: str, size: int = 0) -> Generator[None]:
+    """A step with an end, which says every quarter of a minute that it still goes on; `size` bytes are sent or fetched in it."""
+    begin, done = time.monotonic(), threading.Event()
+
+    def say() -> None:
+        while not done.wait(NOTE_SECONDS):
+            note(f"still: {doing} ({time.monotonic() - begin:.0f} s)")
+
+    end = begin + STEP_SECONDS + size / BYTES_PER_SECOND
+    _ends.append(end)
+    threading.Thread(target=say, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+        _ends.remove(end)

@@ -1,0 +1,197 @@
+"""What `make faults` and `make kills` share: a small staged release, published by the real client, and what is there afterwards.
+
+Every attempt is a process of its own that begins with an empty cache. It publishes, pulls every file back, compares, and finishes;
+only scores and snippets, which need torch and ask the Hub for nothing new, are left out. Waits of the client are short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import urllib.request
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TOKEN = "hf_" + "loopback" * 4
+HOME = Path(tempfile.mkdtemp(prefix="disturbed-home-"))
+if "huggingface_hub" not in sys.modules:  # read when it is imported
+    os.environ["HF_HOME"] = str(HOME)
+    os.environ |= {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    }
+    os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
+
+from release.errors import ReleaseError  # noqa: E402
+from release.family import Family  # noqa: E402
+from release.hub import checks, publish, pulled, stage, state, verify  # noqa: E402
+from release.localhub import Account  # noqa: E402
+from tests import built  # noqa: E402
+
+ACCOUNTS = [Account("maker", TOKEN, ("local",))]
+SECONDS = 60.0  # after which an attempt hangs
+SHORT = 0.01  # seconds that the client waits before it tries again, whatever it wants
+DONE, REFUSED, BROKEN, HUNG = "done", "one line", "traceback", "hung"
+ENDS = {0: DONE, 1: REFUSED, 2: BROKEN}
+
+
+@contextlib.contextmanager
+def staged(work: Path | None = None) -> Generator[Family]:
+    """A staged release of the embedded family with a tiny model, in a working folder of its own, or in `work` that has one."""
+    from tests.tiny import tiny_encoder, tiny_reranker
+
+    with contextlib.ExitStack() as stack:
+        if work is None:
+            made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="disturbed-")))
+            (made / "encoder").mkdir()
+            (made / "reranker").mkdir()
+            work = made / "work"
+            shutil.copytree(built.template(tiny_reranker(made / "reranker", tiny_encoder(made / "encoder"))), work)
+        stack.enter_context(contextlib.chdir(work))
+        family = built.family()
+        stage.stage_dataset(family)
+        stage.stage_model(family, built.SIZE)
+        checks.refuse_problems(family, built.SIZE)
+        yield family
+
+
+@dataclass
+class Attempt:
+    """A publisher and a verifier, one after the other, each in a forked process; `log` gets what they say."""
+
+    family: Family
+    endpoint: str
+    log: Path
+
+    def run(self, disturb: Callable[[int], None] = lambda _: None) -> str:
+        """How it ended; `disturb` gets the number of each process once it runs."""
+        for part in (self._publish, self._verify):
+            if (end := self._process(part, disturb)) != DONE:
+                return end
+        return DONE
+
+    def _publish(self) -> None:
+        publish.publish(self.family, built.SIZE, self.endpoint)
+
+    def _verify(self) -> None:
+        verify.command(built.SIZE, self.family.path, push=True)
+
+    def _process(self, part: Callable[[], None], disturb: Callable[[int], None]) -> str:
+        shutil.rmtree(HOME, ignore_errors=True)
+        child = os.fork()
+        if child == 0:
+            os._exit(self._child(part))
+        disturb(child)
+        end = time.monotonic() + SECONDS
+        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+            if time.monotonic() > end:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return HUNG
+            time.sleep(0.002)
+        return ENDS.get(os.waitstatus_to_exitcode(ended[1]), "killed")
+
+    def _child(self, part: Callable[[], None]) -> int:
+        """The exit status; everything that is said goes to the log."""
+        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.setpgid(0, 0)
+        try:
+            hurry(self.endpoint)
+            part()
+        except ReleaseError as error:
+            print(f"ReleaseError: {error}", flush=True)
+            return 1 if "\n" not in str(error) else 2
+        except BaseException:
+            traceback.print_exc()
+            return 2
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        return 0
+
+
+def hurry(endpoint: str) -> None:
+    """In a process of an attempt: the real client with short waits, and a verification without torch."""
+    from huggingface_hub import constants
+
+    os.environ |= {"HF_TOKEN": TOKEN, "HF_ENDPOINT": endpoint}
+    os.environ |= {"HF_XET_CLIENT_RETRY_BASE_DELAY": "10ms", "HF_XET_CLIENT_RETRY_MAX_DURATION": "1s"}
+    constants.HF_HUB_OFFLINE, sleep = False, time.sleep
+    time.sleep = lambda seconds: sleep(min(seconds, SHORT))
+    checks.refuse_problems = lambda *_: None  # type: ignore[assignment]  # it was checked once, and asks no Hub
+    pulled._run = _run  # type: ignore[assignment]
+
+
+def _run(code: str, folder: Path, *_: Any) -> None:
+    """Fetch in this process, whose cache is empty; nothing is scored."""
+    if code == pulled.SCORE:
+        (folder / "result.json").write_text("[]", encoding="utf-8")
+        return
+    with contextlib.chdir(folder):
+        try:
+            pulled.fetch()
+        except SystemExit as error:
+            raise ReleaseError(str(error)) from error
+
+
+def ask(endpoint: str, path: str, method: str = "GET", body: Any = None) -> Any:
+    """A request that no fault changes, since none is set while it is made."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        endpoint + path, data, {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}, method=method
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        text = answer.read()
+    return json.loads(text) if text else None
+
+
+def found(family: Family, endpoint: str) -> dict[str, Any]:
+    """What is on the Hub, without ids and times that differ between two releases of the same."""
+    whole: dict[str, Any] = {"collections": []}
+    for repo in state.desired_repos(family, built.SIZE):
+        path = f"/api/{repo.type}s/{repo.id}"
+        try:
+            info = ask(endpoint, f"{path}?blobs=1")
+        except urllib.error.HTTPError as error:
+            whole[repo.id] = error.code
+            continue
+        tags = {ref["name"]: ref["targetCommit"] == info["sha"] for ref in ask(endpoint, f"{path}/refs")["tags"]}
+        files = {
+            row["rfilename"]: (row["size"], row["blobId"], row.get("lfs", {}).get("sha256")) for row in info["siblings"]
+        }
+        whole[repo.id] = {"private": info["private"], "tags at main": tags, "files": files}
+    for row in ask(endpoint, f"/api/collections?owner={family.about.organization}"):
+        one = ask(endpoint, f"/api/collections/{row['slug']}")
+        items = [(item["type"], item["id"], item.get("note", {}).get("text")) for item in one["items"]]
+        whole["collections"].append([one["title"], one["description"], items])
+    return whole
+
+
+def commits(family: Family, endpoint: str) -> int:
+    """How many commits all repositories of the release have."""
+    repos = state.desired_repos(family, built.SIZE)
+    return sum(len(ask(endpoint, f"/api/{repo.type}s/{repo.id}/commits/main")) for repo in repos)
+
+
+def clear(family: Family, endpoint: str) -> None:
+    """Remove the release from the Hub, and the record of its verification."""
+    for repo in state.desired_repos(family, built.SIZE):
+        organization, name = repo.id.split("/")
+        with contextlib.suppress(urllib.error.HTTPError):
+            body = {"organization": organization, "name": name, "type": repo.type}
+            ask(endpoint, "/api/repos/delete", "DELETE", body)
+    for row in ask(endpoint, f"/api/collections?owner={family.about.organization}"):
+        ask(endpoint, f"/api/collections/{row['slug']}", "DELETE")
+    (family.folder(built.SIZE) / "records/verify.json").unlink(missing_ok=True)
