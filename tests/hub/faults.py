@@ -1,8 +1,8 @@
 """`make faults`: a release meets every fault of every kind of request, runs again without it, and must end like an undisturbed one.
 
-A fault stays until the attempt that meets it has ended, from the first request of its kind or from the last one on. The last line is
-JSON: `tried`, `converged`, `diverged`; with `names` of what diverged, `looks` at the Hub after its writes, and what any of them saw
-`incomplete` in public or under a tag.
+A fault stays until the attempt that meets it has ended, from the first request of its kind or from the last one on. The last line
+is JSON: `tried`, `converged`, `diverged`; with `names` of what diverged, `looks` at the Hub after its writes, and what any of them
+saw `incomplete` in public or under a tag.
 """
 
 from __future__ import annotations
