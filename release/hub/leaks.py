@@ -91,5 +91,6 @@ def _maintained() -> dict[str, re.Pattern[str]]:
 def _own() -> re.Pattern[bytes]:
     """The home and the working folder of whoever runs this, wherever they lie."""
     folders = {Path.home().as_posix(), Path.cwd().as_posix()} - {"/"}
-    own = b"|".join(re.escape(folder.encode()) + rb"(?=/[\w.]|[\"'\s]|$)" for folder in sorted(folders))
+    ends = {folder: rb"/[\w.]" if folder.count("/") == 1 else rb"/[\w.]|[\"'\s]|$" for folder in sorted(folders)}
+    own = b"|".join(re.escape(folder.encode()) + b"(?=" + end + b")" for folder, end in ends.items())
     return re.compile(own or rb"(?!)")
