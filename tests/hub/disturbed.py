@@ -179,10 +179,11 @@ def found(family: Family, endpoint: str) -> dict[str, Any]:
     return whole
 
 
-def commits(family: Family, endpoint: str) -> int:
-    """How many commits all repositories of the release have."""
-    repos = state.desired_repos(family, built.SIZE)
-    return sum(len(ask(endpoint, f"/api/{repo.type}s/{repo.id}/commits/main")) for repo in repos)
+def whole(expected: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """What `found` gives of an undisturbed release, as POST /_test/complete takes it."""
+    return {
+        name: {path: row[1] for path, row in repo["files"].items()} for name, repo in expected.items() if "/" in name
+    }
 
 
 def clear(family: Family, endpoint: str) -> None:

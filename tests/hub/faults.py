@@ -147,11 +147,8 @@ def try_all(family: Family, endpoint: str, log: Path, only: str = "") -> dict[st
     assert disturbed.Attempt(family, endpoint, log).run() == disturbed.DONE, log.read_text()
     counts = kinds([row for row in disturbed.ask(endpoint, "/_test/log")])
     expected = disturbed.found(family, endpoint)
-    whole = {
-        name: {path: row[1] for path, row in repo["files"].items()} for name, repo in expected.items() if "/" in name
-    }
     disturbed.clear(family, endpoint)
-    disturbed.ask(endpoint, "/_test/complete", "POST", whole)
+    disturbed.ask(endpoint, "/_test/complete", "POST", disturbed.whole(expected))
     names, rows = [], {}
     chosen = [case for case in cases(counts) if re.search(only, f"{case[0]}: {case[1]}")]
     for number, (kind, name, fault) in enumerate(chosen, 1):
