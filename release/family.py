@@ -26,6 +26,7 @@ from release.names import (
     Line,
     NanoSet,
     RepositoryId,
+    TagName,
     WebAddress,
     distinct,
     licence_mistake,
@@ -51,7 +52,7 @@ class FamilyInfo:
 
     name: HubName
     title: Line
-    version: HubName
+    version: TagName
     organization: HubName
     license: HubLicense
     language: LanguageCode

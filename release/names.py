@@ -145,12 +145,22 @@ def _line(text: str) -> str:
     return text
 
 
+def _tag_name(name: str) -> str:
+    taken = name.lower() in ("head", "main") or name.endswith(".lock") or re.fullmatch("[0-9a-f]{7,40}", name)
+    if taken:
+        raise problem(
+            f"{name!r} is no name of a tag", "write a version such as v1; not main, HEAD, or what could be a commit"
+        )
+    return _hub_name(name)
+
+
 FileName = Annotated[str, AfterValidator(_file_name)]
 ConfigName = Annotated[str, AfterValidator(_config_name)]
 SplitName = Annotated[str, AfterValidator(_split_name)]
 RepositoryId = Annotated[str, AfterValidator(_repository)]
 License = Annotated[str, AfterValidator(_license)]
 HubName = Annotated[str, AfterValidator(_hub_name)]
+TagName = Annotated[str, AfterValidator(_tag_name)]
 LicenseName = Annotated[str, AfterValidator(_license_name)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 HubLicense = Annotated[str, AfterValidator(_hub_license)]

@@ -74,12 +74,16 @@ def family() -> Family:
 
 
 def renamed(path: Path, name: str) -> Family:
-    """The embedded family, written to `path` with another version, dataset and collection: a release of its own."""
+    """The embedded family, written to `path` with another version, dataset and collection: a release of its own.
+
+    Its texts hold what is no ASCII, and not in the first plane.
+    """
     text = DEMO.read_text(encoding="utf-8")
     for old, new in (
         ('version = "v1"', f'version = "{name}"'),
         ('"docstring-reranker-data"', f'"docstring-data-{name}"'),
-        ('"Docstring Rerankers"', f'"Docstring Rerankers {name}"'),
+        ('"Docstring Rerankers"', f'"Docstring Rerankers 🔎 {name}"'),
+        ('summary = "A small', 'summary = "🔎 A small'),
     ):
         assert old in text
         text = text.replace(old, new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -348,3 +349,25 @@ def test_a_success_that_changed_nothing_is_no_success(
     monkeypatch.setattr(HfApi, lost, lambda *_, **__: None)  # a page with status 200, from whatever is in between
     with pytest.raises(ReleaseError, match=r"the Hub says that it is done, and it is not so there"):
         publish.finish(family, built.SIZE, api, commits(api, family))
+
+
+def test_with_an_endpoint_alone_no_request_goes_anywhere_else(
+    family: Family, hub: str, online: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, addresses = socket.socket.connect, set()
+
+    def connect(self: socket.socket, address: Any) -> None:
+        addresses.add(address)
+        if address[0] != "127.0.0.1":
+            raise OSError(f"a connection to {address}")
+        real(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    from huggingface_hub import constants
+
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    monkeypatch.setattr(constants, "ENDPOINT", "https://huggingface.co")
+    publish.publish(family, built.SIZE, hub)
+    api = state.connect(hub)
+    publish.finish(family, built.SIZE, api, commits(api, family))
+    assert addresses == {("127.0.0.1", int(hub.rpartition(":")[2]))}

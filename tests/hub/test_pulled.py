@@ -1,0 +1,130 @@
+"""What a card says runs without a token and reads the release alone; a verification that is killed leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, constants
+
+from release.errors import ReleaseError
+from release.hub import patience, pulled, state
+from release.hub.reading import Door
+from tests.localhub.faults import running_faulty_hub
+from tests.localhub.hub_fixtures import ACCOUNTS, ALICE, Http
+
+RELEASE = [{"id": "acme/mine", "type": "model", "commit": "main"}]
+
+
+@pytest.fixture(scope="module")
+def http(tmp_path_factory: pytest.TempPathFactory) -> Generator[Http]:
+    with running_faulty_hub(tmp_path_factory.mktemp("hub"), ACCOUNTS) as (endpoint, token):
+        http = Http(endpoint, token)
+        for name in ("acme/mine", "acme/other"):
+            http.create(name, private=True)
+            http.commit(name, {"a b.txt": b"a"})
+        yield http
+
+
+@pytest.fixture
+def api(http: Http, monkeypatch: pytest.MonkeyPatch) -> HfApi:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", constants.ENDPOINT)  # put back afterwards
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", constants.HUGGINGFACE_CO_URL_TEMPLATE)
+    monkeypatch.setenv("HF_TOKEN", ALICE.token)
+    return state.connect(http.endpoint)
+
+
+def test_without_a_token_the_release_is_read_and_nothing_else(api: HfApi, tmp_path: Path) -> None:
+    with Door(api, RELEASE) as door:
+        stranger = HfApi(endpoint=door.address, token=False)
+        folder = Path(stranger.snapshot_download("acme/mine", cache_dir=tmp_path))
+        assert (folder / "a b.txt").read_text() == "a"
+        assert [each.path for each in stranger.get_paths_info("acme/mine", ["a b.txt"])] == ["a b.txt"]
+        calls: dict[str, Callable[[], object]] = {
+            "another repository": lambda: stranger.model_info("acme/other"),
+            "who owns the token": lambda: stranger._build_hf_headers() and stranger.whoami(token="hf_x"),
+            "a commit": lambda: stranger.upload_file(path_or_fileobj=b"x", path_in_repo="x", repo_id="acme/mine"),
+            "settings": lambda: stranger.update_repo_settings("acme/mine", private=False),
+            "a deletion": lambda: stranger.delete_repo("acme/mine"),
+            "a way around": lambda: (
+                Http(door.address, None).raw("GET", "/api/models/acme/mine/../other")[0] == 200 or 1 / 0
+            ),
+        }
+        for name, call in calls.items():
+            with pytest.raises(Exception, match=r"403|501|division|Forbidden|Unsupported"):
+                pytest.fail(f"{name}: {call()}")
+    assert api.list_repo_files("acme/mine") == [".gitattributes", "a b.txt"]
+
+
+def test_a_snippet_finds_no_token_and_no_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "hidden")
+    environment = pulled._without_token("http://127.0.0.1:9", tmp_path)
+    assert "hidden" not in environment.values() and environment["HOME"] == str(tmp_path)
+
+
+@pytest.mark.parametrize("code", ["FETCH", "SCORE"])
+def test_a_verification_that_is_killed_leaves_no_process_and_no_folder(code: str, tmp_path: Path) -> None:
+    waits = "import os, time; open('number', 'w').write(str(os.getpid())); time.sleep(60)"
+    script = f"""
+from release.hub import pulled
+pulled.FETCH = "pass"
+pulled.{code} = {waits!r}
+class Api:
+    endpoint, token = "http://127.0.0.1:9", "hf_x"
+pulled.elsewhere({{"repositories": []}}, Api, 0)
+"""
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": root}
+    with subprocess.Popen([sys.executable, "-c", script], env=environment) as process:
+        number = _wait(lambda: next((p.read_text() for p in tmp_path.glob("verify-*/number")), ""))
+        process.send_signal(signal.SIGKILL)
+    _wait(lambda: not list(tmp_path.iterdir()) and not _runs(int(number)))
+
+
+def _runs(number: int) -> bool:
+    status = Path(f"/proc/{number}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def _wait(until: Callable[[], object]) -> str:
+    for _ in range(3000):
+        if found := until():
+            return str(found)
+        time.sleep(0.01)
+    pytest.fail("it did not happen")
+
+
+def test_a_process_that_takes_too_long_ends_in_one_line(api: HfApi, tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match=r"it took more than 0 seconds.*127\.0\.0\.1"):
+        pulled._run("import time; time.sleep(60)", tmp_path, dict(os.environ), sys.stdout, 0.1, api)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_hub_that_wants_two_hours_is_not_waited_for(http: Http, api: HfApi, status: int) -> None:
+    http.faults(
+        {"action": "answer", "method": "GET", "path": "/refs$", "status": status, "headers": {"Retry-After": "7200"}}
+    )
+    with pytest.raises(ReleaseError, match=rf"asks to wait 7,200 seconds \(status {status}\).*run it again"):
+        api.list_repo_refs("acme/mine")
+    http.faults()
+
+
+def test_a_step_ends_when_its_time_is_over(http: Http, api: HfApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "STEP_SECONDS", 0.0)
+    with patience.limited("look"), pytest.raises(ReleaseError, match=r"takes too long.*acme/mine"):
+        api.model_info("acme/mine")
+    assert api.model_info("acme/mine").private, "the next step has time of its own"
+
+
+def test_a_step_that_goes_on_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(patience, "NOTE_SECONDS", 0.01)
+    with patience.limited("upload acme/mine"):
+        _wait(lambda: "still: upload acme/mine" in capsys.readouterr().err)
