@@ -146,10 +146,10 @@ def _line(text: str) -> str:
 
 
 def _tag_name(name: str) -> str:
-    taken = name.lower() in ("head", "main") or name.endswith(".lock") or re.fullmatch("[0-9a-f]{7,40}", name)
+    taken = name.lower() in ("head", "main") or name.endswith(".lock") or re.fullmatch("[0-9a-f]{40}", name)
     if taken:
         raise problem(
-            f"{name!r} is no name of a tag", "write a version such as v1; not main, HEAD, or what could be a commit"
+            f"{name!r} is no name of a tag", "write a version such as v1; not main, HEAD or the id of a commit"
         )
     return _hub_name(name)
 
