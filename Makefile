@@ -46,7 +46,7 @@ endif
 .NOTPARALLEL:  # what is timed must be alone on the machine
 .PHONY: help setup demo release preflight $(STAGES) data distill choose hub rehearse compare plan plan-data \
         plan-train skill skill-bundle skill-evals agent-rehearsal test check style \
-        all-engines bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu cluster-check lies clean
+        all-engines bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu cluster-check lies faults kills clean
 
 help: ## this list
 	@sed -n 's/^\([a-z -]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -186,6 +186,12 @@ bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-u
 
 lies: setup ## every lie told to a copy of the demo's build: who catches it
 	@$(PY) -m benchmarks.lies
+
+faults: setup ## every fault of every request of a release (ONLY=class)
+	@$(PY) -m tests.hub.faults $(if $(filter command,$(origin ONLY)),--only '$(ONLY)')
+
+kills: setup ## publisher, verifier, Hub killed at random (COUNT=, SEED=)
+	@$(PY) -m tests.hub.kills $(if $(filter command,$(origin COUNT)),--count $(COUNT)) $(if $(filter command,$(origin SEED)),--seed $(SEED))
 
 clean: ## remove build/ (the virtual environment stays)
 	rm -rf build
