@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from release.errors import ReleaseError
 
 NETWORK = {"httpx2", "httpx", "httpcore", "requests", "urllib3", "aiohttp"}  # whose errors are the network's
+NO_HUB = "look at HF_ENDPOINT, and at what is between here and there"
 Kind = Literal["token", "gated", "absent", "revision", "offline", "unreachable", "refused"]
 
 
@@ -63,7 +66,15 @@ def reason(error: BaseException, name: str = "") -> Reason | None:
         if type(each) is ConnectionError or type(each).__module__.split(".")[0] in NETWORK:
             hint = "look at the network and HF_ENDPOINT, and run the same command again: what is done is kept"
             return Reason("unreachable", f"{hub} cannot be reached ({type(each).__name__})", hint)
+        if isinstance(each, ValueError | LookupError | TypeError | AttributeError) and _in_client(each):
+            return Reason("refused", f"{hub} does not answer as a Hub does about {about}", NO_HUB)
     return None
+
+
+def _in_client(error: BaseException) -> bool:
+    """Whether the client raised it while it read an answer: a page with status 200 is none, nor is an empty mapping."""
+    files = (frame.filename for frame in traceback.extract_tb(error.__traceback__))
+    return any("huggingface_hub" in Path(file).parts for file in files)
 
 
 def refusal(error: BaseException, name: str, where: str | None = None) -> ReleaseError | None:

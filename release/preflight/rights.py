@@ -30,7 +30,10 @@ def publishing(family: Family, size: str) -> Iterator[Lack]:
     try:
         mode.check_endpoint(endpoint, mode.active())
         api = HfApi(endpoint=endpoint)
-        yield from _rights(family, api.whoami())
+        account = api.whoami()
+        if not isinstance(account, dict) or not account.get("name"):
+            raise ReleaseError(f"{endpoint} does not say whose token this is", hint=hub_access.NO_HUB)
+        yield from _rights(family, account)
         yield from _names(family, size, api)
     except ReleaseError as error:
         yield Lack(error.what, error.hint or "")

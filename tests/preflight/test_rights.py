@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from release import family
-from release.localhub import Account, running_hub
+from release.localhub import Account
 from release.mode import ORGANIZATION
 from release.preflight import rights
 from release.preflight.rights import publishing
 from tests import built
+from tests.localhub.faults import running_faulty_hub
 from tests.localhub.hub_fixtures import Http
 
 OWNER = Account("owner", "hf_owner_of_the_family", ("local",))
@@ -23,7 +24,7 @@ STRANGER = Account("stranger", "hf_stranger_to_the_family", ("elsewhere",))
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[Http]:
-    with running_hub(tmp_path_factory.mktemp("hub"), [OWNER, READER, STRANGER]) as (endpoint, token):
+    with running_faulty_hub(tmp_path_factory.mktemp("hub"), [OWNER, READER, STRANGER]) as (endpoint, token):
         yield Http(endpoint, token)
 
 
@@ -107,3 +108,11 @@ def test_without_endpoint_and_token_both_are_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     monkeypatch.setattr("release.preflight.rights.has_token", lambda: False)
     assert [lack.what for lack in publishing(family.load(built.DEMO), built.SIZE)] == ["no endpoint", "no token"]
+
+
+@pytest.mark.parametrize("body", ["<html>Sign in to the network</html>", "{}", "[]", '{"name": 1'])
+def test_what_is_no_answer_of_a_hub_is_said_in_a_line(ask, hub: Http, body: str) -> None:
+    hub.faults({"action": "answer", "method": "*", "path": "^/api/", "status": 200, "body": body, "times": 100})
+    (line,) = ask(OWNER.token)
+    hub.faults()
+    assert line.startswith(f"{hub.endpoint} does not ")
