@@ -61,7 +61,7 @@ def staged(work: Path | None = None) -> Generator[Family]:
         family = built.family()
         stage.stage_dataset(family)
         stage.stage_model(family, built.SIZE)
-        checks.refuse_problems(family, built.SIZE)
+        checks.raise_problems(family, built.SIZE)
         yield family
 
 
@@ -130,7 +130,7 @@ def hurry(endpoint: str) -> None:
     os.environ |= {"HF_XET_CLIENT_RETRY_BASE_DELAY": "10ms", "HF_XET_CLIENT_RETRY_MAX_DURATION": "1s"}
     constants.HF_HUB_OFFLINE, sleep = False, time.sleep
     time.sleep = lambda seconds: sleep(min(seconds, SHORT))
-    checks.refuse_problems = lambda *_: None  # type: ignore[assignment]  # it was checked once, and asks no Hub
+    checks.raise_problems = lambda *_: None  # type: ignore[assignment]  # it was checked once, and asks no Hub
     pulled._run = _run  # type: ignore[assignment]
 
 
