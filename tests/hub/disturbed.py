@@ -6,6 +6,7 @@ only scores and snippets, which need torch and ask the Hub for nothing new, are 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -15,29 +16,26 @@ import sys
 import tempfile
 import time
 import traceback
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
+from huggingface_hub.utils import disable_progress_bars
+
+from release.errors import ReleaseError
+from release.family import Family
+from release.hub import checks, publish, pulled, stage, state, verify
+from release.localhub import Account
+from tests import built
+
 TOKEN = "hf_" + "loopback" * 4
-HOME = Path(tempfile.mkdtemp(prefix="disturbed-home-"))
-if "huggingface_hub" not in sys.modules:  # read when it is imported
-    os.environ["HF_HOME"] = str(HOME)
-    os.environ |= {
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
-        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-    }
-    os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
-
-from release.errors import ReleaseError  # noqa: E402
-from release.family import Family  # noqa: E402
-from release.hub import checks, publish, pulled, stage, state, verify  # noqa: E402
-from release.localhub import Account  # noqa: E402
-from tests import built  # noqa: E402
-
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # what is flushed to a disk would mostly be waited for
+HOME = Path(tempfile.mkdtemp(prefix="disturbed-home-", dir=MEMORY))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 ACCOUNTS = [Account("maker", TOKEN, ("local",))]
 SECONDS = 60.0  # after which an attempt hangs
 SHORT = 0.01  # seconds that the client waits before it tries again, whatever it wants
@@ -52,7 +50,7 @@ def staged(work: Path | None = None) -> Generator[Family]:
 
     with contextlib.ExitStack() as stack:
         if work is None:
-            made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="disturbed-")))
+            made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="disturbed-", dir=MEMORY)))
             (made / "encoder").mkdir()
             (made / "reranker").mkdir()
             work = made / "work"
@@ -124,9 +122,10 @@ class Attempt:
 
 def hurry(endpoint: str) -> None:
     """In a process of an attempt: the real client with short waits, and a verification without torch."""
-    from huggingface_hub import constants
-
-    os.environ |= {"HF_TOKEN": TOKEN, "HF_ENDPOINT": endpoint}
+    os.environ |= {"HF_TOKEN": TOKEN, "HF_ENDPOINT": endpoint, "HF_HOME": str(HOME), "HF_XET_CACHE": f"{HOME}/xet"}
+    constants.HF_HOME, constants.HF_HUB_CACHE, constants.HF_XET_CACHE = f"{HOME}", f"{HOME}/hub", f"{HOME}/xet"
+    os.environ |= {"TMPDIR": MEMORY} if MEMORY else {}
+    disable_progress_bars()
     os.environ |= {"HF_XET_CLIENT_RETRY_BASE_DELAY": "10ms", "HF_XET_CLIENT_RETRY_MAX_DURATION": "1s"}
     constants.HF_HUB_OFFLINE, sleep = False, time.sleep
     time.sleep = lambda seconds: sleep(min(seconds, SHORT))

@@ -114,11 +114,13 @@ def disturb(
     attempt = disturbed.Attempt(family, endpoint, log)
     disturbed.ask(endpoint, "/_test/faults", "POST", [fault])
     end = first = attempt.run()
+    (met,) = disturbed.ask(endpoint, "/_test/faults")
     disturbed.ask(endpoint, "/_test/faults", "POST", [])
     runs = 1
     while runs == 1 or (end != disturbed.DONE and runs < RUNS):
         end, runs = attempt.run(), runs + 1
     wrong = [first] if first in (disturbed.BROKEN, disturbed.HUNG) else []
+    wrong += ["not met"] if met["seen"] < met["nth"] else []
     wrong += [f"ends with {end}"] if end != disturbed.DONE else []
     wrong += ["another end"] if disturbed.found(family, endpoint) != expected else []
     return first, ", ".join(wrong)
@@ -132,7 +134,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--only", default="", help="a regular expression for CLASS, PLACE: FAULT")
     args = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder, disturbed.staged(args.work) as family:
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-", dir=disturbed.MEMORY) as folder,
+        disturbed.staged(args.work) as family,
+    ):
         log = Path(folder) / "said"
         with running_faulty_hub(Path(folder) / "hub", disturbed.ACCOUNTS) as (endpoint, _):
             result = try_all(family, endpoint, log, args.only)

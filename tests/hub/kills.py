@@ -127,7 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=48)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="kills-") as folder, disturbed.staged(args.work) as family:
+    with (
+        tempfile.TemporaryDirectory(prefix="kills-", dir=disturbed.MEMORY) as folder,
+        disturbed.staged(args.work) as family,
+    ):
         result = try_all(family, Path(folder) / "hub", Path(folder) / "said", args.count, args.seed)
     print_json(result)
     return 1 if result["diverged"] or result["incomplete"] else 0
