@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from typing import Any
 from huggingface_hub import constants
 from huggingface_hub.utils import disable_progress_bars
 
+from release import console
 from release.errors import ReleaseError
 from release.family import Family
 from release.hub import checks, publish, pulled, stage, state, verify
@@ -60,7 +62,66 @@ def staged(work: Path | None = None) -> Generator[Family]:
         stage.stage_dataset(family)
         stage.stage_model(family, built.SIZE)
         checks.raise_problems(family, built.SIZE)
+        for module in ("hf_xet", "huggingface_hub._upload_pipeline", "huggingface_hub.lfs", "pandas"):
+            importlib.import_module(module)  # once here, not in every attempt
         yield family
+
+
+def in_parts(count: int, run: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+    """What `run` gives for 0 to `count` - 1, each in a process and a copy of the working folder of its own, added up."""
+    global HOME
+    if count == 1:
+        return run(0)
+    total: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="disturbed-parts-", dir=MEMORY) as folder:
+        children = []
+        for part in range(count):
+            work = Path(folder) / str(part)
+            shutil.copytree(Path.cwd(), work)
+            if (child := os.fork()) == 0:
+                status = 1
+                try:
+                    HOME = work / "home"
+                    with contextlib.chdir(work):
+                        (work / "result.json").write_text(json.dumps(run(part)))
+                    status = 0
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    sys.stdout.flush()
+                    os._exit(status)
+            children.append(child)
+        for part, child in enumerate(children):
+            if os.waitpid(child, 0)[1]:
+                raise RuntimeError(f"part {part} ended early")
+            for key, value in json.loads((Path(folder) / str(part) / "result.json").read_text()).items():
+                total[key] = _sum(total[key], value) if key in total else value
+    return total
+
+
+def _sum(one: Any, other: Any) -> Any:
+    """Numbers and lists are added, and so is what mappings hold."""
+    if isinstance(one, dict):
+        return {
+            key: _sum(one[key], other[key]) if key in one and key in other else (one | other)[key]
+            for key in one | other
+        }
+    return one + other
+
+
+def report(what: str, result: dict[str, Any]) -> int:
+    """Print the table and the last line; the exit status."""
+    rows = {name: (row["tried"], row["converged"]) for name, row in result.pop("rows").items()}
+    lines = [[name, tried, right, tried - right] for name, (tried, right) in rows.items()]
+    console.table(what, ["", "tried", "converged", "diverged"], lines)
+    tried, right = (sum(row[place] for row in rows.values()) for place in (0, 1))
+    console.print_json({"tried": tried, "converged": right, "diverged": tried - right} | result)
+    return 1 if result["names"] or result["incomplete"] else 0
+
+
+def jobs() -> int:
+    """As many as this process has cores."""
+    return len(os.sched_getaffinity(0))
 
 
 @dataclass

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from release.console import print_json, table
 from release.family import Family
+from tests import built
 from tests.hub import disturbed
 from tests.localhub.faults import running_faulty_hub
 
@@ -126,6 +126,34 @@ def disturb(
     return first, ", ".join(wrong)
 
 
+def try_part(part: int, parts: int, only: str = "") -> dict[str, Any]:
+    """Every `parts`-th fault, on a Hub of its own, with a line for each: what became of each class, and names of what diverged."""
+    with tempfile.TemporaryDirectory(prefix="faults-", dir=disturbed.MEMORY) as folder:
+        log, family = Path(folder) / "said", built.family()
+        with running_faulty_hub(Path(folder) / "hub", disturbed.ACCOUNTS) as (endpoint, _):
+            disturbed.ask(endpoint, "/_test/log", "DELETE")
+            if disturbed.Attempt(family, endpoint, log).run() != disturbed.DONE:
+                raise RuntimeError(f"an undisturbed release: {log.read_text()}")
+            counts, expected = kinds(disturbed.ask(endpoint, "/_test/log")), disturbed.found(family, endpoint)
+            disturbed.clear(family, endpoint)
+            disturbed.ask(endpoint, "/_test/complete", "POST", disturbed.whole(expected))
+            chosen = [case for case in cases(counts) if re.search(only, f"{case[0]}: {case[1]}")]
+            rows: dict[str, dict[str, int]] = {}
+            names = []
+            for number, (kind, name, fault) in list(enumerate(chosen, 1))[part::parts]:
+                log.write_text("")
+                first, wrong = disturb(family, endpoint, log, fault, expected)
+                row = rows.setdefault(kind.partition(",")[0], {"tried": 0, "converged": 0})
+                row["tried"] += 1
+                row["converged"] += not wrong
+                print(f"{number}/{len(chosen)} {kind}: {name}: {first}{'; ' + wrong if wrong else ''}", flush=True)
+                if wrong:
+                    names.append(f"{kind}: {name}: {wrong}")
+                    print("\n".join(f"    {line}" for line in log.read_text().splitlines()[-4:]), flush=True)
+            watched = disturbed.ask(endpoint, "/_test/incomplete")
+    return {"rows": rows, "names": names, "looks": watched["looks"], "incomplete": watched["seen"]}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Try every fault, or those whose name holds `--only`."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -133,43 +161,11 @@ def main(arguments: list[str] | None = None) -> int:
         "--work", type=Path, help="a folder with a build/ of the demo family, instead of a tiny new one"
     )
     parser.add_argument("--only", default="", help="a regular expression for CLASS, PLACE: FAULT")
+    parser.add_argument("--jobs", type=int, default=disturbed.jobs())
     args = parser.parse_args(arguments)
-    with (
-        tempfile.TemporaryDirectory(prefix="faults-", dir=disturbed.MEMORY) as folder,
-        disturbed.staged(args.work) as family,
-    ):
-        log = Path(folder) / "said"
-        with running_faulty_hub(Path(folder) / "hub", disturbed.ACCOUNTS) as (endpoint, _):
-            result = try_all(family, endpoint, log, args.only)
-    print_json(result)
-    return 1 if result["diverged"] or result["incomplete"] else 0
-
-
-def try_all(family: Family, endpoint: str, log: Path, only: str = "") -> dict[str, Any]:
-    """The result, after a line for every fault and a table by class."""
-    disturbed.clear(family, endpoint)
-    disturbed.ask(endpoint, "/_test/log", "DELETE")
-    assert disturbed.Attempt(family, endpoint, log).run() == disturbed.DONE, log.read_text()
-    counts = kinds([row for row in disturbed.ask(endpoint, "/_test/log")])
-    expected = disturbed.found(family, endpoint)
-    disturbed.clear(family, endpoint)
-    disturbed.ask(endpoint, "/_test/complete", "POST", disturbed.whole(expected))
-    names, rows = [], {}
-    chosen = [case for case in cases(counts) if re.search(only, f"{case[0]}: {case[1]}")]
-    for number, (kind, name, fault) in enumerate(chosen, 1):
-        log.write_text("")
-        first, wrong = disturb(family, endpoint, log, fault, expected)
-        row = rows.setdefault(kind.partition(",")[0], [0, 0])
-        row[0] += 1
-        row[1] += not wrong
-        print(f"{number}/{len(chosen)} {kind}: {name}: {first}{'; ' + wrong if wrong else ''}", flush=True)
-        if wrong:
-            names.append(f"{kind}: {name}: {wrong}")
-            print("\n".join(f"    {line}" for line in log.read_text().splitlines()[-4:]), flush=True)
-    table("faults", ["request", "tried", "converged", "diverged"], [[k, a, b, a - b] for k, (a, b) in rows.items()])
-    watched = disturbed.ask(endpoint, "/_test/incomplete")
-    result = {"tried": len(chosen), "converged": len(chosen) - len(names), "diverged": len(names), "names": names}
-    return result | {"looks": watched["looks"], "incomplete": watched["seen"]}
+    with disturbed.staged(args.work):
+        result = disturbed.in_parts(args.jobs, lambda part: try_part(part, args.jobs, args.only))
+    return disturbed.report("faults", result)
 
 
 if __name__ == "__main__":

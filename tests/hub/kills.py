@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from release.console import print_json, table
 from release.family import Family
 from release.localhub import fsck
+from tests import built
 from tests.hub import disturbed
 from tests.localhub.faults import running_faulty_hub
 
@@ -101,21 +101,21 @@ def _kill(number: int) -> None:
         os.kill(number, signal.SIGKILL)
 
 
-def try_all(family: Family, root: Path, log: Path, count: int, seed: int) -> dict[str, Any]:
-    """The result of `count` kills, each victim as often as the others, after a line for each and a table."""
-    kills, chance = Kills(family, root, log), random.Random(seed)
-    names, rows = [], {who: [0, 0] for who in WHO}
-    for number in range(count):
-        who = WHO[number % len(WHO)]
-        wrong = kills.kill(who, chance.random())
-        rows[who][0] += 1
-        rows[who][1] += not wrong
-        if wrong:
-            names.append(f"{who}, kill {number}: {wrong}")
-            print("\n".join(f"    {line}" for line in log.read_text().splitlines()[-4:]), flush=True)
-    table("kills", ["killed", "tried", "converged", "diverged"], [[who, a, b, a - b] for who, (a, b) in rows.items()])
-    result = {"tried": count, "converged": count - len(names), "diverged": len(names), "names": names}
-    return result | {"looks": kills.looks, "incomplete": kills.incomplete, "seed": seed}
+def try_part(part: int, parts: int, count: int, seed: int) -> dict[str, Any]:
+    """Every `parts`-th of `count` kills, each victim as often as the others, with a line for each."""
+    with tempfile.TemporaryDirectory(prefix="kills-", dir=disturbed.MEMORY) as folder:
+        log = Path(folder) / "said"
+        kills, names = Kills(built.family(), Path(folder) / "hub", log), []
+        rows = {who: {"tried": 0, "converged": 0} for who in WHO}
+        for number in range(part, count, parts):
+            who = WHO[number // parts % len(WHO)]
+            wrong = kills.kill(who, random.Random(f"{seed} {number}").random())
+            rows[who]["tried"] += 1
+            rows[who]["converged"] += not wrong
+            if wrong:
+                names.append(f"{who}, kill {number} of seed {seed}: {wrong}")
+                print("\n".join(f"    {line}" for line in log.read_text().splitlines()[-4:]), flush=True)
+    return {"rows": rows, "names": names, "looks": kills.looks, "incomplete": kills.incomplete}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -126,14 +126,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--count", type=int, default=48)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=disturbed.jobs())
     args = parser.parse_args(arguments)
-    with (
-        tempfile.TemporaryDirectory(prefix="kills-", dir=disturbed.MEMORY) as folder,
-        disturbed.staged(args.work) as family,
-    ):
-        result = try_all(family, Path(folder) / "hub", Path(folder) / "said", args.count, args.seed)
-    print_json(result)
-    return 1 if result["diverged"] or result["incomplete"] else 0
+    with disturbed.staged(args.work):
+        result = disturbed.in_parts(args.jobs, lambda part: try_part(part, args.jobs, args.count, args.seed))
+    return disturbed.report("kills", result)
 
 
 if __name__ == "__main__":
