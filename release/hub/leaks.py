@@ -77,6 +77,7 @@ def _tokens() -> re.Pattern[str]:
 @cache
 def _maintained() -> dict[str, re.Pattern[str]]:
     """What detect-secrets knows by its form, by kind; not what it only guesses from entropy, which every hash and weight has."""
+    # Late: a third of a second that only what checks a folder needs.
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     from detect_secrets.plugins.base import RegexBasedDetector
 

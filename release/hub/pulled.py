@@ -7,6 +7,8 @@ A third one, the guard, owns their folder: it ends them and removes it when this
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -14,12 +16,15 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, get_token, snapshot_download
 
+from release import console
 from release.errors import ReleaseError
+from release.export import parity
 from release.hub import patience
 from release.hub.reading import Door
 
@@ -162,13 +167,6 @@ def _download(id: str, type: str, commit: str) -> Path:
 
 def score() -> None:
     """In the second process: score every form, run the snippets; `task.json` in, `result.json` out."""
-    import contextlib
-    import io
-    from dataclasses import asdict
-
-    from release import console
-    from release.export import parity
-
     task = json.loads(Path("task.json").read_text(encoding="utf-8"))
     pairs = [(query, document) for query, document in task["pairs"]]
     with _one_line(), console.quiet():
