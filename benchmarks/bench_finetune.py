@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
         loss=options.loss, learning_rate=options.learning_rate, lora=options.lora, epochs=options.epochs
     )
     training = training_options(chosen, known, about)
-    kept = Kept(
+    cache = Kept(
         options.output
         / "-".join(
             [
@@ -124,18 +124,18 @@ def run(options: argparse.Namespace) -> None:
             scorer.load_state_dict(merge.blend(base_weights, tuned(), ratio) if ratio else base_weights)
             return judged(scorer).tolist()
 
-        return np.array(kept.value(f"{name}-{ratio:g}", measure))
+        return np.array(cache.value(f"{name}-{ratio:g}", measure))
 
     def tuned() -> dict[str, torch.Tensor]:
         def training_run() -> dict[str, Any]:
             made = train(model, data / "train.parquet", DevEvaluator(dev, scorer, base.dev), training)
             save_file(
-                {name: tensor.contiguous() for name, tensor in made.weights.items()}, kept.folder / "tuned.safetensors"
+                {name: tensor.contiguous() for name, tensor in made.weights.items()}, cache.folder / "tuned.safetensors"
             )
             return {"best_step": made.best_step, "steps": made.steps, "seconds": made.seconds, "dev": made.dev_history}
 
-        kept.value("training", training_run)
-        return load_file(kept.folder / "tuned.safetensors")
+        cache.value("training", training_run)
+        return load_file(cache.folder / "tuned.safetensors")
 
     base = MergeNdcg(0.0, ndcg("dev", 0.0, dev), ndcg("guard", 0.0, guarded))
     tuned()
@@ -147,7 +147,7 @@ def run(options: argparse.Namespace) -> None:
         ["share", "dev", "guard", "forgets"],
         [[f"{one.ratio:g}", one.dev, one.guard, str(one.forgets)] for one in rows],
     )
-    found: dict[str, dict[str, Any]] = {}
+    by_run: dict[str, dict[str, Any]] = {}
     shown = []
     for task in () if options.only_dev else TASKS:
         for embedder in options.embedders:
@@ -157,7 +157,7 @@ def run(options: argparse.Namespace) -> None:
             for ratio in sorted({1.0, released, *RATIOS}, reverse=True):
                 after = ndcg(f"{task}-{EMBEDDERS[embedder]}", ratio, query_ndcg)
                 one = compare(after, before, judged.first_stage_ndcg())
-                found.setdefault(name, {})[f"{ratio:g}"] = asdict(one) | {"verdict": one.verdict}
+                by_run.setdefault(name, {})[f"{ratio:g}"] = asdict(one) | {"verdict": one.verdict}
                 shown.append([f"{ratio:g}{' (released)' if ratio == released else ''}", *report.row(name, one)])
     table("NDCG@10 by the share of the fine-tuned weights", ["share", *report.COLUMNS], shown)
     print_json(
@@ -169,11 +169,11 @@ def run(options: argparse.Namespace) -> None:
             "loss": training.loss,
             "learning_rate": training.learning_rate,
             "lora": training.lora,
-            "training": kept.value("training", dict),
+            "training": cache.value("training", dict),
             "candidates": [asdict(one) for one in rows],
             "released": released,
-            "found": found,
-            "cpu_minutes": kept.cpu_minutes(),
+            "found": by_run,
+            "cpu_minutes": cache.cpu_minutes(),
             "threads": torch.get_num_threads(),
             "load": os.getloadavg()[0],
         }

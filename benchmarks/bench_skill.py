@@ -39,19 +39,19 @@ def main() -> None:
     parser.add_argument("--base", default=BASE, help="a released model")
     parser.add_argument("--output", type=Path, default=Path("build/bench-skill"))
     options = parser.parse_args()
-    found, shown = {}, []
+    rows, shown = {}, []
     for prepared in options.prepared:
         name = prepared.resolve().parent.name
-        kept = Kept(options.output / name)
+        cache = Kept(options.output / name)
         for side, run in (("skill", skill), ("plain", plain)):
-            row = kept.value(side, partial(run, options.base, prepared, kept.folder))
-            found[f"{name}, {side}"] = row
+            row = cache.value(side, partial(run, options.base, prepared, cache.folder))
+            rows[f"{name}, {side}"] = row
             for what in ("test", "guard"):
                 shown.append(
                     [side, f"{row['cpu_minutes']:.1f}", *report.row(f"{name}: {what}", PairedComparison(**row[what]))]
                 )
     table("NDCG@10 of the base and of what was made of it", ["side", "CPU minutes", *report.COLUMNS], shown)
-    print_json({"base": options.base, "found": found, "threads": torch.get_num_threads(), "load": os.getloadavg()[0]})
+    print_json({"base": options.base, "found": rows, "threads": torch.get_num_threads(), "load": os.getloadavg()[0]})
 
 
 def skill(base: str, prepared: Path, work: Path) -> dict[str, Any]:

@@ -140,12 +140,14 @@ class Materials:
         path.mkdir()
         texts = list(dict.fromkeys(text for row in self.rows for text in row["positives"] + row["negatives"]))
         _write(
-            path / "corpus.jsonl", [{"_id": f"d{place}", "title": "", "text": text} for place, text in enumerate(texts)]
+            path / "corpus.jsonl",
+            [{"_id": f"d{number}", "title": "", "text": text} for number, text in enumerate(texts)],
         )
         _write(
-            path / "queries.jsonl", [{"_id": f"q{place}", "text": row["query"]} for place, row in enumerate(self.rows)]
+            path / "queries.jsonl",
+            [{"_id": f"q{number}", "text": row["query"]} for number, row in enumerate(self.rows)],
         )
-        lines = [f"q{place}\td{texts.index(row['positives'][0])}\t1\n" for place, row in enumerate(self.rows)]
+        lines = [f"q{number}\td{texts.index(row['positives'][0])}\t1\n" for number, row in enumerate(self.rows)]
         (path / "qrels.tsv").write_text("".join(lines), encoding="utf-8")
 
     def _worse(self, path: Path) -> None:

@@ -32,11 +32,11 @@ class MergeNdcg:
 
 def measure(scorer: CrossEncoder, base: Weights, tuned: Weights, dev: QueryNdcg, guard: QueryNdcg) -> list[MergeNdcg]:
     """The merges and the fine-tuned model, measured by `scorer`, whose weights are replaced."""
-    found = []
+    measured = []
     for ratio in (*RATIOS, 1.0):
         scorer.load_state_dict(merge.blend(base, tuned, ratio))
-        found.append(MergeNdcg(ratio, dev(scorer), guard(scorer)))
-    return found
+        measured.append(MergeNdcg(ratio, dev(scorer), guard(scorer)))
+    return measured
 
 
 def choose(candidates: Sequence[MergeCandidate]) -> float:
@@ -44,5 +44,5 @@ def choose(candidates: Sequence[MergeCandidate]) -> float:
 
     Equal ones are told apart by the guard set, then by the larger share.
     """
-    kept = [one for one in candidates if one.ratio > 0 and not one.forgets]
-    return max(kept, key=lambda one: (one.dev, one.guard, one.ratio)).ratio if kept else 1.0
+    remembering = [one for one in candidates if one.ratio > 0 and not one.forgets]
+    return max(remembering, key=lambda one: (one.dev, one.guard, one.ratio)).ratio if remembering else 1.0

@@ -69,7 +69,7 @@ def csv_rows(path: Path, header: list[str], delimiter: str = ",") -> Iterator[tu
             if not row:
                 continue
             if not header:
-                if twice := [name for place, name in enumerate(row) if name in row[:place]]:
+                if twice := [name for index, name in enumerate(row) if name in row[:index]]:
                     raise csv.Error(f"two columns are called {twice[0]!r}")
                 header += row
                 continue

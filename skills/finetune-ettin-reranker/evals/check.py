@@ -51,11 +51,11 @@ def main() -> None:
     failed = []
     for check in tasks[options.id]["checks"]:
         try:
-            held = passes(check, options.work)
+            passed = passes(check, options.work)
         except (ValueError, KeyError, TypeError):  # another content than a check can look at
-            held = False
-        print("ok  " if held else "FAIL", json.dumps(check, ensure_ascii=False))
-        failed += [] if held else [check]
+            passed = False
+        print("ok  " if passed else "FAIL", json.dumps(check, ensure_ascii=False))
+        failed += [] if passed else [check]
     print(json.dumps({"id": options.id, "checks": len(tasks[options.id]["checks"]), "failed": failed}))
     sys.exit(1 if failed else 0)
 
