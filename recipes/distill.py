@@ -12,52 +12,62 @@
     hf jobs uv run recipes/distill.py --family recipes/ettin.toml --size 17m    # sends both files
 
 Sizes differ in encoder, learning rate and global batch size, all in the family file. The same command resumes;
-SMOKE_TEST=1 takes the whole path on 64 pairs. Copied elsewhere, this page needs nothing but its family file.
-"""
+SMOKE_TEST=1 takes the whole path on 64 pairs. Copied elsewhere, this page needs nothing but its family file."""
 
-from __future__ import annotations
-
-import argparse
 import os
+import signal
+import sys
 import tomllib
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
 
+
+def last_words(kind: type[BaseException], error: BaseException, *_: object) -> None:
+    what = f"{'missing' if kind is KeyError else kind.__name__}: {' '.join(str(error).split())[:300]}"
+    print(f"error: {what}; in {' '.join(sys.argv)}; hint: look there, then run the same again", file=sys.stderr)
+
+
+if __name__ == "__main__" and not sys.flags.dev_mode:  # one line, no traceback, also while the libraries load
+    sys.excepthook, os.environ["HF_HUB_VERBOSITY"] = last_words, "error"  # retries of a Hub that is away are silent
+    signal.signal(signal.SIGINT, lambda *_: (last_words(KeyboardInterrupt, Exception("stopped")), os._exit(130)))
 import torch
-from datasets import Dataset, concatenate_datasets, get_dataset_config_names, load_dataset
+from datasets import Dataset, concatenate_datasets, config, get_dataset_config_names, load_dataset
 from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
-from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderNanoBEIREvaluator, nano_beir
 from sentence_transformers.cross_encoder.losses import MSELoss
-from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
-from torch import nn
-from transformers.trainer_utils import get_last_checkpoint, set_seed
-from transformers.utils import is_flash_attn_2_available, is_kernels_available
+from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Pooling, Transformer
+from transformers import set_seed, utils
 
 try:
     from release import training as project
 except ImportError:  # copied out of the repository
     project = None
     print("without the package release: no MarginMSE, low-memory shuffle, CPU training without padding, checks, record")
-
 METRIC = "NanoBEIR_R100_mean_ndcg@10"
 SMOKE = os.environ.get("SMOKE_TEST") == "1"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(usage=SUPPRESS, description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--family", type=Path, default=Path(__file__).with_name("ettin.toml"), help="a TOML file")
     parser.add_argument("--size", required=True, help="one of the family's sizes")
     parser.add_argument("--data", help="dataset on the Hub, or folder CONFIG/{train,validation}-*.parquet")
     parser.add_argument("--output", type=Path, help="default: build/FAMILY/SIZE")
     parser.add_argument("--per-device-batch-size", type=int, help="pairs per pass and device; fewer need less memory")
     new_name = "error: --micro-batch is now called --per-device-batch-size\n"
-    parser.add_argument("--micro-batch", type=lambda _: parser.exit(2, new_name), help=argparse.SUPPRESS)
+    parser.add_argument("--micro-batch", type=lambda _: parser.exit(2, new_name), help=SUPPRESS)
     options = parser.parse_args()
     run = project.Run(options, smoke=SMOKE) if project else None
     family = tomllib.loads(options.family.read_text(encoding="utf-8-sig"))
-    training, evaluation, size = family["training"], family["evaluation"], family["sizes"][options.size]
+    training, evaluation, sizes = family["training"], family["evaluation"], family["sizes"]
+    size = sizes.get(options.size) or parser.error(f"no size {options.size!r} in {options.family}; hint: {[*sizes]}")
+    for key, value in (vars(options) | training | size).items():  # nan is in no range
+        if isinstance(value, int | float) and not (0 <= value < 2**32 and (value or key in ("warmup", "seed"))):
+            parser.error(f"{key} = {value} cannot be; in {options.family} or the options; hint: a number above zero")
     output = options.output or Path("build", family["family"]["name"], options.size)
+    (output / "checkpoints").mkdir(parents=True, exist_ok=True)
+    args = training_arguments(training, size, options.per_device_batch_size, output / "checkpoints")
     set_seed(training["seed"])
 
     # 1. (query, document, label) of every config of the mixture, and a held-out split for the evaluation loss
@@ -76,15 +86,19 @@ def main() -> None:
     # 4. What picks the checkpoint: mean NDCG@10 on NanoBEIR
     names = {name[4:].lower(): name[4:] for name in evaluation["nano_sets"][: 1 if SMOKE else None]}  # NanoNQ -> NQ
     nano_beir.DATASET_NAME_TO_HUMAN_READABLE |= names  # the evaluator knows its own thirteen only
+    if not project and Path(evaluation["nano"]).is_dir():  # which the cache of `datasets` would know by its name alone
+        config.HF_DATASETS_CACHE /= str(sum(file.stat().st_mtime_ns for file in Path(evaluation["nano"]).rglob("*")))
     kwargs: Any = {"always_rerank_positives": evaluation.get("always_rerank_positives", False), "batch_size": 64}
     evaluator = (project.NanoBEIR if project else CrossEncoderNanoBEIREvaluator)([*names], evaluation["nano"], **kwargs)
 
     # 5. Train, from the last checkpoint if there is one
-    args = training_arguments(training, size, options.per_device_batch_size, output / "checkpoints")
     args.batch_sampler = sampler
     if run and not run.begin(model, args, train, held_out, configs):  # checks every row, sets args.output_dir
         return  # this very run is finished
-    resume = get_last_checkpoint(args.output_dir) if Path(str(args.output_dir)).is_dir() else None
+    whole = Path(str(args.output_dir)).glob("checkpoint-*/trainer_state.json")  # this file is written last
+    resume = max((str(file.parent) for file in whole), key=lambda name: int(name.rpartition("-")[2]), default=None)
+    if len(train) < (args.train_batch_size * args.world_size if args.dataloader_drop_last else 1):
+        parser.error(f"{len(train)} pairs are less than a step; in {data}; hint: more of them, or a smaller batch")
     args.eval_on_start = resume is None  # the baseline
     trainer = CrossEncoderTrainer(model, args, train, held_out, loss, evaluator, callbacks=run and run.callbacks)
     trainer.train(resume_from_checkpoint=resume)
@@ -118,15 +132,15 @@ def load_mixture(data: str, revision: str | None, validation: str) -> tuple[Data
 
 def build_model(encoder: str, max_length: int, fp32: Any = ("4.linear",), device: str | None = None) -> CrossEncoder:
     """Encoder and head in fp32 (bf16 is autocast's work); a sigmoid, or bf16 in the last layer, would make scores tie."""
-    flash = torch.cuda.is_available() and (is_flash_attn_2_available() or is_kernels_available())
-    attention = "flash_attention_2" if flash else "sdpa"
-    transformer = Transformer(encoder, model_kwargs={"dtype": torch.float32, "attn_implementation": attention})
+    flash = torch.cuda.is_available() and (utils.is_flash_attn_2_available() or utils.is_kernels_available())
+    kwargs = {"dtype": torch.float32, "attn_implementation": "flash_attention_2" if flash else "sdpa"}
+    transformer = Transformer(encoder, model_kwargs=kwargs)
     transformer.max_seq_length = min(max_length, transformer.model.config.max_position_embeddings)
     hidden = transformer.get_embedding_dimension()
-    head: list[Any] = [Dense(hidden, hidden, bias=False, activation_function=nn.GELU()), LayerNorm(hidden)]
-    head += [Dense(hidden, 1, activation_function=nn.Identity(), module_output_name="scores")]
-    modules = [transformer, Pooling(hidden, pooling_mode="cls"), *head]
-    model = CrossEncoder(modules=modules, activation_fn=nn.Identity(), keep_in_fp32_modules=[*fp32], device=device)
+    head: list[Any] = [Dense(hidden, hidden, bias=False, activation_function=torch.nn.GELU()), LayerNorm(hidden)]
+    head += [Dense(hidden, 1, activation_function=torch.nn.Identity(), module_output_name="scores")]
+    parts = [transformer, Pooling(hidden, pooling_mode="cls"), *head]
+    model = CrossEncoder(modules=parts, activation_fn=torch.nn.Identity(), keep_in_fp32_modules=[*fp32], device=device)
     return project.unpad(model) if project and not flash else model
 
 
@@ -140,28 +154,16 @@ def training_arguments(recipe: dict, size: dict, per_device: int | None, folder:
     if world_size == 1 and torch.cuda.device_count() > 1:
         raise SystemExit("one process sees several GPUs; hint: torchrun --nproc_per_node=N, or CUDA_VISIBLE_DEVICES=0")
     every = min(1 / (1 if SMOKE else recipe["evaluations"]), 1 - 1e-9)  # of all steps; 1 itself would be each step
+    bf16 = {"bf16": project.has_fast_bf16() if project else torch.cuda.is_available(), "fp32": False}
     return CrossEncoderTrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=recipe["epochs"],
-        per_device_train_batch_size=per_device,
-        gradient_accumulation_steps=batch // (per_device * world_size),
-        per_device_eval_batch_size=min(per_device, 64),
-        optim="adamw_torch",
-        learning_rate=size["learning_rate"],
-        warmup_steps=recipe["warmup"],  # below one it is a share of the steps; then linear decay
-        bf16=recipe["precision"] == "bf16" and (project.has_fast_bf16() if project else torch.cuda.is_available()),
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_drop_last=world_size > 1,
-        eval_strategy="steps",
-        eval_steps=every,
-        save_steps=every,
-        save_total_limit=max(2, recipe["checkpoints"]),  # the best one and the last one
-        load_best_model_at_end=True,
-        metric_for_best_model=f"eval_{METRIC}",
-        logging_steps=0.01,
-        logging_first_step=True,
-        seed=recipe["seed"],
-    )
+        output_dir=str(folder), seed=recipe["seed"], use_cpu=not torch.cuda.is_available(), optim="adamw_torch",
+        num_train_epochs=recipe["epochs"], learning_rate=size["learning_rate"], warmup_steps=recipe["warmup"],
+        per_device_train_batch_size=per_device, gradient_accumulation_steps=batch // (per_device * world_size),
+        per_device_eval_batch_size=min(per_device, 64), bf16=bf16[recipe["precision"]], logging_steps=0.01,
+        logging_first_step=True, dataloader_drop_last=world_size > 1, load_best_model_at_end=True,
+        eval_strategy="steps", eval_steps=every, save_steps=every, metric_for_best_model=f"eval_{METRIC}",
+        save_total_limit=max(2, recipe["checkpoints"]),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -45,6 +45,13 @@ def test_while_the_libraries_load_there_is_no_traceback(seconds: float) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("seconds", [0.3, 1.0])
+def test_while_the_recipe_loads_its_libraries_it_is_one_line(seconds: float) -> None:
+    done = stop(["recipes/distill.py", "--size", "17m", "--output", "/dev/null/nowhere"], seconds)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert done.stderr == "" or (done.stderr.startswith("error: ") and done.stderr.count("\n") == 1), done.stderr
+
+
 def test_inside_a_verb_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     import typer
 

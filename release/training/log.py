@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import traceback
 import warnings
@@ -29,12 +30,20 @@ class LogFile(TrainerCallback):
 
 
 def start_log(file: Path) -> None:
-    """The project's own lines to the terminal and, with all that the trainer reports, to `file`; libraries stay quiet."""
+    """The project's own lines to the terminal and, with all that the trainer reports, to `file`; libraries stay quiet.
+
+    Raises:
+        ReleaseError: The file cannot be written.
+    """
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    terminal, whole = logging.StreamHandler(), logging.FileHandler(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        terminal, whole = logging.StreamHandler(), logging.FileHandler(file)
+    except OSError as error:
+        hint = "choose another folder with --output"
+        raise ReleaseError(f"cannot write ({error.strerror})", where=str(file), hint=hint) from error
     terminal.setLevel(logging.INFO)
     log.handlers.clear()
     log.addHandler(terminal)
@@ -46,26 +55,30 @@ def start_log(file: Path) -> None:
 
 def end_in_one_line(file: Path | None = None) -> None:
     """Let the program end with one line instead of a traceback, which goes into the log `file` where there is one already."""
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # Ctrl-C is an error like others, once libraries are loaded
     sys.excepthook = lambda kind, error, trace: _log_error(error, trace, file)
 
 
 def _log_error(error: BaseException, trace: TracebackType | None, file: Path | None) -> None:
-    if file is None and not isinstance(error, ReleaseError | KeyboardInterrupt):
+    if file is None and not isinstance(error, ReleaseError | KeyboardInterrupt | OSError):
         sys.__excepthook__(type(error), error, trace)
         return
     log.debug("%s", "".join(traceback.format_exception(type(error), error, trace)))
-    print(f"error: {explain(error, file or Path())}", file=sys.stderr)
+    print(f"error: {explain(error, file)}", file=sys.stderr)
 
 
-def explain(error: BaseException, file: Path) -> str:
+def explain(error: BaseException, file: Path | None) -> str:
     """What stopped a training, in one line: what, where, hint."""
     if isinstance(error, ReleaseError):
         return str(error)
+    where = f"; in {file}, which has the traceback" if file else ""
     if isinstance(error, KeyboardInterrupt):
         return f"stopped by hand; hint: {CONTINUE}"
     if disk_is_full(error):
-        return f"the disk is full; in {file.parent}; hint: free some space, then {CONTINUE}"
+        return f"the disk is full; in {file.parent if file else '.'}; hint: free some space, then {CONTINUE}"
     if why := hub_access.reason(error):
-        return f"{why.what}; in {file}, which has the traceback; hint: {why.hint}"
+        return f"{why.what}{where}; hint: {why.hint}"
     reason = " ".join(str(error).split())[:300]
-    return f"{type(error).__name__}: {reason}; in {file}, which has the traceback; hint: then {CONTINUE}"
+    return f"{type(error).__name__}: {reason}{where}; hint: then {CONTINUE}"

@@ -10,6 +10,7 @@ import argparse
 import csv
 import hashlib
 import json
+import math
 import shutil
 from contextlib import suppress
 from dataclasses import asdict
@@ -209,7 +210,7 @@ class Run:
             ),
             score=self._measure(self.output / "model", evaluator),
             released="best",
-            log_history=tuple(history),
+            log_history=tuple(_finite(entry) for entry in history),
             energy=energy(Path(str(self.args.output_dir))),
             parameters=Parameters(encoder=counts[0], head=sum(counts[1:])),
             hyperparameters=_hyperparameters(model),
@@ -282,6 +283,12 @@ def _hyperparameters(model: Any) -> dict[str, int | float | str | bool | None]:
         name: value if isinstance(value, plain) else getattr(value, "__name__", type(value).__name__)
         for name, value in sorted(changed.items())
     }
+
+
+def _finite(entry: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of an entry of the trainer's log, with None for NaN and infinity, as a gradient's norm may be."""
+    numbers = {key: value for key, value in entry.items() if isinstance(value, int | float)}
+    return {key: value if math.isfinite(value) else None for key, value in numbers.items()}
 
 
 def _rate(pairs: int, seconds: float) -> float | None:

@@ -86,6 +86,87 @@ def test_the_former_name_of_an_option_says_its_new_one(
     assert capsys.readouterr().err == "error: --micro-batch is now called --per-device-batch-size\n"
 
 
+def alone(recipe: Callable[..., None], capsys: pytest.CaptureFixture[str], *words: str, **keywords: str) -> str:
+    """What the page says without the project before it stops; one line."""
+    try:
+        recipe(*words, **keywords)
+    except SystemExit as stopped:
+        assert stopped.code not in (None, 0)
+        if isinstance(stopped.code, str):
+            return stopped.code
+    except Exception as error:  # what the hook of a page on its own makes of it
+        distill.last_words(type(error), error, None)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("[training]", "[training", "TOMLDecodeError: .* in distill.py --family alone.toml"),
+        ("sizes.mini", "sizes.huge", r"no size 'mini' in alone.toml; hint: \['huge'\]"),
+        ("evaluations = 3", "", "missing: 'evaluations'; in distill.py --family alone.toml .*; hint: "),
+        ("evaluations = 3", "evaluations = 0", "evaluations = 0 cannot be; in alone.toml"),
+        ("epochs = 1", "epochs = 0", "epochs = 0 cannot be"),
+        ("epochs = 1", "epochs = -1", "epochs = -1 cannot be"),
+        ("checkpoints = 5", "checkpoints = 0", "checkpoints = 0 cannot be"),
+        ("max_length = 64\nevaluations", "max_length = 0\nevaluations", "max_length = 0 cannot be"),
+        ("seed = 12", "seed = 4294967296", "seed = 4294967296 cannot be"),
+        ("warmup = 0.03", "warmup = nan", "warmup = nan cannot be"),
+        ("learning_rate = 2e-3", "learning_rate = nan", "learning_rate = nan cannot be"),
+        ("learning_rate = 2e-3", "learning_rate = inf", "learning_rate = inf cannot be"),
+        ("learning_rate = 2e-3", "learning_rate = 1e300", r"learning_rate = 1e\+300 cannot be"),
+        ("global_batch_size = 8", "global_batch_size = 0", "global_batch_size = 0 cannot be"),
+        ('precision = "fp32"', 'precision = "fp8"', "missing: 'fp8'"),
+        ('encoder = "', 'encoder = "/nowhere', "/nowhere"),
+    ],
+)
+def test_without_the_project_a_family_that_cannot_be_is_one_line(
+    work: Path,
+    recipe: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    old: str,
+    new: str,
+    says: str,
+) -> None:
+    monkeypatch.setattr(distill, "project", None)
+    text = (work / "family.toml").read_text()
+    assert old in text
+    (work / "alone.toml").write_text(text.replace(old, new, 1))
+    words = ["--data", "build/tiny/data/mixture", "--output", "alone"]
+    line = alone(recipe, capsys, *words, family="alone.toml")
+    assert re.search(says, line) and not (work / "alone/model").exists(), line
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--per-device-batch-size", "0"], "per_device_batch_size = 0 cannot be"),
+        (["--per-device-batch-size", "-1"], "per_device_batch_size = -1 cannot be"),
+        (["--per-device-batch-size", "x"], "argument --per-device-batch-size: invalid int value: 'x'"),
+        (["--per-device-batch-size", "3"], "a global batch of 8 does not divide by 1 processes x 3 pairs"),
+        (["--data", "nowhere/at-all"], "in distill.py --family family.toml"),
+        (["--output", "family.toml/out"], "Not a directory"),
+        (["--output", "family.toml"], "File exists|Not a directory"),
+    ],
+)
+@pytest.mark.parametrize("project", [True, False])
+def test_an_option_that_cannot_be_is_one_line_with_and_without_the_project(
+    project: bool,
+    work: Path,
+    recipe: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    says: str,
+) -> None:
+    if not project:
+        monkeypatch.setattr(distill, "project", None)
+    line = alone(recipe, capsys, *["--data", "build/tiny/data/mixture", "--output", "options"], *words)
+    assert re.search(says, line) and not (work / "options/model").exists(), line
+
+
 def test_copied_out_of_the_project_it_trains_the_published_recipe(work: Path, tmp_path: Path) -> None:
     """With its family file in an empty folder, and everything else on a Hub."""
     data, away = tmp_path / "data", tmp_path / "somewhere/else"
