@@ -26,6 +26,7 @@ from release import mode, stages
 from release.errors import ReleaseError
 from release.files import PACKAGE, RESOURCES, sha256_file, write_json
 from release.results import KINDS, Kind, Result, Subject
+from release.results.ranges import Amount, Positive, Time
 
 Parsed = TypeVar("Parsed")
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # passed on to the dataclasses inside
@@ -55,8 +56,8 @@ class Machine:
 
     device: str
     cpu: str
-    cores: int
-    memory_gib: float
+    cores: Positive
+    memory_gib: Amount
     system: str
 
 
@@ -90,7 +91,7 @@ class Record(Generic[Result, Subject]):
     versions: dict[str, str]
     commit: str
     command: str
-    created: str
+    created: Time
     rehearsal: bool = False
     sha256: str = field(default="", compare=False)
 

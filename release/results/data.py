@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from release.results.ranges import Amount, Count, Logit, Sha256, TeacherIdentity
+
 
 @dataclass(frozen=True)
 class LabelRange:
     """The teacher's raw logits in one config: least, mean and greatest."""
 
-    min: float
-    mean: float
-    max: float
+    min: Logit
+    mean: Logit
+    max: Logit
 
 
 @dataclass(frozen=True)
 class ConfigLabels:
     """One config: labelled rows, their labels, and the rows that the teacher could not read."""
 
-    rows: int
+    rows: Count
     label: LabelRange
-    quarantined: int
+    quarantined: Count
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,10 @@ class DataResult:
         configs: By the config's name.
     """
 
-    rows: int
-    rows_scored_now: int
-    seconds: float
-    pairs_per_second: float | None
+    rows: Count
+    rows_scored_now: Count
+    seconds: Amount
+    pairs_per_second: Amount | None
     configs: dict[str, ConfigLabels]
 
 
@@ -47,9 +49,9 @@ class DataSubject:
     """What the labels depend on.
 
     Attributes:
-        teacher: All that decides its scores, under the keys that each kind of teacher has for it (`identity`).
+        teacher: All that decides its scores (`identity`), empty where every label came with the sources.
         declaration_sha256: Of what the declaration of the sources says, comments aside, None for pairs that were mixed without one.
     """
 
-    teacher: dict[str, str | int]
-    declaration_sha256: str | None
+    teacher: TeacherIdentity
+    declaration_sha256: Sha256 | None

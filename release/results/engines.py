@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from release.results.ranges import Amount, Change, Count, Logit, Sha256, Share, Word
+
 Verdict = Literal["equal", "rounding", "option", "wrong", "not_run"]
 
 
@@ -28,18 +30,18 @@ class EngineResult:
         language, snippet: What was run.
     """
 
-    name: str
+    name: Word
     title: str
     core: bool
     verdict: Verdict
     reason: str | None
     option: str | None
-    max_score_difference: float | None
-    rank_agreement: float | None
+    max_score_difference: Amount | None
+    rank_agreement: Change | None
     unequal: tuple[str, ...]
-    default_difference: float | None
-    ndcg: float | None
-    ndcg_change: float | None
+    default_difference: Amount | None
+    ndcg: Share | None
+    ndcg_change: Change | None
     versions: dict[str, str]
     language: str
     snippet: str
@@ -55,10 +57,10 @@ class CpuSpeed:
         pairs: How many were timed, real ones of their natural lengths.
     """
 
-    name: str
-    pairs_per_second: float
-    default_pairs_per_second: float
-    pairs: int
+    name: Word
+    pairs_per_second: Amount
+    default_pairs_per_second: Amount
+    pairs: Count
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ class EnginesResult:
         speed: On a CPU; None where it was not measured.
     """
 
-    pairs: int
-    cut: int
-    score_range: tuple[float, float]
-    allowed: float
+    pairs: Count
+    cut: Count
+    score_range: tuple[Logit, Logit]
+    allowed: Amount
     judged: str | None
     engines: tuple[EngineResult, ...]
     speed: CpuSpeed | None
@@ -86,4 +88,4 @@ class EnginesResult:
 class EnginesSubject:
     """The files that were run: `sha256` of the record "export"."""
 
-    export_sha256: str
+    export_sha256: Sha256

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from release.results.ranges import Amount, Change, Count, Logit, Positive, Sha256, Share, Word
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -17,12 +19,12 @@ class Quality:
         ci_low, ci_high: The gain's 95 % interval, by a bootstrap over queries.
     """
 
-    first_stage_ndcg: float
-    reranked_ndcg: float
-    oracle_ndcg: float
-    gain: float
-    ci_low: float
-    ci_high: float
+    first_stage_ndcg: Share
+    reranked_ndcg: Share
+    oracle_ndcg: Share
+    gain: Change
+    ci_low: Change
+    ci_high: Change
 
 
 @dataclass(frozen=True)
@@ -41,19 +43,19 @@ class TaskResult(Quality):
         in_domain: Whether the training mixture holds text of the same origin, None where nothing says so.
     """
 
-    task: str
+    task: Word
     task_revision: str
     dataset: str | None
     first_stage: str
-    top_k: int
-    recall: float
-    helped: int
-    hurt: int
-    unchanged: int
-    queries: int
-    pairs: int
-    pairs_scored: int
-    seconds: float
+    top_k: Positive
+    recall: Share
+    helped: Count
+    hurt: Count
+    unchanged: Count
+    queries: Count
+    pairs: Count
+    pairs_scored: Count
+    seconds: Amount
     in_domain: bool | None
 
 
@@ -61,8 +63,8 @@ class TaskResult(Quality):
 class MeanResult(Quality):
     """Means over `rows` (task x first stage), each of which weighs the same; `queries` counts those of all rows."""
 
-    rows: int
-    queries: int
+    rows: Count
+    queries: Count
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Means:
 class NanoMeans:
     """NDCG@10 by nano set, and its mean over the sets."""
 
-    mean: float
-    sets: dict[str, float]
+    mean: Share
+    sets: dict[str, Share]
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,9 @@ class NanoResult:
 
     dataset: str
     revision: str
-    sets: dict[str, float]
-    mean: float
-    base: float
+    sets: dict[str, Share]
+    mean: Share
+    base: Share
     protocol: str
     always_rerank_positives: bool | None = None
     all_positives: NanoMeans | None = None
@@ -120,9 +122,9 @@ class NanoResult:
 class ReliabilityBin:
     """Pairs of one bin of predictions: their mean prediction, and the mean of what was to be predicted."""
 
-    predicted: float
-    target: float
-    pairs: int
+    predicted: Share
+    target: Share
+    pairs: Count
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,13 @@ class Calibration:
     """
 
     target: str
-    pairs_fitted: int
-    pairs_measured: int
-    temperature: float | None
-    offset: float | None
-    brier: float | None
-    brier_sigmoid: float
-    brier_constant: float
+    pairs_fitted: Count
+    pairs_measured: Count
+    temperature: Amount | None
+    offset: Logit | None
+    brier: Share | None
+    brier_sigmoid: Share
+    brier_constant: Share
     reliability: tuple[ReliabilityBin, ...]
 
 
@@ -158,9 +160,9 @@ class TeacherEvaluation:
         parameters: None for a teacher that is no single model.
     """
 
-    name: str
+    name: Word
     kind: str
-    parameters: int | None
+    parameters: Count | None
     tasks: tuple[TaskResult, ...]
     means: Means
     nano: NanoResult
@@ -174,13 +176,13 @@ class QueryScores:
         recall: None for a query without relevant documents, which no mean counts.
     """
 
-    task: str
+    task: Word
     first_stage: str
     queries: tuple[str, ...]
-    first_stage_ndcg: tuple[float, ...]
-    reranked_ndcg: tuple[float, ...]
-    oracle_ndcg: tuple[float, ...]
-    recall: tuple[float | None, ...]
+    first_stage_ndcg: tuple[Share, ...]
+    reranked_ndcg: tuple[Share, ...]
+    oracle_ndcg: tuple[Share, ...]
+    recall: tuple[Share | None, ...]
 
 
 @dataclass(frozen=True)
@@ -205,12 +207,12 @@ class EvaluationResult:
 
     tasks: tuple[TaskResult, ...]
     means: Means
-    parameters: int | None
+    parameters: Count | None
     nano: NanoResult | None
     teacher: TeacherEvaluation | None
     calibration: Calibration | None
     nano_other_dtypes: tuple[NanoResult, ...] = ()
-    queries_sha256: str | None = None
+    queries_sha256: Sha256 | None = None
 
 
 @dataclass(frozen=True)
@@ -228,11 +230,11 @@ class EvaluationSubject:
         form: What makes a score of the model's output (release/evaluation/forms.py), None in older records.
     """
 
-    model: str
-    dtype: str
-    max_length: int | None
-    attention: str
-    top_k: int
+    model: Word
+    dtype: Word
+    max_length: Positive | None
+    attention: Word
+    top_k: Positive
     first_stages: dict[str, str]
     tasks: dict[str, str]
     nano: dict[str, str]

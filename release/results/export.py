@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from release.results.ranges import Amount, Change, Count, Logit, Positive, Sha256, Share, Word
+
 
 @dataclass(frozen=True)
 class FormParity:
     """One form: the largest difference of its scores to the trained model's, and what is allowed, in logits."""
 
-    form: str
-    max_score_difference: float
-    tolerance: float
+    form: Word
+    max_score_difference: Amount
+    tolerance: Amount
 
 
 @dataclass(frozen=True)
 class ExportedForm(FormParity):
     """A form with the file that it is loaded by, and the bytes of its weights to download."""
 
-    file: str
-    bytes: int
+    file: Word
+    bytes: Count
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,16 @@ class NarrowMeasurement:
         change: `ndcg` - `float32_ndcg`, with its 95 % interval from `ci_low` to `ci_high`.
     """
 
-    file: str
-    bytes: int
-    max_score_difference: float
-    collection: str
-    queries: int
-    float32_ndcg: float
-    ndcg: float
-    change: float
-    ci_low: float
-    ci_high: float
+    file: Word
+    bytes: Count
+    max_score_difference: Amount
+    collection: Word
+    queries: Count
+    float32_ndcg: Share
+    ndcg: Share
+    change: Change
+    ci_low: Change
+    ci_high: Change
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,13 @@ class Architecture:
     """
 
     modules: tuple[str, ...]
-    layers: int
-    hidden: int
-    heads: int
-    intermediate: int
-    vocabulary: int
-    local_attention: int
-    global_every: int
+    layers: Positive
+    hidden: Positive
+    heads: Positive
+    intermediate: Positive
+    vocabulary: Positive
+    local_attention: Positive
+    global_every: Positive
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,13 @@ class ExportResult:
         architecture: None where a card shows none.
     """
 
-    pairs: int
-    score_range: tuple[float, float]
-    max_length: int
+    pairs: Count
+    score_range: tuple[Logit, Logit]
+    max_length: Positive
     forms: tuple[ExportedForm, ...]
     int8: NarrowExport
     fp16: NarrowExport
-    sha256: str
+    sha256: Sha256
     architecture: Architecture | None = None
 
 
@@ -101,8 +103,8 @@ class ExportResult:
 class ExportSubject:
     """The type that every form was compared in, and the config that the pairs come from."""
 
-    dtype: str
-    pairs: str
+    dtype: Word
+    pairs: Word
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,8 @@ class PulledRepository:
     """A repository as it was pulled back: its commit, and how many files of how many bytes were the same."""
 
     commit: str
-    files: int
-    bytes: int
+    files: Count
+    bytes: Count
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,13 @@ class VerifyResult:
     """
 
     repositories: dict[str, PulledRepository]
-    pairs: int
+    pairs: Count
     forms: tuple[FormParity, ...]
-    snippets: int
+    snippets: Count
 
 
 @dataclass(frozen=True)
 class VerifySubject:
     """The Hub that it was pulled back from."""
 
-    endpoint: str
+    endpoint: Word

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from release.results.ranges import Amount, Change, Count, Positive, Sha256, Share, Word
+
 
 @dataclass(frozen=True)
 class PairedComparison:
@@ -16,13 +18,13 @@ class PairedComparison:
         queries: How many there are.
     """
 
-    score: float
-    baseline: float
-    first_stage: float
-    delta: float
-    ci_low: float
-    ci_high: float
-    queries: int
+    score: Share
+    baseline: Share
+    first_stage: Share
+    delta: Change
+    ci_low: Change
+    ci_high: Change
+    queries: Count
 
     @property
     def verdict(self) -> Literal["WIN", "MARGINAL", "REGRESSION"]:
@@ -47,9 +49,9 @@ class MergeCandidate:
     It forgets where it is worse on the guard set than the base, with the whole 95 % interval below zero.
     """
 
-    ratio: float
-    dev: float
-    guard: float
+    ratio: Share
+    dev: Share
+    guard: Share
     forgets: bool
 
 
@@ -74,13 +76,13 @@ class FinetuneResult:
     guard: PairedComparison
     tuned: PairedComparison
     candidates: tuple[MergeCandidate, ...]
-    ratio: float
-    best_step: int
-    steps: int
-    dev_history: tuple[tuple[int, float], ...]
-    examples: int
-    seconds: float
-    parameters: int
+    ratio: Share
+    best_step: Count
+    steps: Count
+    dev_history: tuple[tuple[Count, Share], ...]
+    examples: Count
+    seconds: Amount
+    parameters: Count
 
 
 @dataclass(frozen=True)
@@ -106,30 +108,33 @@ class FinetuneSubject:
         precision: "bf16" or "fp32", as it was used.
         seed: Of the order of rows.
         smoke: A test of the path, whose numbers mean nothing.
+        language: Of the texts, for BM25's stopwords and stemmer: an ISO 639 code.
+        language: Of the texts, for BM25's stopwords and stemmer: an ISO 639 code.
     """
 
-    base: str
+    base: Word
     base_revision: str | None
-    base_sha256: str
+    base_sha256: Sha256
     base_license: str | None
     data: str
-    data_sha256: str
+    data_sha256: Sha256
     labels: Literal["judgements", "scores"]
-    train: int
-    dev: int
-    test: int
+    train: Count
+    dev: Count
+    test: Count
     test_given: bool
-    left_out: int
+    left_out: Count
     loss: Literal["margin-mse", "mse", "info-nce", "bce"]
-    lora: int | None
-    learning_rate: float
-    family_learning_rate: float | None
-    batch_size: int
-    epochs: int
-    max_length: int
+    lora: Positive | None
+    learning_rate: Amount
+    family_learning_rate: Amount | None
+    batch_size: Positive
+    epochs: Positive
+    max_length: Positive
     first_stage: str
-    top_k: int
+    top_k: Positive
     guard: str
     precision: Literal["bf16", "fp32"]
-    seed: int
+    seed: Count
     smoke: bool
+    language: Word = "en"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from release.results.ranges import Amount, Count, Positive, Sha256, Share, Word
+
 DEVICES = "devices"  # records/devices/<device>/speed.json: what was measured on other hardware than the family's cards require
 
 
@@ -30,10 +32,10 @@ class BatchSpeed:
         peak_memory_mb: The most memory in use meanwhile, in MB (10^6 bytes): allocated on the GPU, or resident in the process.
     """
 
-    batch: int
-    pairs_per_second: float
-    passes: tuple[float, ...]
-    peak_memory_mb: float
+    batch: Positive
+    pairs_per_second: Amount
+    passes: tuple[Amount, ...]
+    peak_memory_mb: Amount
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,13 @@ class ConfigurationSpeed(BatchSpeed):
         stopped: Why no larger one was tried: out of memory, as in the published protocol, or a rule of this project.
     """
 
-    name: str
-    dtype: str
+    name: Word
+    dtype: Word
     scores_dtype: str
-    attention: str
+    attention: Word
     padded: bool
     ours: bool
-    max_score_difference: float
+    max_score_difference: Amount
     batches: tuple[BatchSpeed, ...]
     stopped: str
 
@@ -71,17 +73,17 @@ class ConfigurationSpeed(BatchSpeed):
 class Latency:
     """How long one query waits for the scores of `documents` documents, in milliseconds over `repeats` trials."""
 
-    documents: int
-    p50_ms: float
-    p95_ms: float
-    repeats: int
+    documents: Positive
+    p50_ms: Amount
+    p95_ms: Amount
+    repeats: Positive
 
 
 @dataclass(frozen=True)
 class EnergyPerPair:
     """Joules per pair of the best configuration, None where nothing can be read; `source` says what was read, or why not."""
 
-    joules_per_pair: float | None
+    joules_per_pair: Amount | None
     source: str
 
 
@@ -89,20 +91,20 @@ class EnergyPerPair:
 class LengthBin:
     """Pairs of `first` to `last` tokens, both included."""
 
-    first: int
-    last: int
-    pairs: int
+    first: Count
+    last: Count
+    pairs: Count
 
 
 @dataclass(frozen=True)
 class TokenLengths:
     """Tokens per pair before anything is cut; `truncated` is the share of pairs that the protocol cuts."""
 
-    mean: float
-    median: float
-    p95: float
-    max: int
-    truncated: float
+    mean: Amount
+    median: Amount
+    p95: Amount
+    max: Count
+    truncated: Share
     histogram: tuple[LengthBin, ...]
 
 
@@ -116,11 +118,11 @@ class FullLength:
         truncated: Share of pairs that are longer.
     """
 
-    name: str
-    batch: int
-    max_length: int
-    truncated: float
-    pairs_per_second: float
+    name: Word
+    batch: Positive
+    max_length: Positive
+    truncated: Share
+    pairs_per_second: Amount
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class SpeedResult:
     latency: tuple[Latency, ...]
     energy: EnergyPerPair
     lengths: TokenLengths
-    pairs: int
+    pairs: Count
     full_length: FullLength | None
 
 
@@ -160,13 +162,13 @@ class SpeedSubject:
         required_device: The device (a part of its name) that the family's cards show.
     """
 
-    model: str
-    pairs: str
-    pairs_sha256: str
-    max_length: int
-    first_batch: int
-    passes: int
-    threads: int
+    model: Word
+    pairs: Word
+    pairs_sha256: Sha256
+    max_length: Positive
+    first_batch: Positive
+    passes: Positive
+    threads: Positive
     cuda: str | None
     driver: str | None
     required_device: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from release.results.ranges import Amount, Count, LogEntry, Positive, Sha256, Share, Word
+
 CheckpointName = Literal["best", "last"]
 
 
@@ -18,9 +20,9 @@ class Checkpoint:
         eval_loss: Loss on the held-out pairs, None where the data has none.
     """
 
-    step: int
-    score: float
-    eval_loss: float | None
+    step: Count
+    score: Share
+    eval_loss: Amount | None
 
 
 @dataclass(frozen=True)
@@ -33,25 +35,25 @@ class NanoFigures:
         retrieved_positives: Over those among the candidates, so that the best possible ranking of them counts as 1.
     """
 
-    step: int
-    all_positives: float
-    retrieved_positives: float
+    step: Count
+    all_positives: Share
+    retrieved_positives: Share
 
 
 @dataclass(frozen=True)
 class EnergyUse:
     """What CodeCarbon measured over all legs of a run: kWh, and kg of CO2."""
 
-    kwh: float
-    co2_kg: float
+    kwh: Amount
+    co2_kg: Amount
 
 
 @dataclass(frozen=True)
 class Parameters:
     """Trained weights, counted: of the encoder, and of the head that scores."""
 
-    encoder: int
-    head: int
+    encoder: Count
+    head: Count
 
     @property
     def total(self) -> int:
@@ -77,27 +79,27 @@ class TrainingRun:
         nano: Both figures of every evaluation, that before the first step included; one of them is the `score`.
         score: Of the released model, measured once more after it was saved.
         released: Which of the two is in `model/`.
-        log_history: What the trainer logged, under its own keys.
+        log_history: What the trainer logged, under its own keys; None for what was not finite.
         energy: None where CodeCarbon is not installed.
         hyperparameters: Training arguments that differ from Sentence Transformers' defaults, under their own names.
     """
 
-    steps: int
-    examples: int
-    seconds: float
-    resumed_at: int
-    pairs_per_second: float | None
-    loss_first: float
-    loss_last: float
-    eval_loss: float | None
-    baseline: float
+    steps: Count
+    examples: Count
+    seconds: Amount
+    resumed_at: Count
+    pairs_per_second: Amount | None
+    loss_first: Amount
+    loss_last: Amount
+    eval_loss: Amount | None
+    baseline: Share
     checkpoints: tuple[Checkpoint, ...]
     best: Checkpoint
     last: Checkpoint
     nano: tuple[NanoFigures, ...]
-    score: float
+    score: Share
     released: CheckpointName
-    log_history: tuple[dict[str, int | float | str | None], ...]
+    log_history: tuple[LogEntry, ...]
     energy: EnergyUse | None
     parameters: Parameters
     hyperparameters: dict[str, int | float | str | bool | None] | None = None
@@ -132,29 +134,29 @@ class RunSubject:
 
     data: str
     data_revision: str
-    data_rows: int
-    configs: dict[str, int]
-    encoder: str
+    data_rows: Count
+    configs: dict[str, Count]
+    encoder: Word
     encoder_revision: str | None
-    encoder_sha256: str | None
-    learning_rate: float
-    global_batch_size: int
+    encoder_sha256: Sha256 | None
+    learning_rate: Amount
+    global_batch_size: Positive
     loss: Literal["mse", "margin-mse"]
-    epochs: int
-    warmup: float
-    evaluations: int
-    seed: int
+    epochs: Positive
+    warmup: Share
+    evaluations: Positive
+    seed: Count
     nano: str
     nano_sets: tuple[str, ...]
     always_rerank_positives: bool
-    optimizer: str
-    max_length: int
-    attention: str
+    optimizer: Word
+    max_length: Positive
+    attention: Word
     precision: Literal["bf16", "fp32"]
-    processes: int
-    per_device_batch_size: int
+    processes: Positive
+    per_device_batch_size: Positive
     smoke: bool
-    teacher: str
+    teacher: Word
     keep_in_fp32_modules: tuple[str, ...] = ("4.linear",)
 
 
@@ -166,7 +168,7 @@ class Candidate(Checkpoint):
         reranked_ndcg: Mean NDCG@10 over the family's tasks and first stages, None where best and last are one checkpoint.
     """
 
-    reranked_ndcg: float | None
+    reranked_ndcg: Share | None
 
 
 @dataclass(frozen=True)
@@ -194,5 +196,5 @@ class ChoiceSubject:
     """How the candidates were compared; `dtype` is None where best and last are one checkpoint."""
 
     dtype: str | None
-    top_k: int
+    top_k: Positive
     first_stages: tuple[str, ...]

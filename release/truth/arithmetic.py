@@ -1,9 +1,11 @@
-"""Whether records make sense: ranges, sums, medians, the best of its rows, dates, commits. One line per figure that cannot be."""
+"""Whether records make sense: sums, medians, the best of its rows, dates, commits. One line per figure that cannot be.
+
+That each number lies in its own range is seen when a record is read (release/results/ranges.py).
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import statistics
 from collections.abc import Iterator, Sequence
@@ -20,13 +22,6 @@ from release.results.export import ExportResult
 from release.results.speed import BatchSpeed, ConfigurationSpeed, SpeedResult
 from release.results.training import CheckpointChoice, TrainingRun
 
-SHARES = {  # of a result, whatever holds them: 0 to 1
-    *("first_stage_ndcg", "reranked_ndcg", "oracle_ndcg", "recall", "score", "baseline", "sets"),
-    *("all_positives", "retrieved_positives", "brier", "brier_sigmoid", "brier_constant", "predicted", "target"),
-    *("truncated", "float32_ndcg", "ndcg"),
-}
-DIFFERENCES = {"gain", "ci_low", "ci_high", "change"}  # of two shares: -1 to 1
-ANY = {"label", "score_range", "offset", "log_history", "hyperparameters"}  # may be anything, with all that is in it
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)  # no record is older than the project
 AHEAD = timedelta(minutes=10)  # how far clocks of two machines may be apart
 
@@ -35,10 +30,10 @@ def problems(measured: CardRecords) -> Iterator[str]:
     """Every figure of a size's records that cannot be; each line begins with the record and the key."""
     parts = {kind: getattr(measured, kind) for kind in ("data", "run", "choice", "evaluate", "speed", "export")}
     for kind, record in parts.items():
-        checks = (_ranges(record.measured), CHECKS[kind](record.measured), _origin(record))
+        checks = (CHECKS[kind](record.measured), _origin(record))
         yield from (f"records/{kind}.json: {line}" for lines in checks for line in lines)
     for record in measured.further_speeds:
-        checks = (_ranges(record.measured), _speed(record.measured), _origin(record))
+        checks = (_speed(record.measured), _origin(record))
         yield from (f"records of speed on {record.machine.device}: {line}" for lines in checks for line in lines)
     yield from _together(measured)
 
@@ -56,24 +51,6 @@ def _origin(record: Record[Any, Any]) -> Iterator[str]:
         yield f"commit: {record.commit!r} is none"
     if record.machine.cores < 1 or record.machine.memory_gib <= 0:
         yield "machine: without a core or memory"
-
-
-def _ranges(value: Any, key: str = "", name: str = "") -> Iterator[str]:
-    """Numbers that are outside of what their name allows."""
-    if name in ANY:
-        return
-    if dataclasses.is_dataclass(value):
-        parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        yield from (line for part, item in parts.items() for line in _ranges(item, f"{key}.{part}", part))
-    elif isinstance(value, dict):
-        yield from (line for part, item in value.items() for line in _ranges(item, f"{key}.{part}", name or str(part)))
-    elif isinstance(value, tuple | list):
-        yield from (line for index, item in enumerate(value) for line in _ranges(item, f"{key}.{index}", name))
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        low = -1.0 if name in DIFFERENCES else 0.0
-        high = 1.0 if name in SHARES | DIFFERENCES else math.inf
-        if not (low - EQUAL <= value <= high + EQUAL and math.isfinite(value)):
-            yield f"{key[1:]}: {value!r} cannot be, it lies from {low:g} to {high:g}"
 
 
 def _equal(key: str, stated: float, given: float, *, within: float = EQUAL) -> Iterator[str]:
