@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from release.errors import ReleaseError
 from release.files import resource
 from release.mode import ORGANIZATION
 from release.names import (
+    CollectionTitle,
     ConfigName,
     FileName,
     HubLicense,
@@ -24,6 +25,7 @@ from release.names import (
     LanguageCode,
     LicenseName,
     Line,
+    LinePath,
     NanoSet,
     RepositoryId,
     TagName,
@@ -31,9 +33,8 @@ from release.names import (
     distinct,
     licence_mistake,
 )
-from release.schema import STRICT, parse, problem
+from release.schema import STRICT, MaxLength, Pairs, Seed, Times, parse, problem
 
-MaxLength = Annotated[int, Field(ge=8)]  # tokens of a pair; fewer hold no query and document beside the special ones
 DEPTH = 1000  # documents per query that a first stage's run holds
 BM25 = "bm25"  # the one first stage that is no embedder
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # the one embedder that a package holds: the extra `demo`
@@ -56,7 +57,7 @@ class FamilyInfo:
     organization: HubName
     license: HubLicense
     language: LanguageCode
-    collection: Line
+    collection: CollectionTitle
     summary: Line
     license_name: LicenseName | None = None
     license_link: WebAddress | None = None
@@ -87,7 +88,7 @@ class DataConfig:
     mixed, labelled or published as the family's own. Without it the declared sources are mixed anew.
     """
 
-    declaration: Path
+    declaration: LinePath
     repository: HubName
     license: HubLicense
     validation: ConfigName
@@ -119,13 +120,13 @@ class TrainingConfig:
     """
 
     loss: Literal["mse", "margin-mse"]
-    epochs: PositiveInt
+    epochs: Times
     warmup: Annotated[float, Field(ge=0, lt=1)]
     precision: Literal["bf16", "fp32"]
     max_length: MaxLength
-    evaluations: PositiveInt
-    checkpoints: PositiveInt
-    seed: Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's generator takes no other
+    evaluations: Times
+    checkpoints: Times
+    seed: Seed
     keep_in_fp32_modules: tuple[Literal["4.linear"], ...] = ("4.linear",)
 
 
@@ -160,8 +161,8 @@ class SpeedConfig:
     device: Line
     pairs: Line
     max_length: MaxLength
-    first_batch: PositiveInt
-    passes: PositiveInt
+    first_batch: Pairs
+    passes: Times
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -209,8 +210,8 @@ class SizeConfig:
     """Table `[sizes.<name>]`: the only three facts that differ between the members of a family."""
 
     encoder: Line
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    global_batch_size: PositiveInt
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    global_batch_size: Pairs
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from release.schema import closest, problem
 
+LONGEST = 1000  # characters of a line: a title, a sentence, a path
 RESERVED = {"default", "manifest.json", "teacher.json"}  # the card's config of all rows, and files beside the configs
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no file can be called so on Windows
 # The Hub's own lists; the embedded Hub checks cards with them.
@@ -67,7 +68,7 @@ def _hub_name(name: str) -> str:
 def _license(name: str) -> str:
     if not name.strip():
         raise problem("empty licence", "name it, or write `unknown`")
-    return name
+    return _line(name)
 
 
 @cache
@@ -94,7 +95,7 @@ def _license_name(name: str) -> str:
 
 
 def _web_address(address: str) -> str:
-    if not re.fullmatch(r"https?://[^\s()<>\"]+", address):
+    if not re.fullmatch(r"https?://[\w.-]+(:\d+)?([/?#][^\s()<>\"]*)?", address) or not address.isprintable():
         raise problem(f"{address!r} is no address of a page", "write https://...")
     return address
 
@@ -140,8 +141,9 @@ def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _line(text: str) -> str:
-    if not text.strip() or not text.isprintable():
-        raise problem(f"expected a line of text, found {text!r}", "write at least one word, without line breaks")
+    if not text.strip() or not text.isprintable() or len(text) > LONGEST:
+        what = f"expected a line of text, found {text[:100]!r}"
+        raise problem(what, f"write 1 to {LONGEST:,} characters, without line breaks")
     return text
 
 
@@ -152,6 +154,13 @@ def _tag_name(name: str) -> str:
             f"{name!r} is no name of a tag", "write a version such as v1; not main, HEAD or the id of a commit"
         )
     return _hub_name(name)
+
+
+def _path(path: Path) -> Path:
+    if not path.name:
+        raise problem("expected a path, found none", "name a file or folder")
+    _line(str(path))
+    return path
 
 
 FileName = Annotated[str, AfterValidator(_file_name)]
@@ -167,3 +176,5 @@ HubLicense = Annotated[str, AfterValidator(_hub_license)]
 LanguageCode = Annotated[str, AfterValidator(_language)]
 NanoSet = Annotated[str, AfterValidator(_nano_set)]
 Line = Annotated[str, AfterValidator(_line)]
+CollectionTitle = Annotated[str, Field(max_length=60), AfterValidator(_line)]  # as long as the Hub takes
+LinePath = Annotated[Path, AfterValidator(_path)]

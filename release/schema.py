@@ -7,15 +7,26 @@ import json
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from release.errors import ReleaseError
 
 T = TypeVar("T")
 STRICT = ConfigDict(strict=True, extra="forbid")  # for pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+
+# What a number can be, far beyond what anybody needs: a slip of the pen is found where it is read, not after hours.
+Rows = Annotated[int, Field(gt=0, le=10**12)]
+MaybeRows = Annotated[int, Field(ge=0, le=10**12)]
+Pairs = Annotated[int, Field(gt=0, le=10**6)]  # of a batch, or of a query
+Ranks = Annotated[int, Field(ge=0, le=10**6)]  # of a query's candidates, from 0; or how many of them
+Times = Annotated[int, Field(gt=0, le=10**4)]  # epochs, evaluations, repeats
+MaxLength = Annotated[
+    int, Field(ge=8, le=10**6)
+]  # tokens of a pair; fewer hold no query and document beside the special ones
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's generator takes no other
 
 
 def parse(kind: type[T], raw: Any, where: str, *, hint: str) -> T:
@@ -32,7 +43,7 @@ def parse(kind: type[T], raw: Any, where: str, *, hint: str) -> T:
             and how many there are beside it.
     """
     try:
-        text = json.dumps(raw, default=_refuse_type)
+        text = json.dumps(raw, default=_refuse_type, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise ReleaseError(f"cannot be read ({error})", where=where, hint=hint) from error
     try:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from yaml.constructor import ConstructorError
 
 from release.errors import ReleaseError
-from release.names import ConfigName, FileName, License, Line, RepositoryId, SplitName
-from release.schema import STRICT, closest, parse, problem
+from release.names import ConfigName, FileName, License, Line, RepositoryId, SplitName, WebAddress
+from release.schema import STRICT, MaybeRows, Pairs, Ranks, Rows, Seed, closest, parse, problem
 
 HINT = "datasets/README.md explains every key"
 
@@ -53,9 +53,9 @@ class HubSource(_Source):
 
     kind: Literal["hf"]
     repository: RepositoryId
-    config: str
-    split: str
-    revision: str | None = None
+    config: Line
+    split: Line
+    revision: Line | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -64,9 +64,9 @@ class HubRetrievalSource(_Source):
 
     kind: Literal["hf-retrieval"]
     repository: RepositoryId
-    domain: str
-    scores: str
-    revision: str | None = None
+    domain: Line
+    scores: Line
+    revision: Line | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -74,8 +74,8 @@ class FileSource(_Source):
     """Parquet, CSV or JSONL files: `path` is a file, a folder or a glob."""
 
     kind: Literal["files"]
-    path: str
-    revision: str | None = None
+    path: Line
+    revision: Line | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -83,10 +83,10 @@ class RetrievalSource(_Source):
     """The three tables of a retrieval source as local parquet: <path>/{documents,queries,<scores>}/<domain>*.parquet."""
 
     kind: Literal["retrieval"]
-    path: str
+    path: Line
     domain: FileName
     scores: FileName
-    revision: str | None = None
+    revision: Line | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -94,9 +94,9 @@ class BeirSource(_Source):
     """A folder in BEIR's form; `split` names its judgements, such as `train`."""
 
     kind: Literal["beir"]
-    path: str
+    path: Line
     split: FileName | None = None
-    revision: str | None = None
+    revision: Line | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -104,7 +104,7 @@ class DocstringSource(_Source):
     """Docstrings of the installed packages; their versions are the revision."""
 
     kind: Literal["docstrings"]
-    revision: str | None = None
+    revision: Line | None = None
 
 
 SourceSpec = Annotated[
@@ -120,24 +120,24 @@ SourceSpec = Annotated[
 class ColumnSpec:
     """The source's names of the three columns; `label` is null where the teacher gives it."""
 
-    query: str = "query"
-    document: str = "document"
-    label: str | None = None
+    query: Line = "query"
+    document: Line = "document"
+    label: Line | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
 class FilterSpec:
     """Columns that leave a row out: `drop` when true, `duplicate` when not null."""
 
-    drop: str | None = None
-    duplicate: str | None = None
+    drop: Line | None = None
+    duplicate: Line | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
 class CapSpec:
     """At most `rows` rows: `draw` says `seeded` (uniformly at random) or `first`."""
 
-    rows: PositiveInt
+    rows: Rows
     draw: Literal["seeded", "first"]
 
 
@@ -145,7 +145,7 @@ class CapSpec:
 class HeldOutSpec:
     """The last `rows` rows go to `split` instead of `train`."""
 
-    rows: PositiveInt
+    rows: Rows
     split: SplitName
 
 
@@ -156,11 +156,11 @@ class SamplingSpec:
     Of the second cut `head` are the best, and the others come from ranks `band` (first, end).
     """
 
-    candidates: PositiveInt
-    hardest: NonNegativeInt
-    keep: PositiveInt
-    head: NonNegativeInt
-    band: tuple[NonNegativeInt, NonNegativeInt]
+    candidates: Pairs
+    hardest: Ranks
+    keep: Pairs
+    head: Ranks
+    band: tuple[Ranks, Ranks]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -178,11 +178,11 @@ class SamplingSpec:
 class CandidateSpec:
     """How a training query of the docstrings gets its documents: gold, `hard` from BM25's best `depth`, `random`."""
 
-    queries: PositiveInt
-    documents: PositiveInt
-    hard: NonNegativeInt
-    depth: NonNegativeInt
-    random: NonNegativeInt
+    queries: Rows
+    documents: Rows
+    hard: Ranks
+    depth: Ranks
+    random: Ranks
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -204,18 +204,18 @@ class ConfigSpec:
     name: ConfigName
     source: SourceSpec
     license: License
-    license_link: str | None
+    license_link: WebAddress | None
     labels: Literal["source", "teacher"]
-    rows: NonNegativeInt | None
-    overlaps: tuple[str, ...] | None
-    license_note: str = ""
+    rows: MaybeRows | None
+    overlaps: tuple[Line, ...] | None
+    license_note: Line = ""
     columns: ColumnSpec = field(default_factory=ColumnSpec)
     filters: FilterSpec = field(default_factory=FilterSpec)
     cap: CapSpec | None = None
     held_out: HeldOutSpec | None = None
     sampling: SamplingSpec | None = None
     candidates: CandidateSpec | None = None
-    queries: PositiveInt | None = None
+    queries: Rows | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -241,8 +241,8 @@ class CollectionSpec:
     """An evaluation collection made from held-out docstrings."""
 
     name: FileName
-    queries: PositiveInt
-    documents: PositiveInt
+    queries: Rows
+    documents: Rows
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -250,9 +250,9 @@ class NanoSpec:
     """A NanoBEIR set made from training-side docstrings that no training pair contains; `name` is also its split."""
 
     name: SplitName
-    queries: PositiveInt
-    documents: PositiveInt
-    candidates: PositiveInt
+    queries: Rows
+    documents: Rows
+    candidates: Pairs
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -270,8 +270,8 @@ class PublishedSpec:
     A mixture of another number of rows stops, or goes on where `otherwise` says so.
     """
 
-    rows: PositiveInt
-    held_out: NonNegativeInt = 0
+    rows: Rows
+    held_out: MaybeRows = 0
     otherwise: Literal["stop", "go on"] = "stop"
 
 
@@ -290,9 +290,9 @@ class MixtureSpec:
 
     path: Path
     name: FileName
-    title: str
-    seed: NonNegativeInt
-    shard_rows: PositiveInt
+    title: Line
+    seed: Seed
+    shard_rows: Annotated[int, Field(gt=0, le=10**8)]
     configs: dict[str, ConfigSpec]
     evaluation: EvaluationSpec | None = None
     published: PublishedSpec | None = None

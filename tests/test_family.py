@@ -111,16 +111,16 @@ def test_a_wrong_family_file_is_refused_by_key(tmp_path: Path, old: str, new: st
 @pytest.mark.parametrize(
     ("key", "values"),
     [
-        ("epochs", (0, -1, 1.5)),
-        ("evaluations", (0,)),
-        ("checkpoints", (0,)),
+        ("epochs", (0, -1, 1.5, 10**5)),
+        ("evaluations", (0, 10**9)),
+        ("checkpoints", (0, 10**9)),
         ("warmup", (-0.1, 1, 1.5, "nan")),
-        ("learning_rate", (0, -1e-5, "nan", "inf")),
-        ("global_batch_size", (0, -8)),
-        ("max_length", (7, -1)),
+        ("learning_rate", (0, -1e-5, "nan", "inf", 1e300, 1.5)),
+        ("global_batch_size", (0, -8, 10**12)),
+        ("max_length", (7, -1, 0, 10**9)),
         ("top_k", (0, 1001)),
-        ("first_batch", (0,)),
-        ("passes", (0,)),
+        ("first_batch", (0, 10**12)),
+        ("passes", (0, 10**6)),
         ("seed", (-1, 2**32)),
     ],
 )
@@ -155,6 +155,12 @@ def test_no_name_becomes_a_path_or_a_repository_that_cannot_be(tmp_path: Path, k
         ([('language = "en"', 'language = "xx"')], "'xx' is no ISO 639 code"),
         ([('license = "apache-2.0"', 'license = "apache2"')], "unknown licence 'apache2'; .*did you mean 'apache-2.0'"),
         ([('title = "Ettin Reranker"', r'title = "Ettin\nReranker"')], "expected a line of text"),
+        ([('title = "Ettin Reranker"', 'title = ""')], "expected a line of text, found ''"),
+        ([('title = "Ettin Reranker"', r'title = "a\u202eb"')], "expected a line of text"),
+        ([('title = "Ettin Reranker"', f'title = "{"a" * 1001}"')], "write 1 to 1,000 characters"),
+        ([('collection = "Ettin Rerankers"', f'collection = "{"a" * 61}"')], "at most 60 characters"),
+        ([('declaration = "datasets/ettin-reranker-v1-data.yaml"', 'declaration = ""')], "expected a path, found none"),
+        ([('declaration = "datasets/ettin-reranker-v1-data.yaml"', r'declaration = "a\u0000b"')], "expected a line"),
     ],
 )
 def test_what_no_type_can_say_is_checked_too(tmp_path: Path, changes: list[tuple[str, str]], says: str) -> None:
@@ -191,6 +197,10 @@ def test_the_licence_other_has_a_name_and_a_link(tmp_path: Path) -> None:
         ([OTHER, NAMED, ("my-licence-1.0", "My Licence")], "'My Licence' cannot be the name of a licence"),
         ([OTHER, NAMED, ("https://example.org/licence", "LICENSE")], "'LICENSE' is no address of a page"),
         ([OTHER, NAMED, ("https://example.org/licence", "https://a.b/) [x](y")], "is no address of a page"),
+        ([OTHER, NAMED, ("https://example.org/licence", "javascript:alert(1)")], "is no address of a page"),
+        ([OTHER, NAMED, ("https://example.org/licence", "https://")], "is no address of a page"),
+        ([OTHER, NAMED, ("https://example.org/licence", "https://me:secret@a.b/")], "is no address of a page"),
+        ([OTHER, NAMED, ("https://example.org/licence", r"https://a.b/\u0007")], "is no address of a page"),
     ],
 )
 def test_a_licence_that_does_not_go_together_is_refused(
