@@ -10,6 +10,7 @@ import numpy as np
 from release.evaluation import judged_pairs, rerankers
 from release.evaluation.judged_pairs import JudgedPairs
 from release.finetuning import model as models
+from release.finetuning import prepare
 from release.finetuning.measure import compare
 from release.results.finetuning import PairedComparison
 
@@ -40,6 +41,7 @@ def evaluate(
     top_k: int = judged_pairs.TOP_K,
     max_length: int | None = None,
     queries: int | None = None,
+    language: str | None = None,
 ) -> Evaluated:
     """Measure `model`, and `baseline` on the same pairs.
 
@@ -50,12 +52,17 @@ def evaluate(
         run: The user's own candidates, in TREC's form, instead of the retriever's.
         max_length: Tokens of a pair that both read; as in each model's training by default.
         queries: Only the first so many.
+        language: Of the texts, for BM25: an ISO 639 code; that of the prepared folder, or English, by default.
 
     Raises:
         ReleaseError: Data, run or a model cannot be read, or do not fit together.
     """
-    folder = data / "test" if (data / "prepared.json").is_file() else data
-    judged = judged_pairs.from_folder(folder, runs, top_k=top_k, queries=queries, retriever=retriever, run=run)
+    prepared = prepare.load(data) if (data / "prepared.json").is_file() else None
+    folder = data / "test" if prepared else data
+    language = language or (prepared.language if prepared else "en")
+    judged = judged_pairs.from_folder(
+        folder, runs, top_k=top_k, queries=queries, retriever=retriever, run=run, language=language
+    )
     first, ours = judged.first_stage_ndcg(), _ndcg(model, judged, max_length)
     comparison = compare(ours, _ndcg(baseline, judged, max_length), first) if baseline else None
     return Evaluated(compare(ours, first, first), comparison, judged.description)

@@ -122,7 +122,7 @@ def _finetune(
     options: FinetuneOptions,
     training: TrainingOptions,
 ) -> Finetuned:
-    sets = JudgedSets(data, output, options, SMOKE_QUERIES if training.smoke else None)
+    sets = JudgedSets(data, output, options, SMOKE_QUERIES if training.smoke else None, prepared.language)
     trained: Any = model[0]
     encoder: Any = scorer[0]
     released_length = encoder.max_seq_length
@@ -170,11 +170,15 @@ def _finetune(
 class JudgedSets:
     """The user's held-out queries, and the guard set."""
 
-    def __init__(self, data: Path, output: Path, options: FinetuneOptions, queries: int | None) -> None:
+    def __init__(
+        self, data: Path, output: Path, options: FinetuneOptions, queries: int | None, language: str = "en"
+    ) -> None:
         runs, top_k = output / "runs", options.top_k
         self.dev, self.test = (
             QueryNdcg(
-                judged_pairs.from_folder(data / name, runs, top_k=top_k, queries=queries, retriever=options.retriever)
+                judged_pairs.from_folder(
+                    data / name, runs, top_k=top_k, queries=queries, retriever=options.retriever, language=language
+                )
             )
             for name in ("dev", "test")
         )
@@ -219,4 +223,5 @@ def _subject(
         precision="bf16" if has_fast_bf16() else "fp32",
         seed=training.seed,
         smoke=training.smoke,
+        language=prepared.language,
     )

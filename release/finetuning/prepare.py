@@ -49,6 +49,7 @@ class Prepared:
         left_out: Training rows whose query repeats one of the evaluation, exactly or nearly.
         mined: Negatives that BM25 found, of the training rows.
         test_given: Whether the test set is the user's own, not held out here.
+        language: Of the texts, for BM25: an ISO 639 code.
         smoke: Made of the first rows only, to test the path.
     """
 
@@ -66,6 +67,7 @@ class Prepared:
     mined: int
     test_given: bool
     smoke: bool
+    language: str = "en"
 
 
 def prepare(
@@ -76,6 +78,7 @@ def prepare(
     negatives: int = 0,
     relevant_from: float | None = None,
     drop_leaks: bool = False,
+    language: str = "en",
     smoke: bool = False,
 ) -> Prepared:
     """Check `data` and write the prepared folder `output`, whole or not at all.
@@ -88,11 +91,13 @@ def prepare(
         negatives: Documents per query that BM25 finds and no row calls relevant, added with the label 0.
         relevant_from: For scores: from which on a document counts as relevant.
         drop_leaks: Leave out training rows that repeat a query of the given test data, instead of stopping.
+        language: Of the texts, for the stopwords and the stemmer of BM25, here and in the evaluation: an ISO 639 code.
         smoke: Read the first rows only, to test the path; a model that is trained on them is a test too.
 
     Raises:
         ReleaseError: A row is damaged, labels do not fit together, queries leak, or there is too little data.
     """
+    bm25.Analyzer(language)  # that it is one is said before anything is read
     check_replaceable(output, "prepared.json")
     source, given = _open(data, test)
     if smoke:
@@ -100,7 +105,7 @@ def prepare(
     seen = survey(source)
     _check_labels(seen, source, negatives, relevant_from)
     with atomic_directory(output) as folder:
-        return _Division(source, given, seen, relevant_from, smoke).write(folder, negatives, drop_leaks)
+        return _Division(source, given, seen, relevant_from, smoke, language).write(folder, negatives, drop_leaks)
 
 
 def load(folder: Path) -> Prepared:
@@ -153,8 +158,15 @@ class _Division:
     """One source on its way to a prepared folder."""
 
     def __init__(
-        self, source: PairSource, given: PairSource | None, seen: Survey, relevant_from: float | None, smoke: bool
+        self,
+        source: PairSource,
+        given: PairSource | None,
+        seen: Survey,
+        relevant_from: float | None,
+        smoke: bool,
+        language: str,
     ) -> None:
+        self.language = language
         self.source, self.given, self.seen, self.relevant_from, self.smoke = source, given, seen, relevant_from, smoke
         sets = held_out(seen, str(source.path), parts=2 if given is None else 1)
         self.dev_queries, self.test_queries = sets[0], sets[1] if given is None else []
@@ -168,7 +180,7 @@ class _Division:
         if not rows:
             raise ReleaseError("no row is left to train on", where=str(self.source.path), hint="give more queries")
         corpus = self._corpus()
-        mined = _mine(folder / "train.parquet", corpus, negatives) if negatives else 0
+        mined = _mine(folder / "train.parquet", corpus, negatives, self.language) if negatives else 0
         written = [_write_collection(folder / name, corpus, judged) for name, judged in self._sets()]
         copy_file(folder / "dev/corpus.jsonl", folder / "test/corpus.jsonl")
         about = Prepared(
@@ -185,6 +197,7 @@ class _Division:
             left_out=self.left_out,
             mined=mined,
             test_given=self.given is not None,
+            language=self.language,
             smoke=self.smoke,
         )
         write_json(folder / "prepared.json", asdict(about))
@@ -282,7 +295,7 @@ def _write_lines(path: Path, rows: Iterable[dict[str, str]]) -> None:
         stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _mine(path: Path, corpus: list[str], count: int) -> int:
+def _mine(path: Path, corpus: list[str], count: int, language: str) -> int:
     """Add to each training query the best `count` documents by BM25 that no row labels, with the label 0.
 
     Raises:
@@ -300,7 +313,7 @@ def _mine(path: Path, corpus: list[str], count: int) -> int:
         labelled.setdefault(query, set()).add(document)
     rows: list[tuple[str, str]] = []
     with Bar("negatives: queries", queries) as bar:
-        for query, scores in zip(labelled, bm25.Bm25Index(corpus).scores(list(labelled)), strict=True):
+        for query, scores in zip(labelled, bm25.Bm25Index(corpus, language).scores(list(labelled)), strict=True):
             best = (corpus[index] for index in bm25.best(scores, DEEP) if scores[index] > 0)
             rows += [(query, text) for text in islice((text for text in best if text not in labelled[query]), count)]
             bar.advance()

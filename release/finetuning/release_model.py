@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -18,10 +18,11 @@ from release.export import checkpoint, quantize
 from release.export.pairs import PAIRS_FILE, read_pairs
 from release.files import atomic_directory, copy_file, list_files, sha256_folder, write_atomic
 from release.hub import checks, plan, publish, state, verify
-from release.names import hub_licenses
+from release.names import LicenseName, WebAddress, hub_licenses, language_name, licence_mistake
 from release.records import Record
 from release.results.export import ExportResult, ExportSubject, NarrowExport, VerifySubject
 from release.results.finetuning import FinetuneResult, FinetuneSubject
+from release.schema import parse
 
 KINDS = ("finetune", "export")  # records/*.json of the repository
 
@@ -34,13 +35,15 @@ class FinetunedRelease:
         output: The folder that finetune wrote.
         id: Its repository, `organization/name`.
         tag: Its version.
-        license: A licence id of the Hub.
+        license: A licence id of the Hub; `other` has a name and a link of its own.
     """
 
     output: Path
     id: str
     tag: str
     license: str
+    license_name: str | None = None
+    license_link: str | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -55,6 +58,17 @@ class FinetunedRelease:
             )
         if self.license not in hub_licenses():
             raise ReleaseError(f"unknown licence {self.license!r}", hint="take an id of the Hub, such as apache-2.0")
+        if mistake := licence_mistake(self.license, self.license_name, self.license_link):
+            what, _ = mistake
+            hint = "pass --license other with --license-name my-licence and --license-link https://..., or neither of the two"
+            raise ReleaseError(what, where="--license", hint=hint)
+        given: tuple[tuple[Any, str | None, str], ...] = (
+            (LicenseName, self.license_name, "--license-name"),
+            (WebAddress, self.license_link, "--license-link"),
+        )
+        for kind, value, option in given:
+            if value is not None:
+                parse(cast(Any, kind), value, option, hint="as the Hub takes it")
 
     @property
     def repo(self) -> state.DesiredRepo:
@@ -71,7 +85,14 @@ class FinetunedRelease:
         return records.read(self.output / "records", results.FINETUNE, model_sha256=sha256)
 
 
-def open_release(output: Path, repo: str, version: str, license_id: str | None) -> FinetunedRelease:
+def open_release(
+    output: Path,
+    repo: str,
+    version: str,
+    license_id: str | None,
+    license_name: str | None = None,
+    license_link: str | None = None,
+) -> FinetunedRelease:
     """What `output` holds as a release; without a licence the base model's is taken.
 
     Raises:
@@ -83,7 +104,7 @@ def open_release(output: Path, repo: str, version: str, license_id: str | None) 
     if known is None:
         hint = "pass --license, an id of the Hub such as apache-2.0, that the base model and your data allow"
         raise ReleaseError("the base model's card names no licence", where=str(output), hint=hint)
-    return FinetunedRelease(output, repo, version, known)
+    return FinetunedRelease(output, repo, version, known, license_name, license_link)
 
 
 def check_verdict(release: FinetunedRelease, *, anyway: bool) -> None:
@@ -158,6 +179,8 @@ def card(release: FinetunedRelease) -> str:
     on_hub = subject.base_revision is not None
     front = ModelCardData(
         license=release.license,
+        license_name=release.license_name,
+        license_link=release.license_link,
         library_name="sentence-transformers",
         pipeline_tag="text-ranking",
         tags=["cross-encoder", "reranker", "fine-tuned"],
@@ -200,13 +223,15 @@ def _context(
         "headline": headline,
         "in_words": verdicts[test.verdict],
         "base_linked": base,
-        "first_stage": "BM25" if subject.first_stage == "bm25" else f"`{subject.first_stage}`",
+        "first_stage": f"BM25 ({language_name(subject.language)})"
+        if subject.first_stage == "bm25"
+        else f"`{subject.first_stage}`",
         "data_name": f"`{subject.data}`",
         "result": record.measured,
         "subject": subject,
         "export": exported,
         "trained_on": tables.device(record.machine),
-        "license_linked": render.LICENSES.get(release.license, release.license),
+        "license_linked": render.license_linked(release.license, release.license_name, release.license_link),
     }
 
 

@@ -28,6 +28,9 @@ def evaluate(
     ] = "bm25",
     run_file: Annotated[Path | None, typer.Option("--run", help="Your own candidates instead, in TREC's form.")] = None,
     top_k: Annotated[int, typer.Option(min=2, max=1000, help="Candidates of each query.")] = 20,
+    language: Annotated[
+        str | None, typer.Option(help="Of the texts, for bm25: an ISO 639 code; as prepared, or en.")
+    ] = None,
     max_length: Annotated[int | None, typer.Option(min=8, help="Tokens of a pair; by default as in training.")] = None,
 ) -> None:
     """Measure NDCG@10 of a reranker over a first stage, with a 95 % interval; with --baseline against another model."""
@@ -45,6 +48,7 @@ def evaluate(
             top_k=top_k,
             max_length=max_length,
             queries=SMOKE_QUERIES if smoke() else None,
+            language=language,
         )
     rows = [report.row("against the first stage", measured.gain)]
     if measured.comparison:

@@ -29,6 +29,7 @@ def prepare(
     drop_leaks: Annotated[
         bool, typer.Option(help="Leave out rows that repeat a test query, instead of stopping.")
     ] = False,
+    language: Annotated[str, typer.Option(help="Of the texts, for BM25: an ISO 639 code.")] = "en",
 ) -> None:
     """Check your data and divide it into rows to train on and two held-out sets of queries (dev and test)."""
     from release.finetuning import prepare as module
@@ -40,6 +41,7 @@ def prepare(
         negatives=negatives,
         relevant_from=relevant_from,
         drop_leaks=drop_leaks,
+        language=language,
         smoke=smoke(),
     )
     print_json({"output": str(output), **asdict(about)})

@@ -22,6 +22,8 @@ def publish(
     license_id: Annotated[
         str | None, typer.Option("--license", help="A licence id of the Hub; the base model's by default.")
     ] = None,
+    license_name: Annotated[str | None, typer.Option(help="Of the licence `other`: its name.")] = None,
+    license_link: Annotated[str | None, typer.Option(help="Of the licence `other`: its address.")] = None,
     push: Annotated[bool, typer.Option("--push", help="Write to the Hub that HF_ENDPOINT names.")] = False,
     publish_anyway: Annotated[
         bool, typer.Option("--publish-anyway", help="Publish a REGRESSION; the card says it.")
@@ -30,7 +32,7 @@ def publish(
     """Export, compare every form, write the card and show what would be published; with --push publish and verify it."""
     from release.finetuning import release_model
 
-    release = release_model.open_release(output, repo, version, license_id)
+    release = release_model.open_release(output, repo, version, license_id, license_name, license_link)
     release_model.check_verdict(release, anyway=publish_anyway)
     staged = release_model.stage(release)
     steps = release_model.show_plan(release, None)
