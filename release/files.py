@@ -139,6 +139,8 @@ def atomic_directory(folder: Path) -> Generator[Path]:
 def copy_file(source: Path, target: Path) -> None:
     """Let `target` be a file of its own with the content of `source`: shared blocks where the disk can, for gigabytes of weights.
 
+    A reader sees all of it or none.
+
     Never a hard link: an edit in place would reach every folder at once, and a comparison of them would not see it.
 
     Raises:
@@ -146,12 +148,17 @@ def copy_file(source: Path, target: Path) -> None:
     """
     if source.is_symlink():
         raise ReleaseError("a link, where a file belongs", where=str(source), hint="put the file itself there")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb") as reader, target.open("wb") as writer:
-        try:
-            fcntl.ioctl(writer.fileno(), FICLONE, reader.fileno())
-        except OSError:  # another disk, or one that cannot share blocks
-            shutil.copyfileobj(reader, writer, 1 << 20)
+    try:
+        with source.open("rb") as reader, temporary.open("wb") as writer:
+            try:
+                fcntl.ioctl(writer.fileno(), FICLONE, reader.fileno())
+            except OSError:  # another disk, or one that cannot share blocks
+                shutil.copyfileobj(reader, writer, 1 << 20)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def check_replaceable(folder: Path, marker: str) -> None:

@@ -11,9 +11,9 @@ import typer
 from skills_ref import read_properties
 
 from release.agents import check
-from release.console import print_json
+from release.console import print_json, say
 from release.errors import ReleaseError
-from release.files import atomic_directory, check_replaceable, list_files
+from release.files import atomic_directory, check_replaceable, list_files, write_atomic
 
 INDEX = "marketplace.json"
 BUCKET = "huggingface/skills"  # the only one in which `hf skills add NAME` looks
@@ -35,8 +35,8 @@ def command(
 ) -> None:
     """Prepare what a pull request to the bucket of skills holds; nothing is sent."""
     write(output, onto)
-    print(f"written: {output}; nothing was sent")
-    print(f"next: look at {output}/OFFER.md, and offer the rest to the bucket {BUCKET} from an account of yours")
+    say(f"written: {output}; nothing was sent")
+    say(f"next: look at {output}/OFFER.md, and offer the rest to the bucket {BUCKET} from an account of yours")
     print_json({"folder": str(output), "skill": check.NAME, "files": len(list_files(output / "skills"))})
 
 
@@ -66,7 +66,7 @@ def write(output: Path, onto: Path | None = None) -> Path:
         target = folder / "skills" / about.name
         shutil.copytree(skill, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"))
         text = json.dumps({**index, "plugins": [*others, entry]}, indent=2, ensure_ascii=False)
-        (folder / INDEX).write_text(text + "\n", encoding="utf-8")
+        write_atomic(folder / INDEX, text + "\n")
         names = list_files(target)
         size = sum((target / name).stat().st_size for name in names)
         offer = OFFER.format(
@@ -77,7 +77,7 @@ def write(output: Path, onto: Path | None = None) -> Path:
             bytes=size,
             license=about.license,
         )
-        (folder / "OFFER.md").write_text(offer, encoding="utf-8")
+        write_atomic(folder / "OFFER.md", offer)
     return output
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from release.engines.catalogue import Engine
 from release.engines.jobs import WORKER
 from release.errors import CannotRun
-from release.files import short_hash
+from release.files import short_hash, write_atomic
 
 ROOT = Path("build/engines")
 TORCH = ("torch", "torchgen", "functorch")  # and what their metadata is in: linked from this project's environment
@@ -83,7 +83,7 @@ def _constraint(folder: Path) -> Path:
     import torch
 
     path = folder / "constraints.txt"
-    path.write_text(f"torch=={torch.__version__}\n")
+    write_atomic(path, f"torch=={torch.__version__}\n")
     return path
 
 
@@ -91,7 +91,7 @@ def _npm(engine: Engine, folder: Path) -> None:
     if shutil.which("npm") is None or shutil.which("node") is None:
         raise CannotRun("node and npm are not installed")
     folder.mkdir()
-    (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
+    write_atomic(folder / "package.json", '{"private": true, "type": "module"}\n')
     shutil.copyfile(NODE_WORKER, folder / NODE_WORKER.name)
     _call(["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--silent", *engine.packages])
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from release.errors import ReleaseError
 from release.export.pairs import Pair
-from release.files import PACKAGE
+from release.files import PACKAGE, write_atomic
 
 WORKER = Path(__file__).with_name("worker.py")
 COMMIT = "0" * 40
@@ -67,7 +67,7 @@ def workplace(model_id: str, export: Path, model: Path) -> Generator[Path]:
             (root / name).symlink_to(target.resolve())
         cache = root / "home/hub" / f"models--{model_id.replace('/', '--')}"
         (cache / "refs").mkdir(parents=True)
-        (cache / "refs/main").write_text(COMMIT)
+        write_atomic(cache / "refs/main", COMMIT)
         (cache / "snapshots").mkdir()
         (cache / "snapshots" / COMMIT).symlink_to(export.resolve())
         yield root
@@ -77,7 +77,7 @@ def run(root: Path, model_id: str, job: EngineJob, threads: int | None = None) -
     """Run a job in a process of its own, with `threads` threads or as many as it takes by itself."""
     with tempfile.TemporaryDirectory(dir=root, prefix="job-") as folder:
         content = {"snippet": job.snippet.replace("MODEL_ID", model_id), "pairs": job.pairs, "timed": job.timed}
-        (Path(folder) / "job.json").write_text(json.dumps(content | {"versions": job.versions}), encoding="utf-8")
+        write_atomic(Path(folder) / "job.json", json.dumps(content | {"versions": job.versions}))
         program = job.program or [sys.executable, str(WORKER)]
         environment = os.environ | QUIET | {"HF_HOME": str(root / "home")} | job.environment
         if not job.program:

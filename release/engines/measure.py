@@ -79,7 +79,7 @@ def show(result: EnginesResult) -> None:
         rates = (
             f"{speed.pairs_per_second:.0f} pairs/s, Sentence Transformers' default {speed.default_pairs_per_second:.0f}"
         )
-        print(f"{speed.name}: {rates}")
+        console.say(f"{speed.name}: {rates}")
 
 
 def _number(value: float | None, form: str = ".1e") -> str:

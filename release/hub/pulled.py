@@ -25,6 +25,7 @@ from huggingface_hub import HfApi, get_token, snapshot_download
 from release import console
 from release.errors import ReleaseError
 from release.export import parity
+from release.files import write_atomic
 from release.hub import patience
 from release.hub.reading import Door
 
@@ -61,7 +62,7 @@ def elsewhere(task: dict[str, Any], api: Any, size: int) -> list[dict[str, Any]]
         ReleaseError: A file, a score or a snippet that differs, or that takes too long; one line.
     """
     with _scratch() as (folder, own):
-        (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
+        write_atomic(folder / "task.json", json.dumps(task))
         with patience.limited("pull everything back", size):
             seconds = patience.STEP_SECONDS + size / patience.BYTES_PER_SECOND
             _run(FETCH, folder, _with_token(api, folder), own, seconds, api)
@@ -148,7 +149,7 @@ def fetch() -> None:
     patience.be_patient_with_limits()
     with _one_line():
         task["folders"] = {repo["id"]: str(_download(**repo)) for repo in task["repositories"]}
-    Path("task.json").write_text(json.dumps(task), encoding="utf-8")
+    write_atomic(Path("task.json"), json.dumps(task))
 
 
 def _download(id: str, type: str, commit: str) -> Path:
@@ -177,4 +178,4 @@ def score() -> None:
                 exec(compile(snippet, "README.md", "exec"), {})
             if not output.getvalue().strip():
                 raise ReleaseError("a snippet of the card prints nothing")
-    Path("result.json").write_text(json.dumps([asdict(form) for form in forms]), encoding="utf-8")
+    write_atomic(Path("result.json"), json.dumps([asdict(form) for form in forms]))

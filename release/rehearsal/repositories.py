@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from huggingface_hub import HfApi
 
 from release.family import Family
+from release.files import write_atomic
 from release.hub_objects import HubObject, hub_objects
 from release.localhub.admin import add_commit_under_id, add_pull_reference
 from release.rehearsal import benchmarks, sources
@@ -80,7 +81,7 @@ def _model(name: str, role: models.Role, scale: int, folder: Path) -> None:
     models.build(name, role, folder, scale=scale)
     library = "transformers" if role == "encoder" else "sentence-transformers"
     card = MODEL_CARD.format(id=name, license="mit" if role == "encoder" else "apache-2.0", library=library)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_atomic(folder / "README.md", card)
 
 
 def build(repositories: Sequence[StandIn], root: Path) -> dict[str, Path]:
