@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from release.console import say
 from release.errors import ReleaseError
 from release.files import sha256_file
 from release.text_files import damaged, is_unicode, json_rows, lines, number
@@ -79,7 +80,7 @@ def texts(path: Path) -> Iterator[tuple[str, str, str]]:
         seen.add(key)
         yield key, title, text
     if repeated:
-        print(f"warning: {path}: {repeated} rows left out, their _id was there before", file=sys.stderr)
+        say(f"warning: {path}: {repeated} rows left out, their _id was there before", sys.stderr)
 
 
 def document_text(title: str | None, text: str) -> str:
@@ -163,7 +164,7 @@ def check_documents(judged: Mapping[str, Collection[str]], documents: Collection
         some = f"; its ids look like {next(iter(documents))!r}" if documents else ""
         hint = "write the same ids in both files, without blanks, quotes or decimals"
         raise ReleaseError(what + some, where=str(where), hint=hint)
-    print(f"warning: {where}: {what}", file=sys.stderr)
+    say(f"warning: {where}: {what}", sys.stderr)
 
 
 def queries_in_corpus(queries: Mapping[str, str], documents: Mapping[str, tuple[str, str]]) -> set[str]:

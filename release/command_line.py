@@ -8,6 +8,7 @@ from collections.abc import Callable
 import typer
 
 from release import hub_access
+from release.console import say
 from release.errors import ReleaseError, disk_is_full
 
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
@@ -27,30 +28,30 @@ def exit_status(call: Callable[[], int | None], *, usage: Callable[[str], str | 
         return status
     except typer.TyperException as error:  # wrong usage
         if line := usage(error.format_message().rstrip(".")):
-            print(f"error: {line}", file=sys.stderr)
+            say(f"error: {line}", sys.stderr)
         return error.exit_code
     except ReleaseError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if str(error.name).startswith("release"):
             raise
         hint = f"pip install 'ettin-release[{extra}]'"
-        print(f"error: the package {error.name!r} is not installed; hint: {hint}", file=sys.stderr)
+        say(f"error: the package {error.name!r} is not installed; hint: {hint}", sys.stderr)
         return 1
     except (typer.Abort, KeyboardInterrupt):
-        print("stopped; nothing half written was kept: run the same command again to continue", file=sys.stderr)
+        say("stopped; nothing half written was kept: run the same command again to continue", sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if why := hub_access.reason(error):
-            print(f"error: {why.what}; hint: {why.hint}", file=sys.stderr)
+            say(f"error: {why.what}; hint: {why.hint}", sys.stderr)
             return 1
         file = getattr(error, "filename", None)
         if disk_is_full(error):
-            print(f"error: the disk is full; in {file or 'build'}; hint: free some space", file=sys.stderr)
+            say(f"error: the disk is full; in {file or 'build'}; hint: free some space", sys.stderr)
             return 1
         if not isinstance(error, OSError) or file is None:
             raise
         reason = error.strerror or type(error).__name__
-        print(f"error: cannot be read or written ({reason}); in {file}; hint: look at it", file=sys.stderr)
+        say(f"error: cannot be read or written ({reason}); in {file}; hint: look at it", sys.stderr)
         return 1

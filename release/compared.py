@@ -13,7 +13,7 @@ from release.card import acceptance, page
 from release.card.compare import write
 from release.card.comparison import CANNOT_RUN, gather
 from release.card.formatting import MISSING
-from release.console import print_json, quiet, table
+from release.console import print_json, quiet, say, table
 from release.errors import CannotRun, ReleaseError
 from release.family import Family, load
 from release.files import write_json
@@ -31,11 +31,11 @@ def command(
     if measure and has_device(family):
         measure_missing(family)
     elif measure:
-        print(f"nothing is measured here: a card of this family shows {family.speed.device}")
+        say(f"nothing is measured here: a card of this family shows {family.speed.device}")
     comparison = gather(family)
     path = write(family, comparison)
     for line in comparison.left_out:
-        print(f"left out: {line}")
+        say(f"left out: {line}")
     rows = [[model.name, model.reranked_ndcg, model.pairs_per_second, model.parameters] for model in comparison.models]
     shown = [[MISSING if cell is None else cell for cell in row] for row in rows]
     table(f"{family.about.title}: mean NDCG@10", ["model", "reranked", "pairs/s", "parameters"], shown)
@@ -62,7 +62,7 @@ def measure_missing(family: Family) -> int:
                 made += _measure(family, name, folder, quality=name not in teacher)
             (folder / CANNOT_RUN).unlink(missing_ok=True)
         except CannotRun as error:
-            print(f"not measured: {name}: {error.what}", flush=True)
+            say(f"not measured: {name}: {error.what}")
             write_json(folder / CANNOT_RUN, {"model": name, "reason": error.what})
     return made
 

@@ -11,7 +11,7 @@ import textwrap
 import warnings
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -105,16 +105,32 @@ def _aligned(columns: list[str], cells: list[list[str]]) -> tuple[list[str], lis
     return [*map(line, zip(*padded, strict=True)), line(rule)], [*map(line, cells)]
 
 
-def wrapped(text: str, width: int | None = None, indent: str = "") -> list[str]:
-    """`text` in lines of at most `width` characters (default: the terminal's), broken at spaces only."""
+def wrapped(text: str, width: int | None = None, indent: str = "", further: str | None = None) -> list[str]:
+    """`text` in lines of at most `width` characters (default: the terminal's), broken at spaces only.
+
+    Args:
+        indent: Before the first line; `further` before all others, by default two blanks more where there is an indent.
+    """
     lines = textwrap.TextWrapper(
         width or Console().width,
         initial_indent=indent,
-        subsequent_indent=indent and f"{indent}  ",
+        subsequent_indent=(indent and f"{indent}  ") if further is None else further,
         break_long_words=False,
         break_on_hyphens=False,
     )
     return lines.wrap(text) or [""]
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print `text`; in a terminal its lines break at spaces, in a log or a pipe, where nobody counts columns, they stay whole."""
+    stream = stream or sys.stdout
+    limit = Console(file=stream).width if stream.isatty() or "COLUMNS" in os.environ else None
+    for line in text.split("\n"):
+        if limit is None or len(line) <= limit:
+            print(line, file=stream, flush=True)
+            continue
+        indent = line[: len(line) - len(line.lstrip())]
+        print(*wrapped(line.lstrip(), limit, indent, f"{indent}  "), sep="\n", file=stream, flush=True)
 
 
 def print_hint(what: str, hint: str) -> None:

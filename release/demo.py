@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.rule import Rule
 
 from release import bm25, records, results
-from release.console import print_json, table
+from release.console import print_json, say, table
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import exclusive_lock
@@ -105,9 +105,9 @@ def _show(family: Family, seconds: dict[str, float]) -> None:
         "dataset": family.data_id,
         "collection": f"{family.about.organization}/{family.about.collection}",
     }
-    print(f"speed: {speed.pairs_per_second:.0f} pairs/s ({speed.name})")
+    say(f"speed: {speed.pairs_per_second:.0f} pairs/s ({speed.name})")
     print("published to the embedded Hub:", *published.values(), sep="\n  ")
-    print(f"the card: {family.folder(SIZE) / 'repo/README.md'}; make hub shows it as a page")
+    say(f"the card: {family.folder(SIZE) / 'repo/README.md'}; make hub shows it as a page")
     print("next, for real: make plan SIZE=68m, then make release SIZE=68m PUSH=1")
     quality = _quality(rows[0])
     print_json(

@@ -26,7 +26,7 @@ from release.agents import answers, bundle, check, pages
 from release.beir import files
 from release.console import print_json
 from release.errors import ReleaseError
-from release.files import PACKAGE, RESOURCES, exclusive_lock
+from release.files import PACKAGE, RESOURCES, exclusive_lock, write_atomic
 from release.localhub import Account, running_hub
 from release.localhub.auth import random_token
 
@@ -48,8 +48,9 @@ class UserData:
 def command(
     base: Annotated[Path, typer.Option(help="The folder of a released model, put on the Hub of the rehearsal.")] = DEMO
     / "mini/repo",
-    beir: Annotated[Path, typer.Option(help="A folder in BEIR's form; the demo's collection by default.")] = DEMO
-    / "data/collections/docstrings",
+    beir: Annotated[
+        Path, typer.Option(show_default=False, help="A folder in BEIR's form; the demo's collection by default.")
+    ] = DEMO / "data/collections/docstrings",
     threads: Annotated[int, typer.Option(min=1, help="Threads of each command.")] = len(os.sched_getaffinity(0)),
 ) -> None:
     """Follow the skill's commands literally on a file and on a folder in BEIR's form; ends with one JSON object per data set."""
@@ -214,11 +215,11 @@ def make_environment(folder: Path) -> None:
     for path in ours.iterdir():
         if not path.name.startswith(("ettin_release", "_editable_impl_ettin_release", "__pycache__")):
             (others / path.name).symlink_to(path)
-    (site / "packages.pth").write_text(f"{others}\n")
+    write_atomic(site / "packages.pth", f"{others}\n")
     for name in ("hf", "pip"):
         program = {"hf": "huggingface_hub.cli.hf", "pip": "pip"}[name]
         script = folder / "bin" / name
-        script.write_text(f'#!/bin/sh\nexec {folder}/bin/python -m {program} "$@"\n')
+        write_atomic(script, f'#!/bin/sh\nexec {folder}/bin/python -m {program} "$@"\n')
         script.chmod(0o755)
 
 

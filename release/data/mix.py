@@ -22,7 +22,7 @@ import typer
 from huggingface_hub import HfApi
 
 from release import console, data_manifest, options, spec
-from release.console import Bar
+from release.console import Bar, say
 from release.data import demo_sets, docstrings, plan, published, shards
 from release.data.contamination import EvalIndex, OverlapCounter, build_eval_index
 from release.data.repeats import distinct
@@ -64,7 +64,7 @@ def command(
             raise ReleaseError(
                 what, where=f"{family}, key data.mixture", hint="remove that key to mix the sources anew"
             )
-        print(f"mix: nothing to mix, {resolve(loaded)}")
+        say(f"mix: nothing to mix, {resolve(loaded)}")
         return
     overlap = "drop" if drop_overlap else "ignore" if no_overlap else "report"
     run(loaded, spec.load(resource(loaded.data.declaration)), only=config, overlap=overlap)
@@ -129,7 +129,7 @@ def run(family: Family, mixture: MixtureSpec, *, only: list[str] | None = None, 
         path = write_json(folder / "pairs" / data_manifest.NAME, about)
     print_overlap(manifests)
     rows = sum(map(data_manifest.rows, manifests.values()))
-    print(f"mix: {rows:,} pairs in {len(manifests)} config{'s' * (len(manifests) > 1)} -> {folder / 'pairs'}")
+    say(f"mix: {rows:,} pairs in {len(manifests)} config{'s' * (len(manifests) > 1)} -> {folder / 'pairs'}")
     return path
 
 
@@ -213,7 +213,7 @@ def _make(
         }
         write_json(making / data_manifest.NAME, made)
     if rejected:
-        print(f"mix: {config.name}: left out {_listed(rejected)}", file=sys.stderr)
+        say(f"mix: {config.name}: left out {_listed(rejected)}", sys.stderr)
     return made
 
 

@@ -24,7 +24,9 @@ def command(family: options.Family = options.ETTIN) -> None:
     show(mixture, pairs)
     made = {name: config for name in mixture.configs if (config := data_manifest.find_config(pairs / name))}
     if taken := loaded.data.mixture:
-        print(f"taken as it is from {taken} at {loaded.data.mixture_revision or 'the commit that make mix settles'}")
+        console.say(
+            f"taken as it is from {taken} at {loaded.data.mixture_revision or 'the commit that make mix settles'}"
+        )
         made = _fetched(loaded)
     published.show(mixture, made)
     if len(made) == len(mixture.configs):
@@ -39,8 +41,8 @@ def _fetched(family: Family) -> dict[str, dict[str, Any]]:
 
 def show(mixture: MixtureSpec, pairs: Path) -> None:
     """Print each config's rows, bytes, licence and overlaps: what is declared, what the pairs under `pairs` say, or neither."""
-    print(f"{mixture.title}: {len(mixture.configs)} configs\ndeclared in {mixture.path}")
-    print(f"{UNKNOWN}: unknown until fetched\n")
+    console.say(f"{mixture.title}: {len(mixture.configs)} configs\ndeclared in {mixture.path}")
+    console.say(f"{UNKNOWN}: unknown until fetched\n")
     for origin in dict.fromkeys(config.source.origin for config in mixture.configs.values()):
         configs = [config for config in mixture.configs.values() if config.source.origin == origin]
         columns = ["config", "rows", "bytes", "licence", "overlaps"]

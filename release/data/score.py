@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from release import data_manifest, options, records, results
-from release.console import Bar
+from release.console import Bar, say
 from release.data import fetch, shards
 from release.data.score_shard import Scorer, ShardJob, score_shard
 from release.data_manifest import asks_teacher
@@ -85,14 +85,14 @@ def run(
                 executor.run(waiting, Scorer(make, identity), bar.advance, family.build / "data/logs")
         seconds = time.monotonic() - started
         if left := [job for job in waiting if not job.finished]:
-            print(f"score: {len(left)} shards are with {executor.kind}; run the same command again when it has ended")
+            say(f"score: {len(left)} shards are with {executor.kind}; run the same command again when it has ended")
             return None
         made = sum(job.rows for job in waiting)
         path = _finish(family, mixed, identity, made, seconds)
     entries = mixed["configs"].values()  # as `_finish` completed them
     rows = sum(map(data_manifest.rows, entries))
     aside = sum(entry["quarantined"] for entry in entries)
-    print(f"score: {rows:,} labelled pairs, {aside:,} set aside ({made:,} read now) -> {mixture}")
+    say(f"score: {rows:,} labelled pairs, {aside:,} set aside ({made:,} read now) -> {mixture}")
     return path
 
 
@@ -196,7 +196,7 @@ def _fetch(family: Family) -> Path:
         for path in former - current:
             path.unlink()
         path = _finish(family, mixed, {}, 0, time.monotonic() - started)
-    print(f"score: nothing to label, {family.data.mixture} at {settled['revision']} -> {mixture}")
+    say(f"score: nothing to label, {family.data.mixture} at {settled['revision']} -> {mixture}")
     return path
 
 

@@ -17,6 +17,7 @@ import mteb
 from huggingface_hub import HfApi
 
 from release import bm25, hub_access
+from release.console import say
 from release.errors import ReleaseError
 from release.evaluation import embedders
 from release.evaluation.metrics import Ranking, ranking
@@ -137,7 +138,7 @@ def _warn_of_nothing(stage: FirstStage, task: Task, ranking: Ranking) -> None:
     empty = sum(not ranking.get(query) for query in task.judgements)
     if 2 * empty > len(task.judgements):
         what = f"{stage.name} finds no document for {empty:,} of {len(task.judgements):,} queries of {task.name}"
-        print(f"warning: {what}; are queries and documents in one language?", file=sys.stderr)
+        say(f"warning: {what}; are queries and documents in one language?", sys.stderr)
 
 
 def _read_about(about_file: Path, run_file: Path, key: dict[str, Any]) -> dict[str, Any] | None:

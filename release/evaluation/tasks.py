@@ -15,6 +15,7 @@ from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from release import beir, hub_access
+from release.console import say
 from release.errors import ReleaseError
 
 LONGEST_NAME = 200  # bytes: files of a run are called by the collection, with endings of their own
@@ -128,7 +129,7 @@ class Collection(AbsTaskRetrieval):
         beir.check_documents(judgements, documents, qrels_file)
         if blank := [query for query in judged if not queries[query].strip()]:
             what = f"{len(blank):,} of {len(judged):,} judged queries have no text, such as {blank[0]!r}"
-            print(f"warning: {queries_file}: {what}", file=sys.stderr)
+            say(f"warning: {queries_file}: {what}", sys.stderr)
         self._ignore_own_texts({query: queries[query] for query in judged}, documents)
         corpus = [{"id": key, "title": title, "text": text} for key, (title, text) in documents.items()]
         data = RetrievalSplitData(
@@ -146,7 +147,7 @@ class Collection(AbsTaskRetrieval):
         self.ignore_identical_ids = 2 * len(same) > len(queries.keys() & documents.keys())
         if self.ignore_identical_ids:
             what = f"{len(same):,} of {len(queries):,} queries are in the corpus; none of them finds itself"
-            print(f"note: {self.folder}: {what} (as in mteb's ArguAna)", file=sys.stderr)
+            say(f"note: {self.folder}: {what} (as in mteb's ArguAna)", sys.stderr)
 
 
 def from_folder(folder: Path) -> Task:

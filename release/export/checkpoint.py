@@ -59,9 +59,9 @@ def command(
         narrow: NarrowExport = getattr(result, name)
         if narrow.released and narrow.measured:
             measured = narrow.measured
-            print(f"{name}: {measured.bytes} bytes, NDCG@10 {measured.change:+.4f} ({measured.collection})")
+            console.say(f"{name}: {measured.bytes} bytes, NDCG@10 {measured.change:+.4f} ({measured.collection})")
         else:
-            print(f"no {name}: {narrow.reason}")
+            console.say(f"no {name}: {narrow.reason}")
     console.print_json(asdict(result))
 
 

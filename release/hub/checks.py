@@ -14,6 +14,7 @@ from huggingface_hub import RepoCard
 
 from release import mode, options, records, results
 from release.card import acceptance, render
+from release.console import say
 from release.errors import ReleaseError
 from release.evaluation import queries
 from release.export import checkpoint, graph, quantize
@@ -55,7 +56,7 @@ def command(size: options.Size, family_file: options.Family = options.ETTIN) -> 
     """Refuse staged folders that must not be published; every problem is a line."""
     lines = problems(load(family_file), size)
     for line in lines:
-        print(line)
+        say(line)
     if lines:
         raise ReleaseError(f"{len(lines)} problem(s) in what would be published", hint="fix them, then make stage")
     print("nothing wrong with the staged folders")

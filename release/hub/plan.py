@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from release import options
 from release.card import render
-from release.console import print_hint, table, wrapped
+from release.console import print_hint, say, table, wrapped
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.hub.state import (
@@ -60,17 +60,30 @@ def command(size: options.Size, family_file: options.Family = options.ETTIN) -> 
     table(f"{family.model_id(size)}: stages", ["make", "state", "makes"], rows)
     for lack in missing(family, size, compare=False):
         print_hint(f"missing here: {lack.what}", lack.hint)
-    if left := [stage.name for stage in STAGES if stage.name in left_elsewhere(family, size) & open_stages]:
-        print(*wrapped(f"left for another machine, then for here: make {', make '.join(left)}"), sep="\n")
-    elif (family.folder(size) / "repo/README.md").is_file():
+    left = [stage.name for stage in STAGES if stage.name in left_elsewhere(family, size) & open_stages]
+    if not left and (family.folder(size) / "repo/README.md").is_file():
         show_diff(family, size)
         return
     print("would publish, private until verified, then tagged:")
     if family.data.mixture is None:
-        print(f"  dataset {family.data_id}")
-    print(f"  model {family.model_id(size)}")
-    print(f"  collection {family.about.collection!r} of {family.about.organization}")
-    print(f"their files are known once `make stage SIZE={size}` has run")
+        say(f"  dataset {family.data_id}")
+    say(f"  model {family.model_id(size)}")
+    say(f"  collection {family.about.collection!r} of {family.about.organization}")
+    say(f"their files are known once `make stage SIZE={size}` has run")
+    if left:
+        print_left(family, size, left)
+
+
+def print_left(family: Family, size: str, left: list[str]) -> None:
+    """What a release still needs, as the last lines: nothing has failed, so the exit status is 0."""
+    what = f"SIZE={size} FAMILY={family.path}"
+    first, *rest = left
+    print(*wrapped(f"left for another machine, then for here: make {', make '.join(left)}"), sep="\n")
+    machine = f"a machine with {family.speed.device}" if first == "speed" else "that machine"
+    there = f"on {machine}, with a copy of {family.folder(size)}: make {first} {what}"
+    here = f"then here, with what that made there: make release {what}"
+    for line in (there, here) if rest else (there,):
+        print(*wrapped(line, indent="  "), sep="\n")
 
 
 def commit_title(repo: DesiredRepo) -> str:
@@ -88,7 +101,7 @@ def show_diff(family: Family, size: str, endpoint: str | None = None) -> list[Pl
 
 def show(steps: list[PlanStep], endpoint: str | None) -> None:
     """Print steps."""
-    print(f"Plan for {endpoint or 'an empty Hub (none was given)'}:" if steps else f"Nothing to do on {endpoint}.")
+    say(f"Plan for {endpoint or 'an empty Hub (none was given)'}:" if steps else f"Nothing to do on {endpoint}.")
     for step in steps:
         print(*wrapped(f"{step.verb} {step.target}: {step.detail}", indent="  "), sep="\n")
 

@@ -16,6 +16,7 @@ import typer
 from huggingface_hub import HfApi
 
 from release import mode, options
+from release.console import say
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.hub import checks, patience, plan
@@ -127,7 +128,7 @@ def check_commits(repos: list[DesiredRepo], api: HfApi, commits: dict[str, str])
 def carry_out(api: HfApi, steps: list[PlanStep], collect: Callable[[], None] = lambda: None) -> list[PlanStep]:
     """Take steps in their order, naming each; `collect` brings the collection up to date, where there is one."""
     for step in steps:
-        print(f"{step.verb} {step.target}: {step.detail}", flush=True)
+        say(f"{step.verb} {step.target}: {step.detail}")
         doing = f"{step.verb} {step.target}"
         size = sum((step.repo.folder / name).stat().st_size for name in step.upload) if step.repo else 0
         with hub_errors(api, doing), patience.limited(doing, size):

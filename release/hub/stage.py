@@ -8,6 +8,7 @@ from pathlib import Path
 
 from release import options
 from release.card import acceptance, beside, croissant, eval_results, render
+from release.console import say
 from release.errors import ReleaseError
 from release.evaluation import queries
 from release.family import Family, load
@@ -31,7 +32,7 @@ def command(size: options.Size, family_file: options.Family = options.ETTIN) -> 
     for folder in (*own, stage_model(family, size)):
         files = list_files(folder)
         total = sum((folder / name).stat().st_size for name in files)
-        print(f"{folder}: {len(files)} files, {total / 1e6:.1f} MB")
+        say(f"{folder}: {len(files)} files, {total / 1e6:.1f} MB")
 
 
 def model_repo(family: Family, size: str) -> Path:

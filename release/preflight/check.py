@@ -12,7 +12,7 @@ import typer
 
 from release import options, records, results, spec
 from release.card import acceptance
-from release.console import print_hint
+from release.console import print_hint, say
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import resource
@@ -52,7 +52,7 @@ def command(
     if lacks:
         what = f"a release of {family.model_id(size)} cannot be finished here, {len(lacks)} missing"
         raise ReleaseError(f"{what}:\n{listed(lacks)}")
-    print(f"nothing {'else ' if far else ''}is missing for a release of {family.model_id(size)}")
+    say(f"nothing {'else ' if far else ''}is missing for a release of {family.model_id(size)}")
 
 
 def reachable(family: Family, size: str) -> list[str]:

@@ -57,9 +57,9 @@ def ask(family: Family, objects: Sequence[HubObject], stages: set[str]) -> Answe
     for kind in ("token", "offline", "unreachable"):
         same = [(each, why) for each, (why, *_) in replies if why is not None and why.kind == kind]
         if same:
-            names = ", ".join(dict.fromkeys(each.id for each, _ in same))
+            names = list(dict.fromkeys(each.id for each, _ in same))
             first, reason = min((_order(_stage(each, stages)), why) for each, why in same)
-            what = f"{reason.what}, and {len(same)} objects that the family names are not here: {names}"
+            what = f"{reason.what}, and {len(same)} objects that the family names are not here: {_some(names)}"
             answers.lacks.append(Lack(what, reason.hint, first[1]))
     for each, (why, lacks, size) in replies:
         answers.lacks += lacks
@@ -79,6 +79,12 @@ def _order(stage: str) -> tuple[int, str]:
 def _stage(each: HubObject, stages: set[str]) -> str:
     """The first of `stages` that reads the object; "" if none does."""
     return next((stage for stage in READERS[each.role] if stage in stages), "")
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    """The first names, and how many others there are."""
+    others = len(names) - most
+    return ", ".join(names[:most]) + (f" and {others} more" if others > 0 else "")
 
 
 def _ask(api: Any, each: HubObject, stages: set[str]) -> tuple[Reason | None, list[Lack], float]:

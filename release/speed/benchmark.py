@@ -18,7 +18,7 @@ import typer
 from huggingface_hub import snapshot_download
 
 from release import mode, options, records, results
-from release.console import Bar, print_json, quiet, table
+from release.console import Bar, print_json, quiet, say, table
 from release.errors import CannotRun, ReleaseError
 from release.evaluation import rerankers
 from release.family import Family
@@ -284,13 +284,13 @@ def _show(record: SpeedRecord, path: Path | None) -> None:
     latencies = [[one.documents, f"{one.p50_ms:.1f}", f"{one.p95_ms:.1f}"] for one in result.latency]
     table("Latency of one query, milliseconds", ["documents", "p50", "p95"], latencies)
     if full := result.full_length:
-        print(f"cut at {full.max_length} tokens instead: {full.pairs_per_second:.1f} pairs/s")
+        say(f"cut at {full.max_length} tokens instead: {full.pairs_per_second:.1f} pairs/s")
     joules, source = result.energy.joules_per_pair, result.energy.source
     print("energy:", source if joules is None else f"{joules:.3g} J per pair ({source})")
     for speed in result.configurations:
-        print(f"largest batch of {speed.name}: {speed.batches[-1].batch:,}; {speed.stopped}")
+        say(f"largest batch of {speed.name}: {speed.batches[-1].batch:,}; {speed.stopped}")
     for name, reason in result.skipped.items():
-        print(f"not run: {name}: {reason}")
+        say(f"not run: {name}: {reason}")
     best = {key: getattr(result.best, key) for key in ("name", "dtype", "batch", "pairs_per_second", "peak_memory_mb")}
     published = result.published
     print_json(

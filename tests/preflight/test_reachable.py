@@ -56,6 +56,9 @@ def test_it_begins_without_a_token_and_says_what_is_left(elsewhere: Family, caps
     assert main(["plan", *what]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "left for another machine, then for here: make speed, make card, make stage" in shown
+    last = "make speed SIZE=mini FAMILY=family.toml then here, with what that made there: make release SIZE=mini"
+    assert "on a machine with H100, with a copy of build/docstring-reranker/mini: make speed" in shown
+    assert shown.endswith(f"{last} FAMILY=family.toml")  # nothing has failed: what is left is said last
     assert main(["preflight", *what, "--far", "--push"]) == 1  # a release that is published lacks nothing
     assert "no H100" in capsys.readouterr().err
 

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from release.console import say
 from release.data import sampling
 from release.data.sources.base import BATCH_ROWS, Source, as_rows, fingerprint, where
 from release.data.sources.hub import parquet_files
@@ -191,7 +192,7 @@ def _warn_of_repeats(config: ConfigSpec, tables: dict[str, TextTable]) -> None:
     for name, table in tables.items():
         if table.repeats:
             what = f"{table.repeats:,} rows of {name} have an id that was there before and do not count"
-            print(f"warning: config {config.name}: {what}", file=sys.stderr)
+            say(f"warning: config {config.name}: {what}", sys.stderr)
 
 
 # --- Candidates -------------------------------------------------------------------------------------------------------
