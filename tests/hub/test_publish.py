@@ -371,3 +371,24 @@ def test_with_an_endpoint_alone_no_request_goes_anywhere_else(
     api = state.connect(hub)
     publish.finish(family, built.SIZE, api, commits(api, family))
     assert addresses == {("127.0.0.1", int(hub.rpartition(":")[2]))}
+
+
+def test_of_two_who_push_at_once_the_second_is_told_and_writes_nothing(
+    family: Family, hub: str, online: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi
+
+    api, real, raced = state.connect(hub), HfApi.upload_folder, []
+
+    def overtaken(self: HfApi, **named: Any) -> Any:
+        raced.append(named["repo_id"])
+        api.upload_file(path_or_fileobj=b"{}", path_in_repo="o.json", repo_id=named["repo_id"], repo_type="dataset")
+        return real(self, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HfApi, "upload_folder", overtaken)
+        with pytest.raises(ReleaseError, match=r"cannot upload .*412.*run it again"):
+            publish.publish(family, built.SIZE, hub)
+    assert len(api.list_repo_commits(raced[0], repo_type="dataset")) == 2, "initial commit, and the other one's"
+    with pytest.raises(ReleaseError, match=r"did not put there: o\.json"):
+        publish.publish(family, built.SIZE, hub)
