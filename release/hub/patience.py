@@ -6,6 +6,7 @@ The client alone waits as long as it is told to, without a word, and for ever fo
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Generator
@@ -30,8 +31,6 @@ XET = {  # its client has its own retries, which nobody can interrupt
     "HF_XET_CLIENT_CONNECT_TIMEOUT": "20s",
 }
 
-_ends: list[float] = []  # of the steps that are under way
-
 
 def be_patient_with_limits() -> None:
     """Let the Hub's client, in this whole process, refuse what would take too long."""
@@ -43,16 +42,8 @@ def be_patient_with_limits() -> None:
 def _client() -> httpx2.Client:
     client = default_client_factory()
     client.timeout = httpx2.Timeout(SILENT_SECONDS, connect=20.0)
-    hooks = client.event_hooks
-    hooks["request"].append(_check_time)
-    hooks["response"].append(_check_answer)
-    client.event_hooks = hooks
+    client.event_hooks = client.event_hooks | {"response": [_check_answer]}
     return client
-
-
-def _check_time(request: Any) -> None:
-    if _ends and time.monotonic() > min(_ends):
-        raise ReleaseError(f"it takes too long, the last request was for {request.url.path}", where=_origin(request))
 
 
 def _check_answer(response: Any) -> None:
@@ -74,19 +65,31 @@ def _origin(request: Any) -> str:
 
 
 @contextmanager
-def limited(doing: str, size: int = 0) -> Generator[None]:
-    """A step with an end, which says every quarter of a minute that it still goes on; `size` bytes are sent or fetched in it."""
-    begin, done = time.monotonic(), threading.Event()
+def limited(doing: str, size: int = 0, seconds: float = 0.0) -> Generator[None]:
+    """A step with an end, which says every quarter of a minute that it still goes on; `size` bytes are sent or fetched in it.
 
-    def say() -> None:
-        while not done.wait(NOTE_SECONDS):
-            note(f"still: {doing} ({time.monotonic() - begin:.0f} s)")
+    Raises:
+        ReleaseError: It took too long. Whatever it waits for, in Python or in the client's own runtime, is interrupted.
+    """
+    begin, done, late = time.monotonic(), threading.Event(), threading.Event()
+    seconds = (seconds or STEP_SECONDS) + size / BYTES_PER_SECOND
 
-    end = begin + STEP_SECONDS + size / BYTES_PER_SECOND
-    _ends.append(end)
-    threading.Thread(target=say, daemon=True).start()
+    def watch() -> None:
+        while not done.wait(min(NOTE_SECONDS, max(0.0, begin + seconds - time.monotonic()))):
+            if time.monotonic() < begin + seconds:
+                note(f"still: {doing} ({time.monotonic() - begin:.0f} s)")
+                continue
+            late.set()
+            os.kill(os.getpid(), signal.SIGINT)
+            return
+
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
+    except KeyboardInterrupt:
+        if late.is_set():
+            hint = "run it again, it continues where it stopped"
+            raise ReleaseError(f"cannot {doing}: it takes longer than {seconds:.0f} seconds", hint=hint) from None
+        raise
     finally:
         done.set()
-        _ends.remove(end)

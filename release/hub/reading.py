@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import sys
 import threading
 from collections.abc import Generator
@@ -27,7 +29,7 @@ DROPPED = {
 class Door:
     """Passes requests for `repositories` (`id`, `type`) on to the Hub of `api`, with its token; every other one is refused.
 
-    `address` is its endpoint.
+    `address` is its endpoint, which nobody else on this machine can guess.
     """
 
     def __init__(self, api: Any, repositories: list[dict[str, str]]) -> None:
@@ -35,7 +37,8 @@ class Door:
         self._begins = [path for repo in repositories for path in _paths(repo["id"], f"{repo['type']}s")]
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Reader", (_Reader,), {"door": self}))
         self._server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        self._secret = f"/{secrets.token_urlsafe(16)}"
+        self.address = f"http://127.0.0.1:{self._server.server_port}{self._secret}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -45,11 +48,17 @@ class Door:
         self._server.shutdown()
         self._server.server_close()
 
-    def passes(self, method: str, path: str) -> bool:
-        """Whether a request reads one of the repositories; asking for many paths at once is a POST."""
-        plain = unquote(urlsplit(path).path)
-        own = any(plain == begin or plain.startswith(f"{begin}/") for begin in self._begins)
-        return own and ".." not in plain.split("/") and (method in ("GET", "HEAD") or "/paths-info/" in plain)
+    def path(self, method: str, asked: str) -> str | None:
+        """The Hub's path for a request that reads one of the repositories, else None; asking for many paths at once is a POST."""
+        if not asked.startswith(f"{self._secret}/"):
+            return None
+        path = asked.removeprefix(self._secret)
+        raw = urlsplit(path).path
+        own = [begin for begin in self._begins if unquote(raw) == begin or raw.startswith(f"{begin}/")]
+        reads = method in ("GET", "HEAD") or any(
+            re.fullmatch(rf"{re.escape(begin)}/paths-info/[^/]+", raw) for begin in own
+        )
+        return path if own and reads and ".." not in unquote(raw).split("/") else None
 
     @contextmanager
     def ask(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Generator[Any]:
@@ -74,13 +83,14 @@ class _Reader(BaseHTTPRequestHandler):
     door: Door
 
     def _answer(self) -> None:
-        if not self.door.passes(self.command, self.path):
+        path = self.door.path(self.command, self.path)
+        if path is None:
             self.send_error(403, "this only reads the repositories of the release")
             return
         headers = {key: value for key, value in self.headers.items() if key.lower() not in DROPPED}
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
-            with self.door.ask(self.command, self.path, headers, body) as answer:
+            with self.door.ask(self.command, path, headers, body) as answer:
                 self._pass(answer)
         except httpx2.HTTPError as error:  # before an answer, or in its middle, where the connection just ends
             self.close_connection = True
