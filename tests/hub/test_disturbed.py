@@ -29,16 +29,16 @@ def work(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
     return folder
 
 
-SAMPLE = r"commit, first: answer lost|settings, last: HTML|tree, first: 429 for|repo, last: \{\}"
+SAMPLE = "commit, first: answer lost|settings, last: HTML"
 
 
 @pytest.mark.parametrize(
-    ("module", "arguments", "tried"), [("faults", ("--only", SAMPLE), 4), ("kills", ("--count", "2"), 2)]
+    ("module", "arguments", "tried"), [("faults", ("--only", SAMPLE), 2), ("kills", ("--count", "1"), 1)]
 )
 def test_a_disturbed_release_ends_like_an_undisturbed_one(
     work: Path, module: str, arguments: tuple[str, ...], tried: int
 ) -> None:
-    command = [sys.executable, "-m", f"tests.hub.{module}", "--work", str(work), *arguments]
+    command = [sys.executable, "-m", f"tests.hub.{module}", "--work", str(work), "--jobs", "1", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     result = json.loads(done.stdout.splitlines()[-1])
     assert (done.returncode, result["tried"], result["converged"], result["diverged"]) == (0, tried, tried, 0), (
