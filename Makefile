@@ -1,6 +1,7 @@
-# Every verb of the project: `make help`. SIZE and FAMILY say what is released; PUSH=1 lets `publish` and `release` write to the
-# endpoint in HF_ENDPOINT, ORG=name releases the family under another organisation, MICRO_BATCH=pairs trains the same in smaller
-# passes. release/stages.py has the stages as a table; a test holds this file against it.
+# Every verb of the project: `make help`. SIZE (one, or all) and FAMILY say what is released; PUSH=1 lets `publish` and `release`
+# write to the endpoint in HF_ENDPOINT, WHAT=card lets `publish` correct the card of what is released and nothing else, ORG=name
+# releases the family under another organisation, MICRO_BATCH=pairs trains the same in smaller passes. release/stages.py has the
+# stages as a table; a test holds this file against it.
 FAMILY ?= recipes/ettin.toml
 SIZE   ?=
 PUSH   ?=
@@ -12,17 +13,26 @@ ifneq ($(ORG_GIVEN),)
 endif
 AS := $(if $(RELEASE_ORG),--org '$(RELEASE_ORG)')
 
+CHANGE := $(if $(filter command line,$(origin WHAT)),--what '$(WHAT)') $(if $(filter command line,$(origin PR)),$(if $(PR),--pull-request))
+
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 STAGES := mix score train select evaluate speed export engines card stage publish verify
+PER_SIZE := $(STAGES) release preflight plan plan-train
+
+# SIZE=all: the same once for each size (release/every_size.py).
+ifeq ($(SIZE),all)
+  override SIZE :=
+  FOR_EACH := $(filter $(PER_SIZE),$(MAKECMDGOALS))
+endif
 
 # Python reads the family file and answers `ok NAME SIZE SIZES...` or what is wrong with it, at most once per run of make. For a stage
 # it also keeps the facts/<stage>.json below up to date: they change where a fact changes that the stage rests on, and nowhere else.
-ifneq ($(filter $(STAGES) build/% help release preflight plan plan-data plan-train plan-evaluate compare,$(or $(MAKECMDGOALS),help)),)
-  WRITE  := $(if $(filter $(STAGES) build/%,$(MAKECMDGOALS)),--write)
+ifneq ($(filter $(STAGES) build/% help release release-data preflight plan plan-data plan-train plan-evaluate compare,$(or $(MAKECMDGOALS),help)),)
+  WRITE  := $(if $(filter $(STAGES) build/% release-data,$(MAKECMDGOALS)),--write)
   ANSWER := $(shell $(or $(wildcard $(PY)),$(PYTHON)) -m release.facts $(WRITE) $(AS) $(FAMILY) $(SIZE) 2>&1)
   ifneq ($(firstword $(ANSWER)),ok)
     $(error $(ANSWER))
@@ -33,7 +43,7 @@ override SIZE := $(word 3,$(ANSWER))
 SIZES := $(wordlist 4,$(words $(ANSWER)),$(ANSWER))
 DATA  := build/$(NAME)/data
 RUN   := build/$(NAME)/$(SIZE)
-WHAT  := --family $(FAMILY) --size $(SIZE)
+OF    := --family $(FAMILY) --size $(SIZE)
 # What the card shows beside its own figures. A card that is published is not made again for a later comparison.
 COMPARISON := $(if $(wildcard $(RUN)/records/verify.json),,$(wildcard build/$(NAME)/compare/comparison.json))
 
@@ -44,7 +54,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # what is timed must be alone on the machine
-.PHONY: help setup demo release preflight $(STAGES) data distill choose hub rehearse compare plan plan-data \
+.PHONY: help setup demo release release-data preflight $(STAGES) data distill choose hub rehearse compare plan plan-data \
         plan-train skill skill-bundle skill-evals agent-rehearsal test check style \
         all-engines bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu cluster-check lies faults kills clean
 
@@ -60,16 +70,24 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY) ## a virtual environment with everything in it
 
+ifneq ($(FOR_EACH),)
+.PHONY: $(FOR_EACH)
+$(firstword $(FOR_EACH)): setup
+	@$(PY) -m release.every_size --make '$(MAKE)' $(if $(PUSH),--push) '$(FAMILY)' $(FOR_EACH)
+$(filter-out $(firstword $(FOR_EACH)),$(FOR_EACH)): $(firstword $(FOR_EACH))
+	@:
+else
+
 demo: setup ## every stage, small: no network, no GPU, no account
 	@$(PY) -m release demo
 
 release: setup ## every stage that this machine can do; PUSH=1 publishes
-	@$(PY) -m release preflight $(WHAT) $(if $(PUSH),--push,--far) $(if $(MICRO_BATCH),--micro-batch $(MICRO_BATCH))
-	@$(MAKE) --no-print-directory $(if $(PUSH),verify,$$($(PY) -m release preflight $(WHAT) --goals)) \
+	@$(PY) -m release preflight $(OF) $(if $(PUSH),--push,--far) $(if $(MICRO_BATCH),--micro-batch $(MICRO_BATCH))
+	@$(MAKE) --no-print-directory $(if $(PUSH),verify,$$($(PY) -m release preflight $(OF) --goals)) \
 	  FAMILY=$(FAMILY) SIZE=$(SIZE) PUSH=$(PUSH)
 
 preflight: setup ## what a release of SIZE lacks on this machine
-	@$(PY) -m release preflight $(WHAT) $(if $(PUSH),--push) $(if $(MICRO_BATCH),--micro-batch $(MICRO_BATCH))
+	@$(PY) -m release preflight $(OF) $(if $(PUSH),--push) $(if $(MICRO_BATCH),--micro-batch $(MICRO_BATCH))
 
 # The stages. Each is a file under build/, so make itself skips what is current.
 mix: $(DATA)/pairs/manifest.json ## sources -> pairs
@@ -93,38 +111,38 @@ $(DATA)/mixture/manifest.json: $(DATA)/pairs/manifest.json $(DATA)/facts/score.j
 ELSEWHERE := $(and $(wildcard $(RUN)/records/run.json),$(if $(wildcard $(DATA)/pairs $(DATA)/mixture),,yes))
 
 $(RUN)/records/run.json: $(if $(ELSEWHERE),,$(DATA)/mixture/manifest.json) $(RUN)/facts/train.json | $(READY)
-	@$(PY) recipes/distill.py $(WHAT) $(if $(MICRO_BATCH),--per-device-batch-size $(MICRO_BATCH))
+	@$(PY) recipes/distill.py $(OF) $(if $(MICRO_BATCH),--per-device-batch-size $(MICRO_BATCH))
 	@touch $@ # a run that was finished before keeps its record
 
 $(RUN)/records/choice.json: $(RUN)/records/run.json $(RUN)/facts/select.json | $(READY)
-	@$(PY) -m release select $(WHAT)
+	@$(PY) -m release select $(OF)
 
 $(RUN)/records/evaluate.json: $(RUN)/records/choice.json $(RUN)/facts/evaluate.json | $(READY)
-	@$(PY) -m release evaluate $(WHAT)
+	@$(PY) -m release evaluate $(OF)
 
 $(RUN)/records/speed.json: $(RUN)/records/choice.json $(RUN)/facts/speed.json | $(READY)
-	@$(PY) -m release speed $(WHAT)
+	@$(PY) -m release speed $(OF)
 
 $(RUN)/records/export.json: $(RUN)/records/choice.json $(RUN)/facts/export.json | $(READY)
-	@$(PY) -m release export $(WHAT)
+	@$(PY) -m release export $(OF)
 
 # ALL=1 of this command line alone: `make rehearse ALL=1` hands its own down in the environment.
 EVERY := $(if $(filter command,$(origin ALL)),$(ALL))
 $(RUN)/records/engines.json: $(RUN)/records/export.json $(if $(EVERY),all-engines) | $(READY)
-	@$(PY) -m release engines $(WHAT) $(if $(EVERY),--all)
+	@$(PY) -m release engines $(OF) $(if $(EVERY),--all)
 
 $(RUN)/README.md: $(addprefix $(RUN)/records/,evaluate.json speed.json engines.json) $(RUN)/facts/card.json $(wildcard cards/* cards/sections/* cards/citations/* cards/notices/* $(RUN)/records/devices/*/*) $(COMPARISON) | $(READY)
-	@$(PY) -m release card $(WHAT)
+	@$(PY) -m release card $(OF)
 
 $(RUN)/repo/README.md: $(RUN)/README.md | $(READY)
-	@$(PY) -m release stage $(WHAT)
-	@$(PY) -m release check $(WHAT)
+	@$(PY) -m release stage $(OF)
+	@$(PY) -m release check $(OF)
 
 publish: $(RUN)/repo/README.md ## upload to HF_ENDPOINT, private until verified (PUSH=1)
-	@$(PY) -m release publish $(WHAT) $(if $(PUSH),--push) $(if $(REPLACE),--replace)
+	@$(PY) -m release publish $(OF) $(CHANGE) $(if $(PUSH),--push) $(if $(REPLACE),--replace)
 
 verify: publish ## pull everything back, compare, make public, tag
-	@$(PY) -m release verify $(WHAT) $(if $(PUSH),--push)
+	@$(PY) -m release verify $(OF) $(if $(PUSH),--push)
 
 data: # former names
 	$(error `make data` is now called `make score`)
@@ -133,11 +151,14 @@ distill:
 choose:
 	$(error `make choose` is now called `make select`)
 
+release-data: $(DATA)/mixture/manifest.json ## the data set on its own, once; compared by hashes (PUSH=1)
+	@$(PY) -m release release-data --family $(FAMILY) $(CHANGE) $(if $(PUSH),--push) $(if $(REPLACE),--replace)
+
 compare: setup ## sizes, teacher, other rerankers: table and plots
 	@$(PY) -m release compare --family $(FAMILY)
 
 plan: setup ## what would run and be published, without doing it
-	@$(PY) -m release plan $(WHAT)
+	@$(PY) -m release plan $(OF) $(CHANGE)
 
 rehearse: setup ## a release of SIZES (ALL=1: every one) on stand-ins, all local
 	@$(PY) -m release rehearse --family $(FAMILY) $(if $(ALL),--all) $(if $(filter command,$(origin SIZES)),--sizes $(SIZES))
@@ -162,7 +183,7 @@ plan-data: setup ## rows, bytes, licences and overlaps of the declared data
 	@$(PY) -m release plan-data --family $(FAMILY)
 
 plan-train: setup ## steps, memory and hours of training on WORLD devices
-	@$(PY) -m release plan-train $(WHAT) --world $(or $(WORLD),1) $(if $(RATE),--pairs-per-second $(RATE))
+	@$(PY) -m release plan-train $(OF) --world $(or $(WORLD),1) $(if $(RATE),--pairs-per-second $(RATE))
 
 plan-evaluate: setup ## pairs, texts and hours of the two-stage evaluation
 	@$(PY) -m release plan-evaluate --family $(FAMILY) --world $(or $(WORLD),1) $(if $(RATE),--pairs-per-second $(RATE))
@@ -195,3 +216,5 @@ kills: setup ## publisher, verifier, Hub killed at random (COUNT=, SEED=)
 
 clean: ## remove build/ (the virtual environment stays)
 	rm -rf build
+
+endif

@@ -16,19 +16,21 @@ if __name__ == "__main__":  # until `main` says what was stopped, Ctrl-C ends th
 
 import typer
 
-from release import stages
+from release import every_size, stages
 from release.command_line import exit_status
 from release.console import hide_bars
 from release.files import resource
 from release.mode import ORGANIZATION
+from release.options import ETTIN
 
 VERBS = {  # verb -> the function that is called, or the script that is run, and what it does
     "demo": ("release.demo:command", "every stage, small: no network, no GPU, no account"),
     "preflight": ("release.preflight.check:command", "what a release of a size lacks on this machine"),
     **{stage.name: (stage.command, stage.description) for stage in stages.STAGES},
     "check": ("release.hub.checks:command", "every reason not to publish a staged folder"),
+    "release-data": ("release.hub.change:data_command", "the data set on its own, once; compared by hashes (PUSH=1)"),
     "compare": ("release.compared:command", "sizes, teacher, other rerankers: table and plots"),
-    "plan": ("release.hub.plan:command", "what would run and be published, without doing it"),
+    "plan": ("release.hub.change:plan_command", "what would run and be published, without doing it"),
     "plan-data": ("release.data.plan:command", "rows, bytes, licences and overlaps of the declared data"),
     "plan-train": ("release.budget.training:command", "steps, memory and hours of training a size"),
     "plan-evaluate": ("release.budget.evaluation:command", "pairs, texts and hours of the two-stage evaluation"),
@@ -60,6 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     verb = arguments[0] if arguments else ""
 
     def call() -> int | None:
+        if every_size.option(arguments, "--size") == every_size.ALL and verb in VERBS:
+            family = every_size.option(arguments, "--family") or str(ETTIN)
+            return every_size.run_verb(arguments, resource(family), os.environ.get(ORGANIZATION, ""))
         if (script := VERBS.get(verb, ("",))[0]).endswith(".py"):
             return subprocess.call([sys.executable, str(resource(script)), *arguments[1:]])
         return _app(verb)(arguments, prog_name=_program(), standalone_mode=False)

@@ -41,7 +41,7 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # the one embedder that a pac
 Dtype = Literal["float32", "bfloat16", "float16"]
 Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 TAKEN_FAMILIES = {"demo", "evaluations", "hf-home", "hub", "quality", "rehearsal"}  # other folders of build/
-TAKEN_SIZES = {"compared", "data", "facts", "records"}  # other folders of build/<family>/
+TAKEN_SIZES = {"all", "compared", "data", "facts", "records"}  # SIZE=all, and other folders of build/<family>/
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -252,7 +252,8 @@ class _FamilyFile:
         info = self.family
         if info.name.lower() in TAKEN_FAMILIES or any(size.lower() in TAKEN_SIZES for size in self.sizes):
             taken = ", ".join(sorted(TAKEN_FAMILIES | TAKEN_SIZES))
-            raise problem("a family or size has the name of another folder of build/", f"take none of {taken}")
+            what = "a family or size has the name of another folder of build/, or of all sizes"
+            raise problem(what, f"take none of {taken}")
         if len({size.lower() for size in self.sizes}) < len(self.sizes):
             raise problem("two sizes differ by upper and lower case only", "rename one: some disks take them for one")
         for name in [*(f"{info.name}-{size}-{info.version}" for size in self.sizes), self.data.repository]:

@@ -143,7 +143,7 @@ STAGES = (
     ),
     Stage(
         "publish",
-        "release.hub.publish:command",
+        "release.hub.change:command",
         "upload to HF_ENDPOINT, private until verified (PUSH=1)",
         inputs=("stage",),
     ),

@@ -76,6 +76,11 @@ class Project:
     def declaration(self) -> Path:
         return self.folder / "datasets/docstring-reranker-data.yaml"
 
+    def size(self, name: str) -> str:
+        """Another size, as the family file says it."""
+        text = self.family.read_text()
+        return f"\n[sizes.{name}]\n{text[text.index('encoder = ') :]}"
+
     def edit(self, old: str, new: str) -> None:
         text = self.family.read_text()
         assert old in text
@@ -122,6 +127,27 @@ def test_help_names_every_verb_in_80_columns(project: Project) -> None:
 def test_everything_runs_in_order_where_nothing_is_done(project: Project) -> None:
     assert project.would_run("verify") == [stage.name for stage in STAGES]
     assert project.would_run("evaluate") == ["mix", "score", "train", "select", "evaluate"]
+
+
+def test_all_sizes_are_made_one_after_the_other_and_other_goals_take_no_size(project: Project) -> None:
+    project.family.write_text(project.family.read_text().replace("[sizes.mini]", "[sizes.tiny]") + project.size("mini"))
+    done = project.make("-n", "card", "stage", "SIZE=all", "PUSH=1")
+    assert done.returncode == 0, done.stderr
+    made = [line.split("--size ")[1] for line in done.stdout.splitlines() if "-m release stage" in line]
+    assert made == ["tiny", "mini"]
+    (summary,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert json.loads(summary)["done"] == ["tiny", "mini"]
+    assert "release.every_size" not in project.make("-n", "test", "SIZE=all").stdout
+
+
+def test_what_is_changed_on_a_hub_is_said_on_the_command_line_only(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHAT", "card")
+    assert "--what" not in project.make("-n", "plan").stdout
+    assert (
+        "release plan --family family.toml --size mini --what 'card'" in project.make("-n", "plan", "WHAT=card").stdout
+    )
 
 
 def test_stages_never_run_beside_each_other(project: Project) -> None:

@@ -97,6 +97,21 @@ def problems(family: Family, size: str) -> list[str]:
     return [*lines, *_unbound(family, size, lines)]
 
 
+def data_problems(family: Family) -> list[str]:
+    """Every problem of the staged dataset alone."""
+    folder = stage.dataset_repo(family)
+    if not folder.is_dir():
+        return [f"{folder}: not staged, make stage"]
+    found = [
+        *folder_problems(folder, REQUIRED["dataset"], ALLOWED["dataset"]),
+        *_card("dataset", folder, family, next(iter(family.sizes))),
+        *rehearsed(folder),
+        *_shards(folder),
+        *stage.differences(stage.dataset_contents(family), folder),
+    ]
+    return [f"{folder}/{line}" for line in dict.fromkeys(found)]
+
+
 def _untrue(family: Family, size: str) -> Iterator[str]:
     """Records that were edited, that make no sense, or whose figures the scores of single queries do not give."""
     folder = family.folder(size)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from release import options
 from release.card import render
-from release.console import print_hint, say, table, wrapped
+from release.console import say, wrapped
 from release.errors import ReleaseError
-from release.family import Family, load
+from release.family import Family
+from release.hub import cards, data, pull_requests
 from release.hub.state import (
     DesiredRepo,
     RemoteRepo,
@@ -22,79 +22,26 @@ from release.hub.state import (
     hub_errors,
     remote_repo,
 )
-from release.preflight.check import left_elsewhere, missing, to_run
-from release.stages import STAGES
+from release.hub.steps import PlanStep, is_ours
 
 
-@dataclass(frozen=True)
-class PlanStep:
-    """One change on a Hub.
-
-    Attributes:
-        phase: `push` (before verification, private) or `finish` (after it).
-        verb, target, detail: What is done, for people.
-        repo: Whose change it is, None for the collection's.
-        upload, delete: Files of the repository.
-        commit: What is tagged, or what a push comes after; None for a repository that is still to be created.
-    """
-
-    phase: Literal["push", "finish"]
-    verb: str
-    target: str
-    detail: str
-    repo: DesiredRepo | None = field(default=None, repr=False)
-    upload: tuple[str, ...] = field(default=(), repr=False)
-    delete: tuple[str, ...] = field(default=(), repr=False)
-    commit: str | None = field(default=None, repr=False)
-
-
-def command(size: options.Size, family_file: options.Family = options.ETTIN) -> None:
-    """Print which stages a release would run and what it would publish; nothing is run or written."""
-    family = load(family_file)
-    open_stages = to_run(family, size)
-    rows = [
-        [stage.name, "to run" if stage.name in open_stages else "done", stage.description]
-        for stage in STAGES
-        if stage.file(family.build, size)
-    ]
-    table(f"{family.model_id(size)}: stages", ["make", "state", "makes"], rows)
-    for lack in missing(family, size, compare=False):
-        print_hint(f"missing here: {lack.what}", lack.hint)
-    left = [stage.name for stage in STAGES if stage.name in left_elsewhere(family, size) & open_stages]
-    if not left and (family.folder(size) / "repo/README.md").is_file():
-        show_diff(family, size)
-        return
-    print("would publish, private until verified, then tagged:")
-    if family.data.mixture is None:
-        say(f"  dataset {family.data_id}")
-    say(f"  model {family.model_id(size)}")
-    say(f"  collection {family.about.collection!r} of {family.about.organization}")
-    say(f"their files are known once `make stage SIZE={size}` has run")
-    if left:
-        print_left(family, size, left)
-
-
-def print_left(family: Family, size: str, left: list[str]) -> None:
-    """What a release still needs, as the last lines: nothing has failed, so the exit status is 0."""
-    what = f"SIZE={size} FAMILY={family.path}"
-    first, *rest = left
-    print(*wrapped(f"left for another machine, then for here: make {', make '.join(left)}"), sep="\n")
-    machine = f"a machine with {family.speed.device}" if first == "speed" else "that machine"
-    there = f"on {machine}, with a copy of {family.folder(size)}: make {first} {what}"
-    here = f"then here, with what that made there: make release {what}"
-    for line in (there, here) if rest else (there,):
-        print(*wrapped(line, indent="  "), sep="\n")
-
-
-def commit_title(repo: DesiredRepo) -> str:
-    """What commits of a release are called, by which its repository is known again."""
-    return f"Release {repo.tag}"
-
-
-def show_diff(family: Family, size: str, endpoint: str | None = None) -> list[PlanStep]:
+def show_diff(
+    family: Family,
+    size: str,
+    endpoint: str | None = None,
+    *,
+    what: options.Whole = "release",
+    replace: bool = False,
+    pull: bool = False,
+) -> list[PlanStep]:
     """Print what is to be done on the given Hub, or on an empty one without any."""
     url = given_endpoint(endpoint)
-    steps = diff(family, size, connect(url, write=False) if url else None)
+    if what == "card" and not url:
+        raise ReleaseError("WHAT=card corrects what was released on a Hub, and none is named", hint="set HF_ENDPOINT")
+    api = connect(url, write=False) if url else None
+    steps = diff(family, size, api, what=what, replace=replace)
+    if pull:
+        steps = pull_requests.steps([step for step in steps if step.phase == "push"], api)
     show(steps, url)
     return steps
 
@@ -104,15 +51,26 @@ def show(steps: list[PlanStep], endpoint: str | None) -> None:
     say(f"Plan for {endpoint or 'an empty Hub (none was given)'}:" if steps else f"Nothing to do on {endpoint}.")
     for step in steps:
         print(*wrapped(f"{step.verb} {step.target}: {step.detail}", indent="  "), sep="\n")
+        print(*(f"    {line}" for line in step.shown), sep="\n", end="\n" if step.shown else "")
 
 
-def diff(family: Family, size: str, api: Any, *, replace: bool = False) -> list[PlanStep]:
+def diff(
+    family: Family, size: str, api: Any, *, what: options.Whole = "release", replace: bool = False
+) -> list[PlanStep]:
     """Every step between what is on the Hub and the finished release, in order; as on an empty Hub if `api` is None.
+
+    Args:
+        what: The whole release, or its cards alone.
 
     Raises:
         ReleaseError: The release is finished and would change, or the name belongs to something else.
     """
-    push, public, tags = repo_steps(desired_repos(family, size), api, str(family.path), replace=replace)
+    public: list[PlanStep] = []
+    if what == "card":
+        push, tags = cards.steps(desired_repos(family, size), api, str(family.path), replace=replace)
+    else:
+        repos, _ = data.to_release(family, size, api)
+        push, public, tags = repo_steps(repos, api, str(family.path), replace=replace)
     return [*push, *tags, *public, *_collection_steps(family, size, api)]
 
 
@@ -121,8 +79,8 @@ def repo_steps(
 ) -> tuple[list[PlanStep], list[PlanStep], list[PlanStep]]:
     """What is to be pushed, made public and tagged of `repos`; `source` is where their names and version come from.
 
-    What was verified is tagged while it is private, so that nothing is ever public and untagged. Models become public before
-    their data, which is never public alone.
+    What was verified is tagged while it is private, so that nothing is ever public and untagged. Data become public before
+    the models that they made: then whole, verified and tagged, as `make release-data` leaves them.
 
     Args:
         replace: Files that this project did not put there may be overwritten and deleted.
@@ -134,11 +92,11 @@ def repo_steps(
     push = [step for repo, remote in pairs for step in _push_steps(api, repo, remote, source, replace)]
     public = [
         PlanStep("finish", "make public", repo.id, "after verification", repo)
-        for repo, remote in reversed(pairs)
+        for repo, remote in pairs
         if remote.private
     ]
     tags = [
-        PlanStep("finish", "tag", repo.id, repo.tag, repo, commit=remote.commit)
+        PlanStep("finish", "tag", repo.id, repo.tag, repo, commit=remote.commit, tag=repo.tag)
         for repo, remote in pairs
         if not remote.tagged
     ]
@@ -148,18 +106,23 @@ def repo_steps(
 def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, source: str, replace: bool) -> Iterable[PlanStep]:
     upload, delete = changed(repo, remote) if repo.folder.is_dir() else ([], [])
     if remote.moved:
-        what = f"main of {repo.id} is not what is tagged {repo.tag}: {', '.join(remote.moved[:3])}"
-        raise ReleaseError(what, where=str(api.endpoint), hint="bring main back to the tag, for people load main")
-    if not replace and (foreign := _foreign(api, repo, remote, upload, delete)):
+        what = f"main of {repo.id} is not what is tagged {remote.tag}: {', '.join(remote.moved[:3])}"
+        hint = "bring main back to the tag, for people load main"
+        if cards.CARD.issuperset(remote.moved):
+            hint = f"make publish WHAT=card PUSH=1 makes main a revision of the card, or {hint}"
+        raise ReleaseError(what, where=str(api.endpoint), hint=hint)
+    foreign = _foreign(api, repo, remote, upload, delete)
+    if foreign and not replace:
         what = f"{repo.id} holds what this project did not put there: {', '.join(foreign[:3])}"
         raise ReleaseError(what, where=str(api.endpoint), hint="choose another name, or make publish REPLACE=1")
     if remote.tagged and (upload or delete):
         hint = f"raise `version` in {source}; an embedded Hub can also be removed and begun anew"
+        if cards.CARD.issuperset(upload + delete):
+            hint = "make publish WHAT=card PUSH=1 corrects the card alone"
         what = f"{repo.id} {repo.tag} is finished, and {', '.join((upload + delete)[:3])} would change"
         raise ReleaseError(what, where=str(repo.folder), hint=hint)
     if remote.exists and not remote.private and not remote.tagged and (upload or delete):
-        what = f"{repo.id} is public already, and without the tag {repo.tag} it is no release of this project"
-        raise ReleaseError(what, where=str(api.endpoint), hint=f"choose another name or version in {source}")
+        yield from _taken_back(api, repo, cards.CARD.issuperset(upload + delete), source, replace)
     if not remote.exists:
         yield PlanStep("push", "create", repo.id, f"{repo.type}, private", repo)
     if not repo.folder.is_dir():
@@ -173,14 +136,31 @@ def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, source: str, re
         yield PlanStep("push", "delete", repo.id, f"{len(delete)} files", repo, (), tuple(delete), remote.commit)
 
 
+def _taken_back(api: Any, repo: DesiredRepo, card: bool, source: str, replace: bool) -> Iterable[PlanStep]:
+    """What to do with a repository that is public, was never finished, and would change."""
+    if not _was_ours(api, repo):
+        what = f"{repo.id} is public already, and without the tag {repo.tag} it is no release of this project"
+        raise ReleaseError(what, where=str(api.endpoint), hint=f"choose another name or version in {source}")
+    if not replace:
+        what = f"{repo.id} is public, was never verified, and would change"
+        hint = "make publish WHAT=card PUSH=1 corrects the card alone; " if card else ""
+        hint += "make publish REPLACE=1 makes it private again until it is verified"
+        raise ReleaseError(what, where=str(api.endpoint), hint=hint)
+    yield PlanStep("push", "make private", repo.id, "until it is verified", repo)
+
+
 def _foreign(api: Any, repo: DesiredRepo, remote: RemoteRepo, upload: list[str], delete: list[str]) -> list[str]:
     """Files on a Hub that a push would delete, or overwrite though no release was ever pushed there."""
     overwritten = [name for name in upload if name in remote.files]
     if not remote.exists or remote.tagged or not (overwritten or delete):
         return []
+    return delete if _was_ours(api, repo) else delete + overwritten
+
+
+def _was_ours(api: Any, repo: DesiredRepo) -> bool:
+    """Whether any commit of a repository is called as a release calls its own."""
     with hub_errors(api, f"look at the commits of {repo.id}"):
-        titles = {commit.title for commit in api.list_repo_commits(repo.id, repo_type=repo.type)}
-    return delete if commit_title(repo) in titles else delete + overwritten
+        return any(is_ours(commit.title, repo.tag) for commit in api.list_repo_commits(repo.id, repo_type=repo.type))
 
 
 def _collection_steps(family: Family, size: str, api: Any) -> Iterable[PlanStep]:

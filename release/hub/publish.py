@@ -3,54 +3,38 @@
 A release is a dataset, a model and its place in the family's collection. Both repositories stay private until
 `verify` has pulled them back; then they get the tag `<version>` (the family's, such as v1, the same that ends the
 repository's name), become public and join the collection. The tag means finished: tagged content never
-changes, and a correction is a new version. Every step looks first, so running again continues what was cut off.
+changes. A card is corrected by a further tag (release/hub/cards.py), anything else by a new version. Every step looks
+first, so running again continues what was cut off.
 """
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from huggingface_hub import HfApi
 
 from release import mode, options
 from release.console import say
 from release.errors import ReleaseError
-from release.family import Family, load
-from release.hub import checks, patience, plan
-from release.hub.plan import PlanStep
+from release.family import Family
+from release.hub import checks, patience, plan, pull_requests
 from release.hub.state import (
     DesiredRepo,
-    Endpoint,
+    RemoteRepo,
     changed,
     connect,
     desired_repos,
     find_collection,
     hub_errors,
+    newest,
     remote_repo,
+    tree,
 )
+from release.hub.steps import PlanStep, commit_title
 
 COMMIT_BYTES = 2 * 10**9  # what a push that is cut off may have to send again
-
-
-def command(
-    size: options.Size,
-    family_file: options.Family = options.ETTIN,
-    push: options.Push = False,
-    endpoint: Endpoint = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Overwrite and delete what somebody else put there.")
-    ] = False,
-) -> None:
-    """Show what publishing would do; with `--push` and an endpoint, upload privately (verify makes it public)."""
-    family = load(family_file)
-    family.size(size)
-    if push:
-        publish(family, size, endpoint, replace=replace)
-    else:
-        plan.show_diff(family, size, endpoint)
 
 
 def publish(family: Family, size: str, endpoint: str | None, *, replace: bool = False) -> list[PlanStep]:
@@ -81,16 +65,40 @@ def finish(family: Family, size: str, api: HfApi, commits: dict[str, str]) -> li
     for line in checks.collection_unbound(family, size):
         raise ReleaseError(f"the collection is {line}", where=str(family.folder(size) / "collection.yaml"))
     check_commits(desired_repos(family, size), api, commits)
-    steps = plan.diff(family, size, api)
+    return _finish(family, size, api, commits)
+
+
+def correct(family: Family, size: str, api: HfApi, steps: list[PlanStep]) -> list[PlanStep]:
+    """Push cards that were looked at, tag them as a revision of the same version, and bring the collection up to date.
+
+    Args:
+        steps: What `plan.diff` gave for the cards.
+
+    Raises:
+        ReleaseError: Somebody else wrote there in between, or the Hub fails; running it again continues.
+    """
+    pushed = carry_out(api, [step for step in steps if step.phase == "push"])
+    if not steps:
+        return []
+    repos = desired_repos(family, size)
+    commits = {repo.id: remote_repo(api, repo).head or "" for repo in repos}
+    return [*pushed, *_finish(family, size, api, commits, what="card")]
+
+
+def _finish(
+    family: Family, size: str, api: HfApi, commits: dict[str, str], *, what: options.Whole = "release"
+) -> list[PlanStep]:
+    """Take every step that is left, then read all of it again."""
+    steps = plan.diff(family, size, api, what=what)
     if pending := [step for step in steps if step.phase == "push"]:
         raise ReleaseError(f"{pending[0].verb} {pending[0].target} is still to be done", hint="make publish")
     content = plan.staged_collection(family, size)
     carry_out(api, steps, lambda: _collect(api, family, content) if content else None)
     if steps:
         check_finished(desired_repos(family, size), api, commits)
-        if left := plan.diff(family, size, api):
-            what = f"{left[0].verb} {left[0].target}: the Hub said that it was done, and it is not"
-            raise ReleaseError(what, where=str(api.endpoint), hint="run it again, it continues where it stopped")
+        if left := plan.diff(family, size, api, what=what):
+            done = f"{left[0].verb} {left[0].target}: the Hub said that it was done, and it is not"
+            raise ReleaseError(done, where=str(api.endpoint), hint="run it again, it continues where it stopped")
     return steps
 
 
@@ -105,7 +113,8 @@ def check_finished(repos: list[DesiredRepo], api: HfApi, commits: dict[str, str]
         with hub_errors(api, f"look at {repo.id} without a token"):
             main = anonymous.repo_info(repo.id, repo_type=repo.type).sha
             tags = {ref.name: ref.target_commit for ref in anonymous.list_repo_refs(repo.id, repo_type=repo.type).tags}
-        for name, commit in (("main", main), (f"the tag {repo.tag}", tags.get(repo.tag))):
+        tag = newest(repo.tag, tags) or repo.tag
+        for name, commit in (("main", main), (f"the tag {tag}", tags.get(tag))):
             if commit != commits[repo.id]:
                 what = f"{name} of {repo.id} is at {str(commit)[:12]}, and {commits[repo.id][:12]} was verified"
                 hint = "somebody else wrote there: bring it back to the verified commit"
@@ -145,16 +154,25 @@ def _change_repo(api: HfApi, step: PlanStep, repo: DesiredRepo) -> None:
         case "create":
             api.create_repo(repo.id, repo_type=repo.type, private=True, exist_ok=True)
             done = remote_repo(api, repo).private
+        case "make private":
+            api.update_repo_settings(repo.id, repo_type=repo.type, private=True)
+            done = remote_repo(api, repo).private
         case "upload" | "delete":
+            _check_private(api, repo)
             _upload(api, repo, step)
             done = not any(changed(repo, remote_repo(api, repo)))
+        case "correct" | "propose":
+            if step.tag is None:  # no card of what is public already
+                _check_private(api, repo)
+            revision = _upload(api, repo, step)
+            done = not any(changed(repo, RemoteRepo(files=tree(api, repo, revision))))
         case "make public":
             api.update_repo_settings(repo.id, repo_type=repo.type, private=False)
             done = not remote_repo(api, repo).private
         case "tag":
-            api.create_tag(repo.id, repo_type=repo.type, tag=repo.tag, revision=step.commit, exist_ok=True)
+            api.create_tag(repo.id, repo_type=repo.type, tag=step.tag or repo.tag, revision=step.commit, exist_ok=True)
             remote = remote_repo(api, repo)
-            done = remote.tagged and remote.commit == step.commit
+            done = remote.tag == step.tag and remote.commit == step.commit
         case _:
             raise ValueError(step.verb)
     if not done:
@@ -162,28 +180,42 @@ def _change_repo(api: HfApi, step: PlanStep, repo: DesiredRepo) -> None:
         raise ReleaseError(what, where=str(api.endpoint), hint="look at it there, then run it again")
 
 
-def _upload(api: HfApi, repo: DesiredRepo, step: PlanStep) -> None:
-    """Commit by commit, so that a push that was cut off goes on after the last whole commit, whatever the transport keeps.
+def _check_private(api: HfApi, repo: DesiredRepo) -> None:
+    """Refuse to send the first byte of what was not verified to a public repository.
 
-    Each comes after the commit that was seen last, so that of two who push at once the second is refused.
+    Raises:
+        ReleaseError: It is public.
     """
-    info = api.repo_info(repo.id, repo_type=repo.type)
-    if not info.private:
+    if not api.repo_info(repo.id, repo_type=repo.type).private:
         what = f"{repo.id} is public, before anything was verified"
         raise ReleaseError(what, where=str(api.endpoint), hint="make it private there, or choose another name")
-    parent = step.commit or info.sha
+
+
+def _upload(api: HfApi, repo: DesiredRepo, step: PlanStep) -> str:
+    """Commit by commit, so that a push that was cut off goes on after the last whole commit, whatever the transport keeps.
+
+    Each comes after the commit that was seen last, so that of two who push at once the second is refused. Returns the
+    revision that they went to: main, or a pull request, which the first commit opens where none is open.
+    """
+    parent = step.commit or api.repo_info(repo.id, repo_type=repo.type).sha
     parts = commits_of({name: (repo.folder / name).stat().st_size for name in step.upload}) or [[]]
+    revision = pull_requests.reference(step.pull) if step.pull else None
     for part in parts:
         commit = api.upload_folder(
             repo_id=repo.id,
             repo_type=repo.type,
             folder_path=repo.folder,
-            commit_message=plan.commit_title(repo),
+            commit_message=commit_title(step.tag or repo.tag),
             allow_patterns=[glob.escape(name) for name in part],
             delete_patterns=[glob.escape(name) for name in step.delete] if step.delete and part is parts[-1] else None,
+            revision=revision,
+            create_pr=step.verb == "propose" and revision is None,
             parent_commit=parent,
         )
         parent = commit.oid
+        if step.verb == "propose" and revision is None:
+            revision = commit.pr_revision
+    return revision or "main"
 
 
 def commits_of(sizes: dict[str, int]) -> list[list[str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Generator
+import re
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,20 +41,44 @@ class DesiredRepo:
 
 @dataclass(frozen=True)
 class RemoteRepo:
-    """A repository as it is: `files` are those of the tag where there is one, else of the main branch.
+    """A repository as it is: `files` and `commit` are those of the newest tag where there is one, else of the main branch.
 
-    `moved` names the files that are others on the main branch, which is what people load, than at the tag.
+    Attributes:
+        tag: The newest of the version's tags: its own, or that of a revision of its card.
+        head: Where the main branch is, which is what people load.
+        moved: The files that are others on the main branch than at the tag.
     """
 
     private: bool = True
     commit: str | None = None
-    tagged: bool = False
+    tag: str | None = None
     files: dict[str, RepoFile] = field(default_factory=dict)
     moved: tuple[str, ...] = ()
+    head: str | None = None
 
     @property
     def exists(self) -> bool:
         return self.commit is not None
+
+    @property
+    def tagged(self) -> bool:
+        return self.tag is not None
+
+
+def card_tag(tag: str, number: int) -> str:
+    """What the revision of a card is tagged; the release itself is the first one."""
+    return f"{tag}-card{number}" if number > 1 else tag
+
+
+def revision(tag: str, name: str) -> int:
+    """Which revision of the version `tag` the tag `name` is: 1 for the release itself, 0 for none."""
+    found = re.fullmatch(rf"{re.escape(tag)}(?:-card([2-9]|[1-9]\d+))?", name)
+    return int(found.group(1) or 1) if found else 0
+
+
+def newest(tag: str, names: Iterable[str]) -> str | None:
+    """The newest of a version's tags among `names`, None where it was never released."""
+    return max((name for name in names if revision(tag, name)), key=lambda name: revision(tag, name), default=None)
 
 
 def given_endpoint(endpoint: str | None) -> str | None:
@@ -112,11 +137,16 @@ def hub_errors(api: HfApi, doing: str) -> Generator[None]:
 
 def desired_repos(family: Family, size: str) -> list[DesiredRepo]:
     """The repositories of a release, in the order in which they are published."""
-    tag = family.about.version
-    model = DesiredRepo(family.model_id(size), "model", stage.model_repo(family, size), tag)
-    if family.data.mixture:  # of somebody else, or published before: it is named and never written
-        return [model]
-    return [DesiredRepo(family.data_id, "dataset", stage.dataset_repo(family), tag), model]
+    data = data_repo(family)
+    model = DesiredRepo(family.model_id(size), "model", stage.model_repo(family, size), family.about.version)
+    return [data, model] if data else [model]
+
+
+def data_repo(family: Family) -> DesiredRepo | None:
+    """The family's own data; None where they are of somebody else, or published before: those are named and never written."""
+    if family.data.mixture:
+        return None
+    return DesiredRepo(family.data_id, "dataset", stage.dataset_repo(family), family.about.version)
 
 
 def remote_repo(api: HfApi, repo: DesiredRepo) -> RemoteRepo:
@@ -134,19 +164,25 @@ def remote_repo(api: HfApi, repo: DesiredRepo) -> RemoteRepo:
             hint = "choose another name or version in the family file"
             raise ReleaseError(f"{repo.id} was renamed to {info.id}", where=str(api.endpoint), hint=hint)
         refs = api.list_repo_refs(repo.id, repo_type=repo.type)
-        tagged = {ref.name: ref.target_commit for ref in refs.tags}.get(repo.tag)
+        tags = {ref.name: ref.target_commit for ref in refs.tags}
+        tag = newest(repo.tag, tags)
         head = info.sha or "main"
-        commit = tagged or head
+        commit = tags[tag] if tag else head
+        files = tree(api, repo, commit)
+        main = files if commit == head else tree(api, repo, head)
+    return RemoteRepo(bool(info.private), commit, tag, files, tuple(different(files, main)), head)
 
-        def tree(revision: str) -> dict[str, RepoFile]:
-            entries = api.list_repo_tree(repo.id, repo_type=repo.type, revision=revision, recursive=True)
-            return {file.path: file for file in entries if isinstance(file, RepoFile) and file.path != ".gitattributes"}
 
-        files = tree(commit)
-        main = files if commit == head else tree(head)
-    blobs, others = ({name: file.blob_id for name, file in each.items()} for each in (files, main))
-    moved = sorted(name for name in {*blobs, *others} if blobs.get(name) != others.get(name))
-    return RemoteRepo(bool(info.private), commit, tagged is not None, files, tuple(moved))
+def tree(api: HfApi, repo: DesiredRepo, revision: str) -> dict[str, RepoFile]:
+    """The files of a repository at a revision, by name, without the one that the Hub writes itself."""
+    found = api.list_repo_tree(repo.id, repo_type=repo.type, revision=revision, recursive=True)
+    return {file.path: file for file in found if isinstance(file, RepoFile) and file.path != ".gitattributes"}
+
+
+def different(files: dict[str, RepoFile], others: dict[str, RepoFile]) -> list[str]:
+    """The names of files that two trees do not share, by the Hub's hashes of their content."""
+    blobs, theirs = ({name: file.blob_id for name, file in each.items()} for each in (files, others))
+    return sorted(name for name in {*blobs, *theirs} if blobs.get(name) != theirs.get(name))
 
 
 def same(file: Path, remote: RepoFile) -> bool:

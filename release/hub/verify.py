@@ -6,6 +6,7 @@ What is loaded runs in processes of its own with an empty cache (pulled.py), so 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from release import console, options, records, results
 from release.errors import ReleaseError
 from release.export.pairs import Pair, sample_pairs
 from release.family import Family, load
-from release.hub import checks, publish, pulled, state
+from release.hub import checks, data, publish, pulled, state
 from release.records import Record
 from release.results.export import FormParity, PulledRepository, VerifyResult, VerifySubject
 
@@ -53,13 +54,14 @@ def verified(family: Family, size: str, api: Any) -> Record[VerifyResult, Verify
         record = records.read(family.folder(size) / "records", results.VERIFY, model_sha256=sha256)
     except ReleaseError:
         return None
-    for repo in state.desired_repos(family, size):
+    repos, known = data.to_release(family, size, api)
+    for repo in repos:
         remote = state.remote_repo(api, repo)
         pulled = record.measured.repositories.get(repo.id)
         finished = remote.tagged and not remote.private
         if not finished or pulled is None or remote.commit != pulled.commit or any(state.changed(repo, remote)):
             return None
-    return record
+    return record if known is None or record.measured.repositories.get(known.id) == known.found else None
 
 
 def verify(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySubject]:
@@ -71,16 +73,22 @@ def verify(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySu
     checks.raise_problems(family, size)
     folder = family.folder(size)
     sha256 = records.model_hash(folder / "model")
-    repos, pairs = state.desired_repos(family, size), sample_pairs(family)
+    (repos, known), pairs = data.to_release(family, size, api), sample_pairs(family)
     result = pulled_back(repos, family.model_id(size), folder / "export", pairs, api)
+    if known:
+        result = replace(result, repositories={known.id: known.found, **result.repositories})
     about: dict[str, Any] = {"family": family.about.name, "size": size, "model_sha256": sha256}
     record = records.new(results.VERIFY, measured=result, subject=VerifySubject(str(api.endpoint)), **about)
     records.write(record, folder / "records")
     return record
 
 
-def pulled_back(repos: list[state.DesiredRepo], model: str, export: Path, pairs: list[Pair], api: Any) -> VerifyResult:
+def pulled_back(
+    repos: list[state.DesiredRepo], model: str | None, export: Path, pairs: list[Pair], api: Any
+) -> VerifyResult:
     """Pull `repos` back and compare: every file with the staged one, every form of `model` with `export` on `pairs`.
+
+    Data are compared by the hashes that the Hub lists: gigabytes of them are not pulled back. Without a model nothing is scored.
 
     Raises:
         ReleaseError: Not published, or a file, a score or a snippet that differs.
@@ -90,7 +98,9 @@ def pulled_back(repos: list[state.DesiredRepo], model: str, export: Path, pairs:
         remote = state.remote_repo(api, repo)
         if remote.commit is None or not repo.folder.is_dir() or any(state.changed(repo, remote)):
             raise ReleaseError(
-                f"{repo.id} is not there as it is staged", where=str(api.endpoint), hint="make publish PUSH=1"
+                f"{repo.id} is not there as it is staged",
+                where=str(api.endpoint),
+                hint="make publish PUSH=1, or merge its pull request first",
             )
         commits[repo.id] = remote.commit
     task = {
@@ -108,6 +118,21 @@ def pulled_back(repos: list[state.DesiredRepo], model: str, export: Path, pairs:
         forms=tuple(FormParity(**form) for form in forms),
         snippets=len(task["snippets"]),
     )
+
+
+def try_cards(repos: list[state.DesiredRepo], api: Any) -> None:
+    """Run the snippets of staged cards against what is released on the Hub, before anybody sees these cards.
+
+    Raises:
+        ReleaseError: One fails, or prints nothing.
+    """
+    there = [(repo, state.remote_repo(api, repo)) for repo in repos]
+    task = {
+        "repositories": [{"id": repo.id, "type": repo.type, "commit": remote.commit} for repo, remote in there],
+        "model": None,
+        "snippets": [code for repo in repos for code in _snippets(repo.folder / "README.md")],
+    }
+    pulled.elsewhere(task, api, sum(file.size for _, remote in there for file in remote.files.values()))
 
 
 def _snippets(card: Path) -> list[str]:

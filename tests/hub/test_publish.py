@@ -14,7 +14,7 @@ import yaml
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import list_files
-from release.hub import plan, publish, stage, state
+from release.hub import change, plan, publish, stage, state
 from release.localhub import Account, running_hub
 from tests import built
 
@@ -262,13 +262,13 @@ def test_without_an_endpoint_or_a_token_nothing_is_asked_of_any_hub(
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     monkeypatch.setattr(httpx2.Client, "send", lambda *_, **__: pytest.fail("a request was made"))
     with pytest.raises(ReleaseError, match=r"no Hub is named, and there is no default.*HF_ENDPOINT"):
-        publish.command(built.SIZE, family.path, push=True)
+        change.command(built.SIZE, family.path, push=True)
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(ReleaseError, match=r"no token.*HF_TOKEN.*hf auth login"):
-        publish.command(built.SIZE, family.path, push=True, endpoint="http://127.0.0.1:9")
+        change.command(built.SIZE, family.path, push=True, endpoint="http://127.0.0.1:9")
     with pytest.raises(ReleaseError, match=r"not an endpoint"):
-        publish.command(built.SIZE, family.path, push=True, endpoint="huggingface.co")
-    publish.command(built.SIZE, family.path)
+        change.command(built.SIZE, family.path, push=True, endpoint="huggingface.co")
+    change.command(built.SIZE, family.path)
     assert "Plan for an empty Hub" in capsys.readouterr().out
 
 

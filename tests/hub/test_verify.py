@@ -84,8 +84,8 @@ SPOIL = """
 import huggingface_hub
 from pathlib import Path
 download = huggingface_hub.snapshot_download
-def spoiled(name, repo_type, revision):
-    path = Path(download(name, repo_type=repo_type, revision=revision), "{file}")
+def spoiled(name, repo_type, revision, **options):
+    path = Path(download(name, repo_type=repo_type, revision=revision, **options), "{file}")
     if repo_type == "model":
         path.unlink(missing_ok=True)
         {then}
