@@ -142,6 +142,7 @@ class RecordCollector:
         if not (run or evaluate or speed):
             return None
         parameters = evaluate.measured.parameters if evaluate else None
+        asked = evaluate.subject if evaluate else None
         return ComparedModel(
             name,
             label,
@@ -152,7 +153,7 @@ class RecordCollector:
             means=evaluate.measured.means if evaluate else None,
             nano=self._nano(evaluate.measured.nano) if evaluate else None,
             revision=sha256 or (speed.model_sha256 if speed else None),
-            run=_how(evaluate.subject) if evaluate else None,
+            run=_how(asked.form, asked.dtype, asked.attention, asked.max_length) if asked else None,
         )
 
     def _trained(self, run: Record[TrainingRun, RunSubject], folder: Path) -> bool:
@@ -171,6 +172,7 @@ class RecordCollector:
         speed = self._speed(self.family.build / "teacher", "", None)
         if not (teacher or speed):
             return None
+        revision = teacher.revision if teacher else None
         return ComparedModel(
             name,
             name.split("/")[-1],
@@ -180,7 +182,8 @@ class RecordCollector:
             published_pairs_per_second=_published(speed),
             means=teacher.means if teacher else None,
             nano=self._nano(teacher.nano) if teacher else None,
-            revision=speed.model_sha256 if speed else None,
+            revision=revision or (speed.model_sha256 if speed else None),
+            run=_how(teacher.form, teacher.dtype, None, teacher.max_length) if teacher and teacher.dtype else None,
         )
 
     def _evaluation(
@@ -224,10 +227,10 @@ class RecordCollector:
         return nano.mean if nano and set(nano.sets) == set(self.family.evaluation.nano_sets) else None
 
 
-def _how(subject: EvaluationSubject) -> str:
+def _how(form: str | None, dtype: str, attention: str | None, max_length: int | None) -> str:
     """How a model was run, in a few words."""
-    length = f"at most {subject.max_length:,} tokens" if subject.max_length else "any length"
-    return ", ".join([*([subject.form] if subject.form else []), subject.dtype, subject.attention, length])
+    length = f"at most {max_length:,} tokens" if max_length else "any length"
+    return ", ".join(filter(None, [form, dtype, attention, length]))
 
 
 def _published(speed: Record[SpeedResult, SpeedSubject] | None) -> float | None:

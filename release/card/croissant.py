@@ -82,8 +82,7 @@ def text(family: Family, data: Record[DataResult, DataSubject], manifest: dict[s
 
 def _responsible(family: Family, shown: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:
     """The RAI fields: what the dataset's card says, sentence for sentence for programs."""
-    scored = [row["name"] for row in shown["configs"] if row["labels"] != "source"]
-    given = [row["name"] for row in shown["configs"] if row["labels"] == "source"]
+    scored, given = shown["asked"], shown["given"]
     labels = (
         [f"A model, {tables.teacher(family, linked=False)}, scored the pairs of {', '.join(scored)}."] if scored else []
     )

@@ -105,12 +105,17 @@ LEFT_OUT = {  # the manifest's reasons, for people
 
 
 def data(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The training data, largest config first: rows, files, sources, licences, label ranges and overlaps."""
+    """The training data, largest config first: rows, files, sources, licences, label ranges and overlaps.
+
+    `asked` and `given` are the configs whose labels are the teacher's, and those whose labels came with their source.
+    """
     configs = [_config(name, entry) for name, entry in manifest["configs"].items()]
     configs.sort(key=lambda row: (-row["rows"], row["name"]))
     overlaps = [entry["overlap"] for entry in manifest["configs"].values()]
     return {
         "configs": configs,
+        "asked": [row["name"] for row in configs if row["labels"] != "source"],
+        "given": [row["name"] for row in configs if row["labels"] == "source"],
         "rows": sum(row["rows"] for row in configs),
         "bytes": sum(row["bytes"] for row in configs),
         "splits": list(dict.fromkeys(split for row in configs for split in row["splits"])),

@@ -177,6 +177,10 @@ def _teacher(family: Family, stages: list[first_stage.FirstStage]) -> tuple[Teac
         tasks=tuple(row.result for row in rows),
         means=means(rows),
         nano=watched,
+        revision=teacher.commit,
+        form=teacher.form,
+        dtype=teacher.dtype,
+        max_length=teacher.max_length,
     )
     return evaluation, rows
 

@@ -41,6 +41,7 @@ class Reranker:
         parameters: Counted on what was loaded; None for a reranker that is no single model.
         model: The CrossEncoder that scores, if it is one.
         form: What makes a score of its output, in a few words.
+        commit: Of a teacher, whose `revision` is a hash of all that its labels depend on.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Reranker:
     parameters: int | None = None
     model: Any = None
     form: str | None = None
+    commit: str | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -238,6 +240,8 @@ def teacher_as_reranker(family: Family, dtype: str | None = None) -> Reranker:
         dtype=teacher.identity["dtype"],
         max_length=teacher.identity["max_length"],
         attention="the teacher's own",
+        form=teacher.identity.get("form"),
+        commit=teacher.identity["revision"],
         parameters=None if family.teacher.kind == "stand-in" else parameters(teacher.model),
     )
 

@@ -158,6 +158,8 @@ class TeacherEvaluation:
         name: Hub id, or that of a stand-in.
         kind: "cross-encoder" or "stand-in".
         parameters: None for a teacher that is no single model.
+        revision: Its commit, or what a stand-in is made of; None in records from before it was kept, as the rest.
+        form, dtype, max_length: As in `EvaluationSubject`.
     """
 
     name: Word
@@ -166,6 +168,10 @@ class TeacherEvaluation:
     tasks: tuple[TaskResult, ...]
     means: Means
     nano: NanoResult
+    revision: Word | None = None
+    form: str | None = None
+    dtype: str | None = None
+    max_length: Positive | None = None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from release.family import load
 from release.files import resource, sha256_file
 from release.results import RUN
 from release.results.training import Checkpoint, EnergyUse, NanoFigures, Parameters, RunSubject, TrainingRun
+from release.revisions import cached_commit, model_revision
 from release.runtime.unpadded import NAME as UNPADDED
 from release.runtime.unpadded import unpad
 from release.training.log import LogFile, end_in_one_line, log, start_log
@@ -72,18 +73,12 @@ class Run:
             check_files(Path(self.data))
         else:
             self.data_revision = _commit("dataset", self.data, "no training data", "make score, or pass --data")
-        self.encoder_revision = self._encoder_revision(options.family)
+        if not Path(self.encoder).is_dir() and cached_commit(self.encoder) is None:
+            hint = f"connect to the Hub; {options.family} names it"
+            _commit("model", self.encoder, f"cannot load the encoder {self.encoder!r}", hint)
         if not Path(self.family.evaluation.nano).is_dir():
             _commit("dataset", self.family.evaluation.nano, "no evaluation sets", "make mix, or connect to the Hub")
         self.callbacks: list[TrainerCallback] = [LogFile()]
-
-    def _encoder_revision(self, file: Path) -> str | None:
-        encoder = self.encoder
-        if Path(encoder).is_dir():
-            return None
-        if isinstance(cached := try_to_load_from_cache(encoder, "config.json"), str):
-            return Path(cached).parent.name
-        return _commit("model", encoder, f"cannot load the encoder {encoder!r}", f"connect to the Hub; {file} names it")
 
     def begin(
         self,
@@ -135,18 +130,15 @@ class Run:
     def _subject(self, model: CrossEncoder, args: CrossEncoderTrainingArguments, configs: dict[str, int]) -> RunSubject:
         training, evaluation = self.family.training, self.family.evaluation
         encoder: Any = model[0]
-        folder = Path(self.encoder)
-        if self.encoder_revision is not None:
-            folder = Path(str(try_to_load_from_cache(self.size.encoder, "config.json"))).parent
-        weights = folder / "model.safetensors"
+        revision, sha256 = loaded_encoder(self.encoder)
         return RunSubject(
             data=self.data,
             data_revision=self.data_revision or _folder_revision(Path(self.data)),
             data_rows=self.rows,
             configs=configs,
             encoder=self.size.encoder,
-            encoder_revision=self.encoder_revision,
-            encoder_sha256=sha256_file(weights) if weights.is_file() else None,
+            encoder_revision=revision,
+            encoder_sha256=sha256,
             learning_rate=self.size.learning_rate,
             global_batch_size=args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
             loss=training.loss,
@@ -235,6 +227,19 @@ class Run:
             unpad(model)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self.args.bf16):
             return float(evaluator(model)[evaluator.primary_metric])
+
+
+def loaded_encoder(encoder: str) -> tuple[str | None, str | None]:
+    """The commit of an encoder that has just been loaded (None for a folder), and the sha256 of its weights in one file.
+
+    Asked after the loading: whoever has the Hub loads its newest commit, whatever lay in the cache before.
+    """
+    folder, commit = Path(encoder), None
+    if not folder.is_dir():
+        commit = model_revision(encoder)
+        folder = Path(str(try_to_load_from_cache(encoder, "config.json", revision=commit))).parent
+    weights = folder / "model.safetensors"
+    return commit, sha256_file(weights) if weights.is_file() else None
 
 
 def verdict(score: float, baseline: float) -> str:

@@ -67,6 +67,14 @@ def test_sizes_teacher_and_public_rerankers_stand_in_one_table(ettin: Family) ->
     assert [row[-1] for row in (table[0], table[6])] == ["8,001", "387"]
 
 
+def test_the_teacher_stands_among_those_of_which_it_is_said_how_they_were_run(ettin: Family) -> None:
+    path = ettin.folder("17m") / "records/evaluate.json"
+    how = {"revision": "c" * 40, "form": "Qwen2ForCausalLM", "dtype": "bfloat16", "max_length": 8192}
+    built.edit(path, lambda record: record["measured"]["teacher"].update(how))
+    text = compare.text(ettin, comparison.gather(ettin), [])
+    assert "(teacher) | `cccccccccccc` | Qwen2ForCausalLM, bfloat16, at most 8,192 tokens |" in text
+
+
 def test_every_number_comes_from_a_record_or_the_family(ettin: Family) -> None:
     text = compare.text(ettin, comparison.gather(ettin), [])
     known = numbers(everything(ettin.build)) | numbers([vars(ettin.evaluation), vars(ettin.speed)])

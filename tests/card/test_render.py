@@ -258,6 +258,24 @@ def test_the_data_card_says_once_who_gave_the_labels(family: Family, labels: str
     assert [part in text for part in by_source] == [not asked] * len(by_source)
 
 
+@pytest.mark.parametrize(("labels", "asked"), [("teacher", True), ("source", False)])
+def test_neither_model_card_nor_collection_gives_the_teacher_labels_that_came_with_the_source(
+    family: Family, labels: str, asked: bool
+) -> None:
+    measured = acceptance.card_records(family, built.SIZE)
+    for entry in measured.manifest["configs"].values():
+        entry["labels"] = labels
+    body = render.model_card(family, built.SIZE, measured)
+    assert ("Distilled from the raw scores of" in body, "no teacher was asked for them here" in body) == (
+        asked,
+        not asked,
+    )
+    assert "fitted to the teacher's own opinion" not in body or asked
+    note = render.collection(render.collection_text(family, built.SIZE, measured))["items"][1]["note"]
+    by = "labelled by the stand-in bm25-minilm-hybrid" if asked else "with the labels of their sources"
+    assert note.endswith(f" scored pairs, {by}.")
+
+
 def test_where_source_and_teacher_gave_labels_each_config_is_named(family: Family) -> None:
     data, manifest = acceptance.data_records(family)
     (entry,) = manifest["configs"].values()

@@ -9,15 +9,33 @@ from typing import Any
 
 import polars as pl
 import pytest
+from huggingface_hub import constants
 
 from release.errors import ReleaseError
+from release.files import sha256_file
 from release.results.training import EnergyUse
 from release.training.log import explain
-from release.training.run import energy
+from release.training.run import energy, loaded_encoder
 from tests.training.conftest import FAMILY, WORDS, rows
 from tests.training.helpers import ROOT, command
 
 HEAD = "timestamp,emissions,energy_consumed"
+
+
+def test_the_encoder_is_named_by_the_commit_that_was_loaded_though_an_older_one_lay_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    cache, commits = tmp_path / "models--acme--encoder", ("a" * 40, "b" * 40)
+    for commit in commits:
+        (cache / "snapshots" / commit).mkdir(parents=True)
+        (cache / "snapshots" / commit / "config.json").write_text("{}")
+        (cache / "snapshots" / commit / "model.safetensors").write_text(commit)
+    (cache / "refs").mkdir()
+    for commit in commits:  # loading the newest commit moves the reference
+        (cache / "refs/main").write_text(commit)
+        weights = cache / "snapshots" / commit / "model.safetensors"
+        assert loaded_encoder("acme/encoder") == (commit, sha256_file(weights))
 
 
 def test_the_energy_of_all_legs_is_added(tmp_path: Path) -> None:
