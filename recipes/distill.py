@@ -25,7 +25,7 @@ from typing import Any
 
 def last_words(kind: type[BaseException], error: BaseException, *_: object) -> None:
     what = f"{'missing' if kind is KeyError else kind.__name__}: {' '.join(str(error).split())[:300]}"
-    print(f"error: {what}; in {' '.join(sys.argv)}; hint: look there, then run the same again", file=sys.stderr)
+    print(f"error: {what}; in {' '.join(sys.argv)}; hint: the same command goes on once that is right", file=sys.stderr)
 
 
 if __name__ == "__main__" and not sys.flags.dev_mode:  # one line, no traceback, also while the libraries load

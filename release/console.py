@@ -124,7 +124,7 @@ def wrapped(text: str, width: int | None = None, indent: str = "", further: str 
 def say(text: str, stream: TextIO | None = None) -> None:
     """Print `text`; in a terminal its lines break at spaces, in a log or a pipe, where nobody counts columns, they stay whole."""
     stream = stream or sys.stdout
-    limit = Console(file=stream).width if stream.isatty() or "COLUMNS" in os.environ else None
+    limit = Console(file=stream).width if stream.isatty() or os.environ.get("COLUMNS") else None
     for line in text.split("\n"):
         if limit is None or len(line) <= limit:
             print(line, file=stream, flush=True)

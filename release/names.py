@@ -176,5 +176,6 @@ HubLicense = Annotated[str, AfterValidator(_hub_license)]
 LanguageCode = Annotated[str, AfterValidator(_language)]
 NanoSet = Annotated[str, AfterValidator(_nano_set)]
 Line = Annotated[str, AfterValidator(_line)]
+MaybeLine = Annotated[str, AfterValidator(lambda text: text and _line(text))]  # or nothing
 CollectionTitle = Annotated[str, Field(max_length=60), AfterValidator(_line)]  # as long as the Hub takes
 LinePath = Annotated[Path, AfterValidator(_path)]

@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from yaml.constructor import ConstructorError
 
 from release.errors import ReleaseError
-from release.names import ConfigName, FileName, License, Line, RepositoryId, SplitName, WebAddress
+from release.names import ConfigName, FileName, License, Line, MaybeLine, RepositoryId, SplitName, WebAddress
 from release.schema import STRICT, MaybeRows, Pairs, Ranks, Rows, Seed, closest, parse, problem
 
 HINT = "datasets/README.md explains every key"
@@ -208,7 +208,7 @@ class ConfigSpec:
     labels: Literal["source", "teacher"]
     rows: MaybeRows | None
     overlaps: tuple[Line, ...] | None
-    license_note: Line = ""
+    license_note: MaybeLine = ""
     columns: ColumnSpec = field(default_factory=ColumnSpec)
     filters: FilterSpec = field(default_factory=FilterSpec)
     cap: CapSpec | None = None

@@ -106,6 +106,23 @@ def test_names_and_licences_that_no_hub_takes_are_one_line(tmp_path: Path) -> No
         FinetunedRelease(tmp_path, "user/reranker", "v 1..", "apache-2.0")
     with pytest.raises(ReleaseError, match="unknown licence 'free'"):
         FinetunedRelease(tmp_path, "user/reranker", "v1", "free")
+    for name, link, says in (
+        (None, None, "needs license_name and license_link.*--license-name my-licence"),
+        ("mine", None, "needs license_name and license_link"),
+        ("My Licence", "https://a.org/l", "cannot be the name of a licence.*--license-name"),
+        ("mine", "javascript:alert(1)", "no address of a page.*--license-link"),
+    ):
+        with pytest.raises(ReleaseError, match=says):
+            FinetunedRelease(tmp_path, "user/reranker", "v1", "other", name, link)
+    with pytest.raises(ReleaseError, match="are for the licence `other`, not for mit"):
+        FinetunedRelease(tmp_path, "user/reranker", "v1", "mit", "mine", "https://a.org/l")
+
+
+def test_a_licence_that_the_hub_has_no_id_for_is_named_and_linked(staged: FinetunedRelease) -> None:
+    link = "https://example.org/licence"
+    text = release_model.card(replace(staged, license="other", license_name="my-licence-1.0", license_link=link))
+    assert f"license: other\nlicense_name: my-licence-1.0\nlicense_link: {link}\n" in text
+    assert f"| Licence | [my-licence-1.0]({link}) |" in text and "BM25 (English)" in text
 
 
 def test_publish_shows_the_plan_and_refuses_what_cannot_be_published(
