@@ -430,6 +430,7 @@ def write_engines(found: Family, export: Record[ExportResult, ExportSubject]) ->
             snippet=engine.snippet.strip(),
         )
         for engine in catalogue.engines(every=False)
+        if engine.snippet  # others are only read
     )
     judged, speed = "docstrings, BM25's top 20 of 60 queries", CpuSpeed("onnxruntime", 987.6, 123.4, 256)
     result = EnginesResult(132, 29, (-4.12, 6.78), 0.000109, judged, rows, speed)

@@ -32,7 +32,7 @@ def command(
     family: options.Family = options.ETTIN,
     world: Annotated[int, typer.Option(min=1, help="Devices.")] = 1,
     pairs_per_second: Annotated[
-        float | None, typer.Option(min=0, help="Of one device and one reranker: gives the hours.")
+        float | None, typer.Option(min=1e-3, max=1e9, help="Of one device and one reranker: gives the hours.")
     ] = None,
 ) -> None:
     """Print the plan as tables and as one JSON line."""

@@ -27,7 +27,7 @@ def command(
         int | None, typer.Option(min=1, help="Pairs; by default the manifest's, else the published number.")
     ] = None,
     pairs_per_second: Annotated[
-        float | None, typer.Option(min=0, help="Of one device in training: gives the hours.")
+        float | None, typer.Option(min=1e-3, max=1e9, help="Of one device in training: gives the hours.")
     ] = None,
 ) -> None:
     """Print the plan as a table and as one JSON line."""

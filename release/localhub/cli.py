@@ -14,7 +14,7 @@ Root = Annotated[Path, typer.Option(help="Where everything is kept.")]
 
 
 def hub(
-    port: Annotated[int, typer.Option(help="The port; 0 picks a free one.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.")] = 8765,
     root: Root = Path("build/hub"),
     account: Annotated[
         list[str] | None,

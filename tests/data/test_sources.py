@@ -133,7 +133,7 @@ def test_a_column_that_no_row_has_is_refused_and_one_that_some_lack_is_not(tmp_p
         (b"q,t,l\nx,caf\xe9,1\n", r"not UTF-8.*a.csv row 2"),
         ('q,t,l\nx,"y,1\n', r"damaged row.*a.csv row 2"),
         ('q,t,l\nx,"y"z,1\n', r"damaged row.*a.csv row 2"),
-        ("q,t,l,l\nx,y,1,2\n", "two columns 'l'"),
+        ("q,t,l,l\nx,y,1,2\n", "two columns are called 'l'"),
         ("q;t;l\nx;y;1\n", r"no column 'q' \(there are: q;t;l\)"),
         ("", "no column 'q'"),
         ("\x00\n", "no column 'q'"),

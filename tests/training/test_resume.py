@@ -67,8 +67,12 @@ def test_the_last_checkpoint_lies_beside_the_best_one(limit: int, work: Path, re
     assert kept < 12
     for entry in state["log_history"]:
         if METRIC in entry:
-            entry[METRIC] = 1.5 if entry["step"] == kept else 0.1  # as if that one had been the best
-    state |= {"best_metric": 1.5, "best_global_step": kept, "best_model_checkpoint": str(folder / f"checkpoint-{kept}")}
+            entry[METRIC] = 0.999 if entry["step"] == kept else 0.1  # as if that one had been the best
+    state |= {
+        "best_metric": 0.999,
+        "best_global_step": kept,
+        "best_model_checkpoint": str(folder / f"checkpoint-{kept}"),
+    }
     (folder / "checkpoint-12/trainer_state.json").write_text(json.dumps(state))
     (output / "records/run.json").unlink()
     recipe("--output", str(output), family=family)

@@ -22,7 +22,9 @@ def finetune(
         Literal["margin-mse", "mse", "info-nce", "bce"] | None,
         typer.Option(help="By default margin-mse for scores and info-nce for judgements."),
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="By default a tenth of the base's own.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=1e-9, max=1, help="By default a tenth of the base's own.")
+    ] = None,
     lora: Annotated[int | None, typer.Option(min=1, help="Train matrices of this rank instead of the encoder.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="The most that are made; it stops early.")] = 3,
     batch_size: Annotated[
