@@ -25,6 +25,7 @@ from release.files import atomic_directory, check_replaceable, copy_file, sha256
 from release.finetuning.leaks import LeakCheck, normalized
 from release.finetuning.pairs import LabelledPair, PairSource, open_pairs
 from release.finetuning.survey import Survey, held_out, survey
+from release.results.ranges import Count, Sha256, Word
 
 BATCH = 20_000  # rows in memory at a time
 SMOKE_PAIRS = 2_000
@@ -53,21 +54,21 @@ class Prepared:
         smoke: Made of the first rows only, to test the path.
     """
 
-    source: str
-    sha256: str
+    source: Word
+    sha256: Sha256
     labels: Literal["judgements", "scores"]
     relevant_from: float | None
-    train: int
-    dev: int
-    test: int
+    train: Count
+    dev: Count
+    test: Count
     lowest: float
     highest: float
-    repeated: int
-    left_out: int
-    mined: int
+    repeated: Count
+    left_out: Count
+    mined: Count
     test_given: bool
     smoke: bool
-    language: str = "en"
+    language: Word = "en"
 
 
 def prepare(
