@@ -38,13 +38,15 @@ def check_endpoint(endpoint: str, rehearsed: bool) -> None:
     Raises:
         ReleaseError: The endpoint is not on loopback.
     """
-    if rehearsed and not _is_loopback(urlsplit(endpoint).hostname or ""):
+    if rehearsed and not on_loopback(endpoint):
         what = "a rehearsal is published on a Hub on loopback only"
         hint = f"measure it without {VARIABLE}, in a build folder of its own"
         raise ReleaseError(what, where=endpoint, hint=hint)
 
 
-def _is_loopback(host: str) -> bool:
+def on_loopback(endpoint: str) -> bool:
+    """Whether only this machine reaches an endpoint."""
+    host = urlsplit(endpoint).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -11,7 +11,7 @@ from release import mode, options
 from release.console import print_hint, print_json, say, table, wrapped
 from release.errors import ReleaseError
 from release.family import Family, load
-from release.hub import cards, checks, data, plan, publish, pull_requests, stage, verify
+from release.hub import cards, checks, committed, data, plan, publish, pull_requests, stage, verify
 from release.hub.state import DesiredRepo, Endpoint, connect, data_repo, desired_repos, given_endpoint
 from release.hub.steps import PlanStep
 from release.preflight.check import left_elsewhere, missing, to_run
@@ -77,6 +77,8 @@ def command(
     family.size(size)
     if pull and not push:
         raise ReleaseError("a pull request is opened with PUSH=1 only", hint="make plan PR=1 shows what it would hold")
+    if push and (url := given_endpoint(endpoint)):
+        committed.check([repo.folder for repo in desired_repos(family, size)], url)
     if not push:
         plan.show_diff(family, size, endpoint, what=what, replace=replace)
     elif pull:
@@ -142,6 +144,8 @@ def data_command(
     if repo is None:
         foreign = f"the data of this family are {family.data_id}, which is published already"
         raise ReleaseError(foreign, where=str(family.path), hint="there is nothing to release")
+    if push and (url := given_endpoint(endpoint)):
+        committed.check([family.build], url)
     if push:
         print_json(release_data(family, repo, connect(endpoint), what=what, replace=replace))
     elif (url := given_endpoint(endpoint)) or what == "release":
