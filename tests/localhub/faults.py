@@ -1,8 +1,8 @@
 """The embedded Hub with faults on demand, and a log of its requests: an ASGI wrapper, never part of what is shipped.
 
 `running_faulty_hub` starts it; then POST /_test/faults sets faults, GET /_test/log and DELETE /_test/log read and
-clear the log. POST /_test/complete says what repositories hold when they are whole (id -> path -> git's hash of the file), the
-data before the models: from then on every request is followed by a look, and GET /_test/incomplete has how many looks there were,
+clear the log. POST /_test/complete says what repositories hold when they are whole (id -> path -> git's hash of the file):
+from then on a look follows every request but GET and HEAD, and GET /_test/incomplete has how many looks there were,
 and whatever was public or tagged and not whole. `python -m tests.localhub.faults --root FOLDER` serves it.
 """
 
@@ -67,7 +67,7 @@ class ConnectionCut(ConnectionError):
 
 
 class Watch:
-    """Looks for what is public or tagged and not whole, public and untagged, or data that is public alone."""
+    """Looks for what is public or tagged and not whole, or public and untagged."""
 
     def __init__(self, database: Database, complete: dict[str, dict[str, str]]) -> None:
         self._database, self._complete = database, complete
@@ -89,8 +89,6 @@ class Watch:
                     yield f"{repo.id} at {name} is not whole"
             if public and not tags:
                 yield f"{repo.id} is public and untagged"
-            if public and repo.kind == "dataset" and any(each.private for each in repos):
-                yield f"{repo.id} is public alone"
 
 
 class FaultInjection:
