@@ -142,7 +142,7 @@ class RecordCollector:
         if not (run or evaluate or speed):
             return None
         parameters = evaluate.measured.parameters if evaluate else None
-        asked = evaluate.subject if evaluate else None
+        subject = evaluate.subject if evaluate else None
         return ComparedModel(
             name,
             label,
@@ -153,7 +153,7 @@ class RecordCollector:
             means=evaluate.measured.means if evaluate else None,
             nano=self._nano(evaluate.measured.nano) if evaluate else None,
             revision=sha256 or (speed.model_sha256 if speed else None),
-            run=_how(asked.form, asked.dtype, asked.attention, asked.max_length) if asked else None,
+            run=_how(subject.form, subject.dtype, subject.attention, subject.max_length) if subject else None,
         )
 
     def _trained(self, run: Record[TrainingRun, RunSubject], folder: Path) -> bool:

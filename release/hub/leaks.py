@@ -64,7 +64,7 @@ def _in_columns(path: Path) -> Iterator[str]:
     for group in sorted({0, last // 2, last} - {-1}):
         for name, values in file.read_row_group(group).slice(0, ROWS).to_pydict().items():
             texts = "\n".join(value for value in values if isinstance(value, str))
-            if any("EXAMPLE" not in found.group() for found in _tokens().finditer(texts)):
+            if any("EXAMPLE" not in match.group() for match in _tokens().finditer(texts)):
                 yield f"column {name} holds what looks like a token or a private key"
                 return
 
@@ -81,12 +81,12 @@ def _maintained() -> dict[str, re.Pattern[str]]:
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     from detect_secrets.plugins.base import RegexBasedDetector
 
-    found: dict[str, re.Pattern[str]] = {}
+    patterns: dict[str, re.Pattern[str]] = {}
     for kind, detector in get_mapping_from_secret_type_to_class().items():
         if issubclass(detector, RegexBasedDetector) and detector.__name__ not in LOOSE:
             for number, pattern in enumerate(detector().denylist):
-                found[f"{kind} {number}" if number else kind] = pattern
-    return found
+                patterns[f"{kind} {number}" if number else kind] = pattern
+    return patterns
 
 
 def _own() -> re.Pattern[bytes]:

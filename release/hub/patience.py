@@ -51,8 +51,8 @@ def _check_answer(response: Any) -> None:
     if response.status_code not in (429, 503):
         return
     limits = parse_ratelimit_headers(response.headers)
-    asked = response.headers.get("retry-after", "").strip()
-    seconds = max(limits.reset_in_seconds if limits else 0, int(asked) if asked.isdecimal() else 0)
+    retry_after = response.headers.get("retry-after", "").strip()
+    seconds = max(limits.reset_in_seconds if limits else 0, int(retry_after) if retry_after.isdecimal() else 0)
     if seconds > ASKED_SECONDS:
         what = f"the Hub asks to wait {seconds:,} seconds (status {response.status_code})"
         raise ReleaseError(

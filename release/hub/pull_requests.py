@@ -50,9 +50,9 @@ def find(api: Any, repo: DesiredRepo) -> int | None:
         ReleaseError: There are several.
     """
     with hub_errors(api, f"look at the pull requests of {repo.id}"):
-        asked = {"repo_type": repo.type, "discussion_type": "pull_request", "discussion_status": "open"}
+        query = {"repo_type": repo.type, "discussion_type": "pull_request", "discussion_status": "open"}
         numbers = sorted(
-            each.num for each in api.get_repo_discussions(repo.id, **asked) if is_ours(each.title, repo.tag)
+            each.num for each in api.get_repo_discussions(repo.id, **query) if is_ours(each.title, repo.tag)
         )
     if len(numbers) > 1:
         what = f"{repo.id} has {len(numbers)} open pull requests of this release: {', '.join(f'#{n}' for n in numbers)}"

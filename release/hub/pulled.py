@@ -1,7 +1,7 @@
 """What verification does outside of its own process: pull files into an empty cache, then score them and run the cards' snippets.
 
 Two processes, one after the other. The first has the token, and runs nothing but the client. The second runs what a card says, and
-has neither the token nor anything else of this machine's environment: what is still private it reads through `reading.Door`.
+has neither the token nor anything else of this machine's environment: what is still private it reads through `reading.ReadProxy`.
 A third one, the guard, owns their folder: it ends them and removes it when this process is gone, however it ended.
 """
 
@@ -27,7 +27,7 @@ from release.errors import ReleaseError
 from release.export import parity
 from release.files import write_atomic
 from release.hub import patience
-from release.hub.reading import Door
+from release.hub.reading import ReadProxy
 
 ROOT = Path(__file__).resolve().parents[2]
 FETCH = "from release.hub.pulled import fetch; fetch()"
@@ -68,8 +68,11 @@ def elsewhere(task: dict[str, Any], api: Any, size: int) -> list[dict[str, Any]]
         write_atomic(folder / "task.json", json.dumps(task))
         with patience.limited("pull everything back", size):
             _run(FETCH, folder, _with_token(api, folder), own, api)
-        with patience.limited("score what was pulled back", seconds=SECONDS), Door(api, task["repositories"]) as door:
-            _run(SCORE, folder, _without_token(door.address, folder), own, api)
+        with (
+            patience.limited("score what was pulled back", seconds=SECONDS),
+            ReadProxy(api, task["repositories"]) as proxy,
+        ):
+            _run(SCORE, folder, _without_token(proxy.address, folder), own, api)
         return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 

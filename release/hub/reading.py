@@ -1,4 +1,4 @@
-"""A door on loopback to the private repositories of a release, for code that must not have the token: it reads, and only them."""
+"""A proxy on loopback for the private repositories of a release, for code that must not have the token: it reads, and only them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DROPPED = {
 }
 
 
-class Door:
+class ReadProxy:
     """Passes requests for `repositories` (`id`, `type`) on to the Hub of `api`, with its token; every other one is refused.
 
     `address` is its endpoint, which nobody else on this machine can guess.
@@ -35,7 +35,7 @@ class Door:
     def __init__(self, api: Any, repositories: list[dict[str, str]]) -> None:
         self._endpoint, self._token = str(api.endpoint), api.token or get_token()
         self._begins = [path for repo in repositories for path in _paths(repo["id"], f"{repo['type']}s")]
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Reader", (_Reader,), {"door": self}))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Reader", (_Reader,), {"proxy": self}))
         self._server.daemon_threads = True
         self._secret = f"/{secrets.token_urlsafe(16)}"
         self.address = f"http://127.0.0.1:{self._server.server_port}{self._secret}"
@@ -48,11 +48,11 @@ class Door:
         self._server.shutdown()
         self._server.server_close()
 
-    def path(self, method: str, asked: str) -> str | None:
+    def path(self, method: str, requested: str) -> str | None:
         """The Hub's path for a request that reads one of the repositories, else None; asking for many paths at once is a POST."""
-        if not asked.startswith(f"{self._secret}/"):
+        if not requested.startswith(f"{self._secret}/"):
             return None
-        path = asked.removeprefix(self._secret)
+        path = requested.removeprefix(self._secret)
         raw = urlsplit(path).path
         own = [begin for begin in self._begins if unquote(raw) == begin or raw.startswith(f"{begin}/")]
         reads = method in ("GET", "HEAD") or any(
@@ -80,17 +80,17 @@ def _paths(name: str, kind: str) -> list[str]:
 
 
 class _Reader(BaseHTTPRequestHandler):
-    door: Door
+    proxy: ReadProxy
 
     def _answer(self) -> None:
-        path = self.door.path(self.command, self.path)
+        path = self.proxy.path(self.command, self.path)
         if path is None:
             self.send_error(403, "this only reads the repositories of the release")
             return
         headers = {key: value for key, value in self.headers.items() if key.lower() not in DROPPED}
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
-            with self.door.ask(self.command, path, headers, body) as answer:
+            with self.proxy.ask(self.command, path, headers, body) as answer:
                 self._pass(answer)
         except httpx2.HTTPError as error:  # before an answer, or in its middle, where the connection just ends
             self.close_connection = True
@@ -100,7 +100,7 @@ class _Reader(BaseHTTPRequestHandler):
         self.send_response(answer.status_code)
         for key, value in answer.headers.items():
             if key.lower() not in DROPPED - {"content-length"}:
-                self.send_header(key, self.door.here(value))
+                self.send_header(key, self.proxy.here(value))
         self.end_headers()
         for part in answer.iter_raw() if self.command != "HEAD" else ():
             self.wfile.write(part)

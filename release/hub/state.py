@@ -72,8 +72,8 @@ def card_tag(tag: str, number: int) -> str:
 
 def revision(tag: str, name: str) -> int:
     """Which revision of the version `tag` the tag `name` is: 1 for the release itself, 0 for none."""
-    found = re.fullmatch(rf"{re.escape(tag)}(?:-card([2-9]|[1-9]\d+))?", name)
-    return int(found.group(1) or 1) if found else 0
+    match = re.fullmatch(rf"{re.escape(tag)}(?:-card([2-9]|[1-9]\d+))?", name)
+    return int(match.group(1) or 1) if match else 0
 
 
 def newest(tag: str, names: Iterable[str]) -> str | None:
@@ -175,8 +175,8 @@ def remote_repo(api: HfApi, repo: DesiredRepo) -> RemoteRepo:
 
 def tree(api: HfApi, repo: DesiredRepo, revision: str) -> dict[str, RepoFile]:
     """The files of a repository at a revision, by name, without the one that the Hub writes itself."""
-    found = api.list_repo_tree(repo.id, repo_type=repo.type, revision=revision, recursive=True)
-    return {file.path: file for file in found if isinstance(file, RepoFile) and file.path != ".gitattributes"}
+    listed = api.list_repo_tree(repo.id, repo_type=repo.type, revision=revision, recursive=True)
+    return {file.path: file for file in listed if isinstance(file, RepoFile) and file.path != ".gitattributes"}
 
 
 def different(files: dict[str, RepoFile], others: dict[str, RepoFile]) -> list[str]:

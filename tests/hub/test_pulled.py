@@ -16,7 +16,7 @@ from huggingface_hub import HfApi, constants
 
 from release.errors import ReleaseError
 from release.hub import patience, pulled, state
-from release.hub.reading import Door
+from release.hub.reading import ReadProxy
 from tests.localhub.faults import running_faulty_hub
 from tests.localhub.hub_fixtures import ACCOUNTS, ALICE, Http
 
@@ -43,8 +43,8 @@ def api(http: Http, monkeypatch: pytest.MonkeyPatch) -> HfApi:
 
 
 def test_without_a_token_the_release_is_read_and_nothing_else(api: HfApi, tmp_path: Path) -> None:
-    with Door(api, RELEASE) as door:
-        stranger = HfApi(endpoint=door.address, token=False)
+    with ReadProxy(api, RELEASE) as proxy:
+        stranger = HfApi(endpoint=proxy.address, token=False)
         folder = Path(stranger.snapshot_download("acme/mine", cache_dir=tmp_path))
         assert (folder / "a b.txt").read_text() == "a"
         assert [each.path for each in stranger.get_paths_info("acme/mine", ["a b.txt"])] == ["a b.txt"]
@@ -54,7 +54,7 @@ def test_without_a_token_the_release_is_read_and_nothing_else(api: HfApi, tmp_pa
             "a commit": lambda: stranger.upload_file(path_or_fileobj=b"x", path_in_repo="x", repo_id="acme/mine"),
             "settings": lambda: stranger.update_repo_settings("acme/mine", private=False),
             "a deletion": lambda: stranger.delete_repo("acme/mine"),
-            **{path: partial(_got, door, path) for path in AROUND},
+            **{path: partial(_got, proxy, path) for path in AROUND},
         }
         for name, call in calls.items():
             with pytest.raises(Exception, match=r"403|501|Forbidden|Unsupported"):
@@ -71,13 +71,13 @@ AROUND = (
 )
 
 
-def _got(door: Door, path: str) -> bytes:
+def _got(proxy: ReadProxy, path: str) -> bytes:
     """The answer to a GET.
 
     Raises:
         ConnectionError: It has another status than 200.
     """
-    host, _, secret = door.address.removeprefix("http://").partition("/")
+    host, _, secret = proxy.address.removeprefix("http://").partition("/")
     for start in (f"/{secret}", ""):
         status, body = Http(f"http://{host}", None).raw("GET", start + path)
         if status == 200:
