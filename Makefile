@@ -13,6 +13,7 @@ ifneq ($(ORG_GIVEN),)
 endif
 AS := $(if $(RELEASE_ORG),--org '$(RELEASE_ORG)')
 
+BESIDE := $(if $(filter command line,$(origin PREVIOUS)),--previous '$(PREVIOUS)')
 CHANGE := $(if $(filter command line,$(origin WHAT)),--what '$(WHAT)') $(if $(filter command line,$(origin PR)),$(if $(PR),--pull-request))
 
 PYTHON ?= python3
@@ -139,7 +140,7 @@ $(RUN)/repo/README.md: $(RUN)/README.md | $(READY)
 	@$(PY) -m release check $(OF)
 
 publish: $(RUN)/repo/README.md ## upload to HF_ENDPOINT, private until verified (PUSH=1)
-	@$(PY) -m release publish $(OF) $(CHANGE) $(if $(PUSH),--push) $(if $(REPLACE),--replace)
+	@$(PY) -m release publish $(OF) $(CHANGE) $(BESIDE) $(if $(PUSH),--push) $(if $(REPLACE),--replace)
 
 verify: publish ## pull everything back, compare, make public, tag
 	@$(PY) -m release verify $(OF) $(if $(PUSH),--push)
@@ -158,7 +159,7 @@ compare: setup ## sizes, teacher, other rerankers: table and plots
 	@$(PY) -m release compare --family $(FAMILY)
 
 plan: setup ## what would run and be published, without doing it
-	@$(PY) -m release plan $(OF) $(CHANGE)
+	@$(PY) -m release plan $(OF) $(CHANGE) $(BESIDE)
 
 rehearse: setup ## a release of SIZES (ALL=1: every one) on stand-ins, all local
 	@$(PY) -m release rehearse --family $(FAMILY) $(if $(ALL),--all) $(if $(filter command,$(origin SIZES)),--sizes $(SIZES))

@@ -186,6 +186,13 @@ class CardConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class ReleaseConfig:
+    """Table `[release]`: figures that may be lower than those of the version before, by the names that `make plan` prints."""
+
+    allow_regression: Annotated[tuple[Line, ...], AfterValidator(distinct)] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
 class ModelConfig:
     """Table `[models."<Hub id>"]`: how a public model of the family is run, where that is not as its repository says.
 
@@ -226,6 +233,7 @@ class _FamilyFile:
     speed: SpeedConfig
     sizes: Annotated[dict[HubName, SizeConfig], Field(min_length=1)]
     card: CardConfig = CardConfig()
+    release: ReleaseConfig = ReleaseConfig()
 
     models: dict[RepositoryId, ModelConfig] = field(default_factory=dict)
 
@@ -279,6 +287,7 @@ class Family:
     card: CardConfig
     sizes: dict[str, SizeConfig]
     models: dict[str, ModelConfig] = field(default_factory=dict)
+    release: ReleaseConfig = field(default_factory=ReleaseConfig)
 
     @property
     def build(self) -> Path:

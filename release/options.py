@@ -13,6 +13,9 @@ Push = Annotated[bool, typer.Option("--push", help="Write to the endpoint that H
 Whole = Literal["release", "card"]
 What = Annotated[Whole, typer.Option(help="The whole release, or a correction of its cards alone.")]
 Pull = Annotated[bool, typer.Option("--pull-request", help="Propose it in one pull request, which a person merges.")]
+Previous = Annotated[
+    str | None, typer.Option(help="The release to compare with: a folder, or ID@REVISION; else the version before.")
+]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that share the work.")]
 Executor = Annotated[Literal["local", "slurm", "ray"], typer.Option(help="Where they run.")]
 ExecutorOptions = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="For the executor.")]

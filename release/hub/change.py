@@ -11,7 +11,7 @@ from release import mode, options
 from release.console import print_hint, print_json, say, table, wrapped
 from release.errors import ReleaseError
 from release.family import Family, load
-from release.hub import cards, checks, committed, data, plan, publish, pull_requests, stage, verify
+from release.hub import cards, checks, committed, data, plan, publish, pull_requests, regression, stage, verify
 from release.hub.state import DesiredRepo, Endpoint, connect, data_repo, desired_repos, given_endpoint
 from release.hub.steps import PlanStep
 from release.preflight.check import left_elsewhere, missing, to_run
@@ -25,6 +25,7 @@ def plan_command(
     family_file: options.Family = options.ETTIN,
     what: options.What = "release",
     pull: options.Pull = False,
+    previous: options.Previous = None,
 ) -> None:
     """Print which stages a release would run and what it would publish; nothing is run or written."""
     family = load(family_file)
@@ -39,6 +40,8 @@ def plan_command(
         print_hint(f"missing here: {lack.what}", lack.hint)
     left = [stage.name for stage in STAGES if stage.name in left_elsewhere(family, size) & open_stages]
     if not left and (family.folder(size) / "repo/README.md").is_file():
+        url = given_endpoint(None)
+        regression.check(family, size, connect(url, write=False) if url else None, previous, refuse=False)
         plan.show_diff(family, size, what=what, pull=pull)
         return
     print("would publish, private until verified, then tagged:")
@@ -71,6 +74,7 @@ def command(
     replace: Replace = False,
     what: options.What = "release",
     pull: options.Pull = False,
+    previous: options.Previous = None,
 ) -> None:
     """Show what publishing would do; with `--push` and an endpoint, upload privately (verify makes it public)."""
     family = load(family_file)
@@ -79,6 +83,8 @@ def command(
         raise ReleaseError("a pull request is opened with PUSH=1 only", hint="make plan PR=1 shows what it would hold")
     if push and (url := given_endpoint(endpoint)):
         committed.check([repo.folder for repo in desired_repos(family, size)], url)
+    if push and what == "release":
+        regression.check(family, size, connect(endpoint), previous)
     if not push:
         plan.show_diff(family, size, endpoint, what=what, replace=replace)
     elif pull:
