@@ -45,7 +45,7 @@ def check(
         faults = [
             *_repositories(family, sizes, api),
             *_unexpected(family, sizes, api, others),
-            *_collection(family, sizes, api),
+            *_collection(family, sizes, declaration, api),
             *_data(family, declaration),
             *(line for size in sizes for line in _model(family, size)),
             *_comparison(family, sizes),
@@ -89,7 +89,7 @@ def _unexpected(family: Family, sizes: Sequence[str], api: HfApi, others: Collec
     yield from (f"{name}: it was not requested" for name in sorted(there - {*published(family, sizes, api), *others}))
 
 
-def _collection(family: Family, sizes: Sequence[str], api: HfApi) -> Iterator[str]:
+def _collection(family: Family, sizes: Sequence[str], declaration: MixtureSpec, api: HfApi) -> Iterator[str]:
     """One collection of the family's title: models by size, then the data, each with a note."""
     matching = [
         each for each in api.list_collections(owner=family.about.organization) if each.title == family.about.collection
@@ -102,6 +102,10 @@ def _collection(family: Family, sizes: Sequence[str], api: HfApi) -> Iterator[st
     if [item.item_id for item in items] != order:
         yield f"the collection holds {[item.item_id for item in items]}, not {order}"
     yield from (f"{item.item_id}: no note in the collection" for item in items if not item.note)
+    by_teacher = any(config.labels == "teacher" for config in declaration.configs.values())
+    for item in items:
+        if item.item_id == family.data_id and ("labelled by" in (item.note or "")) != by_teacher:
+            yield f"{item.item_id}: the collection is wrong about who gave the labels: {item.note!r}"
 
 
 def _data(family: Family, declaration: MixtureSpec) -> Iterator[str]:
@@ -158,7 +162,7 @@ def _model(family: Family, size: str) -> Iterator[str]:
         return
     front, body = split_card((folder / "README.md").read_text(encoding="utf-8"))
     shown = front["model-index"][0]["results"]
-    expected = len(family.evaluation.tasks) * len(family.evaluation.embedders)
+    expected = len(_measured_on(family)) * len(family.evaluation.embedders)
     metrics = sum(len(result["metrics"]) for result in shown)
     if metrics != expected:
         yield f"{size}: its card has {metrics} results in model-index, not {expected}"
@@ -171,16 +175,23 @@ def _model(family: Family, size: str) -> Iterator[str]:
         yield f"{size}: its card shows no plot"
 
 
+def _measured_on(family: Family) -> tuple[str, ...]:
+    return family.evaluation.tasks + family.evaluation.collections
+
+
 def _trained(family: Family, run: Any) -> Iterator[str]:
-    if len(run.checkpoints) < 2 or run.steps < 2:
+    least = min(2, family.training.evaluations)
+    if len(run.checkpoints) < least or run.steps < least:
         yield f"{run.steps} steps with {len(run.checkpoints)} evaluations"
 
 
 def _evaluated(family: Family, result: Any) -> Iterator[str]:
-    expected = {(task, stage) for task in family.evaluation.tasks for stage in family.evaluation.embedders}
+    expected = {(task, stage) for task in _measured_on(family) for stage in family.evaluation.embedders}
     for name, rows in (("model", result.tasks), ("teacher", result.teacher.tasks)):
         if {(row.task, row.first_stage) for row in rows} != expected:
             yield f"the {name} was measured on {len(rows)} of {len(expected)} tasks and first stages"
+    if result.teacher.revision is None:
+        yield "nothing says which revision of the teacher was measured"
     if set(result.nano.sets) != set(family.evaluation.nano_sets):
         yield f"{len(result.nano.sets)} nano sets were measured"
     if result.calibration is None:
@@ -197,7 +208,8 @@ def _comparison(family: Family, sizes: Sequence[str]) -> Iterator[str]:
     except ReleaseError as error:
         yield str(error)
         return
-    shown = {model.name for model in gathered.models if model.means and model.pairs_per_second}
+    untimed = set() if family.teacher.kind == "cross-encoder" else {comparison.TEACHER}
+    shown = {each.name for each in gathered.models if each.means and (each.pairs_per_second or each.role in untimed)}
     shown |= set(filter(_is_refused, family.evaluation.compared))
     page = family.build / "compare/index.html"
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
@@ -228,12 +240,23 @@ def _checkpoints(family: Family, sizes: Sequence[str]) -> Iterator[str]:
             yield f"{size}: the {choice.released} checkpoint is released, with {best} for the best and {last} for the last one"
 
 
-def not_rehearsed(family: Family, sizes: Sequence[str], workspace: Workspace) -> list[str]:
-    """What a rehearsal does, and this one by chance did not: random weights decide it, so it is no fault."""
+def not_rehearsed(family: Family, sizes: Sequence[str], workspace: Workspace, most: int | None = None) -> list[str]:
+    """What a release does and this rehearsal did not: the depth of large encoders, and what random weights decided by chance.
+
+    Args:
+        most: As in models.shape.
+    """
+    from release.rehearsal.models import shape  # torch takes seconds to import
+
     with contextlib.chdir(workspace.work):
         choices = [choice for size in sizes if (choice := _choice(family, size))]
     chosen = [each for each in choices if each.candidates.best.step != each.candidates.last.step]
-    return [] if chosen else ["a choice between two checkpoints: the best one was the last one of every size"]
+    lines = [] if chosen else ["a choice between two checkpoints: the best one was the last one of every size"]
+    for size in sizes:
+        of_all, had = (shape(family.size(size).encoder, limit)["num_hidden_layers"] for limit in (None, most))
+        if had < of_all:
+            lines.append(f"the depth of {size}: its encoder had {had} of {of_all} layers, and every width in full")
+    return lines
 
 
 def _choice(family: Family, size: str) -> CheckpointChoice | None:

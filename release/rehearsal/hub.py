@@ -6,6 +6,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -47,12 +51,20 @@ def rehearsal_hub(root: Path, accounts: Iterable[Account]) -> AbstractContextMan
     return running_hub(root, accounts, module=("release.rehearsal.hub",))
 
 
+def _end_with(parent: int) -> None:
+    """Stop serving once the rehearsal is gone that started this, however it ended."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m release.rehearsal.hub", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="where everything is kept")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     args = parser.parse_args()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     serve(args.root, port=args.port, wrap=lambda app: RequestLog(app, args.root / LOG))
 
 

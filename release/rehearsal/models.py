@@ -55,6 +55,7 @@ TINY: dict[str, Any] = {
     "num_attention_heads": HEADS,
 }
 CAUSAL: dict[str, Any] = TINY | {"num_key_value_heads": 1, "head_dim": 16, "tie_word_embeddings": True}
+LEAST_LAYERS = 4  # of an encoder: attention to all, twice to neighbours, and to all again
 PUBLISHED_VOCABULARY = 50_368  # of the Ettin encoders; the tokenizer knows fewer tokens, as theirs does
 
 RELEVANCE = (  # mxbai-rerank v2 asks for "1" or "0"
@@ -80,17 +81,17 @@ def form_of(name: str, role: Role) -> str:
     return next(fits, forms["roles"][role])
 
 
-def build(name: str, role: Role, folder: Path, *, scale: int = 1) -> Path:
+def build(name: str, role: Role, folder: Path, *, most: int | None = None) -> Path:
     """Write the stand-in of the model `name` into `folder`.
 
     Args:
-        scale: Divides the layers and widths of an encoder whose true shape would be too large.
+        most: Parameters beyond which an encoder has fewer layers than published, see `shape`.
     """
     torch.manual_seed(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
     folder.mkdir(parents=True, exist_ok=True)
     form = form_of(name, role)
     if form == "modernbert":
-        encoder(name, folder, scale)
+        encoder(name, folder, most)
     else:
         FORMS[form](folder)
     return folder
@@ -99,29 +100,31 @@ def build(name: str, role: Role, folder: Path, *, scale: int = 1) -> Path:
 # --- Encoders ---------------------------------------------------------------------------------------------------------
 
 
-def encoder(name: str, folder: Path, scale: int = 1) -> None:
+def encoder(name: str, folder: Path, most: int | None = None) -> None:
     """A ModernBERT in its published shape, saved as the masked language model that it is, for both generations of transformers."""
     tokenizer = tokenization.modern_bert(7_999)
     tokenizer.save_pretrained(folder)
-    config = ModernBertConfig(**_shape(name, scale), max_position_embeddings=7_999, **_special(tokenizer))
+    config = ModernBertConfig(**shape(name, most), max_position_embeddings=7_999, **_special(tokenizer))
     ModernBertForMaskedLM(config).save_pretrained(folder)
     _edit(folder / "config.json", _both_generations)
 
 
-def _shape(name: str, scale: int) -> dict[str, Any]:
-    """The configuration that shapes.toml gives; a small one for an encoder that it does not list."""
+def shape(name: str, most: int | None = None) -> dict[str, Any]:
+    """The configuration that shapes.toml gives; a small one for an encoder that it does not list.
+
+    Args:
+        most: Parameters beyond which layers are left out, down to the first LEAST_LAYERS; vocabulary, widths and heads stay.
+    """
     known = published()
     if name not in known["encoders"]:
         return TINY | {"vocab_size": PUBLISHED_VOCABULARY, "local_attention": 128, "global_attn_every_n_layers": 3}
-    shape = dict(known["encoders"][name])
-    if scale > 1:
-        heads = max(1, shape["num_attention_heads"] // scale)
-        width = shape["hidden_size"] // shape["num_attention_heads"] * heads
-        middle = max(64, shape["intermediate_size"] // scale // 64 * 64)
-        layers = max(4, shape["num_hidden_layers"] // scale)
-        shape = {"hidden_size": width, "num_attention_heads": heads, "intermediate_size": middle}
-        shape["num_hidden_layers"] = layers
-    return known["common"] | shape
+    found = known["common"] | known["encoders"][name]
+    if most is not None:
+        width, layers = found["hidden_size"], found["num_hidden_layers"]
+        of_a_layer = width * (4 * width + 3 * found["intermediate_size"])
+        fitting = (most - found["vocab_size"] * width) // of_a_layer
+        found["num_hidden_layers"] = min(layers, max(LEAST_LAYERS, fitting))
+    return found
 
 
 def _special(tokenizer: Any) -> dict[str, int]:

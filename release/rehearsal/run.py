@@ -20,7 +20,7 @@ from typing import Annotated
 import typer
 from huggingface_hub import HfApi, constants
 
-from release import mode, options, spec, stages
+from release import hub_access, mode, options, spec, stages
 from release.console import print_json, table
 from release.errors import ReleaseError
 from release.family import Family, load
@@ -30,11 +30,12 @@ from release.localhub.auth import random_token
 from release.rehearsal import checks, repositories
 from release.rehearsal.hub import rehearsal_hub, requests
 from release.rehearsal.repositories import StandIn
-from release.rehearsal.workspace import Workspace, mixed_anew, prepare
+from release.rehearsal.workspace import DIRECT, Workspace, prepare
 
 PUSHED = ("preflight", "publish", "verify")
 NAMES = [stage.name for stage in stages.STAGES]
 MEASURED, PUBLISHED = NAMES[: NAMES.index("card")], NAMES[NAMES.index("card") :]  # the comparison comes between
+MOST_PARAMETERS = 70_000_000  # of an encoder where every size is rehearsed: each is on the disk ten times
 MAINTAINER, UPSTREAM = "maintainer", "upstream"
 
 
@@ -69,9 +70,19 @@ class Rehearsal:
             yield step
         except ReleaseError as error:
             step.failure = str(error)
+        except Exception as error:  # the Hub went away, or the disk is full: the client and the network have many
+            why = hub_access.reason(error)
+            if why is None and not isinstance(error, OSError):
+                raise
+            step.failure = f"{why.what}; hint: {why.hint}" if why else " ".join(str(error).split())
         step.seconds, step.cpu_seconds = time.monotonic() - started, _cpu_seconds() - cpu
         step.requests = len(requests(self.workspace.hub)) - before
         print(f"{step.seconds:7.1f} s  {name}{f': {step.failure}' if step.failure else ''}", flush=True)
+
+    @property
+    def failed(self) -> bool:
+        """Whether any step did."""
+        return any(step.failure for step in self.steps)
 
     def make(self, target: str, environment: dict[str, str], size: str = "") -> None:
         """Run one target of make in the workspace.
@@ -86,55 +97,73 @@ class Rehearsal:
         log = self.workspace.logs / f"{len(self.steps):02}-{target}{f'-{size}' if size else ''}.log"
         log.write_text(f"$ {' '.join(arguments)}\n{done.stdout}\n{done.stderr}", encoding="utf-8")
         if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-            others = [
-                line for line in lines if not line.startswith("make: *** [")
-            ]  # which says no more than that it failed
-            raise ReleaseError((errors or others or lines)[-1], where=str(log))
+            raise ReleaseError(_reason(done.stderr), where=str(log))
 
 
 def command(
     family_file: options.Family = options.ETTIN,
     sizes: Annotated[str, typer.Option(help="Sizes between commas; the smallest two if left out.")] = "",
-    every: Annotated[bool, typer.Option("--all", help="Every size of the family, in its true shape.")] = False,
-    shape_scale: Annotated[int, typer.Option(min=1, help="Divide the encoders' shapes by this.")] = 1,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every size of the family; large ones with fewer layers.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each verb.")] = len(os.sched_getaffinity(0)),
 ) -> None:
     """Rehearse a release of some sizes of a family; exit with 1 if a step failed."""
     if constants.HF_HUB_OFFLINE:
         raise ReleaseError("the client is offline, and a rehearsal has a Hub of its own", hint="unset HF_HUB_OFFLINE")
     os.environ[mode.VARIABLE] = "1"  # what is checked here was measured in a rehearsal
-    loaded = load(family_file)
-    family = mixed_anew(loaded)
-    chosen = tuple(family.sizes if every else [size for size in sizes.split(",") if size] or [*family.sizes][:2])
-    for size in chosen:
-        family.size(size)
+    os.environ |= dict.fromkeys(DIRECT, "127.0.0.1,localhost")
+    family = load(family_file)
+    chosen = _chosen(family, sizes, every)
     started = time.monotonic()
     with exclusive_lock(Path("build/rehearsal")):
-        rehearsal = Rehearsal(family, chosen, prepare(family), threads)
-        published = run(rehearsal, shape_scale)
+        workspace = prepare(family)
+        rehearsal = Rehearsal(workspace.load(), chosen, workspace, threads)
+        published = run(rehearsal, most=MOST_PARAMETERS if every else None)
     seconds = time.monotonic() - started
-    for line in checks.not_rehearsed(family, chosen, rehearsal.workspace):
+    family = rehearsal.family
+    for line in checks.not_rehearsed(family, chosen, workspace, MOST_PARAMETERS if every else None):
         print(f"not rehearsed: {line}")
     _show(rehearsal, published, seconds)
-    if any(step.failure for step in rehearsal.steps):
+    if rehearsal.failed:
         raise ReleaseError(
             "the rehearsal failed", where=str(rehearsal.workspace.logs), hint="read the log of that step"
         )
 
 
-def run(rehearsal: Rehearsal, shape_scale: int) -> list[str]:
-    """All of it; returns the repositories that were published."""
+def _chosen(family: Family, sizes: str, every: bool) -> tuple[str, ...]:
+    """The sizes that are asked for, in the family's order.
+
+    Raises:
+        ReleaseError: One is not the family's, or is named twice.
+    """
+    named = [name for part in sizes.split(",") if (name := part.strip())]
+    if every and named:
+        raise ReleaseError("every size, or some of them?", hint="leave out ALL=1 (--all), or SIZES")
+    for name in named:
+        family.size(name)
+        if named.count(name) > 1:
+            raise ReleaseError(f"the size {name!r} is named twice", hint="SIZES=17m,32m: each size once")
+    return tuple(size for size in family.sizes if size in named or every) or tuple([*family.sizes][:2])
+
+
+def run(rehearsal: Rehearsal, *, most: int | None = None) -> list[str]:
+    """All of it; returns the repositories that were published. Encoders of more than `most` parameters have fewer layers."""
     family, workspace = rehearsal.family, rehearsal.workspace
+    stand_ins: list[StandIn] = []
+    folders: dict[str, Path] = {}
     with rehearsal.step("stand-ins"):
         declaration = spec.load(workspace.work / family.data.declaration)
-        stand_ins = repositories.stand_ins(family, declaration, rehearsal.sizes, shape_scale=shape_scale)
+        stand_ins = repositories.stand_ins(family, declaration, rehearsal.sizes, most=most)
         folders = repositories.build(stand_ins, workspace.stand_ins)
+    if rehearsal.failed:
+        return []
     accounts = _accounts(family, stand_ins)
     with rehearsal_hub(workspace.hub, accounts) as (endpoint, token):
         with rehearsal.step("hub"):
             repositories.put(HfApi(endpoint, token=accounts[1].token), stand_ins, folders, workspace.hub)
+        if rehearsal.failed:
+            return []
         environment = workspace.environment(endpoint, token, rehearsal.threads)
         api = HfApi(endpoint, token=token)
         done = [size for size in rehearsal.sizes if _stages(rehearsal, environment, size, ["preflight", *MEASURED])]
@@ -142,12 +171,16 @@ def run(rehearsal: Rehearsal, shape_scale: int) -> list[str]:
             rehearsal.make("compare", environment)
         for size in done:
             _stages(rehearsal, environment, size, PUBLISHED)
+        published: list[str] = []
         with rehearsal.step("what came out"):
+            published = checks.published(family, rehearsal.sizes, api)
             checks.check(family, rehearsal.sizes, declaration, workspace, api, [each.id for each in stand_ins])
+        if rehearsal.failed:  # what failed would be made, and fail, once more
+            return published
         _run_again(rehearsal, environment)
         with rehearsal.step("correction"):
             _correction(rehearsal, environment)
-        return checks.published(family, rehearsal.sizes, api)
+        return published
 
 
 def _stages(rehearsal: Rehearsal, environment: dict[str, str], size: str, targets: Sequence[str]) -> bool:
@@ -159,6 +192,8 @@ def _stages(rehearsal: Rehearsal, environment: dict[str, str], size: str, target
             rehearsal.make(target, environment, size)
         if step.failure:
             return False
+        if target in ("select", "stage"):
+            rehearsal.workspace.give_back(rehearsal.family, size)
     return True
 
 
@@ -187,6 +222,16 @@ def _correction(rehearsal: Rehearsal, environment: dict[str, str]) -> None:
         raise ReleaseError("a corrected card went over a tagged one", hint="a tag means that nothing changes any more")
     finally:
         path.write_text(text, encoding="utf-8")
+
+
+def _reason(stderr: str) -> str:
+    """The last error that a verb printed, in one line; what else it said last where there is none."""
+    said = [line for line in stderr.splitlines() if line.strip() and not line.startswith("make: *** [")]
+    starts = [number for number, line in enumerate(said) if line.startswith("error: ")]
+    lines = said[starts[-1] :] if starts else said[-1:] or ["no message"]
+    if not lines[0].endswith(":"):  # only a list goes on
+        lines = lines[:1]
+    return " ".join(line.strip().removeprefix("error: ") for line in lines)
 
 
 def _accounts(family: Family, stand_ins: Sequence[StandIn]) -> list[Account]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
 import os
 import re
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from release import mode
 from release.errors import ReleaseError
-from release.family import Family
+from release.family import Family, load
 from release.mode import ORGANIZATION
 from release.rehearsal import sources
 
-LINKED = ("Makefile", "cards", "datasets", "recipes", "release", "pyproject.toml", "constraints.txt", ".venv", ".git")
+NOT_LINKED = ("build",)
 ROOT = Path("build/rehearsal")
+ASIDE = ".former-"
+DIRECT = ("NO_PROXY", "no_proxy")  # the Hub is on this machine, behind whatever proxy it works
 MIXTURE = re.compile(r"^mixture(_revision)? *=.*\n", re.MULTILINE)  # in a family file
 CLEARED = (
     "HF_",
@@ -59,6 +63,32 @@ class Workspace:
         """What each step printed."""
         return self.root / "logs"
 
+    def load(self) -> Family:
+        """The family as its file says here.
+
+        Raises:
+            ReleaseError: It takes its mixture from the Hub in a way that `small` does not see.
+        """
+        with contextlib.chdir(self.work):
+            family = load(self.family)
+        if family.data.mixture:
+            raise ReleaseError(
+                "a rehearsal mixes anew", where=str(self.family), hint="write `mixture` on a line of its own"
+            )
+        return family
+
+    def give_back(self, family: Family, size: str) -> None:
+        """Give back the disk that no later stage reads: checkpoints, the one that was not chosen, copies in the staged folder."""
+        folder = self.work / family.folder(size)
+        for name in ("checkpoints", "best", "last"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for exported in (folder / "export").rglob("*"):
+            staged = folder / "repo" / exported.relative_to(folder / "export")
+            if exported.is_file() and staged.is_file() and filecmp.cmp(exported, staged, shallow=False):
+                link = staged.with_name(f".{staged.name}.link")
+                link.hardlink_to(exported)
+                link.replace(staged)
+
     def environment(self, endpoint: str, token: str, threads: int) -> dict[str, str]:
         """For every verb: this Hub alone, an empty cache at first, and the switch of rehearsals."""
         inherited = {
@@ -67,38 +97,60 @@ class Workspace:
         own = {"HF_ENDPOINT": endpoint, "HF_TOKEN": token, "HF_HOME": str((self.root / "home").resolve())}
         own |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0", "PYTHONUNBUFFERED": "1"}
         return (
-            inherited | own | {mode.VARIABLE: "1", "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+            inherited
+            | own
+            | dict.fromkeys(DIRECT, "127.0.0.1,localhost")
+            | {mode.VARIABLE: "1", "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
         )
 
 
-def mixed_anew(family: Family) -> Family:
-    """The family as a rehearsal has it: where a mixture is only taken from the Hub, nothing of the data is rehearsed."""
-    return replace(family, data=replace(family.data, mixture=None, mixture_revision=None))
+def small(text: str) -> str:
+    """A family file as a rehearsal has it: its mixture is made, not only taken from the Hub."""
+    return MIXTURE.sub("", text)
+
+
+def _clear(workspace: Workspace) -> None:
+    """Remove what an earlier rehearsal left, all but stand-ins. A verb that outlived it goes on in a folder that has no name."""
+    for folder in (workspace.work, workspace.hub, workspace.logs, workspace.root / "home"):
+        if folder.exists():
+            folder.rename(folder.with_name(f"{ASIDE}{folder.name}-{os.getpid()}"))
+    for aside in workspace.root.glob(f"{ASIDE}*"):
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def prepare(family: Family, project: Path = Path()) -> Workspace:
     """Lay out a fresh workspace under build/rehearsal/<family>; the files of stand-ins stay.
 
     Raises:
-        ReleaseError: The family file or its declaration is not below the project, so that make could not name it there.
+        ReleaseError: No checkout, or the family file or its declaration is outside of it, so that make could not name it there.
     """
+    if not (project / "Makefile").is_file():
+        raise ReleaseError("a rehearsal runs make, and here is no Makefile", hint="run it in a checkout of the project")
     workspace = Workspace((project / ROOT / family.about.name).resolve(), family.path)
-    for path in (family.path, family.data.declaration):
-        if path.is_absolute() or ".." in path.parts or len(path.parts) < 2:
+    changed = {family.path, family.data.declaration}
+    for path in changed:
+        if path.is_absolute() or ".." in path.parts or path.parts[0] in NOT_LINKED:
             hint = "name it relative to the project, such as recipes/ettin.toml"
-            raise ReleaseError("a rehearsal takes files in a folder of the project", where=str(path), hint=hint)
-    for folder in (workspace.work, workspace.hub, workspace.logs, workspace.root / "home"):
-        shutil.rmtree(folder, ignore_errors=True)
+            raise ReleaseError("a rehearsal takes files of the project", where=str(path), hint=hint)
+    _clear(workspace)
     workspace.work.mkdir(parents=True)
     workspace.logs.mkdir()
-    copied = {family.path.parts[0], family.data.declaration.parts[0]}  # to be changed here and nowhere else
-    for folder in copied:
-        shutil.copytree(project / folder, workspace.work / folder)
-    for name in LINKED:
-        if (project / name).exists() and name not in copied:
-            (workspace.work / name).symlink_to((project / name).resolve())
-    recipe = workspace.work / family.path  # as `mixed_anew`
-    recipe.write_text(MIXTURE.sub("", recipe.read_text(encoding="utf-8")), encoding="utf-8")
+    _link(project, workspace.work, changed)
+    recipe = workspace.work / family.path
+    recipe.write_text(small(recipe.read_text(encoding="utf-8-sig")), encoding="utf-8")
     declaration = workspace.work / family.data.declaration
     declaration.write_text(sources.scaled(declaration.read_text(encoding="utf-8")), encoding="utf-8")
     return workspace
+
+
+def _link(project: Path, work: Path, changed: set[Path], folder: Path = Path()) -> None:
+    """Let `folder` of `work` hold what it holds in the project: links, and copies of the files that will be changed."""
+    for entry in sorted((project / folder).iterdir()):
+        name = folder / entry.name
+        if name in changed:
+            shutil.copyfile(entry, work / name)
+        elif any(name in path.parents for path in changed):
+            (work / name).mkdir()
+            _link(project, work, changed, name)
+        elif entry.name not in NOT_LINKED:
+            (work / name).symlink_to(entry.resolve())

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi, constants
 
 from release import mode
 from release.errors import ReleaseError
@@ -20,9 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
     """The project, linked into an empty folder; its small family."""
-    for name in ("Makefile", "cards", "datasets", "recipes", "release", "tests"):
+    for name in ("Makefile", "cards", "datasets", "docs", "recipes", "release", "tests", ".venv"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     monkeypatch.chdir(tmp_path)
     return load(SMALL)
 
@@ -49,14 +51,97 @@ def test_no_verb_of_a_rehearsal_knows_another_hub(project: Family, monkeypatch: 
     assert (found["HF_ENDPOINT"], found["HF_TOKEN"]) == ("http://127.0.0.1:9", "hf_rehearsed")
     assert "HF_HUB_OFFLINE" not in found
     assert found[mode.VARIABLE] == "1"
+    assert found["NO_PROXY"] == "127.0.0.1,localhost"
     assert Path(found["HF_HOME"]).is_relative_to(Path("build/rehearsal").resolve())
 
 
-def test_a_family_outside_of_the_project_is_refused(project: Family, tmp_path: Path) -> None:
-    import dataclasses
-
+@pytest.mark.parametrize("path", ["/family.toml", "../family.toml", "build/family.toml"])
+def test_a_family_outside_of_the_project_is_refused(path: str, project: Family) -> None:
     with pytest.raises(ReleaseError, match="name it relative to the project"):
-        workspace.prepare(dataclasses.replace(project, path=tmp_path / "family.toml"))
+        workspace.prepare(replace(project, path=Path(path)))
+
+
+def test_a_rehearsal_needs_a_checkout(project: Family, tmp_path: Path) -> None:
+    (tmp_path / "Makefile").unlink()
+    with pytest.raises(ReleaseError, match="here is no Makefile; hint: run it in a checkout"):
+        workspace.prepare(project)
+
+
+def test_a_family_beside_the_makefile_is_rehearsed_too_with_the_files_that_it_names(project: Family) -> None:
+    Path("my.toml").write_text(SMALL.read_text())
+    Path("my-text.jsonl").write_text("{}")
+    place = workspace.prepare(load(Path("my.toml")))
+    assert place.load().size("tiny") == load(Path("my.toml")).size("tiny")
+    assert (place.work / "my-text.jsonl").resolve() == Path("my-text.jsonl").resolve()
+    assert not (place.work / "build").exists()
+
+
+def test_a_rehearsal_mixes_what_a_release_takes_from_the_hub(project: Family) -> None:
+    assert load(Path("recipes/ettin.toml")).data.mixture
+    assert workspace.prepare(load(Path("recipes/ettin.toml"))).load().data.mixture is None
+    text = Path("recipes/ettin.toml").read_text().replace("\nmixture = ", "\n'mixture' = ")
+    Path("my.toml").write_text(text)
+    with pytest.raises(ReleaseError, match="write `mixture` on a line of its own"):
+        workspace.prepare(load(Path("my.toml"))).load()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "every", "says"),
+    [
+        ("tiny,huge", False, "'huge'"),
+        ("tiny, tiny", False, "'tiny' is named twice"),
+        ("tiny", True, "every size, or some of them"),
+    ],
+)
+def test_sizes_that_cannot_be_meant_are_refused(sizes: str, every: bool, says: str, project: Family) -> None:
+    with pytest.raises(ReleaseError, match=says):
+        run._chosen(project, sizes, every)
+
+
+def test_sizes_run_in_the_order_of_the_family(project: Family) -> None:
+    ettin = load(Path("recipes/ettin.toml"))
+    assert run._chosen(ettin, "32m, 17m", False) == run._chosen(ettin, "", False) == ("17m", "32m")
+    assert run._chosen(ettin, "", True) == tuple(ettin.sizes)
+
+
+def test_a_hub_that_went_away_fails_the_step_in_a_line(project: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    rehearsal = run.Rehearsal(project, ("tiny",), workspace.prepare(project), 1)
+    with rehearsal.step("what came out"):
+        HfApi("http://127.0.0.1:9", token="hf_any").list_repo_files("acme/any")
+    assert rehearsal.failed
+    assert "hint" in str(rehearsal.steps[0].failure)
+    assert "\n" not in str(rehearsal.steps[0].failure)
+
+
+def test_the_hub_of_a_rehearsal_that_was_killed_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *given: sent.append(given))
+    hub._end_with(os.getppid() + 1)  # another process has become the parent
+    assert sent == [(os.getpid(), signal.SIGTERM)]
+
+
+def test_a_verb_that_outlived_its_rehearsal_does_not_stop_the_next_one(project: Family) -> None:
+    former = workspace.prepare(project)
+    still_written = (former.work / "log").open("w")
+    again = workspace.prepare(project)
+    still_written.write("from the former one")
+    still_written.close()
+    assert not (again.work / "log").exists()
+    assert not list(again.root.glob(f"{workspace.ASIDE}*"))
+
+
+def test_what_no_later_stage_reads_is_given_back(project: Family) -> None:
+    place = workspace.prepare(project)
+    folder = place.work / project.folder("tiny")
+    for name, text in {"checkpoints/1/a": "1", "last/a": "1", "model/a": "1", "export/a": "1", "repo/a": "1"}.items():
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(text)
+    (folder / "repo/README.md").write_text("a card")
+    place.give_back(project, "tiny")
+    assert sorted(path.name for path in folder.iterdir()) == ["export", "model", "repo"]
+    assert (folder / "repo/a").samefile(folder / "export/a")
+    assert (folder / "repo/README.md").read_text() == "a card"
 
 
 def test_a_step_that_fails_is_kept_with_its_line_and_its_log(project: Family) -> None:
@@ -69,6 +154,19 @@ def test_a_step_that_fails_is_kept_with_its_line_and_its_log(project: Family) ->
     assert "\n" not in step.failure
     log = next(found.workspace.logs.iterdir()).read_text()
     assert log.startswith("$ make --no-print-directory nothing-of-this-name FAMILY=tests/rehearsal/small.toml")
+
+
+@pytest.mark.parametrize(
+    ("stderr", "line"),
+    [
+        ("a note\nerror: no pairs; hint: make mix\nmake: *** [Makefile:9: x] Error 1\n", "no pairs; hint: make mix"),
+        ("error: 2 missing:\n  - no token\n  - no disk\nmake: *** [x] Error 1\n", "2 missing: - no token - no disk"),
+        ("Traceback\nKeyError: 'a'\nmake: *** [x] Error 1\n", "KeyError: 'a'"),
+        ("make: *** [x] Error 1\n", "no message"),
+    ],
+)
+def test_the_failure_of_a_step_is_what_its_verb_said_last(stderr: str, line: str) -> None:
+    assert run._reason(stderr) == line
 
 
 def test_a_second_run_that_makes_a_file_again_is_named(project: Family) -> None:

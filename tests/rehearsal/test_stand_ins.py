@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from release import spec
 from release.evaluation import embedders
 from release.family import Family, load
 from release.hub_objects import hub_objects
-from release.rehearsal import benchmarks, models, repositories, sources, workspace
+from release.rehearsal import benchmarks, models, repositories, sources
 from release.spec import MixtureSpec
 
 ETTIN = Path("recipes/ettin.toml")
-FAMILY = workspace.mixed_anew(load(ETTIN))
+FAMILY = replace(load(ETTIN), data=replace(load(ETTIN).data, mixture=None, mixture_revision=None))
 PAIRS = [("who built the mill", "The mill was built in 1620 by Ada Barlow."), ("how high is it", "Nothing is known.")]
 RUNS = [name for name in FAMILY.evaluation.compared if name != "jinaai/jina-reranker-m0"]
 
@@ -46,6 +47,15 @@ def test_an_encoder_has_its_true_shape_and_the_keys_of_both_generations(tmp_path
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.convert_ids_to_tokens(tokenizer("a mill", "of stone")["input_ids"])[0] == "[CLS]"
     assert tokenizer.decode(tokenizer("Übung", add_special_tokens=False)["input_ids"]) == "Übung"  # bytes of any text
+
+
+def test_a_large_encoder_may_have_fewer_layers_and_nothing_else() -> None:
+    name = "jhu-clsp/ettin-encoder-1b"
+    whole, cut = models.shape(name), models.shape(name, 70_000_000)
+    assert (whole["num_hidden_layers"], cut["num_hidden_layers"]) == (28, models.LEAST_LAYERS)
+    assert whole | {"num_hidden_layers": 4} == cut
+    assert models.shape("jhu-clsp/ettin-encoder-68m", 70_000_000) == models.shape("jhu-clsp/ettin-encoder-68m")
+    assert models.shape("jhu-clsp/ettin-encoder-150m", 80_000_000)["num_hidden_layers"] == 8
 
 
 def test_the_same_name_gives_the_same_weights_and_another_name_others(tmp_path: Path) -> None:
@@ -241,12 +251,24 @@ def test_a_family_of_two_sizes_needs_39_repositories_fifteen_of_them_at_a_commit
     assert roles == {"encoder": 2, "embedder": 6, "compared": 16, "source": 2}
 
 
-def test_a_family_without_a_hub_needs_nothing(declaration: MixtureSpec) -> None:
-    import dataclasses
+def test_stand_ins_are_kept_until_the_family_asks_for_others(declaration: MixtureSpec, tmp_path: Path) -> None:
+    def of(family: Family) -> list[repositories.StandIn]:
+        return [each for each in repositories.stand_ins(family, declaration, []) if "NanoBEIR" in each.id]
 
+    (first,) = repositories.build(of(FAMILY), tmp_path).values()
+    written = (first / "README.md").stat().st_mtime_ns
+    (again,) = repositories.build(of(FAMILY), tmp_path).values()
+    assert (again, (again / "README.md").stat().st_mtime_ns) == (first, written)
+    fewer = replace(FAMILY, evaluation=replace(FAMILY.evaluation, nano_sets=FAMILY.evaluation.nano_sets[:2]))
+    (other,) = repositories.build(of(fewer), tmp_path).values()
+    assert not first.exists()
+    assert "NanoTouche2020" not in (other / "README.md").read_text()
+
+
+def test_a_family_without_a_hub_needs_nothing(declaration: MixtureSpec) -> None:
     local: Family = load(Path("recipes/demo.toml"))
-    evaluation = dataclasses.replace(local.evaluation, compared=(), embedders=("bm25",))
-    local = dataclasses.replace(local, evaluation=evaluation)
-    nothing = dataclasses.replace(declaration, configs={"docstrings": declaration.configs["quora"]})
+    evaluation = replace(local.evaluation, compared=(), embedders=("bm25",))
+    local = replace(local, evaluation=evaluation)
+    nothing = replace(declaration, configs={"docstrings": declaration.configs["quora"]})
     ids = {each.id for each in repositories.stand_ins(local, nothing, [])}
     assert "mixedbread-ai/mxbai-rerank-large-v2" not in ids
