@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks import minilm_reranker
 from release.console import print_json, table
-from release.evaluation import judged_pairs
-from release.files import write_json
+from release.evaluation import first_stage, judged_pairs, tasks, two_stage
+from release.files import write_atomic, write_json
 from release.finetuning import candidates, guard, lora, merge, prepare, report
 from release.finetuning import model as models
 from release.finetuning.candidates import RATIOS, MergeNdcg
@@ -151,7 +151,10 @@ def run(options: argparse.Namespace) -> None:
     shown = []
     for task in () if options.only_dev else TASKS:
         for embedder in options.embedders:
-            judged = judged_pairs.from_folder(options.collections / task, runs, retriever=embedder, **few)
+            ranked = (
+                None if embedder == "bm25" else minilm_run(options.collections / task, options.output, options.top_k)
+            )
+            judged = judged_pairs.from_folder(options.collections / task, runs, run=ranked, **few)
             name, query_ndcg = f"{task}, {EMBEDDERS[embedder]}", QueryNdcg(judged)
             before = ndcg(f"{task}-{EMBEDDERS[embedder]}", 0.0, query_ndcg)
             for ratio in sorted({1.0, released, *RATIOS}, reverse=True):
@@ -178,6 +181,23 @@ def run(options: argparse.Namespace) -> None:
             "load": os.getloadavg()[0],
         }
     )
+
+
+def minilm_run(collection: Path, output: Path, top_k: int) -> Path:
+    """The ranking of all-MiniLM-L6-v2 from the installed package, which needs no Hub, in TREC's form."""
+    path = output / f"{collection.name}-minilm.run"
+    if not path.is_file():
+        task = tasks.from_folder(collection)
+        best = two_stage.candidates(
+            task, first_stage.retrieve(first_stage.packaged_minilm(), task, output / "runs").ranking, top_k
+        )
+        lines = [
+            f"{query} Q0 {document} {rank} {-rank} minilm\n"
+            for query, documents in best.items()
+            for rank, document in enumerate(documents, 1)
+        ]
+        write_atomic(path, "".join(lines))
+    return path
 
 
 if __name__ == "__main__":
