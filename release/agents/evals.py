@@ -39,6 +39,7 @@ def command(
     """Do every task of the skill's evaluations by its own commands, and check what came out."""
     if not (base / "modules.json").is_file():
         raise ReleaseError("no released model", where=str(base), hint="make demo makes one, or pass --base FOLDER")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its report calls the second form of the head unexpected
     with exclusive_lock(ROOT):
         results = {}
         for task in check.evals(check.folder()):
