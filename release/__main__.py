@@ -22,6 +22,7 @@ from release.console import hide_bars
 from release.files import resource
 from release.mode import ORGANIZATION
 from release.options import ETTIN
+from release.start_up import loading
 
 VERBS = {  # verb -> the function that is called, or the script that is run, and what it does
     "demo": ("release.demo:command", "every stage, small: no network, no GPU, no account"),
@@ -116,7 +117,8 @@ def _verb() -> None:
 
 def _load(where: str) -> Callable[..., None]:
     module, function = where.split(":")
-    return getattr(importlib.import_module(module), function)
+    with loading():
+        return getattr(importlib.import_module(module), function)
 
 
 def _program() -> str:

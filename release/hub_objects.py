@@ -12,6 +12,7 @@ from release.evaluation import forms
 from release.family import Family
 from release.files import resource
 from release.spec import ConfigSpec, HubRetrievalSource, HubSource, MixtureSpec
+from release.start_up import loading
 
 Role = Literal["encoder", "teacher", "embedder", "compared", "nano", "task", "speed", "source", "mixture"]
 READERS: dict[Role, tuple[str, ...]] = {  # the stages that read an object of a role, the first one first
@@ -70,8 +71,6 @@ def hub_objects(family: Family, mixture: MixtureSpec, sizes: Sequence[str]) -> l
 
 
 def _models(family: Family, sizes: Sequence[str]) -> Iterator[HubObject]:
-    from release.evaluation import embedders  # mteb takes seconds
-
     for size in sizes:
         if not resource(family.size(size).encoder).is_dir():
             yield HubObject(family.size(size).encoder, "model", "encoder")
@@ -79,6 +78,8 @@ def _models(family: Family, sizes: Sequence[str]) -> Iterator[HubObject]:
         yield _reranker(family, family.teacher.model, "teacher")
     for name in family.evaluation.embedders:
         if "/" in name and name not in family.evaluation.packaged_embedders and not Path(name).is_dir():
+            with loading():
+                from release.evaluation import embedders  # mteb takes seconds
             commit = embedders.pinned(name, family.model(name))
             yield HubObject(name, "model", "embedder", (commit,) if commit else ())
     for name in family.evaluation.compared:
@@ -104,7 +105,8 @@ def _benchmarks(family: Family) -> Iterator[HubObject]:
 
 
 def _task(name: str) -> HubObject:
-    from release.evaluation.tasks import known_task  # mteb takes seconds
+    with loading():
+        from release.evaluation.tasks import known_task  # mteb takes seconds
 
     where = known_task(name).metadata.dataset
     return HubObject(str(where["path"]), "dataset", "task", (str(where["revision"]),), task=name)

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from release.errors import ReleaseError
+from release.start_up import keep
 
 AGAIN = "run the same command again, finished work is kept"
 
@@ -133,6 +134,7 @@ def _start_worker(work: Work, parent: int, threads: int) -> None:
     if os.getppid() != parent:  # it was killed before we could ask to be told
         sys.exit(1)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # what torch will begin with
+    keep()
     if torch := sys.modules.get("torch"):  # it was imported with the work
         torch.set_num_threads(threads)
 

@@ -8,6 +8,7 @@ stays the same between package versions and whatever else is installed; what is 
 from __future__ import annotations
 
 import ast
+import gc
 import hashlib
 import inspect
 import re
@@ -73,7 +74,7 @@ def pairs(packages: Iterable[str] = PACKAGES, *, more: Path | None = None, worke
     if more is not None:
         roots += [(root.name, root) for root in sorted(more.iterdir()) if root.is_dir()]
     files = [(package, root, path) for package, root in roots for path in _sources(root)]
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=gc.disable) as pool:  # a syntax tree is no garbage, and frees itself
         candidates = [pair for group in pool.map(_read, files, chunksize=32) for pair in group]
     candidates.sort(key=lambda pair: (pair.split, pair.name))  # "heldout" sorts before "train"
     seen: set[str] = set()

@@ -13,7 +13,6 @@ from typing import Any
 from mteb.models import SentenceTransformerEncoderWrapper
 from mteb.models.get_model_meta import MODEL_REGISTRY
 from mteb.models.model_meta import ModelMeta
-from sentence_transformers import SentenceTransformer
 
 from release import hub_access
 from release.errors import ReleaseError
@@ -81,6 +80,8 @@ def load(name: str, commit: str, how: ModelConfig) -> Any:
 
 def load_folder(folder: Path, contents: str) -> Any:
     """A SentenceTransformer in a folder, in float32; `contents` is the hash that names it."""
+    from sentence_transformers import SentenceTransformer
+
     try:
         wrapped = PLAIN(SentenceTransformer(str(folder), model_kwargs={"dtype": "float32"}, trust_remote_code=False))
     except (OSError, ValueError) as error:

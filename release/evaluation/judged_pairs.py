@@ -13,6 +13,7 @@ from release.evaluation import metrics
 from release.evaluation.metrics import Judgements, Ranking
 from release.family import BM25
 from release.local_datasets import named_by_contents
+from release.start_up import loading
 from release.text_files import lines, number
 
 TOP_K = 20  # candidates of each query, where what is compared are two rerankers on the same ones
@@ -76,9 +77,10 @@ def from_folder(
     Raises:
         ReleaseError: The folder, the retriever or the run cannot be read, or the run does not fit the folder.
     """
-    from release.evaluation.first_stage import first_stage, retrieve  # late: mteb takes seconds to import
-    from release.evaluation.tasks import document_text, from_folder
-    from release.evaluation.two_stage import candidates
+    with loading():
+        from release.evaluation.first_stage import first_stage, retrieve  # late: mteb takes seconds to import
+        from release.evaluation.tasks import document_text, from_folder
+        from release.evaluation.two_stage import candidates
 
     task = from_folder(folder)
     judgements = task.judgements

