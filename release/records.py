@@ -263,17 +263,16 @@ def versions() -> dict[str, str]:
 def git_commit() -> str:
     """The commit of the project's work tree, with "+changes" where it differs, or "" for a wheel and where there is no git."""
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(PACKAGE.parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
     if PACKAGE.parent != RESOURCES:
         return ""  # a repository around an installed package is somebody else's
+    command = ["git", "-C", str(PACKAGE.parent), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no").strip()
-        return git("rev-parse", "HEAD").strip() + ("+changes" if changed else "")
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return ""
+    (commit,) = (line.split()[-1] for line in lines if line.startswith("# branch.oid "))
+    changed = any(not line.startswith("#") for line in lines)
+    return "" if commit == "(initial)" else f"{commit}{'+changes' if changed else ''}"
 
 
 def _command_line() -> list[str]:
