@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import dataclasses
 import functools
 import hashlib
 import inspect
 import json
+import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from filelock import FileLock
 
 from release import records, results
 from release.engines import catalogue
@@ -507,14 +507,19 @@ def compared_evaluation(found: Family, number: int, size: str) -> EvaluationResu
 
 @functools.cache
 def template(reranker: Path) -> Path:
-    """A folder with everything up to the records, made once per process: exporting takes seconds."""
-    root = Path(tempfile.mkdtemp(prefix="built-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    with contextlib.chdir(root):
-        found = family()
-        write_mixture(found.build / "data")
-        write_records(found, write_model(found.folder(SIZE), reranker))
-        write_engines(found, checkpoint.export(found, SIZE))
+    """A folder with everything up to the records, made once per run, whichever of its workers comes first: it takes seconds."""
+    shared = reranker.parents[1 if "PYTEST_XDIST_WORKER" in os.environ else 0]
+    root, made = shared / "built", shared / "built-now"
+    with FileLock(shared / "built.lock"):
+        if not root.is_dir():
+            shutil.rmtree(made, ignore_errors=True)  # of an earlier try that failed
+            made.mkdir()
+            with contextlib.chdir(made):
+                found = family()
+                write_mixture(found.build / "data")
+                write_records(found, write_model(found.folder(SIZE), reranker))
+                write_engines(found, checkpoint.export(found, SIZE))
+            made.rename(root)
     return root
 
 

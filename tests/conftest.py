@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 # Read at import by huggingface_hub, datasets and transformers: they must stand before any of them.
@@ -20,6 +23,9 @@ import pytest
 
 from tests.tiny import tiny_encoder, tiny_reranker
 
+MEMORY, NEEDED = Path("/dev/shm"), 2 << 30
+
+gc.disable()  # while every test file imports what it needs, of which nothing is garbage
 LONGEST = ("training/", "finetuning/", "localhub/test_features", "hub/", "localhub/", "data/test_score", "evaluation/")
 
 
@@ -33,6 +39,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)  # keeps the order within a file
 
 
+def pytest_collection_finish() -> None:
+    """From here on there is garbage."""
+    gc.enable()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries_are_no_garbage() -> None:
+    """What is loaded by now stays: every later collection would go through millions of objects of the libraries again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny ModernBERT encoder with its tokenizer."""
@@ -43,3 +61,16 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reranker(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
     """The recipe's modular CrossEncoder on the tiny encoder."""
     return tiny_reranker(tmp_path_factory.mktemp("reranker"), encoder)
+
+
+@pytest.fixture(scope="session")
+def fast_folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
+    """A folder in memory where the machine has enough of it.
+
+    The Hub flushes every change to the disk. These tests end processes, not the power supply, and would mostly wait.
+    """
+    if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < NEEDED:
+        yield tmp_path_factory.mktemp("fast")
+        return
+    with tempfile.TemporaryDirectory(dir=MEMORY, prefix="tests-") as folder:
+        yield Path(folder)

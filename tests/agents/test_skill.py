@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,20 @@ from release.agents import bundle, check, pages
 from release.errors import ReleaseError
 
 pytest.importorskip("skills_ref")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def each_script_is_asked_once() -> Generator[None]:
+    """What --help says of a script with the same contents: most tests change a page, and four processes would say it again."""
+    ask, known = check._options, {}
+
+    def options(script: Path) -> set[str]:
+        text = script.read_bytes()
+        return known[text] if text in known else known.setdefault(text, ask(script))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(check, "_options", options)
+        yield
 
 
 def test_the_skill_has_no_fault(capsys: pytest.CaptureFixture[str]) -> None:

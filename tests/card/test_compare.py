@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import shutil
@@ -35,13 +36,20 @@ FILES = {
 }
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with the Ettin family's hand-made records of all sizes, the teacher and three public rerankers."""
+    root = tmp_path_factory.mktemp("measured")
+    with contextlib.chdir(root):
+        built.write_comparison(family.load(ETTIN))
+    return root
+
+
 @pytest.fixture
-def ettin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
-    """The Ettin family with hand-made records of all sizes, the teacher and three public rerankers."""
-    monkeypatch.chdir(tmp_path)
-    found = family.load(ETTIN)
-    built.write_comparison(found)
-    return found
+def ettin(measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    """The Ettin family in a copy of that folder."""
+    monkeypatch.chdir(shutil.copytree(measured, tmp_path, dirs_exist_ok=True))
+    return family.load(ETTIN)
 
 
 def rows(text: str) -> list[list[str]]:
@@ -233,11 +241,30 @@ def test_the_front_holds_what_nothing_else_beats() -> None:
     assert [plots.short(value) for value in (17e6, 1.5e9, 300, 2000)] == ["17M", "1.5B", "300", "2k"]
 
 
+def with_others() -> Family:
+    """The embedded family, compared with a reranker that was measured and with one that cannot be run."""
+    found = built.family()
+    return replace(found, evaluation=replace(found.evaluation, compared=("acme/other", "jinaai/jina-reranker-m0")))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
+    """A working folder of that family with every record, and what `make compare` wrote."""
+    root = tmp_path_factory.mktemp("written")
+    with pytest.MonkeyPatch.context() as patch:
+        built.workspace(root, reranker, patch)
+        write_compared(with_others())
+    return root
+
+
 @pytest.fixture
-def compared(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
-    """The embedded family with every record, a compared reranker beside it, and what `make compare` wrote."""
-    found = built.workspace(tmp_path, reranker, monkeypatch)
-    found = replace(found, evaluation=replace(found.evaluation, compared=("acme/other", "jinaai/jina-reranker-m0")))
+def compared(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    """The family in a copy of that folder."""
+    monkeypatch.chdir(shutil.copytree(written, tmp_path, dirs_exist_ok=True))
+    return with_others()
+
+
+def write_compared(found: Family) -> None:
     own = records.read(found.folder(built.SIZE) / "records", results.EVALUATE)
     other = replace(own, size="", model_sha256="9" * 40)
     records.write(other, found.compared_folder("acme/other") / "records")
@@ -246,7 +273,6 @@ def compared(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     compare.write(found, comparison.gather(found))
     beside.take(found, built.SIZE)
-    return found
 
 
 def test_a_card_shows_the_comparison_that_was_written_and_its_files_are_published(compared: Family) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import json
 import os
 import random
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from release.card import acceptance, render
 from release.errors import ReleaseError
 from release.evaluation import calibration, evaluate, first_stage, tasks
 from release.evaluation.first_stage import FirstStage
-from release.evaluation.rerankers import Reranker
+from release.evaluation.rerankers import Pairs, Reranker
 from release.evaluation.two_stage import Row, evaluate_task, means
 from release.hub import verify
 from tests import built
@@ -192,44 +191,32 @@ def test_a_first_stage_runs_once_for_all_rerankers(collection: Path) -> None:
     assert loads == [1]
 
 
-PROGRAM = """
-import os, signal, sys
-from pathlib import Path
-from release.evaluation import first_stage, tasks
-from release.evaluation.rerankers import Reranker
-from release.evaluation.two_stage import evaluate_task
-from tests.evaluation.test_evaluate import Counting, make_collection, texts, TOP
-folders = [Path("weather"), Path("climate")]
-queries = texts(folders[1], "queries")
-stop = sys.argv[1] == "stop"
-predict = Counting(lambda query, document: float(len(document)))
-stage = first_stage.first_stage("bm25")
-for folder in folders:
-    def call(pairs, second=folder == folders[1]):
-        if stop and second:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return predict(pairs)
-    reranker = Reranker("r", "1", call)
-    evaluate_task(reranker, tasks.from_folder(folder), [stage], top_k=TOP, runs=Path("runs"), cache_dir=Path("kept"))
-print(predict.asked)
-"""
-
-
 def test_killed_it_continues_behind_the_last_finished_row(collection: Path) -> None:
-    make_collection(Path("climate"))
+    folders = [collection, make_collection(Path("climate"))]
     path = Path("climate/corpus.jsonl")
     path.write_text(path.read_text().replace(" d1", " e1"))
+    predict = Counting(lambda query, document: float(len(document)))
 
-    def go(word: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        return subprocess.run([sys.executable, "-c", PROGRAM, word], env=environment, capture_output=True, text=True)
+    def both(second: Callable[[Pairs], np.ndarray]) -> None:
+        for folder, scores in zip(folders, (predict, second), strict=True):
+            stage, task = first_stage.first_stage("bm25"), tasks.from_folder(folder)
+            evaluate_task(
+                Reranker("r", "1", scores), task, [stage], top_k=TOP, runs=Path("runs"), cache_dir=Path("kept")
+            )
 
-    assert go("stop").returncode == -signal.SIGKILL
+    def kill(pairs: Pairs) -> np.ndarray:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("it lives")
+
+    if not (child := os.fork()):
+        with contextlib.suppress(BaseException):
+            both(kill)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     kept = {path: path.read_bytes() for path in Path("kept/rows").iterdir()}
-    assert len(kept) == 1
-    done = go("on")
-    assert done.returncode == 0, done.stderr
-    assert 0 < int(done.stdout.split()[-1]) <= QUERIES * TOP  # the second collection only
+    assert len(kept) == 1 and predict.asked == 0
+    both(predict)
+    assert 0 < predict.asked <= QUERIES * TOP  # the second collection only
     assert all(path.read_bytes() == content for path, content in kept.items())
     assert len(list(Path("kept/rows").iterdir())) == 2
 

@@ -22,9 +22,9 @@ TOKEN = "hf_" + "loopback" * 4
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+def hub(fast_folder: Path) -> Generator[str]:
     """A Hub whose account belongs to the embedded family's organisation; a test uses a version of its own."""
-    with running_hub(tmp_path_factory.mktemp("hub"), [Account("maker", TOKEN, ("local",))]) as (endpoint, _):
+    with running_hub(fast_folder / "publish", [Account("maker", TOKEN, ("local",))]) as (endpoint, _):
         yield endpoint
 
 

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Generator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from release.localhub import running_hub
 from tests.localhub.faults import running_faulty_hub
 from tests.localhub.hub_fixtures import ACCOUNTS, SECRET, Http
-
-MEMORY, NEEDED = Path("/dev/shm"), 2 << 30
-
-
-@pytest.fixture(scope="session")
-def fast_folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
-    """A folder in memory where the machine has enough of it.
-
-    The Hub flushes every change to the disk. These tests end processes, not the power supply, and would mostly wait.
-    """
-    if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < NEEDED:
-        yield tmp_path_factory.mktemp("fast")
-        return
-    with TemporaryDirectory(dir=MEMORY, prefix="localhub-tests-") as folder:
-        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

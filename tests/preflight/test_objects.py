@@ -19,9 +19,9 @@ SMALL = "tests/rehearsal/small.toml"
 
 
 @pytest.fixture(scope="module")
-def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def facts(fast_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What hub_asks.py saw."""
-    root = tmp_path_factory.mktemp("hub")
+    root = fast_folder / "asked"
     with running_hub(root, [UPSTREAM, READER]) as (endpoint, token):
         environment = client_environment(endpoint, tmp_path_factory.mktemp("home"), token=token)
         return run_client(Path(__file__).with_name("hub_asks.py"), str(root), environment=environment)

@@ -16,8 +16,8 @@ UPSTREAM = Account("upstream", "hf_upstream_owns_all", ORGANIZATIONS)
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("hub")
+def root(fast_folder: Path) -> Path:
+    return fast_folder / "stand-ins"
 
 
 @pytest.fixture(scope="module")

@@ -46,11 +46,18 @@ def place(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def quick_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look at something else: latency is half of the work."""
+    monkeypatch.setattr(benchmark, "LATENCY", (2,))
+
+
 @pytest.fixture(scope="module")
 def measured(place: Path) -> tuple[SpeedRecord, str]:
     """The record of one run through the command line, and what it printed."""
     shown = io.StringIO()
-    with contextlib.chdir(place), contextlib.redirect_stdout(shown):
+    with contextlib.chdir(place), contextlib.redirect_stdout(shown), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "REPEATS", 5)
         assert main(WORDS) == 0
         model = built.family().folder(built.SIZE)
         record = records.read(model / "records", results.SPEED, model_sha256=records.model_hash(model / "model"))
@@ -164,6 +171,7 @@ def test_what_this_machine_cannot_run_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert len([each for each in found if each.attention == "flash_attention_2"]) == 2 and not skipped
 
 
+@pytest.mark.usefixtures("quick_latency")
 def test_a_public_reranker_by_the_familys_protocol(
     tmp_path: Path, place: Path, encoder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +251,7 @@ def test_peak_memory_is_that_of_each_batch(monkeypatch: pytest.MonkeyPatch) -> N
     assert [row.peak_memory_mb for row in tried] == [8, 16, 32, 64]
 
 
+@pytest.mark.usefixtures("quick_latency")
 def test_one_failing_configuration_ends_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is raised: the first configuration does not load, the second fails while it is timed."""
     monkeypatch.chdir(place)
@@ -290,6 +299,7 @@ def test_a_model_without_scaled_dot_product_attention_runs_with_what_it_has(tmp_
     assert rerankers.load(str(tmp_path / "deberta")).attention == "eager, padded"
 
 
+@pytest.mark.usefixtures("quick_latency")
 def test_a_record_from_another_device_than_the_cards_require_lies_beside_theirs(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
