@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from release import options, records, results
-from release.console import print_json, quiet, table
+from release.console import print_json, quiet, say, table
 from release.errors import ReleaseError
 from release.evaluation import first_stage, queries, rerankers, tasks
 from release.evaluation.calibration import calibrate
@@ -62,7 +62,7 @@ def command(
             if not family:
                 raise ReleaseError("only a family's tasks are shared", hint="--family FILE, or leave out --workers")
             if not share(family, by, size=size, compared=compared, dtype=dtype):
-                print("evaluate: the rows are with slurm; run again without --executor when it has ended")
+                say("evaluate: the rows are with slurm; run again without --executor when it has ended")
                 return
         if family and compared is not None:
             record = evaluate_compared(family, compared, dtype=dtype)

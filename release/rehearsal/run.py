@@ -21,7 +21,7 @@ import typer
 from huggingface_hub import HfApi, constants
 
 from release import hub_access, mode, options, spec, stages
-from release.console import print_json, table
+from release.console import print_json, say, table
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import exclusive_lock
@@ -123,7 +123,7 @@ def command(
     seconds = time.monotonic() - started
     family = rehearsal.family
     for line in checks.not_rehearsed(family, chosen, workspace, MOST_PARAMETERS if every else None):
-        print(f"not rehearsed: {line}")
+        say(f"not rehearsed: {line}")
     _show(rehearsal, published, seconds)
     if rehearsal.failed:
         raise ReleaseError(

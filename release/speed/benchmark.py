@@ -288,7 +288,7 @@ def _show(record: SpeedRecord, path: Path | None) -> None:
     if full := result.full_length:
         say(f"cut at {full.max_length} tokens instead: {full.pairs_per_second:.1f} pairs/s")
     joules, source = result.energy.joules_per_pair, result.energy.source
-    print("energy:", source if joules is None else f"{joules:.3g} J per pair ({source})")
+    say(f"energy: {source if joules is None else f'{joules:.3g} J per pair ({source})'}")
     for speed in result.configurations:
         say(f"largest batch of {speed.name}: {speed.batches[-1].batch:,}; {speed.stopped}")
     for name, reason in result.skipped.items():

@@ -14,6 +14,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from release import hub_access
+from release.console import say
 from release.errors import ReleaseError, disk_is_full
 
 log = logging.getLogger("distill")
@@ -66,7 +67,7 @@ def _log_error(error: BaseException, trace: TracebackType | None, file: Path | N
         sys.__excepthook__(type(error), error, trace)
         return
     log.debug("%s", "".join(traceback.format_exception(type(error), error, trace)))
-    print(f"error: {explain(error, file)}", file=sys.stderr)
+    say(f"error: {explain(error, file)}", sys.stderr)
 
 
 def explain(error: BaseException, file: Path | None) -> str:

@@ -26,6 +26,7 @@ from transformers.integrations import is_codecarbon_available
 from transformers.training_args import OptimizerNames
 
 from release import hub_access, records
+from release.console import say
 from release.errors import ReleaseError
 from release.evaluation.nano_evaluator import ALL, RETRIEVED
 from release.family import load
@@ -119,7 +120,7 @@ class Run:
         if args.process_index > 0:
             return record is None
         if record is not None:
-            print(f"finished already, at {record.created}: {self.output / 'records/run.json'}")
+            say(f"finished already, at {record.created}: {self.output / 'records/run.json'}")
             print(verdict(record.measured.score, record.measured.baseline), flush=True)
             return False
         for former in ("model", "best", "last"):  # of another run, or of one that was stopped while it saved
