@@ -31,7 +31,7 @@ from benchmarks import padded_varlen, shapes, timing
 from release.runtime import unpadded
 from release.runtime.precision import has_fast_bf16
 from release.shapes import BYTES_OF_STATE, count
-from release.speed.machine import memory_is_out, peak_memory_mb, reset_peak
+from release.speed.machine import is_out_of_memory, peak_memory_mb, reset_peak
 
 PASSES = 3  # the protocol's
 MOST_PAIRS = 16384
@@ -221,7 +221,7 @@ def speed(shape: shapes.Shape, job: dict[str, Any]) -> dict[str, Any]:
         try:
             rows.append(_passes(predict, batch, rate * job["pass_seconds"]))
         except (MemoryError, RuntimeError) as error:
-            if not memory_is_out(error):
+            if not is_out_of_memory(error):
                 raise
             stopped = f"memory is out at {batch} pairs"
             break
@@ -271,7 +271,7 @@ def train(shape: shapes.Shape, job: dict[str, Any]) -> dict[str, Any]:
             row = _steps(shape, micro, job)
             break
         except (MemoryError, RuntimeError) as error:
-            if not memory_is_out(error) or micro == 1:
+            if not is_out_of_memory(error) or micro == 1:
                 raise
         micro //= 2
     counted = count(shape.config)
