@@ -1,7 +1,8 @@
 # Every verb of the project: `make help`. SIZE (one, or all) and FAMILY say what is released; PUSH=1 lets `publish` and `release`
 # write to the endpoint in HF_ENDPOINT, WHAT=card lets `publish` correct the card of what is released and nothing else, ORG=name
-# releases the family under another organisation, MICRO_BATCH=pairs trains the same in smaller passes. release/stages.py has the
-# stages as a table; a test holds this file against it.
+# releases the family under another organisation, MICRO_BATCH=pairs trains the same in smaller passes. `make verify REPO=org/name`
+# (REVISION=commit) proves a released repository from its name alone, on any machine; FIGURE is the number that `make explain` looks
+# up. release/stages.py has the stages as a table; a test holds this file against it.
 FAMILY ?= recipes/ettin.toml
 SIZE   ?=
 PUSH   ?=
@@ -32,7 +33,7 @@ endif
 
 # Python reads the family file and answers `ok NAME SIZE SIZES...` or what is wrong with it, at most once per run of make. For a stage
 # it also keeps the facts/<stage>.json below up to date: they change where a fact changes that the stage rests on, and nowhere else.
-ifneq ($(filter $(STAGES) build/% help release release-data preflight plan plan-data plan-train plan-evaluate compare,$(or $(MAKECMDGOALS),help)),)
+ifneq ($(filter $(STAGES) build/% help release release-data preflight explain plan plan-data plan-train plan-evaluate compare,$(or $(MAKECMDGOALS),help)),)
   WRITE  := $(if $(filter $(STAGES) build/% release-data,$(MAKECMDGOALS)),--write)
   ANSWER := $(shell $(or $(wildcard $(PY)),$(PYTHON)) -m release.facts $(WRITE) $(AS) $(FAMILY) $(SIZE) 2>&1)
   ifneq ($(firstword $(ANSWER)),ok)
@@ -55,7 +56,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # what is timed must be alone on the machine
-.PHONY: help setup demo release release-data preflight $(STAGES) data distill choose hub rehearse compare plan plan-data \
+.PHONY: help setup demo release release-data preflight explain $(STAGES) data distill choose hub rehearse compare plan plan-data \
         plan-train skill skill-bundle skill-evals agent-rehearsal test check style \
         all-engines bench bench-train bench-predict bench-hub bench-mix bench-sample bench-engines bench-unpadded bench-gpu cluster-check lies faults kills clean
 
@@ -142,8 +143,8 @@ $(RUN)/repo/README.md: $(RUN)/README.md | $(READY)
 publish: $(RUN)/repo/README.md ## upload to HF_ENDPOINT, private until verified (PUSH=1)
 	@$(PY) -m release publish $(OF) $(CHANGE) $(BESIDE) $(if $(PUSH),--push) $(if $(REPLACE),--replace)
 
-verify: publish ## pull everything back, compare, make public, tag
-	@$(PY) -m release verify $(OF) $(if $(PUSH),--push)
+verify: $(if $(REPO),setup,publish) ## pull everything back, compare, make public, tag
+	@$(PY) -m release verify $(if $(REPO),--repo $(REPO) $(if $(REVISION),--revision $(REVISION)),$(OF) $(if $(PUSH),--push))
 
 data: # former names
 	$(error `make data` is now called `make score`)
@@ -157,6 +158,9 @@ release-data: $(DATA)/mixture/manifest.json ## the data set on its own, once; co
 
 compare: setup ## sizes, teacher, other rerankers: table and plots
 	@$(PY) -m release compare --family $(FAMILY)
+
+explain: setup ## where FIGURE, a number on the card of SIZE, comes from
+	@$(PY) -m release explain $(OF) --figure '$(FIGURE)'
 
 plan: setup ## what would run and be published, without doing it
 	@$(PY) -m release plan $(OF) $(CHANGE) $(BESIDE)

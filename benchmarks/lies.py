@@ -1,7 +1,8 @@
 """`make lies`: every lie is told to a copy of a finished build, and a gate must catch it before anything is published.
 
 A record is edited and sealed again as this project would write it, so that the edit alone does not show; then the folders are
-staged anew and checked. Staged files are edited where they lie. The last line is JSON: `told`, `caught`, and `missed` by name.
+staged anew and checked. Staged files are edited where they lie, and a released repository on an embedded Hub
+(benchmarks/hub_lies.py). The last line is JSON: `told`, `caught`, and `missed` by name.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import hub_lies
 from release import records
 from release.console import print_json, table
 from release.errors import ReleaseError
@@ -131,6 +133,13 @@ STAGED: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a pickle": ("model/pytorch_model.bin", lambda path: path.write_bytes(b"\x80\x04.") and None),
     "a manifest of other data": ("data/manifest.json", _text("bm25-minilm-hybrid", "mxbai-rerank-large-v2")),
     "a card of the data": ("data/README.md", _text("pairs", "thousand pairs")),
+    "a hash in release.json": ("model/release.json", _text('"sha256": "', '"sha256": "0')),
+    "a file that release.json does not name": ("model/release.json", _text('"README.md"', '"READ.md"')),
+    "another repository in release.json": ("model/release.json", _text("reranker-mini", "reranker-large")),
+    "no release.json": ("data/release.json", lambda path: path.unlink()),
+    "another family file": ("model/records/family.json", _text("apache-2.0", "mit")),
+    "another size's record": ("model/records/evaluate.json", _text('"size": "mini"', '"size": "large"')),
+    "other data than it was trained on": ("model/records/mixture.json", _text('"rows"', '"raws"')),
     "a note of the collection": ("collection.yaml", _text("parameters", "million parameters")),
 }
 
@@ -184,7 +193,7 @@ def _tell_staged(family: Family, size: str, path: Path, alter: Callable[[Path], 
     try:
         return next((f"check: {line}" for line in checks.problems(family, size)), None)
     finally:
-        path.unlink()
+        path.unlink(missing_ok=True)
         if before is not None:
             path.write_bytes(before)
 
@@ -197,7 +206,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lies-") as scratch:
         shutil.copytree(family.build, Path(scratch) / family.build, ignore=shutil.ignore_patterns("checkpoints"))
         with contextlib.chdir(scratch):
-            caught = tell(family, SIZE)
+            caught = tell(family, SIZE) | hub_lies.tell_all(family, SIZE)
     table("Lies", ["lie", "caught by"], [[name, (line or "NOBODY")[:110]] for name, line in caught.items()])
     missed = [name for name, line in caught.items() if line is None]
     print_json({"told": len(caught), "caught": len(caught) - len(missed), "missed": missed})

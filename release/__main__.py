@@ -30,6 +30,7 @@ VERBS = {  # verb -> the function that is called, or the script that is run, and
     **{stage.name: (stage.command, stage.description) for stage in stages.STAGES},
     "check": ("release.hub.checks:command", "every reason not to publish a staged folder"),
     "release-data": ("release.hub.change:data_command", "the data set on its own, once; compared by hashes (PUSH=1)"),
+    "explain": ("release.card.explain:command", "where a number on the card or in the collection comes from"),
     "compare": ("release.compared:command", "sizes, teacher, other rerankers: table and plots"),
     "plan": ("release.hub.change:plan_command", "what would run and be published, without doing it"),
     "plan-data": ("release.data.plan:command", "rows, bytes, licences and overlaps of the declared data"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import tomllib
 from dataclasses import field
@@ -40,6 +41,16 @@ BM25 = "bm25"  # the one first stage that is no embedder
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # the one embedder that a package holds: the extra `demo`
 Dtype = Literal["float32", "bfloat16", "float16"]
 Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+CARD_TABLES = (
+    "family",
+    "teacher",
+    "data",
+    "training",
+    "evaluation",
+    "speed",
+    "card",
+    "sizes",
+)  # as make's facts of a card
 TAKEN_FAMILIES = {"demo", "evaluations", "hf-home", "hub", "quality", "rehearsal"}  # other folders of build/
 TAKEN_SIZES = {"all", "compared", "data", "facts", "records"}  # SIZE=all, and other folders of build/<family>/
 
@@ -48,7 +59,8 @@ TAKEN_SIZES = {"all", "compared", "data", "facts", "records"}  # SIZE=all, and o
 class FamilyInfo:
     """Table `[family]`: names, licence and language. Repositories are called `<name>-<size>-<version>`.
 
-    The licence `other` has a name and a link of its own.
+    The licence `other` has a name and a link of its own. `signing_key` is the sha256 of the public key (DER) by whose private
+    key releases are signed; without it they are not.
     """
 
     name: HubName
@@ -61,6 +73,7 @@ class FamilyInfo:
     summary: Line
     license_name: LicenseName | None = None
     license_link: WebAddress | None = None
+    signing_key: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
     @model_validator(mode="after")
     def _licensed(self) -> Self:
@@ -275,7 +288,7 @@ class _FamilyFile:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """One family file. `build` is where everything generated for it goes (build/<family>)."""
+    """One family file. `build` is where everything generated for it goes (build/<family>); `tables` are as they were read."""
 
     path: Path
     about: FamilyInfo
@@ -288,6 +301,7 @@ class Family:
     sizes: dict[str, SizeConfig]
     models: dict[str, ModelConfig] = field(default_factory=dict)
     release: ReleaseConfig = field(default_factory=ReleaseConfig)
+    tables: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def build(self) -> Path:
@@ -352,7 +366,17 @@ def load(path: Path, *, evaluated: bool = True) -> Family:
     Raises:
         ReleaseError: No such file, no TOML, an unknown or missing key, or a value that cannot be; the key is named.
     """
-    raw = _read(resource(path))
+    return of(_read(resource(path)), path, evaluated=evaluated)
+
+
+def described(family: Family) -> str:
+    """The tables of a family file that cards rest on, as JSON: no comment of it, and nothing else that decides no card."""
+    tables = {name: family.tables[name] for name in CARD_TABLES if name in family.tables}
+    return json.dumps(tables, indent=2, ensure_ascii=False) + "\n"
+
+
+def of(raw: dict[str, Any], path: Path, *, evaluated: bool = True) -> Family:
+    """A family from the tables of its file, `path`; as `load`."""
     if (organization := os.environ.get(ORGANIZATION)) and isinstance(raw.get("family"), dict):
         raw["family"]["organization"] = _organization(organization)
     tables = parse(_FamilyFile, raw, str(path), hint="recipes/ettin.toml shows every key")
@@ -361,7 +385,7 @@ def load(path: Path, *, evaluated: bool = True) -> Family:
             hint = f"name at least one in `{keys[-1]}`; recipes/ettin.toml shows every key"
             raise ReleaseError(f"[evaluation] has no {' and no '.join(keys)}", where=str(path), hint=hint)
     about, rest = tables.family, {name: value for name, value in vars(tables).items() if name != "family"}
-    return Family(path=path, about=about, **rest)
+    return Family(path=path, about=about, **rest, tables=raw)
 
 
 def _organization(name: str) -> str:

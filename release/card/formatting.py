@@ -32,6 +32,11 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def whole(value: float) -> str:
+    """A measured number without its decimals, thousands separated."""
+    return f"{value:,.0f}"
+
+
 def rate(value: float) -> str:
     """Things per second: whole above 100, else three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
@@ -107,7 +112,7 @@ def verdict_in_words(quality: Quality) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        *(score, signed, count, rate, megabytes, share, plain, difference, duration),
+        *(score, signed, count, whole, rate, megabytes, share, plain, difference, duration),
         *(listing, measured, interval, verdict_in_words, cell, python),
     )
 }

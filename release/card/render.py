@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from release import mode, options
-from release.card import acceptance, beside, claims, engines, formatting, provenance, tables
+from release.card import acceptance, beside, claims, engines, formatting, origins, provenance, tables
 from release.card.acceptance import CardRecords
 from release.errors import ReleaseError
 from release.family import Family, load
@@ -75,7 +75,7 @@ def render(template: str, **context: Any) -> str:
 def context(family: Family, size: str, measured: CardRecords) -> dict[str, Any]:
     """What the templates of a model may name."""
     evaluate, templates = measured.evaluate.measured, environment()
-    compared = beside.read(family, size, measured)
+    compared = origins.traced(beside.read(family, size, measured), f"records/{beside.FILE}")
     claims.check(family, size, compared)
     return {
         "family": family,
@@ -161,7 +161,7 @@ def eval_results(family: Family, evaluate: EvaluationResult) -> list[EvalResult]
                 dataset_name=f"{row.task} (a local collection)" if local else f"MTEB {row.task}",
                 metric_type="ndcg_at_10",
                 metric_name=f"NDCG@10, top {row.top_k} of {row.first_stage} reranked",
-                metric_value=round(row.reranked_ndcg, 4),
+                metric_value=float(f"{row.reranked_ndcg:.4f}"),
             )
         )
     return entries

@@ -25,10 +25,10 @@ from release.hub.state import (
     tree,
 )
 from release.hub.steps import PlanStep, is_ours
+from release.truth import manifest, signing
 
-CARD = frozenset(
-    {"README.md", "croissant.json", "release.json"}
-)  # what says the same for programs, and what lists the hashes, follow it
+# What says the same for programs, what the card is rendered from, what lists the hashes, and what signs that list follow it.
+CARD = frozenset({"README.md", "croissant.json", manifest.FAMILY_FILE, manifest.FILE, *signing.FILES})
 SHOWN = 40  # lines of a difference that a plan prints
 
 

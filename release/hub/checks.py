@@ -14,6 +14,7 @@ from huggingface_hub import RepoCard
 
 from release import mode, options, records, results
 from release.card import acceptance, render
+from release.card.acceptance import CardRecords
 from release.console import say
 from release.errors import ReleaseError
 from release.evaluation import queries
@@ -22,7 +23,7 @@ from release.family import Family, load
 from release.files import list_files, sha256_file
 from release.hub import formats, leaks, stage
 from release.names import hub_licenses
-from release.truth import arithmetic
+from release.truth import arithmetic, manifest, signing
 
 MODEL_FILES = (  # of every released reranker, beside its records
     *("README.md", "config.json", "model.safetensors", "modules.json", "tokenizer.json", "tokenizer_config.json"),
@@ -33,20 +34,22 @@ MODEL_FILES = (  # of every released reranker, beside its records
         for name in ("config.json", "model.safetensors")
     ),
 )
+OWN = (manifest.FILE, manifest.FAMILY_FILE, "records/data.json")  # of every repository of a release
 REQUIRED = {
-    "model": (*MODEL_FILES, *(f"records/{kind}.json" for kind in stage.RECORDS)),
-    "dataset": ("README.md", "manifest.json", "croissant.json", "records/data.json"),
+    "model": (*MODEL_FILES, *OWN, stage.MIXTURE, *(f"records/{kind}.json" for kind in stage.RECORDS)),
+    "dataset": ("README.md", "manifest.json", "croissant.json", *OWN),
 }
 ALLOWED = {  # anything else, pickles above all, is refused
     "model": (
         "*.md",
         "*.json",
+        *signing.FILES,
         "*.safetensors",
         *(f"{file}{data}" for file in (graph.FILE, *quantize.FILES.values()) for data in ("", "_data")),
         "compare/*.png",
         ".eval_results/*.yaml",
     ),
-    "dataset": ("*.md", "*.json", "*/*.parquet"),
+    "dataset": ("*.md", "*.json", *signing.FILES, "*/*.parquet"),
 }
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HUB_CALL = re.compile(r"(?:CrossEncoder|from_pretrained|snapshot_download|load_dataset)\(\s*\"([^\"]+)\"")
@@ -76,6 +79,11 @@ def problems(family: Family, size: str) -> list[str]:
     """Every problem of the staged model, dataset and collection of one size."""
     model, dataset = stage.model_repo(family, size), stage.dataset_repo(family)
     lines = []
+    try:
+        measured = acceptance.card_records(family, size)
+    except ReleaseError as error:
+        measured = None
+        lines.append(f"{family.folder(size)}: {error}")
     for kind, folder in (("dataset", dataset), ("model", model))[1 if family.data.mixture else 0 :]:
         if not folder.is_dir():
             lines.append(f"{folder}: not staged, make stage")
@@ -84,17 +92,20 @@ def problems(family: Family, size: str) -> list[str]:
         lines += [f"{folder}/{line}" for line in _card(kind, folder, family, size)]
         lines += [f"{folder}/{line}" for line in rehearsed(folder)]
     if model.is_dir():
-        lines += [f"{model}/{line}" for line in _records(model, family, size)]
+        sha256 = measured.run.model_sha256 if measured else records.model_hash(family.folder(size) / "model")
+        lines += [f"{model}/{line}" for line in _records(model, family, size, sha256)]
         if all((model / name).is_file() for name in MODEL_FILES):  # what is missing was said above
             try:
                 lines += [f"{model}/{line}" for line in checkpoint.problems(model)]
             except Exception as error:  # tokenizers raises no other for a vocabulary that was edited
                 lines.append(f"{model}: cannot be read ({' '.join(str(error).split())[:160]})")
     if dataset.is_dir() and not family.data.mixture:
-        lines += [f"{dataset}/{line}" for line in _shards(dataset)]
+        lines += [f"{dataset}/{line}" for line in shards(dataset)]
     lines += _collection(family.folder(size) / "collection.yaml")
-    lines += _untrue(family, size)
-    return [*lines, *_unbound(family, size, lines)]
+    if measured:
+        lines += untrue(family, size, measured)
+        lines += [*_unbound(family, size, measured, lines)]
+    return lines
 
 
 def data_problems(family: Family) -> list[str]:
@@ -106,36 +117,35 @@ def data_problems(family: Family) -> list[str]:
         *folder_problems(folder, REQUIRED["dataset"], ALLOWED["dataset"]),
         *_card("dataset", folder, family, next(iter(family.sizes))),
         *rehearsed(folder),
-        *_shards(folder),
+        *shards(folder),
         *stage.differences(stage.dataset_contents(family), folder),
     ]
     return [f"{folder}/{line}" for line in dict.fromkeys(found)]
 
 
-def _untrue(family: Family, size: str) -> Iterator[str]:
+def untrue(family: Family, size: str, measured: CardRecords) -> Iterator[str]:
     """Records that were edited, that make no sense, or whose figures the scores of single queries do not give."""
     folder = family.folder(size)
-    try:
-        measured = acceptance.card_records(family, size)
-        scores = queries.read(folder / "records", measured.evaluate.measured)
-    except ReleaseError as error:
-        yield f"{folder}: {error}"
-        return
     paths = [folder / f"records/{kind}.json" for kind in stage.RECORDS]
     for path in (*paths, *acceptance.further_speed_files(family, size), family.build / "records/data.json"):
         if not records.is_sealed(path):
             yield f"{path}: edited since it was measured, {records.remake_hint(path.stem)}"
     yield from (f"{folder}/{line}" for line in arithmetic.problems(measured))
+    try:
+        scores = queries.read(folder / "records", measured.evaluate.measured)
+    except ReleaseError as error:
+        yield f"{folder}: {error}"
+        return
     yield from (
         f"{folder}/records/evaluate.json: {line}" for line in queries.problems(measured.evaluate.measured, scores)
     )
 
 
-def _unbound(family: Family, size: str, named: list[str]) -> Iterator[str]:
+def _unbound(family: Family, size: str, measured: CardRecords, named: list[str]) -> Iterator[str]:
     """What is staged and is not, byte for byte, what family, records, export and templates give now, less what was named."""
     repos = (
         (stage.dataset_repo(family), lambda: stage.dataset_contents(family)),
-        (stage.model_repo(family, size), lambda: stage.model_contents(family, size)),
+        (stage.model_repo(family, size), lambda: stage.model_contents(family, size, measured)),
     )
     for folder, contents in repos:
         if not folder.is_dir():
@@ -150,14 +160,14 @@ def _unbound(family: Family, size: str, named: list[str]) -> Iterator[str]:
                 yield f"{folder}/{line}"
     path = family.folder(size) / "collection.yaml"
     if not any(each.startswith(f"{path}: ") for each in named):
-        yield from (f"{path}: {line}" for line in collection_unbound(family, size))
+        yield from (f"{path}: {line}" for line in collection_unbound(family, size, measured))
 
 
-def collection_unbound(family: Family, size: str) -> Iterator[str]:
+def collection_unbound(family: Family, size: str, measured: CardRecords) -> Iterator[str]:
     """Whether the staged collection is what family and records give now."""
     path = family.folder(size) / "collection.yaml"
     try:
-        given = stage.collection_text(family, size)
+        given = stage.collection_text(family, size, measured)
     except ReleaseError as error:
         yield f"its sources cannot be read again: {error}"
         return
@@ -250,9 +260,8 @@ def _links(body: str, folder: Path, family: Family, size: str) -> Iterator[str]:
             yield f"a link to {target}, which is not in the folder"
 
 
-def _records(folder: Path, family: Family, size: str) -> Iterator[str]:
-    """Records that belong to another model, size or family than the one in `model/`."""
-    sha256 = records.model_hash(family.folder(size) / "model")
+def _records(folder: Path, family: Family, size: str, sha256: str) -> Iterator[str]:
+    """Records that belong to another model (`sha256`), size or family."""
     for kind in stage.RECORDS:
         try:
             record = records.read(folder / "records", results.KINDS[kind], model_sha256=sha256)
@@ -270,7 +279,7 @@ def rehearsed(folder: Path) -> Iterator[str]:
             yield f"records/{path.name}: measured in a rehearsal"
 
 
-def _shards(folder: Path) -> Iterator[str]:
+def shards(folder: Path) -> Iterator[str]:
     """Shards that are not what the manifest names."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

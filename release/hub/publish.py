@@ -16,6 +16,7 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from release import mode, options
+from release.card import acceptance
 from release.console import say
 from release.errors import ReleaseError
 from release.family import Family
@@ -33,6 +34,7 @@ from release.hub.state import (
     tree,
 )
 from release.hub.steps import PlanStep, commit_title
+from release.truth import manifest
 
 COMMIT_BYTES = 2 * 10**9  # what a push that is cut off may have to send again
 
@@ -52,20 +54,21 @@ def publish(family: Family, size: str, endpoint: str | None, *, replace: bool = 
     return carry_out(api, [step for step in steps if step.phase == "push"])
 
 
-def finish(family: Family, size: str, api: HfApi, commits: dict[str, str]) -> list[PlanStep]:
+def finish(family: Family, size: str, api: HfApi, commits: dict[str, str], *, saw: str | None = None) -> list[PlanStep]:
     """Make public, collect and tag what was verified. Returns the steps that were taken.
 
     Args:
         commits: Repository id -> the commit that was pulled back and compared.
+        saw: What verification saw, in a line.
 
     Raises:
         ReleaseError: A repository moved since it was verified.
     """
     mode.check_endpoint(str(api.endpoint), mode.active())
-    for line in checks.collection_unbound(family, size):
+    for line in checks.collection_unbound(family, size, acceptance.card_records(family, size)):
         raise ReleaseError(f"the collection is {line}", where=str(family.folder(size) / "collection.yaml"))
     check_commits(desired_repos(family, size), api, commits)
-    return _finish(family, size, api, commits)
+    return _finish(family, size, api, commits, saw=saw)
 
 
 def correct(family: Family, size: str, api: HfApi, steps: list[PlanStep]) -> list[PlanStep]:
@@ -86,14 +89,20 @@ def correct(family: Family, size: str, api: HfApi, steps: list[PlanStep]) -> lis
 
 
 def _finish(
-    family: Family, size: str, api: HfApi, commits: dict[str, str], *, what: options.Whole = "release"
+    family: Family,
+    size: str,
+    api: HfApi,
+    commits: dict[str, str],
+    *,
+    what: options.Whole = "release",
+    saw: str | None = None,
 ) -> list[PlanStep]:
     """Take every step that is left, then read all of it again."""
     steps = plan.diff(family, size, api, what=what)
     if pending := [step for step in steps if step.phase == "push"]:
         raise ReleaseError(f"{pending[0].verb} {pending[0].target} is still to be done", hint="make publish")
     content = plan.staged_collection(family, size)
-    carry_out(api, steps, lambda: _collect(api, family, content) if content else None)
+    carry_out(api, steps, lambda: _collect(api, family, content) if content else None, saw=saw)
     if steps:
         check_finished(desired_repos(family, size), api, commits)
         if left := plan.diff(family, size, api, what=what):
@@ -134,21 +143,34 @@ def check_commits(repos: list[DesiredRepo], api: HfApi, commits: dict[str, str])
             raise ReleaseError(what, where=str(api.endpoint), hint="make publish, then make verify")
 
 
-def carry_out(api: HfApi, steps: list[PlanStep], collect: Callable[[], None] = lambda: None) -> list[PlanStep]:
-    """Take steps in their order, naming each; `collect` brings the collection up to date, where there is one."""
+def carry_out(
+    api: HfApi, steps: list[PlanStep], collect: Callable[[], None] = lambda: None, *, saw: str | None = None
+) -> list[PlanStep]:
+    """Take steps in their order, naming each.
+
+    Args:
+        collect: Brings the collection up to date, where there is one.
+        saw: What verification saw, for the message of the tag.
+    """
     for step in steps:
         say(f"{step.verb} {step.target}: {step.detail}")
         doing = f"{step.verb} {step.target}"
         size = sum((step.repo.folder / name).stat().st_size for name in step.upload) if step.repo else 0
         with hub_errors(api, doing), patience.limited(doing, size):
             if step.repo is not None:
-                _change_repo(api, step, step.repo)
+                _change_repo(api, step, step.repo, saw)
             else:
                 collect()
     return steps
 
 
-def _change_repo(api: HfApi, step: PlanStep, repo: DesiredRepo) -> None:
+def tag_message(repo: DesiredRepo, saw: str | None) -> str | None:
+    """What a tag says: the hash of release.json, and what verification saw; None for a folder without release.json."""
+    lines = [manifest.seal(repo.folder), saw]
+    return "\n".join(line for line in lines if line) or None
+
+
+def _change_repo(api: HfApi, step: PlanStep, repo: DesiredRepo, saw: str | None) -> None:
     """One change, and a look whether it is there: an answer alone proves nothing."""
     match step.verb:
         case "create":
@@ -170,7 +192,14 @@ def _change_repo(api: HfApi, step: PlanStep, repo: DesiredRepo) -> None:
             api.update_repo_settings(repo.id, repo_type=repo.type, private=False)
             done = not remote_repo(api, repo).private
         case "tag":
-            api.create_tag(repo.id, repo_type=repo.type, tag=step.tag or repo.tag, revision=step.commit, exist_ok=True)
+            api.create_tag(
+                repo.id,
+                repo_type=repo.type,
+                tag=step.tag or repo.tag,
+                revision=step.commit,
+                tag_message=tag_message(repo, saw),
+                exist_ok=True,
+            )
             remote = remote_repo(api, repo)
             done = remote.tag == step.tag and remote.commit == step.commit
         case _:
@@ -206,6 +235,7 @@ def _upload(api: HfApi, repo: DesiredRepo, step: PlanStep) -> str:
             repo_type=repo.type,
             folder_path=repo.folder,
             commit_message=commit_title(step.tag or repo.tag),
+            commit_description=manifest.seal(repo.folder),
             allow_patterns=[glob.escape(name) for name in part],
             delete_patterns=[glob.escape(name) for name in step.delete] if step.delete and part is parts[-1] else None,
             revision=revision,

@@ -29,6 +29,7 @@ from release.files import write_atomic
 from release.hub import patience
 from release.hub.reading import ReadProxy
 from release.start_up import load_modules
+from release.truth import manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 FETCH = "from release.hub.pulled import fetch; fetch()"
@@ -166,6 +167,9 @@ def _download(id: str, type: str, commit: str) -> Path:
     report = HfApi().verify_repo_checksums(id, repo_type=type, revision=commit, local_dir=folder)
     missing = [path for path in report.missing_paths if not (large and path.endswith(large[1:]))]
     differ = [*(file["path"] for file in report.mismatches), *missing, *report.extra_paths]
+    if (folder / manifest.FILE).is_file():
+        others = manifest.differences(manifest.read(folder), folder)
+        differ += [name for name, how in others if not (large and how == "missing" and name.endswith(large[1:]))]
     if differ:
         raise ReleaseError(f"{id}: {', '.join(differ[:3])} came back different")
     return folder

@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from release import console, options, records, results
 from release.errors import ReleaseError
 from release.export.pairs import Pair, sample_pairs
 from release.family import Family, load
-from release.hub import checks, data, publish, pulled, state
+from release.hub import anywhere, checks, data, publish, pulled, state
 from release.records import Record
 from release.results.export import FormParity, PulledRepository, VerifyResult, VerifySubject
 
@@ -24,12 +26,21 @@ SNIPPET = re.compile(
 
 
 def command(
-    size: options.Size,
+    size: options.Size = "",
     family_file: options.Family = options.ETTIN,
     push: options.Push = False,
     endpoint: state.Endpoint = None,
+    repo: Annotated[
+        str, typer.Option(metavar="ID", help="Verify this repository, whoever released it, from its name alone.")
+    ] = "",
+    revision: Annotated[str | None, typer.Option(help="With --repo: another revision than the main branch.")] = None,
 ) -> None:
     """Pull the published release back and compare it; with `--push`, make it public, collect it and tag it."""
+    if bool(repo) == bool(size) or (revision and not repo) or (push and repo):
+        raise typer.BadParameter("give either --size, for a release of your own, or --repo and perhaps --revision")
+    if repo:
+        console.print_json(anywhere.verify(repo, state.connect(endpoint, write=False), revision))
+        return
     family = load(family_file)
     api = state.connect(endpoint)
     record = verified(family, size, api) or verify(family, size, api)
@@ -38,10 +49,16 @@ def command(
     console.table(f"{result.pairs} pairs scored from {api.endpoint}", ["form", "difference", "allowed"], rows)
     commits = {name: repo.commit for name, repo in result.repositories.items()}
     if push:
-        publish.finish(family, size, api, commits)
+        publish.finish(family, size, api, commits, saw=saw(result))
     else:
         print("verified; --push makes it public and tags it")
     console.print_json({"endpoint": api.endpoint, "public": push, "commits": commits})
+
+
+def saw(result: VerifyResult) -> str:
+    """What verification saw, for the message of the tag."""
+    forms = ", ".join(f"{form.form} {form.max_score_difference:.1e}" for form in result.forms)
+    return f"pulled back: {result.pairs} pairs scored ({forms}), {result.snippets} snippets run"
 
 
 def verified(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySubject] | None:

@@ -104,7 +104,8 @@ def test_a_finished_release_never_changes(family: Family, hub: str, online: None
     built.measure_again(family, "speed", **vars(built.speed_result(999.0)))
     restage(family)
     with pytest.raises(
-        ReleaseError, match=r"is finished, and README\.md, records/speed\.json would change.*raise `version`"
+        ReleaseError,
+        match=r"is finished, and README\.md, records/speed\.json, release\.json would change.*raise `version`",
     ):
         publish.publish(family, built.SIZE, hub)
     assert commits(api, family) == before
@@ -120,7 +121,7 @@ def test_before_the_tag_a_correction_replaces_what_was_uploaded(family: Family, 
     with pytest.raises(ReleaseError, match=r"did not put there: leftover\.json.*REPLACE=1"):
         publish.publish(family, built.SIZE, hub)
     (step,) = publish.publish(family, built.SIZE, hub, replace=True)
-    assert step.detail.startswith("2 files of") and step.detail.endswith("delete 1")
+    assert step.detail.startswith("3 files of") and step.detail.endswith("delete 1")
     assert set(state.remote_repo(api, model).files) == set(model.files)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from release.card import acceptance
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import list_files, sha256_folder
@@ -28,8 +29,8 @@ def test_the_folders_hold_the_release_and_its_evidence(family: Family) -> None:
     model = list_files(stage.stage_model(family, built.SIZE))
     assert {"README.md", "modules.json", "model.safetensors", "onnx/model.onnx", "4_Dense/config.json"} <= set(model)
     assert [name for name in model if name.startswith("records/")] == [
-        f"records/{kind}.json" for kind in ("choice", "engines", "evaluate", "export", "queries", "run", "speed")
-    ]
+        f"records/{kind}.json" for kind in ("choice", "data", "engines", "evaluate", "export")
+    ] + ["records/family.json"] + [f"records/{kind}.json" for kind in ("mixture", "queries", "run", "speed")]
     assert list_files(stage.stage_dataset(family)) == [
         "README.md",
         "croissant.json",
@@ -37,6 +38,8 @@ def test_the_folders_hold_the_release_and_its_evidence(family: Family) -> None:
         "docstrings/validation-00000-of-00001.parquet",
         "manifest.json",
         "records/data.json",
+        "records/family.json",
+        "release.json",
     ]
 
 
@@ -70,9 +73,9 @@ def test_nothing_staged_is_shared_with_what_it_was_made_from(family: Family) -> 
     with weights.open("r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"\xff")
-    assert list(stage.differences(stage.model_contents(family, size), folder)) == [
-        "model.safetensors: not what its sources give, make stage"
-    ]
+    assert list(
+        stage.differences(stage.model_contents(family, size, acceptance.card_records(family, size)), folder)
+    ) == ["model.safetensors: not what its sources give, make stage"]
 
 
 def test_a_link_is_not_staged(family: Family) -> None:

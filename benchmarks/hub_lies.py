@@ -1,0 +1,206 @@
+"""Lies told on the Hub after a release, by somebody who may write there: `make lies` tells all, a test some.
+
+A thorough liar also writes release.json anew, and its sha256 into the message of the commit. What no gate can tell is a lie that
+is true to itself: scores of queries that nobody measured, with every figure and the card computed from them. Against that there is
+the signature, and evaluating the model again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+from release.errors import ReleaseError
+from release.family import Family
+from release.hub import anywhere, publish, stage, state
+from release.localhub import Account, running_hub
+from release.records import sealed
+from release.truth import manifest
+
+Files = dict[str, bytes | None]  # by name in the repository; None deletes one
+Lie = Callable[[Path], Files]  # from the folder that was released
+
+
+def _text(name: str, old: str, new: str) -> Lie:
+    def lie(folder: Path) -> Files:
+        content = (folder / name).read_bytes()
+        assert old.encode() in content, f"{name} has no {old!r}"
+        return {name: content.replace(old.encode(), new.encode(), 1)}
+
+    return lie
+
+
+def _record(name: str, change: Callable[[Any], object]) -> Lie:
+    """A record, changed and sealed as this project would."""
+
+    def lie(folder: Path) -> Files:
+        value = json.loads((folder / name).read_bytes())
+        change(value)
+        return {name: (json.dumps(sealed(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()}
+
+    return lie
+
+
+def _manifest(change: Callable[[dict[str, Any]], object]) -> Lie:
+    def lie(folder: Path) -> Files:
+        value = json.loads((folder / manifest.FILE).read_bytes())
+        change(value)
+        return {manifest.FILE: (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()}
+
+    return lie
+
+
+def _bit(name: str) -> Lie:
+    def lie(folder: Path) -> Files:
+        content = bytearray((folder / name).read_bytes())
+        content[-1] ^= 1
+        return {name: bytes(content)}
+
+    return lie
+
+
+def thorough(lie: Lie) -> Lie:
+    """The same lie, with a release.json that names it."""
+
+    def told(folder: Path) -> Files:
+        files = lie(folder)
+        made = manifest.read(folder)
+        named = dict(made.files)
+        for name, content in files.items():
+            if content is None:
+                named.pop(name)
+            else:
+                named[name] = manifest.FileEntry(len(content), hashlib.sha256(content).hexdigest())
+        return files | {manifest.FILE: manifest.text(dataclasses.replace(made, files=named)).encode()}
+
+    return told
+
+
+CARD = _text("README.md", "NDCG@10 0.", "NDCG@10 0.9")
+MORE: Lie = lambda folder: {"notes.json": b"{}"}  # noqa: E731
+EVALUATE, SPEED = "records/evaluate.json", "records/speed.json"
+LIES: dict[str, Lie] = {
+    "a headline": CARD,
+    "a figure of model-index": _text("README.md", "value: 0.", "value: 0.9"),
+    "a licence": _text("README.md", "license: apache-2.0", "license: mit"),
+    "a file beside release.json": MORE,
+    "a file gone": lambda folder: {"onnx/model.onnx": None},
+    "no release.json": lambda folder: {manifest.FILE: None},
+    "a hash in release.json": _manifest(lambda value: value["files"]["README.md"].update(sha256="0" * 64)),
+    "other commits in release.json": _manifest(lambda value: value.update(commits=["0" * 40])),
+    "other versions in release.json": _manifest(lambda value: value.update(versions={"torch": ["9.9"]})),
+    "release.json of another repository": _manifest(lambda value: value.update(repository="local/another")),
+    "a version in release.json": _manifest(lambda value: value.update(version="v2")),
+    "a config": _text("config.json", "{", '{"auto_map": {"AutoModel": "x--y.Z"},'),
+    "a bit of the weights": _bit("model.safetensors"),
+    "a bit of the graph": _bit("onnx/model.onnx"),
+    "a record": _record(SPEED, lambda record: record["machine"].update(cores=64)),
+}
+THOROUGH: dict[str, Lie] = {  # with release.json and the message of the commit
+    "a headline": CARD,
+    "a figure of model-index": _text("README.md", "value: 0.", "value: 0.9"),
+    "a licence": _text("records/family.json", '"license": "apache-2.0"', '"license": "mit"'),
+    "a teacher": _text("records/family.json", '"model": "', '"model": "better-'),
+    "a file more": MORE,
+    "a record more": lambda folder: {"records/notes.json": b"{}"},
+    "a file gone": lambda folder: {"onnx/model.onnx": None},
+    "a config": _text("config.json", "{", '{"max_position": 1,'),
+    "a bit of the weights": _bit("model.safetensors"),
+    "a bit of the graph": _bit("onnx/model.onnx"),
+    "a recall": _record(EVALUATE, lambda record: record["measured"]["tasks"][0].update(recall=0.9)),
+    "a better NDCG@10": _record(EVALUATE, lambda record: record["measured"]["tasks"][0].update(reranked_ndcg=0.99)),
+    "scores of queries": _text("records/queries.json", "0.", "1."),
+    "another size's record": _record(EVALUATE, lambda record: record.update(size="other")),
+    "another model's record": _record(SPEED, lambda record: record.update(model_sha256="0" * 64)),
+    "speed times ten": _record(SPEED, lambda record: record["measured"]["best"].update(pairs_per_second=99_999.0)),
+    "a larger machine": _record(SPEED, lambda record: record["machine"].update(cores=64)),
+    "a later commit of the code": _record(EVALUATE, lambda record: record.update(commit="f" * 40)),
+    "fewer steps": _record("records/run.json", lambda record: record["measured"].update(steps=1)),
+    "other data": _text("records/mixture.json", '"rows"', '"raws"'),
+}
+
+
+def tell_all(family: Family, size: str) -> dict[str, str | None]:
+    """Release what is staged in the working folder to an embedded Hub of its own, without loading the model, and tell every lie."""
+    token = "hf_" + "loopback" * 4
+    with running_hub(Path("hub"), [Account("maker", token, (family.about.organization,))]) as (endpoint, _):
+        os.environ["HF_TOKEN"] = token
+        publish.publish(family, size, endpoint)
+        api = HfApi(endpoint=endpoint, token=token)
+        repos = state.desired_repos(family, size)
+        commits = {repo.id: state.remote_repo(api, repo).commit or "" for repo in repos}
+        publish.finish(family, size, api, commits)
+        return tell(api, family.model_id(size), stage.model_repo(family, size).resolve())
+
+
+def tell(api: HfApi, repo: str, folder: Path, only: set[str] | None = None) -> dict[str, str | None]:
+    """Tell each lie on a branch of its own; name -> what verify says to a stranger, None if it says nothing.
+
+    Args:
+        folder: What was released.
+        only: Some of the names that are returned.
+
+    Raises:
+        ReleaseError: The release is not as it should be before anything was said.
+    """
+    anywhere.verify(repo, api)
+    lies = {f"on the Hub: {name}": (lie, False) for name, lie in LIES.items()}
+    lies |= {f"on the Hub, with release.json: {name}": (thorough(lie), True) for name, lie in THOROUGH.items()}
+    caught: dict[str, str | None] = {}
+    for number, (name, (lie, whole)) in enumerate(lies.items()):
+        if only is None or name in only:
+            api.create_branch(repo, branch=f"lie-{number}", revision="main")
+            revision = _commit(api, repo, f"lie-{number}", lie(folder), whole=whole)
+            caught[name] = _verified(api, repo, revision)
+    return caught | _moved(api, repo, only)
+
+
+def _moved(api: HfApi, repo: str, only: set[str] | None) -> dict[str, str | None]:
+    """What is told by moving the tag or the main branch."""
+    caught: dict[str, str | None] = {}
+    tag = api.list_repo_refs(repo).tags[0]
+    name = "on the Hub: the tag elsewhere"
+    if only is None or name in only:
+        first = api.list_repo_commits(repo)[-1].commit_id
+        _tag(api, repo, tag.name, first)
+        caught[name] = _verified(api, repo)
+        _tag(api, repo, tag.name, tag.target_commit)
+    more: Files = {"notes.json": b"{}"}
+    gone: Files = {"notes.json": None}
+    for name, commits in (("on the Hub: main moved", [more]), ("on the Hub: main moved, the same files", [more, gone])):
+        if only is None or name in only:
+            for files in commits:
+                _commit(api, repo, "main", files, whole=False)
+            caught[name] = _verified(api, repo)
+    return caught
+
+
+def _tag(api: HfApi, repo: str, tag: str, commit: str) -> None:
+    api.delete_tag(repo, tag=tag)
+    api.create_tag(repo, tag=tag, revision=commit)
+
+
+def _commit(api: HfApi, repo: str, branch: str, files: Files, *, whole: bool) -> str:
+    operations = [
+        CommitOperationDelete(name) if content is None else CommitOperationAdd(name, content)
+        for name, content in files.items()
+    ]
+    said = files.get(manifest.FILE) if whole else None
+    message = f"{manifest.FILE} sha256 {hashlib.sha256(said).hexdigest()}" if said else None
+    done = api.create_commit(repo, operations, commit_message="Release v1", commit_description=message, revision=branch)
+    return str(done.oid)
+
+
+def _verified(api: HfApi, repo: str, revision: str | None = None) -> str | None:
+    try:
+        anywhere.verify(repo, api, revision)
+    except ReleaseError as error:
+        return f"verify: {error.what}"
+    return None

@@ -1,0 +1,83 @@
+"""A stranger who knows nothing but a repository's name proves its files, its tag, its records, its figures and its card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, constants
+
+from benchmarks import hub_lies
+from release.errors import ReleaseError
+from release.family import Family
+from release.hub import anywhere, publish, stage, state
+from release.localhub import Account, running_hub
+from tests import built
+
+TOKEN = "hf_" + "loopback" * 4
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Generator[tuple[HfApi, Family, Path]]:
+    """A finished release on a Hub of its own: the client, the family, and the folder where it was staged."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setenv("HF_TOKEN", TOKEN)
+        folder = tmp_path_factory.mktemp("release")
+        family = built.workspace(folder, reranker, patch)
+        stage.stage_dataset(family)
+        stage.stage_model(family, built.SIZE)
+        with running_hub(tmp_path_factory.mktemp("hub"), [Account("maker", TOKEN, ("local",))]) as (endpoint, _):
+            publish.publish(family, built.SIZE, endpoint)
+            api = state.connect(endpoint)
+            repos = state.desired_repos(family, built.SIZE)
+            commits = {repo.id: state.remote_repo(api, repo).commit or "" for repo in repos}
+            publish.finish(family, built.SIZE, api, commits, saw="64 pairs")
+            yield HfApi(endpoint=endpoint, token=TOKEN), family, folder
+
+
+@pytest.fixture
+def stranger(release: tuple[HfApi, Family, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HfApi:
+    """The client of somebody in an empty folder, without a token."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HF_TOKEN")
+    return HfApi(endpoint=release[0].endpoint, token=False)
+
+
+def test_a_release_is_proved_from_its_name_alone(
+    release: tuple[HfApi, Family, Path], stranger: HfApi, tmp_path: Path
+) -> None:
+    _, family, _ = release
+    found = anywhere.verify(family.model_id(built.SIZE), stranger)
+    assert found.keys() == {"files", "tag", "commit", "signature", "records", "figures", "weights", "card", "revision"}
+    assert "rendered again to the same" in found["card"]
+    assert "rendered again to the same" in anywhere.verify(family.data_id, stranger)["card"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_release_of_this_project_is_one_line(release: tuple[HfApi, Family, Path], stranger: HfApi) -> None:
+    release[0].create_repo("local/other", exist_ok=True)
+    release[0].upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id="local/other")
+    with pytest.raises(ReleaseError, match=r"no release\.json: released by somebody else.*local/other") as caught:
+        anywhere.verify("local/other", stranger)
+    assert "\n" not in str(caught.value) and "/tmp" not in str(caught.value)
+    with pytest.raises(ReleaseError, match=r"no such repository, or it is private"):
+        anywhere.verify("local/absent", stranger)
+
+
+def test_whoever_can_write_there_is_caught_all_the_same(release: tuple[HfApi, Family, Path]) -> None:
+    api, family, root = release
+    lies = {
+        "on the Hub: a file beside release.json": r"notes\.json: it lies beside what release\.json names",
+        "on the Hub, with release.json: a headline": r"README\.md: not what its records give, first: '.*NDCG@10 0\.9",
+        "on the Hub, with release.json: a recall": r"records/evaluate\.json: tasks\.0\.recall: 0\.9, and its queries give",
+        "on the Hub, with release.json: a record more": r"notes\.json: nothing in the repository gives this file",
+        "on the Hub, with release.json: a bit of the weights": "not the one that was compared with the trained model",
+        "on the Hub: main moved, the same files": "main is not what is tagged v1",
+    }
+    caught = hub_lies.tell(api, family.model_id(built.SIZE), root / stage.model_repo(family, built.SIZE), set(lies))
+    assert caught.keys() == lies.keys()
+    for name, says in lies.items():
+        assert re.search(says, caught[name] or "nothing"), (name, caught[name])

@@ -1,0 +1,103 @@
+"""A signed release is signed over all but its card; without the key, the signature or the right files it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from release.errors import ReleaseError
+from release.family import Family, load
+from release.files import sha256_folder
+from release.hub import anywhere, checks, stage
+from release.truth import manifest, signing
+from tests import built
+
+pytest.importorskip("model_signing", reason="the extra `sign` is not installed")
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+
+def new_key(path: Path) -> str:
+    """A private key at `path`; returns its fingerprint."""
+    private, public = ec.generate_private_key(ec.SECP256R1()), path.with_suffix(".pub")
+    pem = serialization.Encoding.PEM
+    path.write_bytes(private.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    public.write_bytes(private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
+    return signing.key_fingerprint(public)
+
+
+@pytest.fixture
+def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    """The embedded family with a signing key, staged and signed."""
+    built.workspace(tmp_path, reranker, monkeypatch)
+    fingerprint = new_key(tmp_path / "key.pem")
+    monkeypatch.setenv(signing.VARIABLE, str(tmp_path / "key.pem"))
+    text = built.DEMO.read_text(encoding="utf-8")
+    path = Path("signed.toml")
+    path.write_text(text.replace('version = "v1"', f'version = "v1"\nsigning_key = "{fingerprint}"', 1))
+    found = load(path)
+    stage.stage_dataset(found)
+    stage.stage_model(found, built.SIZE)
+    return found
+
+
+def test_a_release_is_signed_once_and_its_card_says_how_to_check_it(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stage.model_repo(family, built.SIZE)
+    assert checks.problems(family, built.SIZE) == []
+    card = (folder / "README.md").read_text()
+    assert f"fingerprint `{family.about.signing_key}`" in card and "model_signing verify key" in card
+    before = sha256_folder(folder)
+    monkeypatch.delenv(signing.VARIABLE)
+    assert sha256_folder(stage.stage_model(family, built.SIZE)) == before  # the signature is kept, no key is needed
+    made = manifest.read(folder)
+    assert made.signing_key == family.about.signing_key and not {*signing.FILES} & made.files.keys()
+    found = anywhere.proved(made, folder.resolve(), tmp_path / "again")
+    assert "rendered again to the same" in found["card"]
+
+
+EDITS: dict[str, tuple[Callable[[Path], object], str | None]] = {
+    "card": (lambda folder: (folder / "README.md").write_text("corrected"), None),
+    "config": (lambda folder: (folder / "config.json").write_text("{}"), "release.sig: does not sign these files"),
+    "more": (lambda folder: (folder / "more.json").write_text("{}"), "release.sig: does not sign these files"),
+    "manifest": (lambda folder: (folder / manifest.FILE).write_text("{}"), "release.sig: does not sign these files"),
+    "none": (
+        lambda folder: (folder / signing.SIGNATURE).unlink(),
+        "release.sig: the family file says that it is signed",
+    ),
+    "key": (lambda folder: new_key(folder / "release.pem"), "release.pub: not the key that the family file names"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_signature_holds_for_all_but_the_card(family: Family, name: str) -> None:
+    folder = stage.model_repo(family, built.SIZE)
+    change, says = EDITS[name]
+    change(folder)
+    found = signing.problem(folder, family.about.signing_key or "")
+    assert found is None if says is None else str(found).startswith(says), found
+    assert checks.problems(family, built.SIZE)  # an edited card is no lie to the signature, and one to release.json
+
+
+def test_without_the_right_key_nothing_is_staged(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built.measure_again(family, "speed", **vars(built.speed_result(999.0)))
+    before = sha256_folder(stage.model_repo(family, built.SIZE))
+    for value, says in (
+        (
+            "",
+            r"names a signing key, and no private key is named; in RELEASE_SIGNING_KEY; hint: RELEASE_SIGNING_KEY=key",
+        ),
+        (str(tmp_path / "absent.pem"), r"no private key in PEM without a password \(FileNotFoundError\).*openssl"),
+        (str(tmp_path / "other.pem"), r"has the fingerprint .*, and the family file names"),
+    ):
+        new_key(tmp_path / "other.pem")
+        monkeypatch.setenv(signing.VARIABLE, value)
+        with pytest.raises(ReleaseError, match=says):
+            stage.stage_model(family, built.SIZE)
+        assert sha256_folder(stage.model_repo(family, built.SIZE)) == before
