@@ -369,9 +369,17 @@ def load(path: Path, *, evaluated: bool = True) -> Family:
     return of(_read(resource(path)), path, evaluated=evaluated)
 
 
-def described(family: Family) -> str:
-    """The tables of a family file that cards rest on, as JSON: no comment of it, and nothing else that decides no card."""
+def described(family: Family, *, data: bool = False) -> str:
+    """The tables of a family file that cards rest on, as JSON: no comment of it, and nothing else that decides no card.
+
+    Args:
+        data: For the data alone, whose card knows neither the summary nor the table [card], and none but the first size.
+    """
     tables = {name: family.tables[name] for name in CARD_TABLES if name in family.tables}
+    if data and tables:
+        tables = {name: value for name, value in tables.items() if name != "card"}
+        tables["family"] = tables["family"] | {"summary": tables["family"]["title"]}
+        tables["sizes"] = dict(list(tables["sizes"].items())[:1])
     return json.dumps(tables, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -110,16 +110,17 @@ def dataset_contents(family: Family) -> dict[str, Content]:
     data, declared = acceptance.data_records(family)
     mixture = family.mixture_folder
     shards = [name for name in list_files(mixture) if name.endswith(".parquet") and not name.startswith(".")]
-    contents: dict[str, Content] = {name: mixture / name for name in (*shards, "manifest.json")} | _sources(family)
+    contents: dict[str, Content] = {name: mixture / name for name in (*shards, "manifest.json")}
+    contents |= _sources(family, data=True)
     contents |= {croissant.FILE: croissant.text(family, data, declared)}
     contents |= {"README.md": render.dataset_card(family, data, declared)}
     return contents | {manifest.FILE: manifest.text(manifest.of(family, "", [data], contents))}
 
 
-def _sources(family: Family) -> dict[str, Content]:
+def _sources(family: Family, *, data: bool = False) -> dict[str, Content]:
     """What both repositories hold of the family, so that a card can be rendered again from its repository alone."""
-    data = family.build / "records/data.json"
-    return {manifest.FAMILY_FILE: described(family), "records/data.json": data}
+    record = family.build / "records/data.json"
+    return {manifest.FAMILY_FILE: described(family, data=data), "records/data.json": record}
 
 
 def collection_text(family: Family, size: str, measured: CardRecords) -> str:
