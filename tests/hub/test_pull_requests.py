@@ -64,7 +64,7 @@ def test_one_pull_request_is_opened_added_to_merged_by_a_person_and_then_release
     change.command(built.SIZE, family.path, **options)
     changed = with_summary(family, "Said better.")
     plan.show_diff(changed, built.SIZE, pull=True)
-    assert "1 files in pull request #1, which is open" in " ".join(capsys.readouterr().out.split())
+    assert "3 files in pull request #1, which is open" in " ".join(capsys.readouterr().out.split())
     change.command(built.SIZE, changed.path, **options)
     assert open_requests(api, name) == [1]
 
