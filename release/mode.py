@@ -32,6 +32,11 @@ def active() -> bool:
     return value == "1"
 
 
+def amount(usual: int, rehearsed: int) -> int:
+    """How many texts a stage takes: in a rehearsal few, as random weights say no more on many."""
+    return rehearsed if active() else usual
+
+
 def check_endpoint(endpoint: str, rehearsed: bool) -> None:
     """Refuse to write what was rehearsed to a Hub that others can reach.
 

@@ -116,7 +116,7 @@ def measure(family: Family, size: str, *, every: bool = False) -> Record[Engines
 
 def comparison_pairs(family: Family, limit: int) -> list[Pair]:
     """Real pairs of the family and of Python's documentation, and those on which engines disagree most easily."""
-    natural = sample_pairs(family, NATURAL) + library_pairs(LIBRARY)
+    natural = sample_pairs(family, NATURAL) + library_pairs(mode.amount(LIBRARY, 4))
     return natural + hard_pairs(natural, limit)
 
 
@@ -142,7 +142,7 @@ def compare(
             work[engine.name] = str(error)
             continue
         own_pairs = scored if engine.rounding or engine.name == EXACT else pairs
-        timed = library_pairs(TIMED) if engine.name in (FAST, DEFAULT) else ()
+        timed = library_pairs(mode.amount(TIMED, 16)) if engine.name in (FAST, DEFAULT) else ()
         work[engine.name] = EngineJob(engine.snippet, own_pairs, engine.versions, timed, program, environment)
         if engine.without_option and not engine.core:
             work[f"{engine.name} by default"] = EngineJob(engine.without_option, pairs, (), (), program, environment)
@@ -186,7 +186,7 @@ def _run(root: Path, model_id: str, work: dict[str, EngineJob | str]) -> dict[st
 
 def _speed(outcomes: dict[str, Outcome]) -> CpuSpeed | None:
     fast, default = (outcomes[name].pairs_per_second for name in (FAST, DEFAULT))
-    return CpuSpeed(FAST, fast, default, TIMED) if fast and default else None
+    return CpuSpeed(FAST, fast, default, mode.amount(TIMED, 16)) if fast and default else None
 
 
 def judge(

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 
+from release import mode
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import write_atomic
 
 Pair = tuple[str, str]
 
-PAIRS = 64
+PAIRS, REHEARSED = 64, 16  # and in a rehearsal
 PAIRS_FILE = "pairs.json"  # beside a model that was fine-tuned
 CHARACTERS = 2_000  # of each text: the comparison is about numbers, not about long documents on a small machine
 # Pairs that are longer than the model reads, or than LONG tokens: padded batches of longer ones need tens of GB.
@@ -33,6 +34,7 @@ def sample_pairs(family: Family, count: int = PAIRS) -> list[Pair]:
     Raises:
         ReleaseError: The family has no scored mixture, or one with too few rows.
     """
+    count = mode.amount(count, REHEARSED)
     file = _pairs_file(family.mixture_folder, family.data.validation)
     table = parquet.ParquetFile(file).read_row_group(0, columns=["query", "document"])
     if table.num_rows < count:
@@ -83,7 +85,8 @@ def hard_pairs(natural: Sequence[Pair], limit: int) -> list[Pair]:
     def long(text: str) -> str:
         return " ".join((text.split() or ["word"]) * (1 + length))[: 12 * length]
 
-    cut = [(query, " ".join(long(document or query).split()[: length + 1])) for query, document in natural[:CUT]]
+    long_ones = natural[: mode.amount(CUT, 2)]
+    cut = [(query, " ".join(long(document or query).split()[: length + 1])) for query, document in long_ones]
     query, document = natural[0]
     others = [
         (" ".join(long(query).split()[: length + 1]), document),

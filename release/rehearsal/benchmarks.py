@@ -13,9 +13,9 @@ import pyarrow as pa
 from release.rehearsal.tables import Table, write
 from release.rehearsal.text import Passage, passages
 
-NANO_QUERIES, NANO_DOCUMENTS, NANO_CANDIDATES = 4, 40, 20  # the published sets have 50 queries of 100 candidates
-QUERIES, DOCUMENTS = 6, 40  # of an mteb task
-SPEED_PAIRS, LONG = 600, 0.03  # and the share of pairs that are longer than the protocol reads
+NANO_QUERIES, NANO_DOCUMENTS, NANO_CANDIDATES = 3, 20, 8  # the published sets have 50 queries of 100 candidates
+QUERIES, DOCUMENTS = 3, 16  # of an mteb task
+SPEED_PAIRS, LONG = 200, 0.06  # and the share of pairs that are longer than the protocol reads
 
 
 def nano(folder: Path, sets: tuple[str, ...]) -> Path:

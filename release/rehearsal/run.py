@@ -84,15 +84,15 @@ class Rehearsal:
         """Whether any step did."""
         return any(step.failure for step in self.steps)
 
-    def make(self, target: str, environment: dict[str, str], size: str = "") -> None:
-        """Run one target of make in the workspace.
+    def make(self, target: str, environment: dict[str, str], size: str = "", *more: str) -> None:
+        """Run one target of make in the workspace; `more` are further variables of make.
 
         Raises:
             ReleaseError: It failed; the line is the last one that it printed.
         """
         arguments = ["make", "--no-print-directory", target, f"FAMILY={self.family.path}"]
         arguments += [f"SIZE={size}"] if size else []
-        arguments += ["PUSH=1"] if target in PUSHED else []
+        arguments += [*(["PUSH=1"] if target in PUSHED else []), *more]
         done = subprocess.run(arguments, cwd=self.workspace.work, env=environment, capture_output=True, text=True)
         log = self.workspace.logs / f"{len(self.steps):02}-{target}{f'-{size}' if size else ''}.log"
         log.write_text(f"$ {' '.join(arguments)}\n{done.stdout}\n{done.stderr}", encoding="utf-8")
@@ -179,7 +179,7 @@ def run(rehearsal: Rehearsal, *, most: int | None = None) -> list[str]:
             return published
         _run_again(rehearsal, environment)
         with rehearsal.step("correction"):
-            _correction(rehearsal, environment)
+            _correction(rehearsal, environment, api)
         return published
 
 
@@ -208,20 +208,29 @@ def _run_again(rehearsal: Rehearsal, environment: dict[str, str]) -> None:
         checks.unchanged(before, checks.state_of(rehearsal.workspace))
 
 
-def _correction(rehearsal: Rehearsal, environment: dict[str, str]) -> None:
-    """One word of a card is corrected: what is tagged refuses it, and says how it is done."""
-    path = rehearsal.workspace.work / rehearsal.family.path
-    text = path.read_text(encoding="utf-8")
+def _correction(rehearsal: Rehearsal, environment: dict[str, str], api: HfApi) -> None:
+    """One word of a card is corrected: what is tagged refuses it, and WHAT=card makes it a further revision beside the tag."""
+    path, size = rehearsal.workspace.work / rehearsal.family.path, rehearsal.sizes[0]
+    text, name = path.read_text(encoding="utf-8"), rehearsal.family.model_id(size)
     path.write_text(text.replace(rehearsal.family.about.summary, f"{rehearsal.family.about.summary} Corrected."))
+    released = _tags(api, name)
     try:
-        rehearsal.make("publish", environment, rehearsal.sizes[0])
+        rehearsal.make("publish", environment, size)
     except ReleaseError as error:
         if "is finished" not in str(error) or "WHAT=card" not in str(error):
             raise
     else:
         raise ReleaseError("a corrected card went over a tagged one", hint="a tag means that nothing changes any more")
-    finally:
-        path.write_text(text, encoding="utf-8")
+    rehearsal.make("publish", environment, size, "WHAT=card")
+    corrected, head = _tags(api, name), api.repo_info(name).sha
+    if any(corrected.get(tag) != commit for tag, commit in released.items()) or head in released.values():
+        raise ReleaseError(f"the tags of {name} were {released}, they are {corrected}, and main is at {head}")
+    if head not in corrected.values():
+        raise ReleaseError(f"the corrected card of {name} has no tag", hint="make publish WHAT=card sets one")
+
+
+def _tags(api: HfApi, name: str) -> dict[str, str]:
+    return {ref.name: ref.target_commit for ref in api.list_repo_refs(name).tags}
 
 
 def _reason(stderr: str) -> str:

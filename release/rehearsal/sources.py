@@ -18,8 +18,8 @@ from release.rehearsal.text import passages
 from release.spec import ConfigSpec, HubRetrievalSource, HubSource
 
 SCALE = 25_000
-LEAST_ROWS, LEAST_HELD_OUT, LEAST_SHARD = 40, 80, 100
-QUERIES, CANDIDATES, POSITIVES = 3, 300, 1  # of a retrieval domain: more candidates than the first cut keeps
+LEAST_ROWS, LEAST_HELD_OUT, LEAST_SHARD = 16, 80, 100
+QUERIES, CANDIDATES, POSITIVES = 2, 300, 1  # of a retrieval domain: more candidates than the first cut keeps
 LOW, HIGH = -12.0, 22.0  # the range of a teacher's logits
 
 

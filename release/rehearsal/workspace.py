@@ -21,6 +21,9 @@ ROOT = Path("build/rehearsal")
 ASIDE = ".former-"
 DIRECT = ("NO_PROXY", "no_proxy")  # the Hub is on this machine, behind whatever proxy it works
 MIXTURE = re.compile(r"^mixture(_revision)? *=.*\n", re.MULTILINE)  # in a family file
+NUMBER = re.compile(r"^([ \t]*(global_batch_size|evaluations|top_k)[ \t]*=[ \t]*)([\d_]+)", re.MULTILINE)
+BATCHES, LEAST_BATCH = 8, 8  # divides the global batch, down to a least one
+AT_MOST = {"evaluations": 3, "top_k": 8}  # of a training; fewer candidates than a task has documents
 CLEARED = (
     "HF_",
     "HUGGING",
@@ -105,8 +108,14 @@ class Workspace:
 
 
 def small(text: str) -> str:
-    """A family file as a rehearsal has it: its mixture is made, not only taken from the Hub."""
-    return MIXTURE.sub("", text)
+    """A family file as a rehearsal has it: its mixture is made, not only taken from the Hub; few rows are many steps still."""
+
+    def smaller(found: re.Match[str]) -> str:
+        number = int(found[3])
+        batch = max(min(number, LEAST_BATCH), number // BATCHES)
+        return found[1] + str(min(number, AT_MOST[found[2]]) if found[2] in AT_MOST else batch)
+
+    return NUMBER.sub(smaller, MIXTURE.sub("", text))
 
 
 def _clear(workspace: Workspace) -> None:

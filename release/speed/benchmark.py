@@ -41,7 +41,7 @@ from release.start_up import load_modules
 SpeedRecord = Record[SpeedResult, SpeedSubject]
 PASS_SECONDS = {"CPU": 0.8, "GPU": 4.0}  # how long one pass should take: decides the number of pairs
 LATENCY = (10, 50, 100)  # documents for one query
-REHEARSED = 32, (10,)  # pairs and documents of a rehearsal: nobody reads its figures
+REHEARSED = 16, (4,)  # pairs and documents of a rehearsal: nobody reads its figures
 
 
 def command(
