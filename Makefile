@@ -194,7 +194,7 @@ plan-evaluate: setup ## pairs, texts and hours of the two-stage evaluation
 	@$(PY) -m release plan-evaluate --family $(FAMILY) --world $(or $(WORLD),1) $(if $(RATE),--pairs-per-second $(RATE))
 
 test: setup ## all tests
-	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10
+	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 10
 
 check: setup ## style and types
 	@$(VENV)/bin/ruff check .

@@ -18,7 +18,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.pop("HF_TOKEN", None)
 os.environ.pop("COLUMNS", None)  # as in a log: pytest gives it to its workers, and lines would break at 80
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core for each of the two; torch would take both twice
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch would take every core in each worker
 
 import pytest
 
