@@ -31,7 +31,7 @@ LONGEST = ("training/", "finetuning/", "localhub/test_features", "hub/", "localh
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest begin first, so that two workers end together."""
+    """The files that take longest begin first, so that the workers end together."""
 
     def rank(item: pytest.Item) -> int:
         name = item.nodeid.removeprefix("tests/")
