@@ -41,6 +41,13 @@ def find_config(folder: Path) -> dict[str, Any] | None:
     return value if whole else None
 
 
+def shards(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every shard of every config, by its file's name below the manifest's folder."""
+    return {
+        f"{name}/{shard['name']}": shard for name, entry in manifest["configs"].items() for shard in entry["shards"]
+    }
+
+
 def rows(config: dict[str, Any], split: str | None = None) -> int:
     """The rows of one config of a manifest, in all its splits or in one."""
     return sum(shard["rows"] for shard in config["shards"] if split in (None, shard["split"]))

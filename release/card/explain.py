@@ -21,6 +21,7 @@ Figure = Annotated[
     str, typer.Option(help="A number as the card or the collection shows it, such as 0.605 or 4,189,761.")
 ]
 EVALUATE = "records/evaluate.json"
+KINDS = ("data", "run", "choice", "evaluate", "speed", "export", "engines")  # of a size's records
 MIXTURE = "records/mixture.json"  # what the data's manifest is called in a repository
 
 
@@ -117,20 +118,16 @@ class Explained:
 
 def _files(measured: CardRecords) -> dict[str, Record[Any, Any]]:
     """Every record by its name in the repository."""
-    own = ("data", "run", "choice", "evaluate", "speed", "export", "engines")
-    named = {f"records/{kind}.json": getattr(measured, kind) for kind in own}
+    named = {f"records/{kind}.json": getattr(measured, kind) for kind in KINDS}
     further = {f"records/devices/{record.machine.device}/speed.json": record for record in measured.further_speeds}
     return named | further
 
 
 def _traced(measured: CardRecords) -> CardRecords:
     """The same records, whose numbers know their place."""
-    own = ("data", "run", "choice", "evaluate", "speed", "export", "engines")
-    parts = {kind: origins.traced(getattr(measured, kind), f"records/{kind}.json") for kind in own}
-    further = tuple(
-        origins.traced(record, f"records/devices/{record.machine.device}/speed.json")
-        for record in measured.further_speeds
-    )
+    traced = {file: origins.traced(record, file) for file, record in _files(measured).items()}
+    parts = {kind: traced.pop(f"records/{kind}.json") for kind in KINDS}
+    further = tuple(traced.values())
     return CardRecords(**parts, further_speeds=further, manifest=origins.traced(measured.manifest, MIXTURE))
 
 

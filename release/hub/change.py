@@ -103,9 +103,7 @@ def propose(
     Raises:
         ReleaseError: As `publish` and `correct_cards`; running it again continues.
     """
-    api = connect(endpoint)
-    mode.check_endpoint(str(api.endpoint), mode.active())
-    checks.raise_problems(family, size)
+    api = publish.connect_checked(family, size, endpoint)
     push = [step for step in plan.diff(family, size, api, what=what, replace=replace) if step.phase == "push"]
     steps = pull_requests.steps(push, api)
     plan.show(steps, str(api.endpoint))
@@ -127,9 +125,7 @@ def correct_cards(family: Family, size: str, endpoint: str | None, *, replace: b
     Raises:
         ReleaseError: Nothing was released, more than the cards would change, or a snippet fails; then nothing is sent.
     """
-    api = connect(endpoint)
-    mode.check_endpoint(str(api.endpoint), mode.active())
-    checks.raise_problems(family, size)
+    api = publish.connect_checked(family, size, endpoint)
     steps = plan.diff(family, size, api, what="card", replace=replace)
     plan.show(steps, api.endpoint)
     if any(step.verb == "correct" for step in steps):
@@ -184,11 +180,11 @@ def release_data(
         publish.check_commits([repo], api, {name: pulled.commit for name, pulled in commits.items()})
     _, tags, public = _data_steps(family, repo, api, what, replace)
     publish.carry_out(api, [*tags, *public])
-    found = data.released(family, api)
-    if found is None:
+    released = data.released(family, api)
+    if released is None:
         raise ReleaseError(f"{repo.id} is not public and tagged", where=str(api.endpoint), hint="run it again")
-    publish.check_finished([repo], api, {repo.id: found.found.commit})
-    return {"endpoint": str(api.endpoint), "dataset": repo.id, **vars(found.found)}
+    publish.check_finished([repo], api, {repo.id: released.pulled.commit})
+    return {"endpoint": str(api.endpoint), "dataset": repo.id, **vars(released.pulled)}
 
 
 def _data_steps(

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from huggingface_hub import RepoCard
 
-from release import mode, options, records, results
+from release import data_manifest, mode, options, records, results
 from release.card import acceptance, render
 from release.card.acceptance import CardRecords
 from release.console import say
@@ -37,7 +37,7 @@ MODEL_FILES = (  # of every released reranker, beside its records
 OWN = (manifest.FILE, manifest.FAMILY_FILE, "records/data.json")  # of every repository of a release
 REQUIRED = {
     "model": (*MODEL_FILES, *OWN, stage.MIXTURE, *(f"records/{kind}.json" for kind in stage.RECORDS)),
-    "dataset": ("README.md", "manifest.json", "croissant.json", *OWN),
+    "dataset": ("README.md", data_manifest.NAME, "croissant.json", *OWN),
 }
 ALLOWED = {  # anything else, pickles above all, is refused
     "model": (
@@ -281,16 +281,11 @@ def rehearsed(folder: Path) -> Iterator[str]:
 
 def shards(folder: Path) -> Iterator[str]:
     """Shards that are not what the manifest names."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        yield f"manifest.json: not readable ({error})"
+    staged = data_manifest.find(folder)
+    if staged is None:
+        yield f"{data_manifest.NAME}: not readable"
         return
-    known = {
-        f"{config}/{shard['name']}": shard["sha256"]
-        for config, entry in manifest["configs"].items()
-        for shard in entry["shards"]
-    }
+    known = {name: shard["sha256"] for name, shard in data_manifest.shards(staged).items()}
     names = {name for name in list_files(folder) if name.endswith(".parquet")}
     for name in sorted(names | known.keys()):
         if name not in names or (folder / name).is_symlink() or known.get(name) != sha256_file(folder / name):

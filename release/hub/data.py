@@ -25,7 +25,7 @@ class ReleasedData:
     """The data set as it is public and tagged on a Hub: its id, and what is there."""
 
     id: str
-    found: PulledRepository
+    pulled: PulledRepository
 
 
 def released(family: Family, api: Any) -> ReleasedData | None:
@@ -58,11 +58,7 @@ def to_release(family: Family, size: str, api: Any) -> tuple[list[DesiredRepo], 
 def listing_problems(family: Family, files: dict[str, RepoFile]) -> Iterator[str]:
     """The files of data on a Hub that are not those of the manifest here: by their sha256, as the Hub lists it."""
     folder = family.mixture_folder
-    expected = {
-        f"{config}/{shard['name']}": shard
-        for config, entry in data_manifest.read(folder, stage="score")["configs"].items()
-        for shard in entry["shards"]
-    }
+    expected = data_manifest.shards(data_manifest.read(folder, stage="score"))
     manifest = files.get(data_manifest.NAME)
     if manifest is None or not state.same(folder / data_manifest.NAME, manifest):
         yield data_manifest.NAME

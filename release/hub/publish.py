@@ -46,12 +46,22 @@ def publish(family: Family, size: str, endpoint: str | None, *, replace: bool = 
         ReleaseError: No endpoint or token, something wrong with the staged folders, a finished release that would
             change, or a Hub that fails; running it again continues.
     """
-    api = connect(endpoint)
-    mode.check_endpoint(str(api.endpoint), mode.active())
-    checks.raise_problems(family, size)
+    api = connect_checked(family, size, endpoint)
     steps = plan.diff(family, size, api, replace=replace)
     plan.show(steps, api.endpoint)
     return carry_out(api, [step for step in steps if step.phase == "push"])
+
+
+def connect_checked(family: Family, size: str, endpoint: str | None) -> HfApi:
+    """The client of a Hub to write to, once nothing speaks against sending what is staged.
+
+    Raises:
+        ReleaseError: No endpoint or token, a rehearsal for a Hub that others reach, or something wrong with the staged folders.
+    """
+    api = connect(endpoint)
+    mode.check_endpoint(str(api.endpoint), mode.active())
+    checks.raise_problems(family, size)
+    return api
 
 
 def finish(family: Family, size: str, api: HfApi, commits: dict[str, str], *, saw: str | None = None) -> list[PlanStep]:

@@ -78,7 +78,7 @@ def verified(family: Family, size: str, api: Any) -> Record[VerifyResult, Verify
         finished = remote.tagged and not remote.private
         if not finished or pulled is None or remote.commit != pulled.commit or any(state.changed(repo, remote)):
             return None
-    return record if known is None or record.measured.repositories.get(known.id) == known.found else None
+    return record if known is None or record.measured.repositories.get(known.id) == known.pulled else None
 
 
 def verify(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySubject]:
@@ -93,7 +93,7 @@ def verify(family: Family, size: str, api: Any) -> Record[VerifyResult, VerifySu
     (repos, known), pairs = data.to_release(family, size, api), sample_pairs(family)
     result = pulled_back(repos, family.model_id(size), folder / "export", pairs, api)
     if known:
-        result = replace(result, repositories={known.id: known.found, **result.repositories})
+        result = replace(result, repositories={known.id: known.pulled, **result.repositories})
     about: dict[str, Any] = {"family": family.about.name, "size": size, "model_sha256": sha256}
     record = records.new(results.VERIFY, measured=result, subject=VerifySubject(str(api.endpoint)), **about)
     records.write(record, folder / "records")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from huggingface_hub import HfApi
 
-from release import mode, records, results
+from release import data_manifest, mode, records, results
 from release.card import comparison
 from release.errors import ReleaseError
 from release.evaluation import forms
@@ -110,28 +109,27 @@ def _collection(family: Family, sizes: Sequence[str], declaration: MixtureSpec, 
 
 def _data(family: Family, declaration: MixtureSpec) -> Iterator[str]:
     """Every config, with the rows that its cap and its held-out split leave it."""
-    path = stage.dataset_repo(family) / "manifest.json"
-    if not path.is_file():
-        yield f"{path}: not staged"
+    folder = stage.dataset_repo(family)
+    staged = data_manifest.find(folder)
+    if staged is None:
+        yield f"{folder / data_manifest.NAME}: not staged"
         return
-    configs = json.loads(path.read_text(encoding="utf-8"))["configs"]
+    configs = staged["configs"]
     if configs.keys() != declaration.configs.keys():
         yield f"the data has the configs {sorted(configs.keys() ^ declaration.configs.keys())} more or less than declared"
     for name in configs.keys() & declaration.configs.keys():
         config, entry = declaration.configs[name], configs[name]
-        rows: dict[str, int] = {}
-        for shard in entry["shards"]:
-            rows[shard["split"]] = rows.get(shard["split"], 0) + shard["rows"]
+        splits = {shard["split"] for shard in entry["shards"]}
         expected = {"train"} | ({config.held_out.split} if config.held_out else set())
-        if set(rows) != expected:
-            yield f"{name}: it has the splits {sorted(rows)}, not {sorted(expected)}"
-        total = sum(rows.values()) + entry["quarantined"]
+        if splits != expected:
+            yield f"{name}: it has the splits {sorted(splits)}, not {sorted(expected)}"
+        total = data_manifest.rows(entry) + entry["quarantined"]
         unreadable = sum(count for reason, count in entry["dropped"].items() if reason.startswith("empty "))
         if config.cap and not config.cap.rows - unreadable <= total <= config.cap.rows:
             yield f"{name}: {total} rows under a cap of {config.cap.rows}"
         if config.filters.drop and not {"drop", "duplicate", "no text"} <= entry["dropped"].keys():
             yield f"{name}: only {sorted(entry['dropped'])} were left out"
-    front, body = split_card((stage.dataset_repo(family) / "README.md").read_text(encoding="utf-8"))
+    front, body = split_card((folder / "README.md").read_text(encoding="utf-8"))
     named = {entry["config_name"] for entry in front["configs"]} - {"default"}
     if named != configs.keys():
         yield f"the data's card names other configs: {sorted(named ^ configs.keys())}"

@@ -11,27 +11,7 @@ import pytest
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.hub import change, plan, publish, pulled, stage, state
-from release.localhub import Account, running_hub
 from tests import built
-
-TOKEN = "hf_" + "loopback" * 4
-
-
-@pytest.fixture(scope="module")
-def patch() -> Generator[pytest.MonkeyPatch]:
-    with pytest.MonkeyPatch.context() as patched:
-        yield patched
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> Generator[str]:
-    """A Hub whose account belongs to the embedded family's organisation, and a client that may make requests."""
-    from huggingface_hub import constants
-
-    patch.setattr(constants, "HF_HUB_OFFLINE", False)
-    patch.setenv("HF_TOKEN", TOKEN)
-    with running_hub(tmp_path_factory.mktemp("hub"), [Account("maker", TOKEN, ("local",))]) as (endpoint, _):
-        yield endpoint
 
 
 @pytest.fixture(autouse=True)

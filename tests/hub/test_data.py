@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,7 @@ from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import sha256_file
 from release.hub import change, data, plan, publish, pulled, stage, state, verify
-from release.localhub import Account, running_hub
 from tests import built
-
-TOKEN = "hf_" + "loopback" * 4
-
-
-@pytest.fixture(scope="module")
-def patch() -> Generator[pytest.MonkeyPatch]:
-    with pytest.MonkeyPatch.context() as patched:
-        yield patched
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> Generator[str]:
-    from huggingface_hub import constants
-
-    patch.setattr(constants, "HF_HUB_OFFLINE", False)
-    patch.setenv("HF_TOKEN", TOKEN)
-    with running_hub(tmp_path_factory.mktemp("hub"), [Account("maker", TOKEN, ("local",))]) as (endpoint, _):
-        yield endpoint
 
 
 @pytest.fixture
