@@ -24,7 +24,8 @@ from release.hub.state import (
     revision,
     tree,
 )
-from release.hub.steps import PlanStep, is_ours
+from release.hub.steps import PlanStep
+from release.hub_commits import is_ours
 from release.truth import manifest, signing
 
 # What says the same for programs, what the card is rendered from, what lists the hashes, and what signs that list follow it.

@@ -22,7 +22,8 @@ from release.hub.state import (
     hub_errors,
     remote_repo,
 )
-from release.hub.steps import PlanStep, is_ours
+from release.hub.steps import PlanStep
+from release.hub_commits import has_ours
 
 
 def show_diff(
@@ -160,7 +161,7 @@ def _foreign(api: Any, repo: DesiredRepo, remote: RemoteRepo, upload: list[str],
 def _was_ours(api: Any, repo: DesiredRepo) -> bool:
     """Whether any commit of a repository is called as a release calls its own."""
     with hub_errors(api, f"look at the commits of {repo.id}"):
-        return any(is_ours(commit.title, repo.tag) for commit in api.list_repo_commits(repo.id, repo_type=repo.type))
+        return has_ours(api, repo.id, repo.type, repo.tag)
 
 
 def _collection_steps(family: Family, size: str, api: Any) -> Iterable[PlanStep]:

@@ -33,7 +33,8 @@ from release.hub.state import (
     remote_repo,
     tree,
 )
-from release.hub.steps import PlanStep, commit_title
+from release.hub.steps import PlanStep
+from release.hub_commits import commit_title
 from release.truth import manifest
 
 COMMIT_BYTES = 2 * 10**9  # what a push that is cut off may have to send again

@@ -11,7 +11,8 @@ from typing import Any
 
 from release.errors import ReleaseError
 from release.hub.state import DesiredRepo, RemoteRepo, changed, hub_errors, tree
-from release.hub.steps import PlanStep, is_ours
+from release.hub.steps import PlanStep
+from release.hub_commits import is_ours
 
 PROPOSED = {"upload", "delete", "correct"}  # what goes into a pull request; a repository is made as always
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,13 +34,3 @@ class PlanStep:
     tag: str | None = field(default=None, repr=False)
     pull: int | None = field(default=None, repr=False)
     shown: tuple[str, ...] = field(default=(), repr=False)
-
-
-def commit_title(tag: str) -> str:
-    """What the commits of a release, or of a revision of its card, are called; by it they are known again."""
-    return f"Release {tag}"
-
-
-def is_ours(title: str, tag: str) -> bool:
-    """Whether a commit of this title was made by a release of `tag` or a revision of its card, merged by a person or not."""
-    return re.fullmatch(rf"{re.escape(commit_title(tag))}(-card\d+)?( \(#\d+\))?", title) is not None

@@ -13,6 +13,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from release import hub_access, mode
 from release.errors import ReleaseError
 from release.family import Family
+from release.hub_commits import has_ours
 from release.preflight.lack import Lack
 
 WRITES = {"write", "contributor", "admin"}  # roles in an organisation that may make repositories
@@ -85,7 +86,8 @@ def _taken(api: Any, name: str, kind: str, tag: str) -> bool:
             return False
     except RepositoryNotFoundError:
         return False
-    return tag not in {ref.name for ref in api.list_repo_refs(name, repo_type=kind).tags}
+    tags = {ref.name for ref in api.list_repo_refs(name, repo_type=kind).tags}
+    return tag not in tags and not has_ours(api, name, kind, tag)  # what was cut off goes on
 
 
 def _next_free(api: Any, name: str, kind: str, tag: str) -> str:

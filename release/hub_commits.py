@@ -1,0 +1,21 @@
+"""What the commits of a release are called on a Hub, by which a repository of this project is known again: one rule for all who ask."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+def commit_title(tag: str) -> str:
+    """What the commits of a release, or of a revision of its card, are called."""
+    return f"Release {tag}"
+
+
+def is_ours(title: str, tag: str) -> bool:
+    """Whether a commit of this title was made by a release of `tag` or a revision of its card, merged by a person or not."""
+    return re.fullmatch(rf"{re.escape(commit_title(tag))}(-card\d+)?( \(#\d+\))?", title) is not None
+
+
+def has_ours(api: Any, repo_id: str, repo_type: str, tag: str) -> bool:
+    """Whether any commit of a repository was made by a release of `tag`, so that this project may go on with it."""
+    return any(is_ours(commit.title, tag) for commit in api.list_repo_commits(repo_id, repo_type=repo_type))
