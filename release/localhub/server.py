@@ -140,7 +140,9 @@ def _greeting(endpoint: str, root: Path, accounts: list[Account]) -> str:
 
 @contextmanager
 def _listening_socket(host: str, port: int) -> Generator[socket.socket]:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # With its protocol named: only then asyncio turns off Nagle's algorithm, which costs 40 ms per request.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
