@@ -40,18 +40,20 @@ def documented(name: str) -> Form | None:
     return Form(form["how"], tuple(form.get("tokens", ())), form.get("refused"), entry.get("revision"))
 
 
-def revision(name: str) -> str | None:
-    """Where on the Hub a model is read, None for its newest commit.
+def where_from(name: str, revision: str | None = None, *, remote_code: bool = False) -> dict[str, Any]:
+    """The keywords with which a CrossEncoder is loaded: at which commit, and whether code from there runs.
+
+    Args:
+        revision: The commit that is asked for; that of the documented form, or the newest one, if left out.
+        remote_code: Code of its own may run, so that it has no documented form.
 
     Raises:
         CannotRun: It is not run at all.
     """
-    form = documented(name)
+    form = None if remote_code else documented(name)
     if form and form.refused:
-        raise CannotRun(
-            form.refused, where=name, hint="leave it out of what is compared, or find its figures elsewhere"
-        )
-    return form.revision if form else None
+        raise CannotRun(form.refused, where=name, hint=f'name its commit and remote_code in [models."{name}"]')
+    return {"revision": revision or (form.revision if form else None), "trust_remote_code": remote_code}
 
 
 def check(name: str, model: Any) -> None:

@@ -95,9 +95,9 @@ def load(
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = dtype or ("bfloat16" if device == "cuda" else "float32")
-    documented = None if remote_code else forms.revision(source)
-    revision = revision or documented
-    model = _cross_encoder(source, device, dtype, {"revision": revision, "trust_remote_code": remote_code})
+    where_from = forms.where_from(source, revision, remote_code=remote_code)
+    revision = where_from["revision"]
+    model = _cross_encoder(source, device, dtype, where_from)
     limit_length(model, max_length)
     kinds = getattr(model[0].model.config, "architectures", None) or []
     if model[0].transformer_task == "sequence-classification" and not any("Classification" in kind for kind in kinds):

@@ -6,16 +6,17 @@ size, of which the median counts; the best batch size counts. Where a rule of ou
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import statistics
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
 import typer
-from huggingface_hub import snapshot_download
 
 from release import mode, options, records, results
 from release.console import Bar, print_json, quiet, say, table
@@ -33,12 +34,13 @@ from release.results.speed import (
     folder_for,
 )
 from release.speed.configurations import Configuration, Loaded, candidates, load
-from release.speed.machine import driver, energy, free, is_out_of_memory
+from release.speed.machine import UNREADABLE, EnergyReading, driver, energy, free, is_out_of_memory
 from release.speed.pairs import draw, lengths
 from release.speed.timing import MOST, Pairs, batches, latency, pairs_for, rates
 from release.start_up import load_modules
 
 SpeedRecord = Record[SpeedResult, SpeedSubject]
+T = TypeVar("T")
 PASS_SECONDS = {"CPU": 0.8, "GPU": 4.0}  # how long one pass should take: decides the number of pairs
 LATENCY = (10, 50, 100)  # documents for one query
 REHEARSED = 16, (4,)  # pairs and documents of a rehearsal: nobody reads its figures
@@ -99,16 +101,15 @@ def measure_other(family: Family, source: str, *, count: int | None = None) -> t
     Raises:
         ReleaseError: No such model, or no pairs to time it on.
     """
-    revision, pinned = rerankers.load_named(family, source).revision, family.model(source).revision
-    where = snapshot_download(source, revision=pinned) if pinned else source
-    record = measure(where, family, size="", name=source, sha256=revision, count=count)
+    revision = rerankers.load_named(family, source).revision
+    record = measure(source, family, size="", name=source, sha256=revision, count=count)
     folder = family.compared_folder(source) if source in family.evaluation.compared else None
     folder = family.build / "teacher" if source == family.teacher.model else folder
     return record, records.write(record, _folder(folder, record, family)) if folder else None
 
 
 def measure(source: str, family: Family, *, size: str, name: str, sha256: str, count: int | None = None) -> SpeedRecord:
-    """Run the protocol on a model.
+    """Run the protocol on a model. What fails is named in the record; no failure but that of all configurations ends it.
 
     Args:
         source: Its folder or Hub id; `size`, `name` and `sha256` are what the record calls it.
@@ -119,19 +120,29 @@ def measure(source: str, family: Family, *, size: str, name: str, sha256: str, c
     count, latency_documents = REHEARSED if mode.active() else (count, LATENCY)
     pool, protocol = draw(family, MOST if count is None else count), family.speed
     configurations, skipped = candidates(device)
-    first = _first_that_loads(configurations, skipped, source, protocol.max_length)
-    if count is None:
-        count = pairs_for(first.predict, pool, protocol.first_batch, PASS_SECONDS["CPU" if device == "CPU" else "GPU"])
+    first, count, reference = _first_that_runs(configurations, skipped, source, family, pool, count)
     pairs = pool[:count]
     tokens = lengths(first.model, pairs, protocol.max_length)
-    reference = first.predict(pairs, protocol.first_batch)
     del first  # memory is measured with one model at a time
     measured = _ablation(configurations, skipped, source, pairs, reference, family)
     best = max(measured, key=lambda speed: speed.pairs_per_second)
     public = [speed for speed in measured if not speed.ours]
-    fastest = load(next(each for each in configurations if each.name == best.name), source, protocol.max_length)
-    latencies = tuple(latency(fastest.predict, pool, documents, best.batch) for documents in latency_documents)
-    spent = energy(lambda: fastest.predict(pairs, best.batch), device)
+    chosen = next(each for each in configurations if each.name == best.name)
+    fastest = functools.cache(lambda: load(chosen, source, protocol.max_length, family.model(source)))
+    latencies = _attempt(
+        "latency",
+        skipped,
+        lambda: tuple(latency(fastest().predict, pool, documents, best.batch) for documents in latency_documents),
+        otherwise=(),
+    )
+    unread = EnergyReading(None, UNREADABLE)
+    spent = _attempt(
+        "energy", skipped, lambda: energy(lambda: fastest().predict(pairs, best.batch), device), otherwise=unread
+    )
+    full = None
+    if tokens.truncated:
+        work = functools.partial(_full_length, fastest, source, pairs, best.batch, family)
+        full = _attempt("pairs of their full length", skipped, work, otherwise=None)
     result = SpeedResult(
         best=best,
         published=max(public, key=lambda speed: speed.pairs_per_second, default=None),
@@ -141,29 +152,50 @@ def measure(source: str, family: Family, *, size: str, name: str, sha256: str, c
         energy=EnergyPerPair(None if spent.joules is None else spent.joules / len(pairs), spent.source),
         lengths=tokens,
         pairs=len(pairs),
-        full_length=_full_length(fastest, source, pairs, best.batch, family) if tokens.truncated else None,
+        full_length=full,
     )
     about: dict[str, Any] = {"family": family.about.name, "size": size, "model_sha256": sha256, "device": device}
     return records.new(results.SPEED, measured=result, subject=_subject(family, name, pairs, device), **about)
 
 
-def _first_that_loads(
-    configurations: list[Configuration], skipped: dict[str, str], source: str, max_length: int
-) -> Loaded:
-    """The model in the first configuration that it can be loaded in; those before it go from the list to `skipped`.
+def _first_that_runs(
+    configurations: list[Configuration],
+    skipped: dict[str, str],
+    source: str,
+    family: Family,
+    pool: Pairs,
+    count: int | None,
+) -> tuple[Loaded, int, np.ndarray]:
+    """The model in the first configuration that runs, the number of pairs, and their scores in it.
+
+    Configurations before it go from the list to `skipped`; `count` is by this machine's rate if left out.
 
     Raises:
         CannotRun: There is none.
     """
     error: Exception | None = None
+    first, gpu = family.speed.first_batch, torch.cuda.is_available()
     for configuration in list(configurations):
         try:
-            return load(configuration, source, max_length)
-        except Exception as caught:
-            error = caught
+            loaded = load(configuration, source, family.speed.max_length, family.model(source))
+            enough = count or pairs_for(loaded.predict, pool, first, PASS_SECONDS["GPU" if gpu else "CPU"])
+            return loaded, enough, loaded.predict(pool[:enough], first)
+        except Exception as caught:  # kernels, drivers and model code each raise their own
+            error = caught.with_traceback(None)  # which would keep the model in memory
             skipped[configuration.name] = _reason(caught)
             configurations.remove(configuration)
+        loaded = None
+        free()
     raise CannotRun(f"no configuration runs ({_reason(error)})", where=source, hint="look at its card") from error
+
+
+def _attempt(what: str, skipped: dict[str, str], work: Callable[[], T], *, otherwise: T) -> T:
+    """What `work` gives; where it fails, `otherwise`, and `skipped` gets the reason: the rates that were measured stay."""
+    try:
+        return work()
+    except Exception as error:  # kernels, drivers and model code each raise their own
+        skipped[what] = _reason(error)
+        return otherwise
 
 
 def _ablation(
@@ -183,7 +215,7 @@ def _ablation(
     with Bar("speed: configurations", len(configurations)) as bar:
         for configuration in configurations:
             try:
-                loaded = load(configuration, source, family.speed.max_length)
+                loaded = load(configuration, source, family.speed.max_length, family.model(source))
                 measured.append(_configuration_speed(loaded, pairs, reference, family))
             except Exception as error:  # kernels, drivers and model code each raise their own
                 skipped[configuration.name] = _reason(error)
@@ -241,17 +273,20 @@ def _configuration_speed(loaded: Loaded, pairs: Pairs, reference: np.ndarray, fa
     )
 
 
-def _full_length(fastest: Loaded, source: str, pairs: Pairs, batch: int, family: Family) -> FullLength | None:
+def _full_length(
+    fastest: Callable[[], Loaded], source: str, pairs: Pairs, batch: int, family: Family
+) -> FullLength | None:
     """The best configuration again on pairs cut only where the model's positions end, whatever length it was trained on.
 
     None where that is no further than the protocol reads. Positions that are no table end where the tokenizer says.
     """
-    config = fastest.model[0].model.config
-    rotary = getattr(config, "rope_parameters", None) is not None
-    limit = config.max_position_embeddings if rotary else fastest.model.tokenizer.model_max_length
+    config, configuration = fastest().model[0].model.config, fastest().configuration
+    limit = config.max_position_embeddings
+    if getattr(config, "rope_parameters", None) is None:
+        limit = min(limit, fastest().model.tokenizer.model_max_length)
     if limit <= family.speed.max_length:
         return None
-    loaded = load(fastest.configuration, source, limit)
+    loaded = load(configuration, source, limit, family.model(source))
     while True:
         try:
             rate = statistics.median(rates(loaded.predict, pairs, batch, family.speed.passes))
@@ -261,7 +296,7 @@ def _full_length(fastest: Loaded, source: str, pairs: Pairs, batch: int, family:
                 raise
             batch //= 2
     cut = lengths(loaded.model, pairs, limit).truncated
-    return FullLength(fastest.configuration.name, batch, max_length=limit, truncated=cut, pairs_per_second=rate)
+    return FullLength(configuration.name, batch, max_length=limit, truncated=cut, pairs_per_second=rate)
 
 
 def _show(record: SpeedRecord, path: Path | None) -> None:

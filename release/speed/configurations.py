@@ -13,9 +13,11 @@ from transformers.utils import is_flash_attn_2_available, is_kernels_available
 from release.errors import CannotRun
 from release.evaluation import forms
 from release.evaluation.rerankers import attention_of, check_dtype
+from release.family import ModelConfig
 from release.runtime.precision import has_fast_bf16
 
 OURS = "unpadded"
+AS_IT_IS = ModelConfig()
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,11 @@ def candidates(device: str) -> tuple[list[Configuration], dict[str, str]]:
     return [*configurations, *flash, own], {}
 
 
-def load(configuration: Configuration, source: str, max_length: int | None) -> Loaded:
+def load(configuration: Configuration, source: str, max_length: int | None, how: ModelConfig = AS_IT_IS) -> Loaded:
     """Set up a model's folder or Hub id, and assert that its weights are of the type that the configuration names.
+
+    Args:
+        how: What the family says of this model: its commit, and whether code from there runs.
 
     Raises:
         CannotRun: No model there, or not one that runs so.
@@ -89,8 +94,8 @@ def load(configuration: Configuration, source: str, max_length: int | None) -> L
         options["attn_implementation"] = configuration.attention
     limit = {"max_length": max_length} if max_length else {}
     try:
-        revision = forms.revision(source)
-        model = CrossEncoder(source, device=device, model_kwargs=options, revision=revision, **limit)
+        where_from: dict[str, Any] = forms.where_from(source, how.revision, remote_code=how.remote_code)
+        model = CrossEncoder(source, device=device, model_kwargs=options, **where_from, **limit)
         predict = _predict(configuration, model)
     except (OSError, ValueError) as error:
         raise CannotRun(str(error).strip().split("\n")[0], where=source, hint="leave this configuration out") from error

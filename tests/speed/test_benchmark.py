@@ -21,6 +21,7 @@ from release import records, results
 from release.__main__ import main
 from release.errors import CannotRun, ReleaseError
 from release.evaluation import rerankers
+from release.family import ModelConfig
 from release.results.speed import ConfigurationSpeed, folder_for
 from release.speed import benchmark, configurations, machine, timing
 from release.speed.benchmark import SpeedRecord
@@ -253,17 +254,23 @@ def test_peak_memory_is_that_of_each_batch(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("quick_latency")
 def test_one_failing_configuration_ends_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is raised: the first configuration does not load, the second fails while it is timed."""
+    """Whatever is raised: one configuration does not load, one does not run, one fails while it is timed, and so does latency."""
     monkeypatch.chdir(place)
     real_load, real_speed = benchmark.load, benchmark._configuration_speed
     family = built.family()
     found = [Configuration("broken", "float32", None, True), *configurations.candidates("CPU")[0][:2]]
-    found.insert(1, Configuration("breaks later", "float32", None, True))
+    found[1:1] = [Configuration(name, "float32", None, True) for name in ("does not run", "breaks later")]
+    asked = []
 
-    def load(configuration: Configuration, source: str, limit: int) -> Any:
+    def load(configuration: Configuration, source: str, limit: int, how: ModelConfig) -> Any:
+        asked.append(how)
         if configuration.name == "broken":
             raise ImportError("no kernel for this GPU\nmore lines")
-        return real_load(configuration, source, limit)
+        loaded = real_load(configuration, source, limit, how)
+        return replace(loaded, predict=fails) if configuration.name == "does not run" else loaded
+
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("CUDA out of memory")
 
     def speed(loaded: Any, *rest: Any) -> ConfigurationSpeed:
         if loaded.configuration.name == "breaks later":
@@ -273,17 +280,41 @@ def test_one_failing_configuration_ends_nothing(place: Path, monkeypatch: pytest
     monkeypatch.setattr(benchmark, "candidates", lambda device: (list(found), {}))
     monkeypatch.setattr(benchmark, "load", load)
     monkeypatch.setattr(benchmark, "_configuration_speed", speed)
+    monkeypatch.setattr(benchmark, "latency", fails)
     source = str(family.folder(built.SIZE) / "model")
+    how = ModelConfig(max_length=77)
+    family = replace(family, models={source: how})
     result = benchmark.measure(source, family, size=built.SIZE, name="x", sha256="0" * 64, count=16).measured
-    assert [row.name for row in result.configurations] == [each.name for each in found[2:]]
+    assert [row.name for row in result.configurations] == [each.name for each in found[3:]]
+    assert asked and set(map(id, asked)) == {id(how)} and result.latency == ()
     assert result.skipped == {
         "broken": "ImportError: no kernel for this GPU",
+        "does not run": "RuntimeError: CUDA out of memory",
+        "latency": "RuntimeError: CUDA out of memory",
         "breaks later": "RuntimeError: CUDA error: an illegal memory access was encountered",
     }
     assert result.published is not None and not result.published.ours
     monkeypatch.setattr(benchmark, "candidates", lambda device: (found[:1], {}))
     with pytest.raises(CannotRun, match=r"no configuration runs .*no kernel for this GPU"):
         benchmark.measure(source, family, size=built.SIZE, name="x", sha256="0" * 64, count=16)
+
+
+def test_a_public_model_is_timed_at_the_commit_and_with_the_code_that_the_family_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: dict[str, Any] = {}
+
+    def away(source: str, **options: Any) -> None:
+        given.update(options)
+        raise OSError("no Hub here")
+
+    monkeypatch.setattr("sentence_transformers.CrossEncoder", away)
+    name, how = "jinaai/jina-reranker-m0", ModelConfig(revision="a" * 40, remote_code=True)
+    with pytest.raises(CannotRun, match="no Hub here"):
+        configurations.load(HALF, name, 64, how)
+    assert (given["revision"], given["trust_remote_code"]) == ("a" * 40, True)
+    with pytest.raises(CannotRun, match="only where the family names its commit"):
+        configurations.load(HALF, name, 64)
 
 
 def test_a_model_without_scaled_dot_product_attention_runs_with_what_it_has(tmp_path: Path, encoder: Path) -> None:

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -31,6 +32,16 @@ def batches() -> Iterator[pl.DataFrame]:
         yield PAIRS[order[first : first + BATCH]]
 
 
+def plain_scores(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """The published head over the encoder's first token: dense without bias, GELU, layer norm, dense to one logit."""
+    tokens = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    dense, norm, last = model[2].linear, model[3].norm, model[4].linear
+    assert dense.bias is None
+    hidden = functional.gelu(model[0].model(**tokens).last_hidden_state[:, 0] @ dense.weight.T)
+    hidden = functional.layer_norm(hidden, norm.normalized_shape, norm.weight, norm.bias)
+    return functional.linear(hidden, last.weight, last.bias).view(-1)
+
+
 def plain_loop(model: CrossEncoder, *, bf16: bool = False) -> list[float]:
     """Squared error on raw logits, AdamW without decay, linear warm-up and decay, clipping at 1: the loss of each step."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0, foreach=False)
@@ -40,9 +51,9 @@ def plain_loop(model: CrossEncoder, *, bf16: bool = False) -> list[float]:
     for step, batch in enumerate(batches()):
         for group in optimizer.param_groups:
             group["lr"] = RATE * (step / rising if step < rising else (STEPS - step) / (STEPS - rising))
-        pairs = list(zip(batch["query"], batch["document"], strict=True))
+        inputs = model.preprocess(list(zip(batch["query"], batch["document"], strict=True)))
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            scores = model(model.preprocess(pairs))["scores"].view(-1)
+            scores = model(inputs)["scores"].view(-1) if bf16 else plain_scores(model, inputs)
         loss = functional.mse_loss(scores.float(), batch["label"].to_torch())
         optimizer.zero_grad()
         loss.backward()
