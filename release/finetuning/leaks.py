@@ -3,37 +3,64 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
+import regex
 
+from release.bm25 import UNSPACED
 from release.data.minhash import TextIndex
 from release.errors import ReleaseError
 
-WORD = re.compile(r"\w+")
+ASCII_WORD = re.compile("[a-z0-9]+")
+# Words keep their marks, which are the vowels of Hindi; of a script without blanks each character is a word.
+WORD = regex.compile(rf"[{UNSPACED}]|[\p{{L}}\p{{N}}\p{{M}}--[{UNSPACED}]]+", regex.V1)
+INVISIBLE = regex.compile(r"\p{Cf}+")  # soft hyphens, characters without width, marks of direction
+CLOSING = "?!.,;:\u3002"
+_remembered = lru_cache(maxsize=1024)  # the rows of a query mostly follow each other
 
 
+@_remembered
+def same_query(query: str) -> str:
+    """A query without case, spelling of letters, invisible characters, odd blanks and final punctuation.
+
+    Two that agree in this are one query, whose judgements belong together; "C++" and "C#" are two.
+    """
+    return " ".join(_plain(query).split()).rstrip(CLOSING).rstrip() or query.strip()
+
+
+@_remembered
 def normalized(query: str) -> str:
-    """A query without case and punctuation: two that agree in this are the same query."""
-    return " ".join(WORD.findall(query.casefold())) or query.strip()
+    """The words of a query alone: of two that agree in this, none is held out while the other is trained on."""
+    plain = _plain(query)
+    return " ".join((ASCII_WORD if plain.isascii() else WORD).findall(plain)) or same_query(query)
+
+
+def _plain(text: str) -> str:
+    if text.isascii():
+        return text.lower()
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return INVISIBLE.sub("", unicodedata.normalize("NFKC", folded))
 
 
 class LeakCheck:
     """The evaluation's queries, ready to be compared with training queries.
 
     Near are texts whose sets of five-word shingles overlap by 0.7 or more (release/data/minhash.py); shorter queries must agree
-    in every word.
+    in every word. Both are compared by their words alone.
     """
 
     def __init__(self, queries: Iterable[str]) -> None:
-        texts = list(queries)
-        self._exact = {normalized(text) for text in texts}
-        self._near = TextIndex({"evaluation": iter(texts)})
+        self._exact = dict.fromkeys(map(normalized, queries))
+        self._near = TextIndex({"evaluation": iter(self._exact)})
 
     def repeats(self, queries: Sequence[str]) -> np.ndarray:
         """Which of `queries` repeat a query of the evaluation, bool of shape (queries,)."""
-        exact = np.array([normalized(query) in self._exact for query in queries], bool)
-        return exact | self._near.repeats(queries)[0]
+        texts = [normalized(query) for query in queries]
+        exact = np.array([text in self._exact for text in texts], bool)
+        return exact | self._near.repeats(texts)[0]
 
     def check(self, queries: Sequence[str], where: str) -> None:
         """Stop where a training query repeats one of the evaluation.

@@ -1,7 +1,7 @@
-"""The user's data as (query, document, label) pairs, one at a time: JSONL, CSV, or a folder in BEIR's form.
+"""The user's data as (query, document, label) pairs, one at a time: JSONL, Parquet, CSV, or a folder in BEIR's form.
 
-A row of JSONL holds `query` with `positives` and `negatives` (texts, or lists of them), or `query`, `document` and `label` (or
-`score`); CSV and TSV hold the latter as columns. Memory does not grow with the file; a BEIR folder's texts are kept.
+A row of JSONL or Parquet holds `query` with `positives` and `negatives` (texts, or lists of them), or `query`, `document` and
+`label` (or `score`); CSV and TSV hold the latter as columns. Memory does not grow with the file; a BEIR folder's texts are kept.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from release import beir
 from release.data.sources.text_rows import csv_rows
@@ -22,6 +25,7 @@ FORMS = (
     "the skill's references/data.md shows each form"
 )
 LABELS = ("label", "score")
+BATCH_ROWS = 1_000  # of a Parquet file, in memory at a time
 LARGEST = 3.4e38  # labels are kept in float32
 
 
@@ -63,9 +67,11 @@ def open_pairs(path: Path, split: str | None = None) -> PairSource:
         corpus = beir.files(path, split).corpus
         return PairSource(path, lambda: _judged(path, split), lambda: _documents(corpus))
     if not path.is_file():
-        raise ReleaseError(f"no data at {path}", hint="a .jsonl, .csv or .tsv file, or a folder in BEIR's form")
+        raise ReleaseError(
+            f"no data at {path}", hint="a .jsonl, .parquet, .csv or .tsv file, or a folder in BEIR's form"
+        )
     kinds = [suffix for suffix in path.suffixes if suffix != ".gz"]
-    readers = {".jsonl": _json, ".ndjson": _json, ".csv": _csv, ".tsv": _csv}
+    readers = {".jsonl": _json, ".ndjson": _json, ".parquet": _parquet, ".csv": _csv, ".tsv": _csv}
     if not kinds or kinds[-1] not in readers:
         raise ReleaseError(f"unknown kind of file {path.name}", hint=f"one of {', '.join(readers)}")
     reader = readers[kinds[-1]]
@@ -95,22 +101,46 @@ def _judged(folder: Path, split: str | None) -> Iterator[LabelledPair]:
 
 def _json(path: Path) -> Iterator[LabelledPair]:
     for row, value in json_rows(path):
-        query = value.get("query")
-        if not isinstance(query, str):
-            raise _wrong(path, row, "no text under `query`")
-        if label_name := next((name for name in LABELS if name in value), None):
-            yield _pair(query, value.get("document"), value[label_name], row, path)
-            continue
-        positives, negatives = (_texts(value, names, path, row) for names in ("positives", "negatives"))
-        if not positives:
-            raise _wrong(path, row, "neither `positives` nor `document` and `label`")
-        yield from (_pair(query, text, 1.0, row, path) for text in positives)
-        yield from (_pair(query, text, 0.0, row, path) for text in negatives)
+        yield from _row(value, row, path)
+
+
+def _parquet(path: Path) -> Iterator[LabelledPair]:
+    row = 0
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS):
+            for value in batch.to_pylist():
+                row += 1
+                yield from _row({name: cell for name, cell in value.items() if cell is not None}, row, path)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        what = f"no Parquet file that can be read ({str(error).splitlines()[0][:100]})"
+        raise ReleaseError(what, where=f"{path} after row {row}", hint="write it again") from error
+
+
+def _row(value: dict[str, Any], row: int, path: Path) -> Iterator[LabelledPair]:
+    query = value.get("query")
+    if not isinstance(query, str):
+        raise _wrong(path, row, "no text under `query`")
+    if label_name := _one_of(value, LABELS, path, row):
+        yield _pair(query, value.get("document"), value[label_name], row, path)
+        return
+    positives, negatives = (_texts(value, names, path, row) for names in ("positives", "negatives"))
+    if not positives:
+        raise _wrong(path, row, "neither `positives` nor `document` and `label`")
+    yield from (_pair(query, text, 1.0, row, path) for text in positives)
+    yield from (_pair(query, text, 0.0, row, path) for text in negatives)
+
+
+def _one_of(value: dict[str, Any], names: tuple[str, ...], path: Path, row: int) -> str | None:
+    """The one of these names that a row has; of two, nothing says which counts."""
+    there = [name for name in names if name in value]
+    if len(there) > 1:
+        raise _wrong(path, row, f"both `{there[0]}` and `{there[1]}`: keep the one that counts")
+    return there[0] if there else None
 
 
 def _texts(value: dict[str, Any], name: str, path: Path, row: int) -> list[Any]:
     """The texts under `positives` or `positive`: one, or a list."""
-    texts = value.get(name, value.get(name.removesuffix("s"), []))
+    texts = value.get(_one_of(value, (name, name.removesuffix("s")), path, row) or name, [])
     if isinstance(texts, str):
         return [texts]
     if not isinstance(texts, list):
@@ -121,7 +151,7 @@ def _texts(value: dict[str, Any], name: str, path: Path, row: int) -> list[Any]:
 def _csv(path: Path) -> Iterator[LabelledPair]:
     header: list[str] = []
     for row, value in csv_rows(path, header, "\t" if ".tsv" in path.suffixes else ","):
-        label_name = next((name for name in LABELS if name in value), None)
+        label_name = _one_of(value, LABELS, path, 1)
         if absent := [name for name in ("query", "document") if name not in value] + ["label"] * (label_name is None):
             raise _wrong(path, 1, f"no column {absent[0]!r} (there are: {', '.join(header)})")
         try:
@@ -141,7 +171,7 @@ def _pair(query: str, document: Any, label: Any, row: int, path: Path) -> Labell
             raise _wrong(path, row, f"the {name} is empty")
         if not is_unicode(text):
             raise _wrong(path, row, f"the {name} holds a lone surrogate, which is no character")
-    return LabelledPair(query, document, float(label), row)
+    return LabelledPair(query.strip(), document.strip(), float(label), row)
 
 
 def _wrong(path: Path, row: int, what: str) -> ReleaseError:

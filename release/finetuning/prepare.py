@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -22,9 +22,10 @@ from release import bm25, records
 from release.console import Bar
 from release.errors import ReleaseError
 from release.files import atomic_directory, check_replaceable, copy_file, sha256_file, write_json
-from release.finetuning.leaks import LeakCheck, normalized
+from release.finetuning.leaks import LeakCheck, normalized, same_query
 from release.finetuning.pairs import LabelledPair, PairSource, open_pairs
 from release.finetuning.survey import Survey, held_out, survey
+from release.results.finetuning import FEWEST_MEASURED
 from release.results.ranges import Count, Sha256, Word
 
 BATCH = 20_000  # rows in memory at a time
@@ -103,10 +104,15 @@ def prepare(
     source, given = _open(data, test)
     if smoke:
         source = source.first(SMOKE_PAIRS)
-    seen = survey(source)
+    seen, tested = survey(source), survey(given) if given else None
     _check_labels(seen, source, negatives, relevant_from)
+    _check_threshold(
+        {str(one.path): found for one, found in ((source, seen), (given, tested)) if one and found}, relevant_from
+    )
     with atomic_directory(output) as folder:
-        return _Division(source, given, seen, relevant_from, smoke, language).write(folder, negatives, drop_leaks)
+        return _Division(source, given, seen, tested, relevant_from, smoke, language).write(
+            folder, negatives, drop_leaks
+        )
 
 
 def load(folder: Path) -> Prepared:
@@ -142,17 +148,25 @@ def _check_labels(seen: Survey, source: PairSource, negatives: int, relevant_fro
     if seen.lowest == seen.highest and not (negatives and seen.lowest > 0):
         what = f"all {seen.pairs:,} labels are {seen.lowest:g}: there is nothing to tell apart"
         raise ReleaseError(what, where=where, hint="add negatives, or let BM25 find some: --negatives 7")
-    if seen.grades and relevant_from is not None:
-        raise ReleaseError("these labels are judgements, not scores", where=where, hint="leave --relevant-from out")
-    if not seen.grades and relevant_from is None:
-        what = f"labels from {seen.lowest:g} to {seen.highest:g} are scores, and no judgements 0, 1, 2, ..."
-        hint = "say from which score on a document counts as relevant: --relevant-from NUMBER"
-        raise ReleaseError(what, where=where, hint=hint)
-    if relevant_from is not None and not seen.lowest < relevant_from <= seen.highest:
-        what = f"no label lies on the other side of {relevant_from:g}: they go from {seen.lowest:g} to {seen.highest:g}"
-        raise ReleaseError(what, where=where, hint="correct --relevant-from")
     if negatives and not seen.grades:
         raise ReleaseError("found negatives have no score", where=where, hint="score them with the teacher first")
+
+
+def _check_threshold(found: dict[str, Survey], relevant_from: float | None) -> None:
+    """Whether the threshold is given where labels are scores, in the data and in the test data, and fits them."""
+    scored = {where: seen for where, seen in found.items() if not seen.grades}
+    if relevant_from is not None and not scored:
+        what = "these labels are judgements, not scores"
+        raise ReleaseError(what, where=next(iter(found)), hint="leave --relevant-from out")
+    for where, seen in scored.items():
+        labels = f"from {seen.lowest:g} to {seen.highest:g}"
+        if relevant_from is None:
+            what = f"labels {labels} are scores, and no judgements 0, 1, 2, ..."
+            hint = "say from which score on a document counts as relevant: --relevant-from NUMBER"
+            raise ReleaseError(what, where=where, hint=hint)
+        if not seen.lowest < relevant_from <= seen.highest:
+            what = f"no label lies on the other side of {relevant_from:g}: they go {labels}"
+            raise ReleaseError(what, where=where, hint="correct --relevant-from")
 
 
 class _Division:
@@ -163,12 +177,15 @@ class _Division:
         source: PairSource,
         given: PairSource | None,
         seen: Survey,
+        tested: Survey | None,
         relevant_from: float | None,
         smoke: bool,
         language: str,
     ) -> None:
         self.language = language
         self.source, self.given, self.seen, self.relevant_from, self.smoke = source, given, seen, relevant_from, smoke
+        self.tested = tested or seen
+        self.texts: dict[str, str] = {}  # of each held-out query: as it was first written
         sets = held_out(seen, str(source.path), parts=2 if given is None else 1)
         self.dev_queries, self.test_queries = sets[0], sets[1] if given is None else []
         self.dev, self.test = dict[str, dict[str, int]](), dict[str, dict[str, int]]()
@@ -188,7 +205,7 @@ class _Division:
             source=self.source.path.name,
             sha256=sha256_file(folder / "train.parquet"),
             labels="judgements" if self.seen.grades else "scores",
-            relevant_from=self.relevant_from,
+            relevant_from=None if self.seen.grades and self.tested.grades else self.relevant_from,
             train=rows + mined,
             dev=written[0],
             test=written[1],
@@ -208,7 +225,7 @@ class _Division:
         """Read the given test data; the check that refuses what repeats it, None where that is left out instead."""
         assert self.given is not None
         for pair in self.given.pairs():
-            self._judge(self.test, pair)
+            self._judge(self.test, pair, self.tested)
         self.test_queries = list(self.test)
         check = LeakCheck(self.test_queries)
         if not drop_leaks:
@@ -220,9 +237,7 @@ class _Division:
 
     def _train(self, path: Path, check: LeakCheck, given: LeakCheck | None) -> int:
         """Write the rows to train on, and keep the judgements of the others; how many were written."""
-        dev, test = (
-            {normalized(query): query for query in queries} for queries in (self.dev_queries, self.test_queries)
-        )
+        dev, test = ({normalized(query) for query in queries} for queries in (self.dev_queries, self.test_queries))
         count = 0
         with pq.ParquetWriter(path, SCHEMA) as writer, Bar("rows", self.seen.pairs) as bar:
             for batch in _batches(self.source.pairs()):
@@ -231,9 +246,9 @@ class _Division:
                 rest = []
                 for key, pair in zip(keys, batch, strict=True):
                     if key in dev:
-                        self._judge(self.dev, pair._replace(query=dev[key]))
+                        self._judge(self.dev, pair, self.seen)
                     elif self.given is None and key in test:
-                        self._judge(self.test, pair._replace(query=test[key]))
+                        self._judge(self.test, pair, self.seen)
                     else:
                         rest.append(pair)
                 queries = [pair.query for pair in rest]
@@ -247,14 +262,17 @@ class _Division:
                 count += len(distinct)
         return count
 
-    def _judge(self, judged: Judged, pair: LabelledPair) -> None:
+    def _judge(self, judged: Judged, pair: LabelledPair, seen: Survey) -> None:
         limit = self.relevant_from
-        grade = int(pair.label) if limit is None else int(pair.label >= limit)
-        judged.setdefault(pair.query, {})[pair.document] = grade
+        grade = int(pair.label) if seen.grades or limit is None else int(pair.label >= limit)
+        query = self.texts.setdefault(same_query(pair.query), pair.query)
+        judged.setdefault(query, {})[pair.document] = grade
 
     def _corpus(self) -> list[str]:
         """The distinct documents that held-out queries are searched in."""
         documents = self.source.corpus() if self.source.corpus else iter(self.seen.pool)
+        if self.given and self.given.corpus and self.given.path != self.source.path:
+            documents = chain(documents, self.given.corpus())
         own = (text for judged in (self.dev, self.test) for grades in judged.values() for text in grades)
         return list(dict.fromkeys([*documents, *own]))
 
@@ -263,9 +281,11 @@ class _Division:
             relevant = {
                 query: grades for query, grades in judged.items() if any(grade > 0 for grade in grades.values())
             }
-            if not relevant:
-                what = f"no {name} query has a relevant document"
-                raise ReleaseError(what, where=str(self.source.path), hint="give more queries with relevant documents")
+            if len(relevant) < (fewest := FEWEST_MEASURED if name == "test" else 1):
+                what = f"{len(relevant)} {name} queries have a relevant document, at least {fewest} are needed"
+                hint = "give more queries with relevant documents"
+                where = self.given if name == "test" and self.given else self.source
+                raise ReleaseError(what, where=str(where.path), hint=hint)
             yield name, relevant
 
 

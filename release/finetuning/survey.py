@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from release.errors import ReleaseError
-from release.finetuning.leaks import normalized
+from release.finetuning.leaks import normalized, same_query
 from release.finetuning.pairs import PairSource
+from release.results.finetuning import FEWEST_MEASURED
 
 HIGHEST_GRADE = 10  # judgements are whole grades up to this; anything else is a score
 SKETCH = 5_000  # queries that are looked at to hold some out
@@ -82,9 +83,9 @@ def survey(source: PairSource) -> Survey:
     keys, labelled = array("Q"), array("Q")
     lowest, highest, grades = np.inf, -np.inf, True
     for query, document, label, _ in source.pairs():
-        key = normalized(query)
-        queries.add(key, query)
+        queries.add(normalized(query), query)
         pool.add(document, document)
+        key = same_query(query)
         keys.append(text_hash(f"{key}\0{document}"))
         labelled.append(text_hash(f"{key}\0{document}\0{label!r}"))
         lowest, highest = min(lowest, label), max(highest, label)
@@ -111,7 +112,7 @@ def _show_conflict(source: PairSource) -> None:
     """Find the first pair with two labels, in a second pass."""
     labels: dict[int, tuple[float, int]] = {}
     for query, document, label, row in source.pairs():
-        before, first = labels.setdefault(text_hash(f"{normalized(query)}\0{document}"), (label, row))
+        before, first = labels.setdefault(text_hash(f"{same_query(query)}\0{document}"), (label, row))
         if before != label:
             what = f"one pair has the label {before:g} in row {first} and {label:g} in row {row}: {query[:60]!r}"
             raise ReleaseError(what, where=str(source.path), hint="keep one of the two rows")
@@ -126,5 +127,6 @@ def held_out(seen: Survey, where: str, *, parts: int) -> list[list[str]]:
     if len(seen.queries) < FEWEST_QUERIES:
         what = f"{len(seen.queries)} queries are too few to train on and to measure with"
         raise ReleaseError(what, where=where, hint=f"give at least {FEWEST_QUERIES} queries, better some hundred")
-    each = MOST_HELD_OUT if seen.more_queries else min(MOST_HELD_OUT, int(len(seen.queries) * HELD_OUT_SHARE))
+    share = max(FEWEST_MEASURED, int(len(seen.queries) * HELD_OUT_SHARE))
+    each = MOST_HELD_OUT if seen.more_queries else min(MOST_HELD_OUT, share)
     return [seen.queries[part * each : (part + 1) * each] for part in range(parts)]

@@ -7,6 +7,8 @@ from typing import Literal
 
 from release.results.ranges import Amount, Change, Count, Positive, Sha256, Share, Word
 
+FEWEST_MEASURED = 10  # queries: of four that get better by chance alone, every resample is a gain
+
 
 @dataclass(frozen=True)
 class PairedComparison:
@@ -28,8 +30,8 @@ class PairedComparison:
 
     @property
     def verdict(self) -> Literal["WIN", "MARGINAL", "REGRESSION"]:
-        """WIN only where the whole interval lies above zero; REGRESSION where the mean is lower."""
-        if self.ci_low > 0:
+        """WIN only where the whole interval lies above zero, over enough queries; REGRESSION where the mean is lower."""
+        if self.ci_low > 0 and self.queries >= FEWEST_MEASURED:
             return "WIN"
         return "REGRESSION" if self.delta < 0 else "MARGINAL"
 
@@ -108,7 +110,6 @@ class FinetuneSubject:
         precision: "bf16" or "fp32", as it was used.
         seed: Of the order of rows.
         smoke: A test of the path, whose numbers mean nothing.
-        language: Of the texts, for BM25's stopwords and stemmer: an ISO 639 code.
         language: Of the texts, for BM25's stopwords and stemmer: an ISO 639 code.
     """
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,9 +17,14 @@ from release import beir
 from release.errors import ReleaseError
 from release.finetuning import prepare as prepare_module
 from release.finetuning import survey
-from release.finetuning.leaks import normalized
+from release.finetuning.leaks import LeakCheck, normalized
 from release.finetuning.prepare import load, prepare
 from tests.finetuning.data import rows, write_beir, write_jsonl, write_scored
+
+OTHERS: list[dict[str, Any]] = [  # rows of test data with queries of their own
+    {"query": f"what does number {row} stand for", "positives": [f"answer {row}"], "negatives": [f"no answer {row}"]}
+    for row in range(30)
+]
 
 
 def refusal(data: Path, **options: object) -> str:
@@ -52,14 +61,16 @@ def test_the_division_does_not_depend_on_the_order_of_the_rows(tmp_path: Path) -
     assert queries(tmp_path / "one/test") == queries(tmp_path / "two/test")
 
 
-def test_a_csv_file_says_the_same_as_jsonl(tmp_path: Path) -> None:
+def test_a_csv_or_parquet_file_says_the_same_as_jsonl(tmp_path: Path) -> None:
     prepare(write_jsonl(tmp_path / "data.jsonl"), tmp_path / "one")
+    whole = [json.loads(line) for line in (tmp_path / "data.jsonl").read_text().splitlines()]
+    pq.write_table(pa.Table.from_pylist(whole), tmp_path / "data.parquet")
     lines = ["query,document,label"]
     for query, good, bad in rows():
         lines += [f'"{query}","{text}",{int(text == good)}' for text in (good, *bad)]
     (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "data.tsv").write_text("\n".join(lines).replace(",", "\t") + "\n")
-    for kind in ("csv", "tsv"):
+    for kind in ("csv", "tsv", "parquet"):
         prepare(tmp_path / f"data.{kind}", tmp_path / kind)
         assert pq.read_table(tmp_path / kind / "train.parquet") == pq.read_table(tmp_path / "one/train.parquet")
 
@@ -106,11 +117,74 @@ def test_a_training_query_that_repeats_a_given_test_query_is_refused(tmp_path: P
     data = write_jsonl(tmp_path / "data.jsonl", 60)
     own = {"query": rows()[5][0].upper() + "?", "positives": ["an answer"], "negatives": ["another"]}
     test = tmp_path / "test.jsonl"
-    test.write_text(json.dumps(own) + "\n")
+    test.write_text("".join(json.dumps(row) + "\n" for row in [own, *OTHERS]))
     said = refusal(data, test=test)
     assert "repeats test queries (1 seen)" in said and rows()[5][0] in said
     about = prepare(data, tmp_path / "prepared", test=test, drop_leaks=True)
     assert about.test_given and about.left_out == 4
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "capitals and a question mark": lambda text: text.upper() + "?",
+    "other blanks": lambda text: text.replace(" ", " \u00a0\t"),
+    "underscores": lambda text: text.replace(" ", "_"),
+    "letters without width": lambda text: text.replace("e", "e\u200b"),
+    "soft hyphens": lambda text: text.replace("ee", "e\u00ade"),
+    "wide letters": lambda text: "".join(chr(ord(c) + 0xFEE0) if c.isalpha() else c for c in text),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_repeat_in_another_spelling_is_a_leak(form: str) -> None:
+    query = "where does the fox sleep"
+    assert LeakCheck([query]).repeats([FORMS[form](query), "where does the owl sleep"]).tolist() == [True, False]
+
+
+def test_a_repeat_is_a_leak_in_every_script() -> None:
+    accents, japanese = "où dort le renard rusé", "5番目の質問はどこで買えますかそしていつ届きますか教えてください"
+    check = LeakCheck([accents, japanese])
+    near, other = japanese.removesuffix("ください"), "今日の天気は晴れで明日は雨が降るでしょうか教えてください"
+    asked = [unicodedata.normalize("NFD", accents), "ou dort le renard ruse", near, other]
+    assert check.repeats(asked).tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize(("one", "other"), [("in C++", "in C#"), ("\u0915\u0940", "\u0915\u093e")])
+def test_queries_that_differ_in_a_sign_or_a_vowel_are_two_and_are_held_out_together(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    lines = [
+        {"query": f"{query} {sign}", "positives": [f"{text} {sign}"], "negatives": [f"{text} {wrong}"]}
+        for query, text, _ in rows()
+        for sign, wrong in ((one, other), (other, one))
+    ]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare(tmp_path / "data.jsonl", tmp_path / "prepared")
+    judged = beir.judgements(tmp_path / "prepared/test/qrels.tsv")
+    assert all(sorted(grades.values()) == [0, 1] for grades in judged.values())
+
+
+def test_test_data_is_judged_as_it_is_labelled_and_searched_in_its_own_corpus(tmp_path: Path) -> None:
+    judged = write_beir(tmp_path / "beir", train=False)
+    (tmp_path / "judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in OTHERS))
+    scored = write_scored(tmp_path / "scores.jsonl")
+    said = refusal(tmp_path / "judged.jsonl", test=scored)
+    assert "are scores" in said and f"in {scored}" in said
+    prepare(scored, tmp_path / "prepared", test=tmp_path / "judged.jsonl", relevant_from=0)
+    grades = beir.judgements(tmp_path / "prepared/test/qrels.tsv").values()
+    assert [sorted(each.values()) for each in grades] == [[0, 1]] * len(OTHERS)
+    (tmp_path / "judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in OTHERS * 2))
+    about = prepare(tmp_path / "judged.jsonl", tmp_path / "other", test=judged)
+    documents = {text for _, _, text in beir.texts(tmp_path / "other/test/corpus.jsonl")}
+    assert about.test == 100 and {text for _, _, text in beir.texts(judged / "corpus.jsonl")} < documents
+
+
+def test_test_data_that_contradicts_itself_or_is_too_small_is_refused(tmp_path: Path) -> None:
+    data, test = write_jsonl(tmp_path / "data.jsonl"), tmp_path / "test.jsonl"
+    twice = {**OTHERS[0], "negatives": OTHERS[0]["positives"]}
+    test.write_text("".join(json.dumps(row) + "\n" for row in [*OTHERS, twice]))
+    assert "one pair has the label 1 in row 1 and 0" in (said := refusal(data, test=test)) and str(test) in said
+    test.write_text("".join(json.dumps(row) + "\n" for row in OTHERS[:9]))
+    assert "9 test queries have a relevant document, at least 10 are needed" in refusal(data, test=test)
 
 
 def test_a_near_repeat_of_a_held_out_query_is_left_out_of_the_training(tmp_path: Path) -> None:
@@ -144,6 +218,9 @@ def test_a_near_repeat_of_a_held_out_query_is_left_out_of_the_training(tmp_path:
         (b'{"query": "a", "document": "", "label": 1}\n', "the document is empty"),
         (b'{"query": "a"}\n', "neither `positives` nor"),
         (b'{"query": "a", "positives": 3}\n', "`positives` is a int"),
+        (b'{"query": "a", "positives": "b", "positive": "c"}\n', "both `positives` and `positive`"),
+        (b'{"query": "a", "document": "b", "label": 1, "score": 0.5}\n', "both `label` and `score`"),
+        (b'{"query": "a", "positives": "b", "negatives": " b\\n"}\n', "the label 1 in row 1 and 0 in row 1"),
         (b'{"query": "\\ud800", "document": "b", "label": 1}\n', "lone surrogate"),
         (b'{"query": "caf\xe9"}\n', "not UTF-8 (byte 0xe9"),
         (b"not json\n", "damaged row"),
@@ -174,6 +251,7 @@ def test_bad_data_is_one_line_and_nothing_is_written(tmp_path: Path, content: by
         ('query,document,label\n"a "b" c",d,1\n', "',' expected after"),
         ("query,document,label\na,b,1,2\n", "4 values in 3 columns"),
         ("query,document,label\na,b,nan\n", "the label 'nan' is no finite number"),
+        ("query,document,label,score\na,b,1,2\n", "both `label` and `score`"),
     ],
 )
 def test_odd_csv_is_one_line(tmp_path: Path, content: str, says: str) -> None:
@@ -186,6 +264,8 @@ def test_a_beir_folder_without_judgements_and_a_missing_or_unknown_file_are_one_
     (folder / "qrels.tsv").unlink()
     assert "no qrels.tsv" in refusal(folder)
     assert "no data at" in refusal(tmp_path / "absent.jsonl")
+    (tmp_path / "data.parquet").write_bytes(b"PAR1")
+    assert "no Parquet file that can be read" in refusal(tmp_path / "data.parquet")
     (tmp_path / "data.xlsx").write_bytes(b"x")
     assert "unknown kind of file" in refusal(tmp_path / "data.xlsx")
 

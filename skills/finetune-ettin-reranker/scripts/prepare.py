@@ -17,7 +17,7 @@ from release.finetuning.script import run, smoke
 
 
 def prepare(
-    data: Annotated[Path, typer.Argument(help="A .jsonl, .csv or .tsv file, or a folder in BEIR's form.")],
+    data: Annotated[Path, typer.Argument(help="A .jsonl, .parquet, .csv or .tsv file, or a folder in BEIR's form.")],
     output: Annotated[Path, typer.Option(help="The prepared folder, written whole or not at all.")] = Path("prepared"),
     test: Annotated[Path | None, typer.Option(help="Test data of your own; queries are held out otherwise.")] = None,
     negatives: Annotated[
