@@ -188,14 +188,17 @@ def _block_mask(plan: _Plan, number: int, window: int, dtype: torch.dtype) -> Te
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float) -> Tensor:
     """Attention within one bucket, (count, heads, length, head) each; in blocks there are more keys than queries.
 
-    Training multiplies the matrices out, for on CPUs the backward pass of the fused kernel is slow at these lengths.
+    Multiplied out where that is faster than the fused kernel on a CPU: in training, whose backward pass is slow there, and
+    in bfloat16, whose products oneDNN makes at twice the rate.
     """
     count, heads, length = key.shape[:3]
-    if length > _LONG or dropout or not query.requires_grad:
+    multiplied = query.requires_grad or (query.dtype == torch.bfloat16 and not query.is_cuda)
+    if length > _LONG or dropout or not multiplied:
         mask = mask if mask is None else mask.expand(count, 1, query.shape[2], length)
         return functional.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scaling)
     scores = torch.bmm((query * scaling).flatten(0, 1), key.flatten(0, 1).transpose(1, 2))
-    scores = scores if mask is None else (scores.unflatten(0, (count, heads)) + mask).flatten(0, 1)
+    if mask is not None:
+        scores.unflatten(0, (count, heads)).add_(mask)
     return torch.bmm(scores.softmax(-1), value.flatten(0, 1)).unflatten(0, (count, heads))
 
 
