@@ -68,14 +68,15 @@ def measure_missing(family: Family) -> int:
 
 
 def _measure(family: Family, name: str, folder: Path, *, quality: bool) -> int:
-    from release.evaluation.evaluate import evaluate_compared
-    from release.speed.benchmark import measure_other
-
     made = 0
     if quality and not _measured(family, folder, results.EVALUATE, acceptance.evaluation):
+        from release.evaluation.evaluate import evaluate_compared
+
         evaluate_compared(family, name)
         made += 1
     if not _measured(family, folder, results.SPEED, acceptance.speed):
+        from release.speed.benchmark import measure_other
+
         measure_other(family, name)
         made += 1
     return made

@@ -101,7 +101,7 @@ def measure(family: Family, size: str, *, every: bool = False) -> Record[Engines
             "the exported model is missing, or is not the one of its record", where=str(export), hint="make export"
         )
     pairs = comparison_pairs(family, portable.max_length(export))
-    judged = quantize.judged_pairs(family, JUDGED_QUERIES)
+    judged = quantize.judged_pairs(family, mode.amount(JUDGED_QUERIES, quantize.REHEARSED))
     with jobs.workplace(family.model_id(size), export, folder / "model") as root:
         result = compare(root, family.model_id(size), pairs, judged, engines(every=every), kinds(pairs, export))
     return records.new(

@@ -158,7 +158,7 @@ def _run_file(stage: FirstStage, task: Task, run_folder: Path) -> str:
     with TemporaryDirectory(dir=run_folder) as folder:
         mteb.evaluate(
             model,
-            task.fresh(),
+            task.fresh(few=True),  # only its ranking is kept
             cache=None,
             prediction_folder=folder,
             co2_tracker=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from release.evaluation.family_rows import declared_overlaps
 from release.evaluation.nano_evaluator import NanoBEIR
 from release.evaluation.rerankers import Reranker, predict_sorted
 from release.family import Family
-from release.files import short_hash, write_json
+from release.files import sha256_folder, short_hash, write_json
 from release.results.evaluation import NanoMeans, NanoResult
 
 RERANKED = 100  # candidates per query at most, from the set's own BM25 ranking
@@ -108,16 +109,24 @@ def _means(metrics: dict[str, float], family: Family) -> NanoMeans:
 
 
 def _evaluator(family: Family) -> NanoBEIR:
-    names = [name.removeprefix("Nano") for name in family.evaluation.nano_sets]
+    """The family's sets, loaded once in a process."""
+    how, source = family.evaluation, Path(family.evaluation.nano)
+    contents = sha256_folder(source) if source.is_dir() else None
+    return _loaded(how.nano, contents, how.nano_sets, how.always_rerank_positives)
+
+
+@lru_cache(maxsize=1)
+def _loaded(source: str, contents: str | None, sets: tuple[str, ...], always_rerank_positives: bool) -> NanoBEIR:
+    """As `_evaluator`; `contents` names those of a folder."""
+    names = [name.removeprefix("Nano") for name in sets]
     for name in names:  # the evaluator refuses the sets of other collections by name, though it reads them well
         library.DATASET_NAME_TO_HUMAN_READABLE.setdefault(name.lower(), name)
-    source = family.evaluation.nano
     try:
         return NanoBEIR(
             [name.lower() for name in names],
             dataset_id=source,
             rerank_k=RERANKED,
-            always_rerank_positives=family.evaluation.always_rerank_positives,
+            always_rerank_positives=always_rerank_positives,
             write_csv=False,
         )
     except Exception as error:  # datasets, the Hub and the network each raise their own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from release.console import say
 from release.errors import ReleaseError
 
 LONGEST_NAME = 200  # bytes: files of a run are called by the collection, with endings of their own
+FEW = (1, 10)  # without the first one mteb stops
 UNDETERMINED = "und"  # ISO 639-3 for a language that nobody has named
 
 
@@ -55,13 +57,19 @@ class Task:
             if documents and query in known
         }
 
-    def fresh(self) -> AbsTaskRetrieval:
-        """A copy for one evaluation, because `convert_to_reranking` and the evaluation itself change the task."""
+    def fresh(self, *, few: bool = False) -> AbsTaskRetrieval:
+        """A copy for one evaluation, because `convert_to_reranking` and the evaluation itself change the task.
+
+        Args:
+            few: Let mteb measure at the depths in FEW alone: at all of its own it draws 105 curves beside what is read here.
+        """
         task = copy.copy(self.loaded)
         task.dataset = {
             subset: {split: copy.copy(data) for split, data in splits.items()}
             for subset, splits in self.loaded.dataset.items()
         }
+        if few:
+            task.k_values = FEW  # its `_top_k` stays: as many documents are searched
         return task
 
 
@@ -198,7 +206,7 @@ def known_task(name: str) -> Any:
 
 
 def mteb_task(name: str) -> Task:
-    """The mteb retrieval task called `name`, loaded.
+    """The mteb retrieval task called `name`, loaded once in a process: its corpus stays in files that are mapped into memory.
 
     Raises:
         ReleaseError: mteb knows no such retrieval task, or its data cannot be fetched here.
@@ -206,4 +214,10 @@ def mteb_task(name: str) -> Task:
     task = known_task(name)
     if not isinstance(task, AbsTaskRetrieval):
         raise ReleaseError(f"task {name!r} is no retrieval task", hint="correct [evaluation] tasks in the family file")
-    return from_mteb(task)
+    return _loaded(name, task.metadata.dataset["path"], task.metadata.dataset["revision"])
+
+
+@cache
+def _loaded(name: str, path: str, revision: str) -> Task:
+    """The task at one revision of its data."""
+    return from_mteb(known_task(name))

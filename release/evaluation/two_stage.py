@@ -15,7 +15,7 @@ import numpy as np
 from mteb.cache import ResultCache
 from pydantic import with_config
 
-from release import records
+from release import mode, records
 from release.console import note
 from release.errors import ReleaseError
 from release.evaluation import queries
@@ -125,7 +125,7 @@ def _measure(
     started = time.perf_counter()
     result = mteb.evaluate(
         search,
-        task.fresh().convert_to_reranking(run.folder, top_k=top_k),
+        task.fresh(few=mode.active()).convert_to_reranking(run.folder, top_k=top_k),
         cache=ResultCache(cache_dir / "mteb"),  # the layout of the public results repository
         overwrite_strategy="always",  # what may be reused is decided by the row's key alone
         co2_tracker=False,

@@ -80,7 +80,7 @@ def hard_pairs(natural: Sequence[Pair], limit: int) -> list[Pair]:
         emoji, Chinese, Japanese, Korean and right-to-left text, one very long word, and other text that tokenizers split in
         their own ways.
     """
-    length = min(limit, LONG)  # a word has a token or more
+    length = limit if limit <= LONG else mode.amount(LONG, 256)  # a word has a token or more
 
     def long(text: str) -> str:
         return " ".join((text.split() or ["word"]) * (1 + length))[: 12 * length]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from release import mode
 from release.errors import ReleaseError
 from release.evaluation import metrics
 from release.evaluation.judged_pairs import JudgedPairs, from_folder, from_nano
@@ -22,7 +23,7 @@ from release.runtime.cpu_engines import onnxruntime
 
 FILES = {"int8": "onnx/model_quantized.onnx", "fp16": "onnx/model_fp16.onnx"}
 ALLOWED = 0.001  # of NDCG@10
-QUERIES = 250  # that it is measured on, 20 candidates each: 700 took most of an export
+QUERIES, REHEARSED = 250, 13  # that it is measured on, 20 candidates each: 700 took most of an export
 
 
 def int8_onnx(folder: Path) -> Path:
@@ -76,7 +77,7 @@ def add_narrow(family: Family, folder: Path) -> dict[str, NarrowExport]:
     Returns:
         Of every type whether its file is there, and what was measured.
     """
-    if (judged := judged_pairs(family, QUERIES)) is None:
+    if (judged := judged_pairs(family, mode.amount(QUERIES, REHEARSED))) is None:
         name = (*family.evaluation.collections, family.evaluation.nano)[0]
         return dict.fromkeys(FILES, NarrowExport(False, f"{name!r} is not here to measure NDCG@10 on", None))
     exact = onnxruntime(folder).predict(judged.pairs)
