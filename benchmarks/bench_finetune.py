@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> None:
 
     def tuned() -> dict[str, torch.Tensor]:
         def training_run() -> dict[str, Any]:
-            made = train(model, data / "train.parquet", DevEvaluator(dev, scorer, base.dev), training)
+            made = train(model, data / "train.parquet", cache.folder, DevEvaluator(dev, scorer, base.dev), training)
             save_file(
                 {name: tensor.contiguous() for name, tensor in made.weights.items()}, cache.folder / "tuned.safetensors"
             )

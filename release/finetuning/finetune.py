@@ -74,6 +74,7 @@ def finetune(base: str, data: Path, output: Path, options: FinetuneOptions) -> F
     if (output / "model").exists() and not (output / "records/finetune.json").is_file():
         what = "it holds a model that no fine-tuning made"
         raise ReleaseError(what, where=str(output), hint="name another folder: that model would be lost")
+    losses.check_rows(training.loss, data / "train.parquet")
     model, scorer = models.load(known.folder), models.load(known.folder)  # one to train, one to measure in float32
     try:
         with exclusive_lock(output):
@@ -126,10 +127,10 @@ def _finetune(
     trained: Any = model[0]
     encoder: Any = scorer[0]
     released_length = encoder.max_seq_length
-    length = min(options.max_length or known.max_length or models.MAX_LENGTH, released_length)
+    length = read_length(options, known, released_length)
     trained.max_seq_length = encoder.max_seq_length = length
     base, base_test, base_weights = sets.candidate(scorer), sets.test(scorer), lora.folded(scorer)
-    made = train(model, data / "train.parquet", DevEvaluator(sets.dev, scorer, base.dev), training)
+    made = train(model, data / "train.parquet", output, DevEvaluator(sets.dev, scorer, base.dev), training)
     measured = candidates.measure(scorer, base_weights, made.weights, sets.dev, sets.guard)
     tuned_test = sets.test(scorer)
     rows = [one.beside(base) for one in (base, *measured)]
@@ -165,6 +166,20 @@ def _finetune(
     )
     records.write(record, output / "records")
     return record
+
+
+def read_length(options: FinetuneOptions, base: BaseModel, released: int) -> int:
+    """Tokens of a pair that are read in training and measuring; `released` are those that the base reads at most.
+
+    Raises:
+        ReleaseError: The base reads fewer than it is told to, or than it was trained with.
+    """
+    if (wanted := options.max_length or base.max_length) and wanted > released:
+        whose = "--max-length says" if options.max_length else "its training read"
+        what = f"it reads {released:,} tokens of a pair at most, and {whose} {wanted:,}"
+        hint = f"pass a --max-length up to {released:,}, or correct max_seq_length in its sentence_bert_config.json"
+        raise ReleaseError(what, where=base.name, hint=hint)
+    return wanted or min(models.MAX_LENGTH, released)
 
 
 class JudgedSets:

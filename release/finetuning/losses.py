@@ -26,6 +26,8 @@ from release.training.losses import loss_and_sampler
 from release.training.samplers import ShuffledBatches
 
 LossName = Literal["margin-mse", "mse", "info-nce", "bce"]
+POINTWISE: tuple[LossName, ...] = ("mse", "bce")
+CHECKED_ROWS = 100_000  # at a time
 NEGATIVES = 4  # of each relevant document
 _NEGATIVES = tuple(f"negative_{number}" for number in range(1, NEGATIVES + 1))
 
@@ -109,6 +111,30 @@ def check(name: LossName, prepared: Prepared) -> None:
     if loss.scaled and not (prepared.lowest >= 0 and prepared.highest <= 1):
         what = f"{name} takes labels from 0 to 1, and these go from {prepared.lowest:g} to {prepared.highest:g}"
         raise ReleaseError(what, where=prepared.source, hint="take info-nce, or judge with 0 and 1")
+
+
+def check_rows(name: LossName, rows: Path) -> None:
+    """Refuse rows of which no query has two documents with different labels, which all losses but the pointwise ones compare.
+
+    Read until the first such query: mostly a few rows, and twelve bytes of each stay in memory.
+
+    Raises:
+        ReleaseError: There is none.
+    """
+    if name in POINTWISE:
+        return
+    queries, labels = np.empty(0, np.uint64), np.empty(0, np.float32)
+    for batch in pq.ParquetFile(rows).iter_batches(CHECKED_ROWS, columns=["query", "label"]):
+        texts = batch["query"].to_pylist()
+        queries = np.concatenate([queries, np.fromiter(map(text_hash, texts), np.uint64, len(texts))])
+        labels = np.concatenate([labels, batch["label"].to_numpy()])
+        order = np.argsort(queries, kind="stable")
+        same = np.diff(queries[order]) == 0
+        if (np.diff(labels[order])[same] != 0).any():
+            return
+    what = f"no query has two documents with different labels, which {name} compares"
+    hint = "give each query several documents, such as with --negatives 7, or take --loss "
+    raise ReleaseError(what, where=str(rows), hint=hint + ("mse" if name == "margin-mse" else "bce"))
 
 
 def build(

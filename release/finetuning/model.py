@@ -94,9 +94,9 @@ def _check_modules(folder: Path, source: str) -> None:
 
 
 def _check_activation(folder: Path, source: str) -> None:
-    activation = str(_json(folder / "config_sentence_transformers.json").get("activation_fn"))
+    activation = str(_json(folder / "config_sentence_transformers.json").get("activation_fn") or "Sigmoid, the default")
     if not activation.endswith(".Identity"):
-        what = f"its scores pass through {activation.rsplit('.', 1)[-1]} instead of being raw logits, so high ones tie"
+        what = f"its scores pass through {activation.rsplit('.', 1)[-1]}, instead of being raw logits, so high ones tie"
         hint = 'set "activation_fn" in config_sentence_transformers.json to torch.nn.modules.linear.Identity'
         raise ReleaseError(what, where=source, hint=hint)
 

@@ -32,4 +32,8 @@ def show(record: Finetuned) -> None:
     table("Share of the fine-tuned weights", ["share", "dev", "guard", ""], candidates)
     minutes = result.seconds / 60
     print(f"best step {result.best_step} of {result.steps}, {minutes:.1f} minutes of training, {subject.precision}")
+    if result.test.below_first_stage:
+        print(
+            f"{subject.first_stage} alone orders the test queries better ({result.test.first_stage:.4f}) than this model"
+        )
     print(result.test.line, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
@@ -20,8 +23,9 @@ from release.finetuning.merge import Weights
 from release.runtime.precision import has_fast_bf16
 
 METRIC = "eval_dev_ndcg@10"
+WORK = ".training-"
 MOST_EVALUATIONS = 4  # in an epoch
-SMOKE_ROWS, SMOKE_STEPS = 64, 2
+SMOKE_ROWS, SMOKE_STEPS, SMOKE_QUERIES = 64, 2, 200
 
 
 @dataclass(frozen=True)
@@ -64,23 +68,24 @@ class EarlyStop(EarlyStoppingCallback):
         """Nothing to warn of."""
 
 
-def train(model: CrossEncoder, rows: Path, dev: DevEvaluator, options: TrainingOptions) -> Trained:
+def train(model: CrossEncoder, rows: Path, work: Path, dev: DevEvaluator, options: TrainingOptions) -> Trained:
     """Train `model` in place; what counts is the best checkpoint's weights, by `dev`.
 
     Args:
         rows: The prepared train.parquet.
+        work: Where the rows lie, in another form, as long as they are used.
 
     Raises:
         ReleaseError: The rows do not fit the loss, or there is no peft for LoRA.
     """
-    table = Dataset.from_parquet(str(rows))
-    assert isinstance(table, Dataset)
-    if options.smoke:
-        first = table.select(range(min(len(table), 1_000)))
-        table = first.select(np.argsort(np.array(first["query"]), kind="stable")[:SMOKE_ROWS])  # of few queries
     if options.lora:
         lora.add(model, options.lora, options.seed)
-    with TemporaryDirectory() as folder:
+    for left in work.glob(f"{WORK}*"):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=WORK, dir=work) as folder:
+        table = Dataset.from_parquet(str(rows), cache_dir=folder)
+        assert isinstance(table, Dataset)
+        table = few_rows(table) if options.smoke else table
         loss, table, sampler = losses.build(options.loss, model, table, options.seed, Path(folder))
         often = evaluations(len(table) * losses.LOSSES[options.loss].pairs, len(dev.dev.judged.pairs))
         trainer = CrossEncoderTrainer(
@@ -95,6 +100,18 @@ def train(model: CrossEncoder, rows: Path, dev: DevEvaluator, options: TrainingO
         trainer.train()
     seconds = round(time.monotonic() - started, 1)
     return Trained(dev.best, dev.best_step, trainer.state.global_step, tuple(dev.history), len(table), seconds)
+
+
+def few_rows(table: Dataset) -> Dataset:
+    """Rows of a few queries, of ones with different labels where there are such: wherever in the table they are."""
+    column = table.data.column("query")
+    some = pc.is_in(column, value_set=column.slice(0, 5 * SMOKE_QUERIES).unique().slice(0, SMOKE_QUERIES))
+    rows = np.flatnonzero(some.to_numpy())
+    labelled = table.select(rows).to_pandas()
+    assert isinstance(labelled, pd.DataFrame)
+    alike = labelled.groupby("query")["label"].transform("nunique") == 1
+    order = labelled.assign(alike=alike).reset_index().sort_values(["alike", "query", "index"])["index"].to_numpy()
+    return table.select(rows[order[:SMOKE_ROWS]])
 
 
 def evaluations(train_pairs: int, dev_pairs: int) -> int:

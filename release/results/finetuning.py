@@ -36,6 +36,11 @@ class PairedComparison:
         return "REGRESSION" if self.delta < 0 else "MARGINAL"
 
     @property
+    def below_first_stage(self) -> bool:
+        """Whether the first stage's own order is better: then a gain over the base does not yet make the model useful."""
+        return self.score < self.first_stage
+
+    @property
     def line(self) -> str:
         """The last line of a fine-tuning, for programs and for people in a hurry."""
         return (

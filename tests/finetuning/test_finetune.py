@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 
@@ -22,6 +24,7 @@ from release.errors import ReleaseError
 from release.evaluation import judged_pairs
 from release.finetuning import finetune as module
 from release.finetuning import guard, lora, losses, measure, merge, model
+from release.finetuning import train as train_module
 from release.finetuning.candidates import MergeNdcg, choose
 from release.finetuning.finetune import Finetuned, FinetuneOptions, finetune
 from release.finetuning.prepare import load
@@ -105,6 +108,37 @@ def test_labels_of_another_kind_are_refused_before_anything_is_loaded(
     assert not (work / "refused").exists()
 
 
+def test_rows_without_two_documents_that_differ_are_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "CHECKED_ROWS", 3)
+    rows = tmp_path / "train.parquet"
+
+    def write(*rows_of: tuple[str, float]) -> None:
+        queries, labels = zip(*rows_of, strict=True)
+        pq.write_table(pa.table({"query": queries, "label": pa.array(labels, pa.float32())}), rows)
+
+    write(("a", 1.0), ("b", 0.0), ("c", 1.0), ("d", 0.5), ("d", 0.5))
+    with pytest.raises(
+        ReleaseError, match=r"no query has two documents with different labels, which info-nce.*--loss bce"
+    ):
+        losses.check_rows("info-nce", rows)
+    with pytest.raises(ReleaseError, match="--loss mse"):
+        losses.check_rows("margin-mse", rows)
+    losses.check_rows("bce", rows)
+    write(("a", 1.0), ("b", 0.0), ("c", 1.0), ("d", 0.5), ("a", 0.5))
+    losses.check_rows("info-nce", rows)
+
+
+def test_a_test_of_the_path_finds_queries_with_negatives_wherever_they_are() -> None:
+    """Negatives that were found lie after all other rows."""
+    rows = [{"query": f"q{row}", "label": 1.0} for row in range(2_000)]
+    rows += [{"query": f"q{row}", "label": 0.0} for row in range(100, 2_000) for _ in range(3)]
+    few = train_module.few_rows(Dataset.from_list(rows)).to_pandas()
+    assert len(few) == train_module.SMOKE_ROWS and set(few.groupby("query").size()) == {4}
+    assert len(train_module.few_rows(Dataset.from_list(rows[:10]))) == 10
+
+
 def test_grades_above_one_are_out_of_range_for_bce(work: Path) -> None:
     graded = dataclasses.replace(load(work / "labelled"), highest=2.0)
     with pytest.raises(ReleaseError, match="takes labels from 0 to 1, and these go from 0 to 2"):
@@ -137,7 +171,7 @@ def test_a_base_that_is_not_modular_has_a_sigmoid_or_is_not_here_is_one_line(tmp
         base / "config_sentence_transformers.json",
         lambda c: c.update(activation_fn="torch.nn.modules.activation.Sigmoid"),
     )
-    with pytest.raises(ReleaseError, match="pass through Sigmoid instead of being raw logits"):
+    with pytest.raises(ReleaseError, match="pass through Sigmoid, instead of being raw logits"):
         model.find(str(base))
     edit(base / "modules.json", lambda modules: modules.pop())
     with pytest.raises(ReleaseError, match="not the family's reranker: Transformer -> Pooling"):
@@ -147,6 +181,18 @@ def test_a_base_that_is_not_modular_has_a_sigmoid_or_is_not_here_is_one_line(tmp
         model.find(str(base))
     with pytest.raises(ReleaseError, match="no model 'some/model' here"):
         model.find("some/model")
+
+
+def test_a_base_that_reads_less_than_its_training_did_or_than_is_asked_for_is_one_line() -> None:
+    base = model.BaseModel("base", Path(), None, 1e-4, 256, None)
+    assert module.read_length(FinetuneOptions(), base, 512) == 256
+    assert module.read_length(FinetuneOptions(max_length=512), base, 512) == 512
+    unknown = dataclasses.replace(base, max_length=None)
+    assert [module.read_length(FinetuneOptions(), unknown, length) for length in (300, 7_999)] == [300, 512]
+    with pytest.raises(ReleaseError, match="it reads 16 tokens of a pair at most, and its training read 256"):
+        module.read_length(FinetuneOptions(), base, 16)
+    with pytest.raises(ReleaseError, match="it reads 512 tokens of a pair at most, and --max-length says 600"):
+        module.read_length(FinetuneOptions(max_length=600), base, 512)
 
 
 def damage(folder: Path, how: str) -> None:

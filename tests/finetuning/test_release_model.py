@@ -76,6 +76,7 @@ def test_the_card_names_base_data_baseline_interval_and_guard(staged: FinetunedR
     ):
         assert text in card.text
     assert f"guard: {record.subject.guard}" in card.text and "worse than" not in card.text
+    assert "alone orders" not in card.text
 
 
 def test_staging_twice_gives_the_same_bytes_and_exports_once(staged: FinetunedRelease) -> None:
@@ -89,11 +90,13 @@ def test_staging_twice_gives_the_same_bytes_and_exports_once(staged: FinetunedRe
 
 def test_a_regression_is_published_only_anyway_and_the_card_says_it(staged: FinetunedRelease, tmp_path: Path) -> None:
     worse = replace(staged, output=Path(shutil.copytree(staged.output, tmp_path / "worse")))
-    rewrite(worse, PairedComparison(0.25, 0.5, 0.25, -0.25, -0.3, -0.2, 15))
+    rewrite(worse, PairedComparison(0.25, 0.5, 0.75, -0.25, -0.3, -0.2, 15))
     with pytest.raises(ReleaseError, match=r"worse than its base: VERDICT: REGRESSION .*--publish-anyway"):
         release_model.check_verdict(worse, anyway=False)
     release_model.check_verdict(worse, anyway=True)
-    assert "ranks the test queries worse than its base model" in release_model.card(worse)
+    said = release_model.card(worse)
+    assert "ranks the test queries worse than its base model" in said
+    assert "**BM25 (English) alone orders the test queries better** (0.750) than this model." in said
     release_model.check_verdict(staged, anyway=False)
 
 
