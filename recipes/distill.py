@@ -11,8 +11,7 @@
     python recipes/distill.py --size 17m    # on eight GPUs: torchrun --nproc_per_node=8 recipes/distill.py --size 17m
     hf jobs uv run recipes/distill.py --family recipes/ettin.toml --size 17m    # sends both files
 
-Sizes differ in encoder, learning rate and global batch size, all in the family file. The same command resumes;
-SMOKE_TEST=1 takes the whole path on 64 pairs. Copied elsewhere, this page needs nothing but its family file."""
+The same command resumes; SMOKE_TEST=1 takes the whole path on 64 pairs. Copied elsewhere, it needs its family file alone."""
 
 import os
 import signal
@@ -60,19 +59,20 @@ def main() -> None:
     options = parser.parse_args()
     run = project.Run(options, smoke=SMOKE) if project else None
     family = tomllib.loads(options.family.read_text(encoding="utf-8-sig"))
-    training, evaluation, sizes = family["training"], family["evaluation"], family["sizes"]
+    about, given, training, evaluation, sizes = map(family.pop, ("family", "data", "training", "evaluation", "sizes"))
     size = sizes.get(options.size) or parser.error(f"no size {options.size!r} in {options.family}; hint: {[*sizes]}")
     for key, value in (vars(options) | training | size).items():  # nan is in no range
         if isinstance(value, int | float) and not (0 <= value < 2**32 and (value or key in ("warmup", "seed"))):
             parser.error(f"{key} = {value} cannot be; in {options.family} or the options; hint: a number above zero")
-    output = options.output or Path("build", family["family"]["name"], options.size)
+    output = options.output or Path("build", about["name"], options.size)
     (output / "checkpoints").mkdir(parents=True, exist_ok=True)
     args = training_arguments(training, size, options.per_device_batch_size, output / "checkpoints")
     set_seed(training["seed"])
 
     # 1. (query, document, label) of every config of the mixture, and a held-out split for the evaluation loss
-    data = run.data if run else options.data or f"{family['family']['organization']}/{family['data']['repository']}"
-    train, held_out, configs = load_mixture(data, run and run.data_revision, family["data"]["validation"])
+    data = run.data if run else options.data or given.get("mixture", f"{about['organization']}/{given['repository']}")
+    commit = run.data_revision if run else None if options.data else given.get("mixture_revision")
+    train, held_out, configs = load_mixture(data, commit, given["validation"])
 
     # 2. The encoder with a new scoring head
     fp32 = training.get("keep_in_fp32_modules", ["4.linear"])  # [] is the published behaviour

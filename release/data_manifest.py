@@ -17,6 +17,12 @@ def find(folder: Path) -> dict[str, Any] | None:
     return value if value and isinstance(value.get("configs"), dict) else None
 
 
+def settled(folder: Path, mixture: str) -> str | None:
+    """At which commit the dataset `mixture` is taken, by the manifest of the pairs in `folder`; None where none says so."""
+    here = find(folder) or {}
+    return here.get("revision") if here.get("mixture") == mixture else None
+
+
 def read(folder: Path, *, stage: str) -> dict[str, Any]:
     """The same, where nothing can be done without it.
 

@@ -83,7 +83,7 @@ def card_records(family: Family, size: str, model_sha256: str | None = None) -> 
         protocol(record, family, path)
         further.append(record)
     data, mixture = data_records(family)
-    _check_data(family, run.subject, folder / "records/run.json")
+    _check_data(family, run.subject, mixture, folder / "records/run.json")
     return CardRecords(data, run, choice, evaluate, timed, tuple(further), export, engines, mixture)
 
 
@@ -107,12 +107,16 @@ def data_records(family: Family) -> tuple[Record[DataResult, DataSubject], dict[
     return data, data_manifest.read(family.mixture_folder, stage="score")
 
 
-def _check_data(family: Family, subject: RunSubject, path: Path) -> None:
+def _check_data(family: Family, subject: RunSubject, manifest: dict[str, Any], path: Path) -> None:
     """The mixture that is here must be the one that the model learnt from; one from a Hub is named by its commit."""
     mixture = family.mixture_folder
-    if Path(subject.data) != mixture:
+    if Path(subject.data) == mixture:
+        here = sha256_file(mixture / data_manifest.NAME)
+    elif subject.data == manifest.get("mixture"):
+        here = manifest["revision"]
+    else:
         return
-    if subject.data_revision != sha256_file(mixture / data_manifest.NAME):
+    if subject.data_revision != here:
         what = "the model was trained on other data than is here now"
         raise ReleaseError(what, where=f"{path}, {mixture}", hint="remove the record, then make train")
 

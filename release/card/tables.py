@@ -116,6 +116,7 @@ def data(manifest: dict[str, Any]) -> dict[str, Any]:
         "configs": configs,
         "asked": [row["name"] for row in configs if row["labels"] != "source"],
         "given": [row["name"] for row in configs if row["labels"] == "source"],
+        "commit": manifest["revision"] if manifest.get("mixture") else None,  # of a mixture that was taken from the Hub
         "rows": sum(row["rows"] for row in configs),
         "bytes": sum(row["bytes"] for row in configs),
         "splits": list(dict.fromkeys(split for row in configs for split in row["splits"])),

@@ -77,8 +77,7 @@ def resolve(family: Family) -> str:
         ReleaseError: The Hub, the dataset or the revision cannot be fetched.
     """
     name, revision = str(family.data.mixture), family.data.mixture_revision
-    known = data_manifest.find(family.pairs_folder) or {}
-    commit = known.get("revision") if known.get("mixture") == name else None
+    commit = data_manifest.settled(family.pairs_folder, name)
     if commit is None or revision not in (None, commit):
         try:
             commit = str(HfApi().dataset_info(name, revision=revision, timeout=20).sha)

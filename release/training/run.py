@@ -25,8 +25,9 @@ from transformers import TrainerCallback
 from transformers.integrations import is_codecarbon_available
 from transformers.training_args import OptimizerNames
 
-from release import hub_access, records
+from release import data_manifest, hub_access, records, spec
 from release.console import say
+from release.data import published
 from release.errors import ReleaseError
 from release.evaluation.nano_evaluator import ALL, RETRIEVED
 from release.family import load
@@ -75,7 +76,12 @@ class Run:
         if Path(self.data).is_dir():
             check_files(Path(self.data))
         else:
-            self.data_revision = _commit("dataset", self.data, "no training data", "make score, or pass --data")
+            taken = self.data if self.data == self.family.data.mixture else None
+            pinned = taken and (
+                self.family.data.mixture_revision or data_manifest.settled(self.family.pairs_folder, taken)
+            )
+            hint = "make score, or pass --data"
+            self.data_revision = _commit("dataset", self.data, "no training data", hint, pinned)
         if not Path(self.encoder).is_dir() and cached_commit(self.encoder) is None:
             hint = f"connect to the Hub; {options.family} names it"
             _commit("model", self.encoder, f"cannot load the encoder {self.encoder!r}", hint)
@@ -106,6 +112,7 @@ class Run:
         check_rows(train, counts)
         if held_out is not None:
             check_rows(held_out, {})
+        self._check_published(counts)
         self.rows, self.args = len(train), args
         self.subject = self._subject(model, args, counts)
         folder = Path(str(args.output_dir), _key(self.subject))
@@ -129,6 +136,14 @@ class Run:
         log.info("%s pairs, %s, %s, %d process(es)", f"{len(train):,}", precision, attention, args.world_size)
         log.info("continues from step %d", self.resumed_at)
         return True
+
+    def _check_published(self, counts: dict[str, int]) -> None:
+        """Stop where a mixture from the Hub has other rows than its declaration knows, as `make score` does."""
+        declaration = resource(self.family.data.declaration)
+        if self.smoke or self.data != self.family.data.mixture or not declaration.is_file():
+            return
+        made = {name: {"shards": [{"split": "train", "rows": count}]} for name, count in counts.items()}
+        published.check(spec.load(declaration), made)
 
     def _subject(self, model: CrossEncoder, args: CrossEncoderTrainingArguments, configs: dict[str, int]) -> RunSubject:
         training, evaluation = self.family.training, self.family.evaluation
@@ -320,9 +335,10 @@ def _folder_revision(data: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _commit(kind: str, name: str, what: str, hint: str) -> str:
+def _commit(kind: str, name: str, what: str, hint: str, revision: str | None = None) -> str:
+    """The commit of a repository on the Hub at `revision`, or its newest one."""
     try:
-        commit = HfApi().repo_info(name, repo_type=kind, timeout=20).sha
+        commit = HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=20).sha
     except Exception as error:  # no network, offline mode, no such repository, no access: each has its own type
         reason = " ".join(str(error).split())[:200]
         otherwise = ReleaseError(f"{what} ({type(error).__name__}: {reason})", where=name, hint=hint)

@@ -63,7 +63,10 @@ def test_a_name_that_is_taken_by_something_else_is_said_first(ask, hub: Http, mo
     assert hub("PUT", f"/api/models/{name}/settings", {"private": False}).status == 200
     assert ask(OWNER.token) == [f"{name} is public already, and without the tag v1 no release of this project"]
     assert ask(OWNER.token, "v2") == []
-    commit = {"key": "header", "value": {"summary": "Release v1"}}, {"key": "file", "value": {"path": "a", "content": ""}}
+    commit = (
+        {"key": "header", "value": {"summary": "Release v1"}},
+        {"key": "file", "value": {"path": "a", "content": ""}},
+    )
     lines = "\n".join(json.dumps(line) for line in commit).encode()
     assert hub("POST", f"/api/models/{name}/commit/main", lines).status == 200
     assert ask(OWNER.token) == []  # public, ours and untagged: publish goes on with it

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 
+from recipes import distill
 from release.errors import ReleaseError
 from release.files import sha256_file
 from release.results.training import EnergyUse
@@ -119,6 +122,54 @@ def write_faulty(work: Path) -> None:
     for name in ("brackets/random_10k [2m]", "both/words", "both/default"):
         (work / name).mkdir(parents=True, exist_ok=True)
         eight.write_parquet(work / name / "train-0.parquet")
+
+
+TAKEN = """
+name: taken
+title: Taken
+seed: 12
+shard_rows: 1000
+published: {rows: 97}
+configs:
+  words: {source: {kind: files, path: w}, labels: teacher, rows: null, license: mit, license_link: null, overlaps: []}
+"""
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["the page alone", "with release.training"])
+def test_a_published_mixture_is_read_at_the_commit_that_is_named_and_must_have_its_rows(
+    alone: bool, work: Path, tmp_path: Path, recipe: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, named, settled = (work / "family.toml").read_text(), "a" * 40, "c" * 40
+    text = text.replace('"tiny-data"', f'"tiny-data", mixture = "acme/taken", mixture_revision = "{named}"')
+    here = str(work / "build/tiny/data/mixture")
+    read: list[tuple[str, str | None]] = []
+    load = distill.load_mixture
+
+    def watched(data: str, commit: str | None, validation: str) -> Any:
+        read.append((data, commit))
+        if alone:
+            raise SystemExit("enough")
+        return load(here, None, validation)
+
+    monkeypatch.setattr(distill, "load_mixture", watched)
+    monkeypatch.setattr(distill, "project", None if alone else distill.project)
+    monkeypatch.setattr(HfApi, "repo_info", lambda *_, revision=None, **__: SimpleNamespace(sha=revision))
+    monkeypatch.chdir(tmp_path)  # where no mixture lies
+    Path("family.toml").write_text(text)
+    Path("data.yaml").write_text(TAKEN)
+    with pytest.raises(
+        (SystemExit, ReleaseError), match=r"enough|96 pairs to train on, where 97 were published \(-1\)"
+    ):
+        recipe()
+    assert read == [("acme/taken", named)]
+    if not alone:  # the commit that `make mix` settled
+        Path("family.toml").write_text(text.replace(f', mixture_revision = "{named}"', ""))
+        Path("build/tiny/data/pairs").mkdir(parents=True)
+        manifest = {"mixture": "acme/taken", "revision": settled, "configs": {}}
+        Path("build/tiny/data/pairs/manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(ReleaseError, match="where 97 were published"):
+            recipe()
+        assert read[-1] == ("acme/taken", settled)
 
 
 def test_a_batch_that_does_not_divide_is_refused(work: Path, recipe: Callable[..., None]) -> None:
