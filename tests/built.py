@@ -492,7 +492,10 @@ def compared_evaluation(found: Family, number: int, size: str) -> EvaluationResu
     )
     level = 0.10123 + 0.01371 * number if size else 0.15511 - 0.00713 * (number - len(found.sizes))
     score = 0.67461 + 0.00937 * number
+    means_of_nano = [NanoMeans(each, dict.fromkeys(asked.nano_sets, each)) for each in (score + 0.11117, score)]
     nano = NanoResult(asked.nano, "f" * 40, dict.fromkeys(asked.nano_sets, score), score, 0.5, "100 candidates")
+    nano = dataclasses.replace(nano, always_rerank_positives=False, dtype=asked.nano_dtype)
+    nano = dataclasses.replace(nano, all_positives=means_of_nano[0], retrieved_positives=means_of_nano[1])
     other = dataclasses.replace(nano, sets={"Other": score})  # sets that the family does not name: not shown
     teacher = TeacherEvaluation(found.teacher.model, "cross-encoder", 1_543_714_305, rows, means(0.18037), other)
     return EvaluationResult(

@@ -191,8 +191,9 @@ def evaluation(record: Record[EvaluationResult, EvaluationSubject], family: Fami
         what = f"the evaluation was made in {subject.dtype}, not {dtype}"
         raise ReleaseError(what, where=str(path), hint=remake_hint("evaluate"))
     nano = record.measured.nano
-    if nano and nano.dtype and config.nano_dtype not in (None, nano.dtype):
-        what = f"the nano sets were measured in {nano.dtype}, not {config.nano_dtype}"
+    measured_in = nano and (nano.dtype or subject.dtype)
+    if nano and config.nano_dtype not in (None, measured_in):
+        what = f"the nano sets were measured in {measured_in}, not {config.nano_dtype}"
         raise ReleaseError(what, where=str(path), hint=remake_hint("evaluate"))
     for name in config.collections:
         folder = family.build / "data/collections" / name

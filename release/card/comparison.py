@@ -34,7 +34,7 @@ class ComparedModel:
         published_pairs_per_second: The same among those that need the public libraries only, as published figures do.
         means: Over all tasks and first stages, over the tasks whose data is and is not in the family's training mixture,
             and by first stage.
-        nano: Mean NDCG@10 on the family's nano sets.
+        nano: Mean NDCG@10 on the family's nano sets, by the rule that the family names (`always_rerank_positives`).
         revision: Of what was measured: a commit on the Hub, or a hash of the model's files.
         run: How it was run: what makes the score, dtype, attention, and the tokens that it read at most.
     """
@@ -223,8 +223,12 @@ class RecordCollector:
         return record
 
     def _nano(self, nano: NanoResult | None) -> float | None:
-        """The mean over the family's nano sets; None where other sets were measured."""
-        return nano.mean if nano and set(nano.sets) == set(self.family.evaluation.nano_sets) else None
+        """The mean over the family's nano sets by the family's rule; None where other sets, or not that figure, were measured."""
+        asked = self.family.evaluation
+        if nano is None or set(nano.sets) != set(asked.nano_sets):
+            return None
+        figure = nano.all_positives if asked.always_rerank_positives else nano.retrieved_positives
+        return figure.mean if figure else None
 
 
 def _how(form: str | None, dtype: str, attention: str | None, max_length: int | None) -> str:

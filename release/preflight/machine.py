@@ -117,9 +117,11 @@ def advice(family: Family, stages: set[str]) -> Iterator[tuple[str, str]]:
         )
     if not {"train", "speed"} & stages or not here:
         return
-    if find_spec("flash_attn") is None:
-        also = "" if find_spec("kernels") else ", or kernels for training alone"
-        yield "no flash-attn: the speed of flash attention is not measured", f"pip install flash-attn{also}"
+    if not any(map(find_spec, ("flash_attn", "kernels"))):
+        yield (
+            "neither flash-attn nor kernels: the speed of flash attention is not measured",
+            "pip install kernels, as for the published models, or flash-attn",
+        )
 
 
 def disk(family: Family, stages: set[str], fetched: Mapping[Path, float], weights: float) -> Iterator[Lack]:

@@ -1,4 +1,4 @@
-"""Whether bfloat16 is worth its rounding on a device. Imports torch and nothing else."""
+"""Whether bfloat16 is worth its rounding on a device, and whether flash attention is here. Imports torch and transformers alone."""
 
 from __future__ import annotations
 
@@ -15,3 +15,10 @@ def has_fast_bf16(device: str | None = None) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def has_flash_attention() -> bool:
+    """Whether transformers finds flash attention: the package flash-attn, or `kernels`, which fetches it as published."""
+    from transformers import utils  # it takes seconds to import
+
+    return bool(utils.is_flash_attn_2_available() or utils.is_kernels_available())

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.utils import is_flash_attn_2_available, is_kernels_available
 
 from release.errors import CannotRun
 from release.evaluation import forms
 from release.evaluation.rerankers import attention_of, check_dtype
 from release.family import ModelConfig
-from release.runtime.precision import has_fast_bf16
+from release.runtime.precision import has_fast_bf16, has_flash_attention
 
 OURS = "unpadded"
 AS_IT_IS = ModelConfig()
@@ -70,7 +69,7 @@ def candidates(device: str) -> tuple[list[Configuration], dict[str, str]]:
         Configuration("bf16, flash attention 2, unpadded", "bfloat16", "flash_attention_2", False),
     ]
     own = Configuration("bf16, unpadded", "bfloat16", OURS, False)
-    if not (is_flash_attn_2_available() or is_kernels_available()):
+    if not has_flash_attention():
         reason = "neither flash-attn nor kernels is installed"
         return [*configurations, own], {configuration.name: reason for configuration in flash}
     return [*configurations, *flash, own], {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -30,9 +29,11 @@ class CrossEncoderTeacher:
         import torch  # here and below: torch and Sentence Transformers take seconds to import
         from sentence_transformers import CrossEncoder
 
+        from release.runtime.precision import has_flash_attention
+
         cuda = torch.cuda.is_available()
         dtype = dtype or ("bfloat16" if cuda else "float32")
-        flash = cuda and dtype != "float32" and find_spec("flash_attn") is not None
+        flash = cuda and dtype != "float32" and has_flash_attention()
         kwargs = {"dtype": dtype} | ({"attn_implementation": "flash_attention_2"} if flash else {})
         try:
             loaded = CrossEncoder(
@@ -42,7 +43,7 @@ class CrossEncoderTeacher:
                 model_kwargs=kwargs,
                 trust_remote_code=False,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:
             what = f"cannot load the teacher ({str(error).strip().splitlines()[0][:200]})"
             hint = "connect to the Hub once, or name a local folder in [teacher]"
             raise hub_access.refusal(error, model) or ReleaseError(what, where=model, hint=hint) from error

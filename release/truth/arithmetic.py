@@ -86,6 +86,12 @@ def _nano(key: str, nano: NanoResult | None) -> Iterator[str]:
     if nano:
         yield from _must(0 <= nano.base <= 1, f"{key}.base: no NDCG@10")
         yield from _equal(f"{key}.mean", nano.mean, statistics.fmean(nano.sets.values()))
+        figures = {True: nano.all_positives, False: nano.retrieved_positives}
+        for figure in filter(None, figures.values()):
+            yield from _equal(f"{key}: a mean", figure.mean, statistics.fmean(figure.sets.values()))
+        chosen = None if nano.always_rerank_positives is None else figures[nano.always_rerank_positives]
+        same = chosen is None or chosen.sets == nano.sets
+        yield from _must(same, f"{key}.sets: not those that `always_rerank_positives` names")
 
 
 def _evaluate(result: EvaluationResult) -> Iterator[str]:
@@ -183,11 +189,6 @@ def _run(run: TrainingRun) -> Iterator[str]:
     yield from _must(run.resumed_at <= run.steps, "resumed_at: a step after the end of the run")
     yield from _must(run.parameters.total > 0, "parameters: a model without any")
     yield from _must(run.seconds > 0, "seconds: none")
-    known = {figure.step: figure for figure in run.nano}
-    for each in run.checkpoints:
-        figure = known.get(each.step)
-        told = figure and each.score in (figure.all_positives, figure.retrieved_positives)
-        yield from _must(told is not False, f"checkpoints: the score of step {each.step} is neither figure of `nano`")
 
 
 def _choice(choice: CheckpointChoice) -> Iterator[str]:
@@ -252,6 +253,12 @@ def _subjects(measured: CardRecords) -> Iterator[str]:
     passes = {len(speed.passes) for speed in measured.speed.measured.configurations}
     yield from _must(passes <= {measured.speed.subject.passes}, "records/speed.json: not the passes of its protocol")
     trained, manifest = measured.run.subject, measured.manifest["configs"]
+    figures = {figure.step: figure for figure in measured.run.measured.nano}
+    for each in measured.run.measured.checkpoints:
+        figure = figures.get(each.step)
+        rule = figure and (figure.all_positives if trained.always_rerank_positives else figure.retrieved_positives)
+        told = rule in (None, each.score)
+        yield from _must(told, f"records/run.json: the score of step {each.step} is not the figure that its rule names")
     yield from _equal("records/run.json: data_rows", trained.data_rows, sum(trained.configs.values()))
     shards = {name: sum(shard["rows"] for shard in entry["shards"]) for name, entry in manifest.items()}
     labelled = {name: config.rows for name, config in measured.data.measured.configs.items()}

@@ -96,6 +96,24 @@ def test_every_number_comes_from_a_record_or_the_family(ettin: Family) -> None:
     assert not set(re.findall(r"\d[\d.,]*\d|\d", prose)) - known
 
 
+def test_figures_of_the_nano_sets_are_all_of_the_rule_that_the_family_names(ettin: Family) -> None:
+    """Also where a record was made under the other one, and none of a record that knows no rule."""
+    built.edit(
+        ettin.folder("17m") / "records/evaluate.json",
+        lambda record: record["measured"]["nano"].update(mean=0.999, always_rerank_positives=True),
+    )
+    older = dict.fromkeys(("always_rerank_positives", "all_positives", "retrieved_positives"))
+    built.edit(ettin.folder("32m") / "records/evaluate.json", lambda record: record["measured"]["nano"].update(older))
+    for every, expected in ((False, 0.67461), (True, 0.78578)):
+        asking = replace(ettin, evaluation=replace(ettin.evaluation, always_rerank_positives=every))
+        found = comparison.gather(asking)
+        first, second, *_ = found.models
+        assert (first.nano, second.nano) == (pytest.approx(expected), None)
+        assert f"with `always_rerank_positives={every}`, as chose the checkpoints, in float32" in compare.text(
+            asking, found, []
+        )
+
+
 def change(path: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[Family], None]:
     return lambda found: built.edit(found.build / path, edit)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 from release.card import render
 from release.results.evaluation import NanoMeans, NanoResult
@@ -24,14 +25,15 @@ NANO = NanoResult(
 
 
 def shown(nano: NanoResult, *others: NanoResult) -> str:
-    return render.render("sections/nano.md.j2", nano=nano, nano_other_dtypes=others)
+    trained = SimpleNamespace(always_rerank_positives=True)  # as of the run, whatever the evaluation says
+    return render.render("sections/nano.md.j2", nano=nano, nano_other_dtypes=others, trained=trained)
 
 
 def test_both_figures_stand_under_their_names_and_sets_of_the_same_origin_are_marked() -> None:
     text = shown(NANO)
     assert "Mean 0.610 (True), 0.810 (False) over 2 sets" in text
     assert "| NanoA | 0.600 | 0.800 |" in text and "| NanoB † | 0.620 | 0.820 |" in text
-    assert "Measured in float32.\n\n†" in text
+    assert "Measured in float32.\n\n†" in text and "`True` chose the checkpoint" in text
 
 
 def test_another_dtype_stands_beside_the_familys() -> None:

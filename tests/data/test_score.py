@@ -341,6 +341,26 @@ def test_a_teacher_that_is_not_here_is_one_clear_line(facts: family.Family) -> N
 # --- Real teachers ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("package", ["flash_attn_2", "kernels"])
+def test_on_a_gpu_a_teacher_takes_flash_attention_from_whichever_package_is_here(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU exists where tests run: what is asked of the library is looked at."""
+    asked: list[dict[str, Any]] = []
+
+    def away(*_: Any, model_kwargs: dict[str, Any], **__: Any) -> None:
+        asked.append(model_kwargs)
+        raise ImportError("no kernel for this GPU")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("sentence_transformers.CrossEncoder", away)
+    for other in ("flash_attn_2", "kernels"):
+        monkeypatch.setattr(f"transformers.utils.is_{other}_available", lambda other=other: other == package)
+    with pytest.raises(ReleaseError, match=r"cannot load the teacher .no kernel for this GPU"):
+        cross_encoder.CrossEncoderTeacher("acme/teacher", max_length=64)
+    assert asked == [{"dtype": "bfloat16", "attn_implementation": "flash_attention_2"}]
+
+
 def test_a_cross_encoder_gives_its_raw_logits(reranker: Path) -> None:
     from sentence_transformers import CrossEncoder
     from torch import nn

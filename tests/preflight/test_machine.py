@@ -62,6 +62,14 @@ def test_the_device_of_the_cards_is_needed_for_speed_alone(has) -> None:
     assert machine.has_device(lower)  # as a card compares them
 
 
+def test_either_package_gives_flash_attention(has, monkeypatch: pytest.MonkeyPatch) -> None:
+    has(H100)
+    for here, lines in ((("kernels",), 0), (("flash_attn",), 0), ((), 1)):
+        monkeypatch.setattr(machine, "find_spec", lambda name, here=here: name in (*here, "codecarbon") or None)
+        found = list(machine.advice(ETTIN, {"train", "speed"}))
+        assert len(found) == lines and all("flash attention is not measured" in what for what, _ in found)
+
+
 def test_several_gpus_are_for_torchrun(has, monkeypatch: pytest.MonkeyPatch) -> None:
     has(H100, H100)
     (lack,) = lacks("17m", "train", "speed")

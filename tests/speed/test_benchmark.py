@@ -163,11 +163,11 @@ def test_what_this_machine_cannot_run_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert {each.dtype for each in found} == {"float32"}
     assert skipped == {"bf16, unpadded": "this CPU has no bf16 instructions"}
     for package in ("flash_attn_2", "kernels"):
-        monkeypatch.setattr(f"release.speed.configurations.is_{package}_available", lambda: False)
+        monkeypatch.setattr(f"transformers.utils.is_{package}_available", lambda: False)
     found, skipped = configurations.candidates("NVIDIA H100 80GB HBM3")
     assert all("flash" not in each.name for each in found)
     assert set(skipped.values()) == {"neither flash-attn nor kernels is installed"} and len(skipped) == 2
-    monkeypatch.setattr("release.speed.configurations.is_kernels_available", lambda: True)
+    monkeypatch.setattr("transformers.utils.is_kernels_available", lambda: True)
     found, skipped = configurations.candidates("NVIDIA H100 80GB HBM3")
     assert len([each for each in found if each.attention == "flash_attention_2"]) == 2 and not skipped
 
