@@ -73,6 +73,16 @@ LIES: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
     "2031": ("speed", lambda r: r.update(created="2031-01-01T00:00:00+00:00"), "2031-01-01T00:00:00+00:00 cannot be"),
     "commit": ("speed", lambda r: r.update(commit="unknown"), "commit: 'unknown' is none"),
     "best": ("run", lambda r: r["measured"]["best"].update(score=0.9), "best: not the best of the checkpoints"),
+    "rule": (
+        "run",
+        lambda r: r["measured"]["nano"][1].update(all_positives=0.71234, retrieved_positives=0.6),
+        "the score of step 493 is not the figure that its rule names",
+    ),
+    "other rule": (
+        "evaluate",
+        lambda r: r["measured"]["nano"].update(always_rerank_positives=True),
+        "nano.sets: not those that `always_rerank_positives` names",
+    ),
     "released": ("choice", lambda r: r["measured"].update(released="last"), "though the best one ranks better"),
     "rows": ("data", lambda r: r["measured"].update(rows=10**9), "rows: 1e+09, and what it comes from gives"),
 }
