@@ -15,8 +15,7 @@ import pytest
 
 from release import beir
 from release.errors import ReleaseError
-from release.finetuning import prepare as prepare_module
-from release.finetuning import survey
+from release.finetuning import division, survey
 from release.finetuning.leaks import LeakCheck, normalized
 from release.finetuning.prepare import load, prepare
 from tests.finetuning.data import rows, write_beir, write_jsonl, write_scored
@@ -95,8 +94,15 @@ def test_a_beir_folder_keeps_its_own_division_and_finds_its_negatives(tmp_path: 
     assert len(list(beir.texts(tmp_path / "prepared/test/corpus.jsonl"))) == 100
 
 
+def test_a_document_that_a_query_has_in_another_spelling_is_no_negative_of_it(tmp_path: Path) -> None:
+    rows_of = {"query": ["fox", "Fox?"], "document": ["the fox one", "the fox two"], "label": [1.0, 1.0]}
+    pq.write_table(pa.table(rows_of), tmp_path / "train.parquet")
+    assert division.mine(tmp_path / "train.parquet", [*rows_of["document"], "a fox", "an owl"], 7, "en") == 2
+    assert pq.read_table(tmp_path / "train.parquet")["document"].to_pylist()[2:] == ["a fox"] * 2
+
+
 def test_negatives_are_not_looked_for_millions_of_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_module, "MOST_MINED", 50)
+    monkeypatch.setattr(division, "MOST_MINED", 50)
     assert "looked for 70 queries, at most 50 are taken" in refusal(write_jsonl(tmp_path / "data.jsonl"), negatives=3)
 
 
@@ -294,7 +300,7 @@ def test_a_folder_of_the_users_is_never_replaced(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("POOL", 200), ("SKETCH", 200), ("MOST_HELD_OUT", 20)):
         monkeypatch.setattr(survey, name, value)
-    monkeypatch.setattr(prepare_module, "BATCH", 200)
+    monkeypatch.setattr(division, "BATCH", 200)
 
     def peak(count: int) -> int:
         path = tmp_path / f"{count}.jsonl"
