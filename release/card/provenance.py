@@ -53,12 +53,14 @@ def citation(family: Family, size: str, measured: CardRecords, templates: Enviro
     Raises:
         ReleaseError: The family names an entry that is not there.
     """
+    title, taken = family.about.title, family.data.mixture
     own = [
-        _entry(
-            family.model_name(size), f"{family.about.title} {size} {family.about.version}", family, measured.run.created
-        ),
-        _entry(
-            family.data.repository, f"{family.about.title} training data", family, measured.data.created, "datasets/"
+        _entry(family.model_id(size), f"{title} {size} {family.about.version}", measured.run.created[:4]),
+        _entry(  # a mixture that others published is theirs, of a year that nothing here says
+            family.data_id,
+            taken.split("/")[1] if taken else f"{title} training data",
+            None if taken else measured.data.created[:4],
+            "datasets/",
         ),
     ]
     known = {
@@ -72,10 +74,11 @@ def citation(family: Family, size: str, measured: CardRecords, templates: Enviro
     return "\n\n".join([*own, *(templates.get_template(f"citations/{name}.bib").render().strip() for name in cited)])
 
 
-def _entry(key: str, title: str, family: Family, created: str, kind: str = "") -> str:
-    address = f"https://huggingface.co/{kind}{family.about.organization}/{key}"
-    fields = {"title": title, "author": f"{{{family.about.organization}}}", "year": created[:4], "url": address}
-    return f"@misc{{{key},\n" + ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items()) + "\n}"
+def _entry(repository: str, title: str, year: str | None, kind: str = "") -> str:
+    organization, key = repository.split("/")
+    fields = {"title": title, "author": f"{{{organization}}}", "year": year}
+    fields["url"] = f"https://huggingface.co/{kind}{repository}"
+    return f"@misc{{{key},\n" + ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value) + "\n}"
 
 
 def notice(family: Family, templates: Environment) -> str | None:

@@ -34,7 +34,8 @@ def command(size: options.Size, family_file: options.Family = options.ETTIN) -> 
     folder = family.folder(size)
     measured = acceptance.card_records(family, size)
     beside.take(family, size)
-    write_atomic(family.build / "data/README.md", dataset_card(family, measured.data, measured.manifest))
+    if family.data.mixture is None:  # another one has a card of its own
+        write_atomic(family.build / "data/README.md", dataset_card(family, measured.data, measured.manifest))
     write_atomic(folder / "collection.yaml", collection_text(family, size, measured))
     print(write_atomic(folder / "README.md", model_card(family, size, measured)))
 

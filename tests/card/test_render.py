@@ -159,6 +159,10 @@ def test_what_a_model_rests_on_is_cited_and_the_encoders_notice_kept(family: Fam
         assert paper in text
     assert "Copyright (c) 2025 Johns Hopkins University" in text and "Permission is hereby granted" in text
     assert "Permission is hereby granted" not in render.model_card(family, built.SIZE, found)  # the models' own licence
+    taken = replace(family, data=replace(family.data, mixture="acme/taken"))  # what others published is theirs
+    text = render.model_card(replace(taken, card=replace(family.card, encoder_license="cc-by-4.0")), built.SIZE, found)
+    theirs = "title = {taken},\n  author = {{acme}},\n  url = {https://huggingface.co/datasets/acme/taken}"
+    assert theirs in text and "another licence, cc-by-4.0, which holds for them too." in text
     wrong = replace(family, card=replace(family.card, citations=("nobody",)))
     with pytest.raises(ReleaseError, match=r"no citation 'nobody'; in .*key card.citations; hint: one of .*modernbert"):
         render.model_card(wrong, built.SIZE, found)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -113,5 +114,7 @@ def test_two_processes_give_the_losses_of_one_and_go_on_where_they_stopped(
     assert (run.subject.processes, run.subject.per_device_batch_size, run.measured.steps) == (2, 4, 12)
     losses = step_losses(tmp_path / "whole")
     assert losses == pytest.approx(step_losses(trained), rel=1e-3)
+    figures, expected = ([asdict(each) for each in run.nano] for run in (run.measured, record(trained).measured))
+    assert [pytest.approx(each, abs=1e-3) for each in expected] == figures  # both processes share each evaluation
     assert record(tmp_path).measured.resumed_at == 8
     assert step_losses(tmp_path) == pytest.approx(losses, rel=1e-5)  # the same rows in the same order
