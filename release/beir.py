@@ -31,20 +31,22 @@ def files(folder: Path, split: str | None = None) -> BeirFiles:
     """The corpus, queries and judgements of a BEIR folder; `split` names other judgements than the test ones.
 
     Raises:
-        ReleaseError: One of them is missing.
+        ReleaseError: One of them is missing, or is there twice.
     """
     if not folder.is_dir():
         raise ReleaseError(f"no collection {folder}", hint=FORM)
     queries = ["queries.jsonl", "queries.jsonl.gz"]
-    if split is not None:
-        queries = [f"queries.{split}.jsonl", f"queries.{split}.jsonl.gz", *queries]
+    if split is not None and any((folder / f"queries.{split}{end}").is_file() for end in (".jsonl", ".jsonl.gz")):
+        queries = [f"queries.{split}.jsonl", f"queries.{split}.jsonl.gz"]
     qrels = ["qrels.tsv", "qrels/test.tsv"] if split is None else [f"qrels/{split}.tsv", f"qrels.{split}.tsv"]
     names = [["corpus.jsonl", "corpus.jsonl.gz"], queries, qrels]
-    there = [next((folder / name for name in some if (folder / name).is_file()), None) for some in names]
-    if absent := [some for some, path in zip(names, there, strict=True) if path is None]:
+    there = [[name for name in some if (folder / name).is_file()] for some in names]
+    if absent := [some for some, found in zip(names, there, strict=True) if not found]:
         what = ", ".join(f"no {' or '.join(some)}" for some in absent)
         raise ReleaseError(what, where=str(folder), hint=FORM)
-    return BeirFiles(*(path for path in there if path))
+    if twice := next((found for found in there if len(found) > 1), None):
+        raise ReleaseError(f"both {' and '.join(twice)}", where=str(folder), hint="keep one of the two")
+    return BeirFiles(*(folder / name for (name,) in there))
 
 
 def revision(folder: Path) -> str:
@@ -164,6 +166,20 @@ def check_documents(judged: Mapping[str, Collection[str]], documents: Collection
         some = f"; its ids look like {next(iter(documents))!r}" if documents else ""
         hint = "write the same ids in both files, without blanks, quotes or decimals"
         raise ReleaseError(what + some, where=str(where), hint=hint)
+    say(f"warning: {where}: {what}", sys.stderr)
+
+
+def check_queries(judged: Collection[str], queries: Collection[str], where: Path) -> None:
+    """Warn of judged queries without a text.
+
+    Raises:
+        ReleaseError: None has one.
+    """
+    if not (absent := [name for name in judged if name not in queries]):
+        return
+    what = f"{len(absent):,} of {len(judged):,} judged queries have no text, such as {absent[0]!r}"
+    if len(absent) == len(judged):
+        raise ReleaseError(what, where=str(where), hint="write the same ids as in the file of queries")
     say(f"warning: {where}: {what}", sys.stderr)
 
 

@@ -23,6 +23,7 @@ from bm25s.tokenization import Tokenized
 from scipy import sparse
 
 from release.errors import ReleaseError
+from release.names import language_name
 
 K1, B = 1.5, 0.75
 WORDS = re.compile(r"[a-z0-9]+")  # of single pairs
@@ -75,7 +76,7 @@ class Analyzer:
     """
 
     def __init__(self, language: str = "en") -> None:
-        if not re.fullmatch("[a-z]{2,3}", language):
+        if language_name(language) is None:  # a slip of the pen would mean neither stopwords nor a stemmer
             raise ReleaseError(f"{language!r} is no ISO 639 code of a language", hint="such as en or deu")
         self._stopwords = frozenset(
             next((words for codes, words in STOPWORDS.items() if language in codes.split()), ())

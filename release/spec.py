@@ -71,7 +71,7 @@ class HubRetrievalSource(_Source):
 
 @dataclass(frozen=True, config=STRICT)
 class FileSource(_Source):
-    """Parquet, CSV or JSONL files: `path` is a file, a folder or a glob."""
+    """Parquet, CSV, TSV or JSONL files: `path` is a file, a folder or a glob."""
 
     kind: Literal["files"]
     path: Line
@@ -351,7 +351,12 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         what = f"expected keys and values, found {type(value).__name__}"
         raise ReleaseError(what, where=where, hint="indent the keys below it")
-    return {str(key): entry for key, entry in value.items()}
+    if odd := [
+        key for key in value if not isinstance(key, str)
+    ]:  # YAML takes `no` for false, 010 for 8, 1_000 for 1000
+        what = f"the key {odd[0]!r} is a {type(odd[0]).__name__}, not text"
+        raise ReleaseError(what, where=where, hint="write names in quotes where YAML reads them as something else")
+    return dict(value)
 
 
 def _given_by_place(entry: dict[str, Any], key: str, where: str, hint: str) -> None:

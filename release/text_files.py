@@ -26,6 +26,11 @@ DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
+def ending(path: Path) -> str:
+    """What a file's name ends with, in small letters and without .gz: `.csv` of `A.CSV.gz`."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Every line with its number, from 1, and with its end.
 
@@ -34,7 +39,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     number = 0
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as stream:
             for number, line in enumerate(stream, 1):
                 yield number, (line.removeprefix(BOM_UTF8) if number == 1 else line).decode()
     except UnicodeDecodeError as error:

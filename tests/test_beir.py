@@ -121,6 +121,13 @@ def test_a_judged_query_without_text_is_refused(tmp_path: Path) -> None:
     refused(folder(tmp_path, qrels=QRELS + "q3\td1\t1\n"), "query 'q3' is judged but has no text")
 
 
+def test_a_query_without_a_relevant_document_is_left_out_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tasks.from_folder(folder(tmp_path, qrels="q1\td1\t0\nq2\td2\t1\n")).judgements == {"q2": {"d2": 1}}
+    assert "1 of 2 judged queries have no relevant document, such as 'q1'" in capsys.readouterr().err
+
+
 def test_a_grade_below_zero_gains_what_zero_does(tmp_path: Path) -> None:
     task = tasks.from_folder(folder(tmp_path, qrels="q1\td1\t-2\nq1\td2\t1\n"))
     assert task.judgements == {"q1": {"d1": 0, "d2": 1}}
@@ -202,6 +209,14 @@ def test_a_gzipped_file_that_is_cut_is_one_line(tmp_path: Path, cut: float) -> N
     refused(tmp_path, "corpus.jsonl.gz")
     (tmp_path / "corpus.jsonl.gz").write_bytes(b"no gzip")
     refused(tmp_path, "cut short or damaged.*after row 0")
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl.gz", "queries.jsonl.gz", "qrels/test.tsv"])
+def test_a_file_that_is_there_twice_is_refused(tmp_path: Path, name: str) -> None:
+    extra = folder(tmp_path) / name
+    extra.parent.mkdir(exist_ok=True)
+    extra.write_bytes(gzip.compress(b""))
+    refused(tmp_path, rf"both \S+ and {name}.*keep one of the two")
 
 
 # --- Queries that are in the corpus -----------------------------------------------------------------------------------

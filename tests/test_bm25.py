@@ -106,7 +106,7 @@ def test_a_stem_meets_its_other_forms_and_a_stopword_meets_nothing() -> None:
     ]  # no stemmer and no list: words as they are
 
 
-@pytest.mark.parametrize("language", ["english", "EN", "", "e", "en-US"])
+@pytest.mark.parametrize("language", ["english", "EN", "", "e", "en-US", "xx", "zz"])
 def test_what_is_no_code_of_a_language_is_refused(language: str) -> None:
     with pytest.raises(ReleaseError, match="no ISO 639 code"):
         Analyzer(language)

@@ -116,6 +116,8 @@ def test_a_good_declaration_is_read(tmp_path: Path) -> None:
         ("overlaps: []", "overlaps: []\n    license_note: 2024-01-01", "is a date; text needs quotes"),
         ("  one:", "  one: {}\n  one:", "duplicate key 'one'"),
         ("  one:", "  One: *x\n  one:", "not a valid YAML file"),
+        ("  one:", "  no:", r"the key False is a bool, not text.*key configs; hint: write names in quotes"),
+        ("  one:", "  010:", "the key 8 is a int, not text"),
         ("cc0-1.0", '"a\\tb"', "expected a line of text"),
         ("cc0-1.0", '"a\\0b"', "expected a line of text"),
         ("license_link: null", "license_link: 'javascript:alert(1)'", r"no address of a page.*one\.license_link"),

@@ -88,6 +88,7 @@ LEFT_OUT = {  # the manifest's reasons, for people
     "duplicate": "duplicates",
     "no text": "without text",
     "repeated pair": "repeated pairs",
+    "repeated pair with another label": "repeated pairs with another label",
     "not sampled": "not sampled",
     "overlap": "repeated an evaluation text",
     "cap": "over the cap",

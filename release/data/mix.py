@@ -211,8 +211,8 @@ def _make(
             "shards": described,
         }
         write_json(making / data_manifest.NAME, made)
-    if rejected:
-        say(f"mix: {config.name}: left out {_listed(rejected)}", sys.stderr)
+    if left_out := source.dropped | dict(rejected):
+        say(f"mix: {config.name}: left out {_listed(left_out)}", sys.stderr)
     return made
 
 

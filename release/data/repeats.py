@@ -1,4 +1,4 @@
-"""Pairs that a config repeats: the first one counts, and the others are left out. At most 16 bytes a row."""
+"""Pairs that a config repeats: the first one counts, and the others are left out. At most 16 bytes a row, 32 with labels."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ import pyarrow as pa
 from release.data.sampling import scatter
 
 REASON = "repeated pair"
+OTHERWISE = "repeated pair with another label"
 
 
 def distinct(tables: Iterator[pa.Table], rows: int, counts: Counter[str]) -> Iterator[pa.Table]:
-    """The same tables without the pairs of query and document that came before; `counts` says how many under REASON.
+    """The same tables without the pairs of query and document that came before; `counts` says how many under REASON and OTHERWISE.
 
     Args:
         rows: At most so many come.
     """
-    seen = SeenHashes(rows)
+    seen, labelled = SeenHashes(rows), None
     for table in tables:
-        fresh = seen.add(pair_hashes(table))
-        if repeated := int((~fresh).sum()):
-            counts[REASON] += repeated
+        fresh = seen.add(hashes := pair_hashes(table))
+        other = np.zeros(len(fresh), bool)
+        if "label" in table.column_names:
+            labelled = labelled or SeenHashes(rows)
+            other = labelled.add(scatter(hashes) ^ _bits(table["label"])) & ~fresh
+        if not fresh.all():
+            repeated = {REASON: int((~fresh & ~other).sum()), OTHERWISE: int(other.sum())}
+            counts.update({reason: count for reason, count in repeated.items() if count})
             table = table.filter(pa.array(fresh))
         if table.num_rows:
             yield table
@@ -38,6 +44,11 @@ def pair_hashes(table: pa.Table) -> np.ndarray:
         hash_texts(table[name].to_numpy(zero_copy_only=False), categorize=False) for name in ("query", "document")
     )
     return scatter(query) ^ document
+
+
+def _bits(labels: pa.ChunkedArray) -> np.ndarray:
+    """The labels' float32 as numbers that differ where they do; 0 and -0 are one."""
+    return (np.asarray(labels, np.float32) + np.float32(0)).view(np.uint32).astype(np.uint64) << np.uint64(1)
 
 
 class SeenHashes:

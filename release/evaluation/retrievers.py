@@ -21,6 +21,7 @@ from release.teachers import minilm
 from release.teachers.minilm import MiniLM
 
 VECTORS = "vectors.safetensors"
+NO_LANGUAGE = "zxx"  # ISO 639-3 for text in no language
 
 
 class Bm25Retriever:
@@ -67,10 +68,13 @@ class Bm25Retriever:
 
 
 def task_language(task_metadata: Any, subset: str) -> str | None:
-    """The one language of an mteb task's subset as an ISO 639-3 code, or None where there are several, or nobody knows."""
+    """The one language of an mteb task's subset as an ISO 639-3 code, or None where there are several, or nobody knows.
+
+    A programming language is none, so that no stopword of a language is left out of it, as in mteb.
+    """
     languages = task_metadata.eval_langs
     languages = languages.get(subset, []) if isinstance(languages, dict) else languages
-    codes = {language.partition("-")[0] for language in languages} - {UNDETERMINED}
+    codes = {NO_LANGUAGE if name.endswith("-Code") else name.partition("-")[0] for name in languages} - {UNDETERMINED}
     return codes.pop() if len(codes) == 1 else None
 
 

@@ -135,6 +135,9 @@ class Collection(AbsTaskRetrieval):
                 "no documents, or no query with a positive judgement", where=str(self.folder), hint=beir.FORM
             )
         beir.check_documents(judgements, documents, qrels_file)
+        if left := [query for query in judgements if query not in judged]:
+            what = f"{len(left):,} of {len(judgements):,} judged queries have no relevant document, such as {left[0]!r}"
+            say(f"note: {qrels_file}: {what}; they are left out", sys.stderr)
         if blank := [query for query in judged if not queries[query].strip()]:
             what = f"{len(blank):,} of {len(judged):,} judged queries have no text, such as {blank[0]!r}"
             say(f"warning: {queries_file}: {what}", sys.stderr)

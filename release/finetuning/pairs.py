@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from release import beir
 from release.data.sources.text_rows import csv_rows
 from release.errors import ReleaseError
-from release.text_files import is_unicode, json_rows, number
+from release.text_files import ending, is_unicode, json_rows, number
 
 FORMS = (
     "a row holds `query` with `positives` and `negatives`, or `query`, `document` and `label` (a number); "
@@ -26,6 +26,7 @@ FORMS = (
 )
 LABELS = ("label", "score")
 BATCH_ROWS = 1_000  # of a Parquet file, in memory at a time
+LISTS = ("positives", "positive", "negatives", "negative")
 LARGEST = 3.4e38  # labels are kept in float32
 
 
@@ -70,11 +71,10 @@ def open_pairs(path: Path, split: str | None = None) -> PairSource:
         raise ReleaseError(
             f"no data at {path}", hint="a .jsonl, .parquet, .csv or .tsv file, or a folder in BEIR's form"
         )
-    kinds = [suffix for suffix in path.suffixes if suffix != ".gz"]
     readers = {".jsonl": _json, ".ndjson": _json, ".parquet": _parquet, ".csv": _csv, ".tsv": _csv}
-    if not kinds or kinds[-1] not in readers:
+    if (kind := ending(path)) not in readers:
         raise ReleaseError(f"unknown kind of file {path.name}", hint=f"one of {', '.join(readers)}")
-    reader = readers[kinds[-1]]
+    reader = readers[kind]
     return PairSource(path, lambda: reader(path))
 
 
@@ -121,6 +121,7 @@ def _row(value: dict[str, Any], row: int, path: Path) -> Iterator[LabelledPair]:
     if not isinstance(query, str):
         raise _wrong(path, row, "no text under `query`")
     if label_name := _one_of(value, LABELS, path, row):
+        _one_of(value, (label_name, *LISTS), path, row)
         yield _pair(query, value.get("document"), value[label_name], row, path)
         return
     positives, negatives = (_texts(value, names, path, row) for names in ("positives", "negatives"))
@@ -150,7 +151,7 @@ def _texts(value: dict[str, Any], name: str, path: Path, row: int) -> list[Any]:
 
 def _csv(path: Path) -> Iterator[LabelledPair]:
     header: list[str] = []
-    for row, value in csv_rows(path, header, "\t" if ".tsv" in path.suffixes else ","):
+    for row, value in csv_rows(path, header):
         label_name = _one_of(value, LABELS, path, 1)
         if absent := [name for name in ("query", "document") if name not in value] + ["label"] * (label_name is None):
             raise _wrong(path, 1, f"no column {absent[0]!r} (there are: {', '.join(header)})")

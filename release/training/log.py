@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
 import traceback
@@ -23,11 +24,17 @@ CONTINUE = "run the same command again: it continues from the last checkpoint"
 
 
 class LogFile(TrainerCallback):
-    """What the trainer reports goes into the log file too."""
+    """What the trainer reports goes into the log file too; a training whose weights are lost ends there and then.
+
+    The trainer itself would go on to its last step, and show a loss of 0 for every NaN.
+    """
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             log.debug("step %d %s", state.global_step, logs)
+        if not math.isfinite(norm := (logs or {}).get("grad_norm", 0.0)):
+            hint = "lower the learning rate, or take precision = 'fp32'; a checkpoint before that step is good"
+            raise ReleaseError(f"the gradient is {norm} at step {state.global_step}", where="the training", hint=hint)
 
 
 def start_log(file: Path) -> None:

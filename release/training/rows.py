@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from release.errors import ReleaseError
 
 PATTERN = re.compile(r"[*?\[\]]")
 COLUMNS = ("query", "document", "label")
+LARGEST = 1e9  # of a label: its squared error, summed over any batch, stays finite in float32
 HINT = "make score writes `query`, `document` (strings) and `label` (a finite number) for every row"
 
 
@@ -52,8 +54,8 @@ def check_schema(schema: pa.Schema, where: str) -> None:
             raise ReleaseError(f"the column {name} holds {kind}, not {expected}", where=where, hint=HINT)
 
 
-def check_rows(rows: Dataset, configs: dict[str, int]) -> None:
-    """Refuse missing texts and labels that are missing, NaN or infinite, reading one memory-mapped chunk at a time.
+def check_rows(rows: Dataset, configs: dict[str, int], split: str = "train") -> None:
+    """Refuse texts that are missing or no UTF-8, and labels that no loss can use, reading one memory-mapped chunk at a time.
 
     Args:
         rows: All configs one after the other, as the training reads them.
@@ -64,20 +66,50 @@ def check_rows(rows: Dataset, configs: dict[str, int]) -> None:
     for name in COLUMNS:
         first = 0
         for chunk in table.column(name).chunks:
-            bad = pc.is_null(chunk)
-            if name == "label" and pa.types.is_floating(chunk.type):
-                bad = pc.invert(pc.fill_null(pc.is_finite(chunk), False))
+            bad = _bad_labels(chunk) if name == "label" else _bad_texts(chunk)
             if (row := pc.index(bad, True).as_py()) >= 0:
-                _fail(name, chunk[row].as_py(), first + row, configs)
+                row_of_all = first + row
+                if rows._indices is not None:  # a smoke test reads some rows in another order
+                    row_of_all = rows._indices.column(0)[row_of_all].as_py()
+                _fail(name, chunk.slice(row, 1), _place(row_of_all, configs, split))
             first += len(chunk)
 
 
-def _fail(name: str, value: object, row: int, configs: dict[str, int]) -> None:
-    where = f"row {row}"
-    if sum(configs.values()) > row:  # the rows of a smoke test are other ones
-        for config, count in configs.items():
-            if row < count:
-                where = f"config {config}, row {row} of split train"
-                break
-            row -= count
-    raise ReleaseError(f"the {name} is {'missing' if value is None else value}", where=where, hint=HINT)
+def _bad_labels(labels: pa.Array) -> pa.Array:
+    """Which labels are missing, NaN, infinite, or so large that a squared error of them is infinite in float32."""
+    size = pc.abs(labels.cast(pa.float64(), safe=False))
+    return pc.invert(pc.fill_null(pc.less_equal(size, LARGEST), False))  # a NaN is not less than anything
+
+
+def _bad_texts(texts: pa.Array) -> pa.Array:
+    bad = pc.is_null(texts)
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        bad = pa.array([not _is_text(value) for value in texts.cast(pa.large_binary()).to_pylist()])
+    return bad
+
+
+def _is_text(value: bytes | None) -> bool:
+    try:
+        return value is not None and isinstance(value.decode(), str)
+    except UnicodeDecodeError:
+        return False
+
+
+def _place(row: int, configs: dict[str, int], split: str) -> str:
+    for config, count in configs.items():
+        if row < count:
+            return f"config {config}, row {row} of split {split}"
+        row -= count
+    raise IndexError(row)
+
+
+def _fail(name: str, value: pa.Array, where: str) -> None:
+    if name == "label":
+        found = value[0].as_py()
+        large = "" if found is None or not math.isfinite(found) else f", beyond {LARGEST:,.0f}"
+        what = "missing" if found is None else f"{found}{large}"
+    else:
+        what = "missing" if value.null_count else "no UTF-8"
+    raise ReleaseError(f"the {name} is {what}", where=where, hint=HINT)

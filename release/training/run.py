@@ -111,7 +111,7 @@ class Run:
         counts = {name: len(splits["train"]) for name, splits in configs.items()}
         check_rows(train, counts)
         if held_out is not None:
-            check_rows(held_out, {})
+            check_rows(held_out, {self.family.data.validation: len(held_out)}, "validation")
         self._check_published(counts)
         self.rows, self.args = len(train), args
         self.subject = self._subject(model, args, counts)

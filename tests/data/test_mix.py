@@ -210,7 +210,7 @@ def test_peoples_own_files_csv_and_jsonl(facts: family.Family) -> None:
     assert manifest["jsonl"]["dropped"] == {"no text": 1}
 
 
-def test_a_beir_folder(facts: family.Family) -> None:
+def test_a_beir_folder(facts: family.Family, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path("beir")
     folder.mkdir()
     (folder / "corpus.jsonl").write_text(
@@ -225,6 +225,22 @@ def test_a_beir_folder(facts: family.Family) -> None:
         {"query": "ask", "document": "plain", "label": 0.0},
     ]
     assert manifest["dropped"] == {"no text": 1}
+    (folder / "qrels.tsv").write_text("q1\td1\t1\nq2\td1\t1\n")
+    mix.run(facts, declared(beir=config))
+    said = capsys.readouterr().err
+    assert "1 of 2 judged queries have no text, such as 'q2'" in said and "beir: left out 1 no text" in said
+    (folder / "qrels.tsv").write_text("q2\td1\t1\n")
+    with pytest.raises(ReleaseError, match=r"1 of 1 judged queries have no text.*qrels.tsv; hint: write the same ids"):
+        mix.run(facts, declared(beir=config))
+
+
+def test_a_pair_with_two_labels_is_counted_apart(facts: family.Family) -> None:
+    Path("a.csv").write_text("q,t,l\na,b,1\na,b,0\na,b,1.0\nc,d,-0\nc,d,0\nc,e,0\n")
+    config = {"source": {"kind": "files", "path": "a.csv"}, "labels": "source"}
+    config["columns"] = {"query": "q", "document": "t", "label": "l"}
+    manifest = json.loads(mix.run(facts, declared(one=config)).read_text())["configs"]["one"]
+    assert manifest["dropped"] == {"repeated pair": 2, "repeated pair with another label": 1}
+    assert rows_of(facts, "one")["label"].to_pylist() == [1, 0, 0]
 
 
 def test_rows_that_no_teacher_can_read_are_left_out_counted_and_never_held_out(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import os
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -238,6 +240,31 @@ def test_kinds_of_files_are_not_mixed(tmp_path: Path) -> None:
     written(tmp_path / "a.csv", "q,t\nx,y\n")
     written(tmp_path / "b.jsonl", '{"q": "a", "t": "b"}\n')
     refused(config(tmp_path), r"several kinds of files: a.csv beside b.jsonl")
+
+
+def test_tables_are_known_by_the_end_of_their_names_and_other_files_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path / "A.TSV", "q\tt\na, b\tc\n")
+    written(tmp_path / "b.tsv.gz", gzip.compress(b"q\tt\nd\te\n"))
+    rows, _ = read(open_source(config(tmp_path)))
+    assert [tuple(row.values()) for row in rows] == [("a, b", "c"), ("d", "e")] and not capsys.readouterr().err
+    hidden = tmp_path / ".ipynb_checkpoints"
+    hidden.mkdir()
+    written(hidden / "A.TSV", "q\tt\nold\told\n")
+    written(tmp_path / "c.tsv.bz2", b"")
+    assert read(open_source(config(tmp_path)))[0] == rows
+    assert "1 files of" in (said := capsys.readouterr().err) and "such as c.tsv.bz2" in said
+
+
+def test_a_pipe_a_device_a_folder_and_a_link_to_nothing_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "device.csv").symlink_to("/dev/zero")
+    (tmp_path / "link.csv").symlink_to("gone.csv")
+    (tmp_path / "folder.csv").mkdir()
+    for name in ("pipe.csv", "device.csv", "link.cs?", "folder.cs?"):
+        refused(config(tmp_path / name), f"no file, but something else or a link to nothing; in .*{name[:-1]}")
+    refused(config(tmp_path), "no file, but something else or a link to nothing")
 
 
 def test_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def test_the_analyser_and_the_language_are_named_and_another_language_is_another
         (["eng-Latn", "deu-Latn"], None),
         ({"de": ["deu-Latn"], "fr": ["fra-Latn"]}, "deu"),
         (["und-Zyyy"], None),
+        (["c++-Code"], "zxx"),
+        (["go-Code", "eng-Latn"], None),
     ],
 )
 def test_mtebs_tasks_name_their_language(languages: object, wanted: str | None) -> None:

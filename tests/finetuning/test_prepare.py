@@ -223,6 +223,7 @@ def test_a_near_repeat_of_a_held_out_query_is_left_out_of_the_training(tmp_path:
         (b'{"query": " ", "document": "b", "label": 1}\n', "the query is empty"),
         (b'{"query": "a", "document": "", "label": 1}\n', "the document is empty"),
         (b'{"query": "a"}\n', "neither `positives` nor"),
+        (b'{"query": "a", "document": "b", "label": 1, "negatives": ["c"]}\n', "both `label` and `negatives`"),
         (b'{"query": "a", "positives": 3}\n', "`positives` is a int"),
         (b'{"query": "a", "positives": "b", "positive": "c"}\n', "both `positives` and `positive`"),
         (b'{"query": "a", "document": "b", "label": 1, "score": 0.5}\n', "both `label` and `score`"),

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi, constants
 
@@ -18,7 +20,7 @@ from recipes import distill
 from release.errors import ReleaseError
 from release.files import sha256_file
 from release.results.training import EnergyUse
-from release.training.log import explain
+from release.training.log import LogFile, explain
 from release.training.run import energy, loaded_encoder
 from tests.training.conftest import FAMILY, WORDS, rows
 from tests.training.helpers import ROOT, command
@@ -74,6 +76,8 @@ def test_the_energy_of_a_leg_that_was_moved_aside_counts_too(tmp_path: Path) -> 
         (["--data", "both"], {}, "a config cannot be called 'default'"),
         (["--data", "nan"], {}, "the label is nan; in config words, row 3 of split train"),
         (["--data", "infinite"], {}, "the label is inf; in config words, row 3 of split train"),
+        (["--data", "large"], {}, "the label is 1e+39, beyond 1,000,000,000; in config words, row 3 of split train"),
+        (["--data", "bytes"], {}, "the query is no UTF-8; in config words, row 3 of split train"),
         (["--data", "null"], {}, "the label is missing; in config words, row 3 of split train"),
         (["--data", "textless"], {}, "the document is missing; in config words, row 3 of split train"),
         ([], {"family": "nobody.toml"}, "cannot load the encoder 'nobody/nothing'"),
@@ -113,12 +117,19 @@ def write_faulty(work: Path) -> None:
         "lists": eight.with_columns(pl.concat_list("label")),
         "nan": spoiled("label", float("nan")),
         "infinite": spoiled("label", float("inf")),
+        "large": spoiled("label", 1e39),
         "null": spoiled("label", None),
         "textless": spoiled("document", None),
     }
     for name, mixture in mixtures.items():
         (work / name / "words").mkdir(parents=True, exist_ok=True)
         mixture.write_parquet(work / name / "words/train-0.parquet")
+    queries = pa.array(
+        [*(word.encode() for word in WORDS[:3]), b"\xff", *(word.encode() for word in WORDS[4:8])], pa.binary()
+    )
+    (work / "bytes/words").mkdir(parents=True, exist_ok=True)
+    spoilt = eight.to_arrow().set_column(0, "query", queries.view(pa.string()))
+    pq.write_table(spoilt, work / "bytes/words/train-0.parquet")
     for name in ("brackets/random_10k [2m]", "both/words", "both/default"):
         (work / name).mkdir(parents=True, exist_ok=True)
         eight.write_parquet(work / name / "train-0.parquet")
@@ -170,6 +181,14 @@ def test_a_published_mixture_is_read_at_the_commit_that_is_named_and_must_have_i
         with pytest.raises(ReleaseError, match="where 97 were published"):
             recipe()
         assert read[-1] == ("acme/taken", settled)
+
+
+@pytest.mark.parametrize("norm", [float("nan"), float("inf")])
+def test_a_training_whose_gradient_is_no_number_ends_at_that_step(norm: float) -> None:
+    state: Any = SimpleNamespace(is_world_process_zero=False, global_step=7)
+    LogFile().on_log(None, state, None, logs={"grad_norm": 1.0, "loss": 0.0})
+    with pytest.raises(ReleaseError, match=f"the gradient is {norm} at step 7"):
+        LogFile().on_log(None, state, None, logs={"grad_norm": norm, "loss": 0.0})
 
 
 def test_a_batch_that_does_not_divide_is_refused(work: Path, recipe: Callable[..., None]) -> None:

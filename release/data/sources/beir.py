@@ -30,6 +30,7 @@ def open_folder(config: ConfigSpec, source: BeirSource, root: Path) -> Source:
     labelled = {document for labels in judged.values() for document in labels}
     texts = {key: beir.document_text(title, text) for key, title, text in beir.texts(files.corpus) if key in labelled}
     queries = {key: text for key, _, text in beir.texts(files.queries) if key in judged}
+    beir.check_queries(judged, queries, files.qrels)
     beir.check_documents(judged, texts, files.qrels)
     rows = [
         (queries[query], texts[document], label)

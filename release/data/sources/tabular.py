@@ -1,4 +1,4 @@
-"""Sources that are tables: parquet on the Hub, and people's own parquet, CSV and JSONL files.
+"""Sources that are tables: parquet on the Hub, and people's own parquet, CSV, TSV and JSONL files, the latter ones gzipped or not.
 
 A source is read twice: once to count the rows that the filters leave out, and once for the rows. Of parquet the first pass reads
 only the columns that decide. Columns are called by what they are for: query, document, label, drop, duplicate.
@@ -7,6 +7,7 @@ only the columns that decide. Columns are called by what they are for: query, do
 from __future__ import annotations
 
 import glob
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -19,13 +20,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
+from release.console import say
 from release.data.sources import parquet_rows, text_rows
 from release.data.sources.base import Batch, Source, as_rows, fingerprint, where
 from release.data.sources.hub import parquet_files
 from release.errors import ReleaseError
 from release.spec import ConfigSpec, FileSource, HubSource
+from release.text_files import ending
 
-KINDS = {".parquet": "parquet", ".csv": "CSV", ".jsonl": "JSONL", ".json": "JSONL", ".ndjson": "JSONL"}
+KINDS = {
+    ".parquet": "parquet",
+    ".csv": "CSV",
+    ".tsv": "TSV",
+    ".jsonl": "JSONL",
+    ".json": "JSONL",
+    ".ndjson": "JSONL",
+}
 ROW = ("query", "document", "label")  # the others only leave rows out
 # (what the columns are for, those to read only from files that may hold nulls in them) -> all rows in order
 Reader = Callable[[Sequence[str], Sequence[str]], Iterator[Batch]]
@@ -46,29 +56,41 @@ def open_files(config: ConfigSpec, source: FileSource, root: Path) -> Source:
     """
     files = _files(config, root / source.path)
     revision = source.revision or fingerprint(files)
-    if files[0].suffix == ".parquet":
+    if ending(files[0]) == ".parquet":
         return _source(config, _parquet_reader(config, fs.LocalFileSystem(), list(map(str, files))), revision)
     return _source(config, partial(_read_text, config, files), revision)
 
 
 def _files(config: ConfigSpec, path: Path) -> list[Path]:
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if file.suffix in KINDS]
+        files = _files_below(config, path)
     elif path.is_file():  # a name with brackets is a name first, and a pattern only where there is no such file
         files = [path]
     else:
         files = [Path(name) for name in sorted(glob.glob(str(path)))]  # noqa: PTH207 - the pattern may be absolute
     if not files:
         raise ReleaseError(f"no file at {path}", where=f"config {config.name}", hint="correct source.path")
-    if unknown := [file.name for file in files if file.suffix not in KINDS]:
+    if unknown := [file.name for file in files if ending(file) not in KINDS]:
         what = f"unknown kind of file {unknown[0]}"
         raise ReleaseError(what, where=f"config {config.name}", hint=f"one of {', '.join(KINDS)}")
-    kinds = {KINDS[file.suffix]: file for file in files}
+    if odd := [file for file in files if not file.is_file()]:  # reading a pipe or a device would never end
+        raise ReleaseError("no file, but something else or a link to nothing", where=str(odd[0]), hint="remove it")
+    kinds = {KINDS[ending(file)]: file for file in files}
     if len(kinds) > 1:
         names = " beside ".join(file.name for file in kinds.values())
         what = f"several kinds of files: {names}"
         raise ReleaseError(what, where=where(config), hint="give each kind a config of its own")
     return files
+
+
+def _files_below(config: ConfigSpec, folder: Path) -> list[Path]:
+    """The tables in a folder; hidden files are none, and what else is left out is said."""
+    below = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    seen = [path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    if other := [path.name for path in seen if ending(path) not in KINDS]:
+        what = f"{len(other):,} files of {folder} are of no kind that is read, such as {other[0]}"
+        say(f"note: config {config.name}: {what}", sys.stderr)
+    return [path for path in seen if ending(path) in KINDS]
 
 
 def columns_of(config: ConfigSpec) -> dict[str, str]:
@@ -131,7 +153,7 @@ def _read_text(config: ConfigSpec, files: list[Path], *_: Sequence[str]) -> Iter
     for path in files:
         header: list[str] = []
         yield from text_rows.batches(path, columns_of(config), header)
-        if header or path.suffix == ".csv":  # a JSONL file without rows has no names to check
+        if header or ending(path) in text_rows.DELIMITERS:  # a JSONL file without rows has no names to check
             _check_names(config, header, str(path))
 
 

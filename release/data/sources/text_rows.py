@@ -1,4 +1,4 @@
-"""Rows of CSV and JSONL files, batch by batch. Every row is read on its own, so that a mistake has a row and no type is guessed."""
+"""Rows of CSV, TSV and JSONL files in batches. Every row is read on its own: a mistake has a row, and no type is guessed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from release.data.sources.base import BATCH_ROWS, Batch
 from release.errors import ReleaseError
-from release.text_files import json_rows, lines, number
+from release.text_files import ending, json_rows, lines, number
 
 TYPES = {
     "query": pa.string(),
@@ -20,6 +20,7 @@ TYPES = {
     "drop": pa.bool_(),
     "duplicate": pa.bool_(),
 }
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
 csv.field_size_limit(2**24)  # characters: an open quote does not swallow the rest of a large file
 
 
@@ -35,7 +36,7 @@ def batches(path: Path, names: Mapping[str, str], header: list[str]) -> Iterator
     Raises:
         ReleaseError: A row is damaged, or a value is not of its column's type; file and row are named.
     """
-    read, parse = (csv_rows, _from_text) if path.suffix == ".csv" else (_json_rows, _from_json)
+    read, parse = (csv_rows, _from_text) if ending(path) in DELIMITERS else (_json_rows, _from_json)
     numbers: list[int] = []
     rows: list[list[Any]] = []
     for row_number, row in read(path, header):
@@ -61,8 +62,9 @@ def _json_rows(path: Path, header: list[str]) -> Iterator[tuple[int, dict[str, A
         yield row_number, row
 
 
-def csv_rows(path: Path, header: list[str], delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
+def csv_rows(path: Path, header: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows by the names in the first one; a quoted value may hold line ends, and the number is that of its last line."""
+    delimiter = DELIMITERS[ending(path)]
     reader = csv.reader((line for _, line in lines(path)), strict=True, delimiter=delimiter)
     try:
         for row in reader:
