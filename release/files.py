@@ -47,6 +47,15 @@ def write_atomic(path: Path, data: bytes | str) -> Path:
     return path
 
 
+def write_private(path: Path, text: str) -> Path:
+    """`write_atomic` of a file that only its owner can read, from its first byte on."""
+    before = os.umask(0o077)
+    try:
+        return write_atomic(path, text)
+    finally:
+        os.umask(before)
+
+
 def write_json(path: Path, value: Any) -> Path:
     """`write_atomic` of `value` as indented JSON with sorted keys; NaN and infinity are refused (ValueError)."""
     return write_atomic(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from huggingface_hub import HfApi
 
-from release import mode, options
+from release import keyless, mode, options
 from release.console import print_hint, print_json, say, table, wrapped
 from release.errors import ReleaseError
 from release.family import Family, load
@@ -104,7 +104,8 @@ def propose(
         ReleaseError: As `publish` and `correct_cards`; running it again continues.
     """
     api = publish.connect_checked(family, size, endpoint)
-    push = [step for step in plan.diff(family, size, api, what=what, replace=replace) if step.phase == "push"]
+    steps = keyless.own(plan.diff(family, size, api, what=what, replace=replace))
+    push = [step for step in steps if step.phase == "push"]
     steps = pull_requests.steps(push, api)
     plan.show(steps, str(api.endpoint))
     if what == "card" and steps:
@@ -126,7 +127,7 @@ def correct_cards(family: Family, size: str, endpoint: str | None, *, replace: b
         ReleaseError: Nothing was released, more than the cards would change, or a snippet fails; then nothing is sent.
     """
     api = publish.connect_checked(family, size, endpoint)
-    steps = plan.diff(family, size, api, what="card", replace=replace)
+    steps = keyless.own(plan.diff(family, size, api, what="card", replace=replace))
     plan.show(steps, api.endpoint)
     if any(step.verb == "correct" for step in steps):
         verify.try_cards(desired_repos(family, size), api)
@@ -171,7 +172,7 @@ def release_data(
     if lines := checks.data_problems(family):
         raise ReleaseError(f"{len(lines)} problem(s), the first: {lines[0]}", hint="correct them, then run it again")
     steps, tags, public = _data_steps(family, repo, api, what, replace)
-    plan.show([*steps, *tags, *public], str(api.endpoint))
+    plan.show(keyless.own([*steps, *tags, *public]), str(api.endpoint))
     if what == "card" and steps:
         verify.try_cards([repo], api)
     publish.carry_out(api, steps)

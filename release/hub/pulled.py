@@ -22,7 +22,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, get_token, snapshot_download
 
-from release import console
+from release import console, keyless
 from release.errors import ReleaseError
 from release.export import parity
 from release.files import write_atomic
@@ -94,6 +94,7 @@ def _scratch() -> Generator[tuple[Path, Any]]:
 
 def _with_token(api: Any, folder: Path) -> dict[str, str]:
     removed = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_XET_CACHE")
+    removed += (keyless.RESOURCE, *keyless.IDENTITY)  # the token that was given for them is passed on
     own = {"HF_ENDPOINT": str(api.endpoint), "HF_HOME": f"{folder}/home", "HF_TOKEN": get_token() or ""}
     return {key: value for key, value in os.environ.items() if key not in removed} | QUIET | own
 

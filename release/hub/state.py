@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
+from release import keyless
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import list_files, sha256_file
@@ -100,16 +101,14 @@ def connect(endpoint: str | None, *, write: bool = True) -> HfApi:
     url = given_endpoint(endpoint)
     if url is None:
         raise ReleaseError("no Hub is named, and there is no default", hint="set HF_ENDPOINT, or pass --endpoint URL")
-    if not (get_token() or "").isascii():
+    token = keyless.token(url)
+    if not (token or "").isascii():
         raise ReleaseError("the token holds a letter that no token has", where=url, hint="copy HF_TOKEN again")
-    if write and get_token() is None:
+    if write and token is None:
         raise ReleaseError("no token for publishing", where=url, hint="set HF_TOKEN, or run `hf auth login`")
     patience.be_patient_with_limits()
-    # Some requests of the client go to its default, whatever endpoint it is given.
-    constants.ENDPOINT, constants.HUGGINGFACE_CO_URL_TEMPLATE = (
-        url,
-        f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
-    )
+    # Some requests of the client go to its default, whatever endpoint it is given; `keyless.token` sets constants.ENDPOINT.
+    constants.HUGGINGFACE_CO_URL_TEMPLATE = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     return HfApi(endpoint=url)
 
 

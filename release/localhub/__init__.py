@@ -10,8 +10,8 @@ What stays out, because none of these needs it; a client gets 404, or 501 where 
 - what the real Hub computes: downloads, trends, safetensors and GGUF summaries, security scans, the dataset viewer and
   its parquet copies, leaderboards, full-text search; lists are in one page of at most 1,000;
 - what runs: spaces, jobs, inference, sandboxes; a space is only its files;
-- accounts: sign-up, organisations, teams, resource groups, OAuth and Trusted Publishers; accounts come from the
-  command line;
+- accounts: sign-up, organisations, teams, resource groups, OAuth but for Trusted Publishers (trusted.py); accounts
+  come from the command line;
 - git itself: clone, fetch and push, multipart LFS, LFS downloads, listing and erasing LFS objects, diffs of lines;
 - copies from one repo to another, repos without a namespace, and slugs that change with a collection's title;
 - buckets, but for reading: a folder under ROOT/buckets is one, so that `hf skills add` works.

@@ -25,6 +25,7 @@ from release.localhub.api import (
     files,
     lfs,
     listing,
+    oauth,
     refs,
     repos,
     xet,
@@ -37,6 +38,7 @@ from release.localhub.pages import pages
 from release.localhub.responses import error_response
 from release.localhub.service import KINDS, Hub
 from release.localhub.storage.xet_format import MAX_SHARD, MAX_XORB
+from release.localhub.trusted import TrustedPublishers
 
 THREADS = 12  # requests that are worked on at the same time; each may hold a few megabytes
 STALL_SECONDS = 60.0
@@ -56,6 +58,8 @@ REPO, BUCKET, XET = "/api/{kind}/{ns}/{name}", "/api/buckets/{ns}/{name}", "/xet
 REPO_VERBS = ("revision/", "tree/", "paths-info/", "refs", "commits/", "auth-check", "xet-read-token/", "preupload/")
 ROUTES = [
     route("/api/whoami-v2", "GET", repos.whoami),
+    route("/oauth/token", "POST", oauth.exchange, signed=True),
+    route("/ci/identity", "GET", oauth.identity, signed=True),
     route("/api/repos/create", "POST", repos.create_repo),
     route("/api/repos/delete", "DELETE", repos.delete_repo),
     route("/api/repos/move", "POST", repos.move_repo),
@@ -133,7 +137,8 @@ ROUTES = [
 
 
 def create_app(
-    root: Path, accounts: Iterable[Account], *, hosts: Iterable[str] = LOOPBACK, stall_seconds: float = STALL_SECONDS
+    root: Path, accounts: Iterable[Account], *, hosts: Iterable[str] = LOOPBACK, stall_seconds: float = STALL_SECONDS,
+    publishers: TrustedPublishers | None = None,
 ) -> ASGIApp:
     """The Hub over the folder `root` as an ASGI app.
 
@@ -142,6 +147,7 @@ def create_app(
         accounts: Who has a token.
         hosts: The names under which it may be called: with others a hostile page could reach it through a browser.
         stall_seconds: How long the Hub waits for the next bytes of a body.
+        publishers: Whose CI jobs may write which repos; nobody's if left out.
     """
 
     @asynccontextmanager
@@ -156,5 +162,5 @@ def create_app(
         lifespan=limited_threads,
         exception_handlers=dict.fromkeys(EXPECTED, error_response),
     )
-    app.state.hub, app.state.stall_seconds = Hub(root, accounts), stall_seconds
+    app.state.hub, app.state.stall_seconds = Hub(root, accounts, publishers), stall_seconds
     return RequestId(app)  # around Starlette, whose own answer to an unexpected error needs an id too

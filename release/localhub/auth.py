@@ -14,29 +14,32 @@ from typing import Any
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from release.errors import ReleaseError
-from release.files import write_atomic
+from release.files import write_private
 from release.localhub.errors import HubError
 from release.localhub.names import is_usable_name
 
 ENVIRONMENT = "RELEASE_HUB_ACCOUNTS"
 SIGNATURE_SECONDS = 12 * 3600
+REPO_TOKEN, REPO_TOKEN_SECONDS = "hf_jwt_", 3600  # as the real Hub's
 
 
 @dataclass(frozen=True)
 class Account:
     """A user with one token; it owns the namespaces of its own name and of its organisations.
 
-    `role` is the token's: "write", or "read" for a token that changes nothing.
+    `role` is the token's: "write", or "read" for a token that changes nothing. With a `repo`, by its key, it is nobody's
+    account: a trusted publisher, who owns no namespace and may change that repo alone.
     """
 
     name: str
     token: str = field(repr=False)
     organizations: tuple[str, ...] = ()
     role: str = "write"
+    repo: int | None = None
 
     def owns(self, namespace: str) -> bool:
         """Whether the account belongs to `namespace`."""
-        return namespace == self.name or namespace in self.organizations
+        return self.repo is None and (namespace == self.name or namespace in self.organizations)
 
 
 def parse_account(text: str) -> Account:
@@ -81,7 +84,7 @@ def _with_token(path: Path, text: str) -> str:
     tokens = dict(line.split(":")[:2] for line in lines)
     if name not in tokens:
         tokens[name] = random_token()
-        _write_private(path, "\n".join([*lines, f"{name}:{tokens[name]}:{name}"]) + "\n")
+        write_private(path, "\n".join([*lines, f"{name}:{tokens[name]}:{name}"]) + "\n")
     return f"{name}:{tokens[name]}:{organizations}"
 
 
@@ -97,7 +100,7 @@ class Auth:
         # Looked up by hash, so that the time a lookup takes says nothing about a token.
         self._accounts = {_digest(account.token): account for account in accounts}
         if not (root / "secret").exists():
-            _write_private(root / "secret", secrets.token_hex(32))
+            write_private(root / "secret", secrets.token_hex(32))
         self._serializer = URLSafeTimedSerializer((root / "secret").read_text())
 
     def account(self, header: str, *, basic: bool) -> Account | None:
@@ -106,7 +109,7 @@ class Auth:
         A browser's sign-in (Basic) counts only where `basic` allows it: for reading pages.
 
         Raises:
-            HubError: 401, the token is unknown.
+            HubError: 401, the token is unknown, forged or has expired.
         """
         scheme, _, value = header.partition(" ")
         if not header or (scheme.lower() == "basic" and not basic):
@@ -116,10 +119,17 @@ class Auth:
                 value = base64.b64decode(value).decode().partition(":")[2]
             except ValueError:
                 value = ""
+        if value.startswith(REPO_TOKEN):
+            claims = self.verify(value.removeprefix(REPO_TOKEN), REPO_TOKEN_SECONDS, use=REPO_TOKEN)
+            return Account(f"oidc-{claims['repo']}", "", repo=claims["repo"])
         account = self._accounts.get(_digest(value.strip()))
         if account is None:
             raise HubError(401, "Invalid credentials in Authorization header")
         return account
+
+    def repo_token(self, repo: int) -> str:
+        """A token that may change one repo, by its key, for an hour."""
+        return REPO_TOKEN + self.sign(use=REPO_TOKEN, repo=repo)
 
     def users(self) -> set[str]:
         """Every user."""
@@ -133,28 +143,19 @@ class Auth:
         """A signed text that carries `claims` and expires after twelve hours; it fits into a URL."""
         return str(self._serializer.dumps(claims))
 
-    def verify(self, signature: str, **required: Any) -> dict[str, Any]:
-        """The claims of a signed text, which must agree with `required`.
+    def verify(self, signature: str, seconds: int = SIGNATURE_SECONDS, **required: Any) -> dict[str, Any]:
+        """The claims of a text that was signed at most `seconds` ago, which must agree with `required`.
 
         Raises:
             HubError: 401, it is forged, has expired, or was given for something else.
         """
         try:
-            claims = self._serializer.loads(signature, max_age=SIGNATURE_SECONDS)
+            claims = self._serializer.loads(signature, max_age=seconds)
         except BadData:
             claims = None
         if claims is None or any(claims.get(key) != value for key, value in required.items()):
             raise HubError(401, "The signature is forged, has expired or was given for something else")
         return claims
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, from its first byte on."""
-    before = os.umask(0o077)
-    try:
-        write_atomic(path, text)
-    finally:
-        os.umask(before)
 
 
 def _digest(token: str) -> bytes:

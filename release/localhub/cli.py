@@ -23,11 +23,18 @@ def hub(
             help="Who may write, and where, e.g. local::cross-encoder; without a token, one is made. Repeatable.",
         ),
     ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="REPO",
+            help="Trust the stand-in of a CI to write this repository, e.g. datasets/local/data; ROOT/ci.env is its job.",
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; another needs a token file.")] = "127.0.0.1",
     token_file: Annotated[Path | None, typer.Option(help="A file with one account per line, as --account.")] = None,
 ) -> None:
     """Serve the embedded Hub until it is stopped. Accounts may also be in RELEASE_HUB_ACCOUNTS."""
-    serve(root, port=port, host=host, accounts=account or (), token_file=token_file)
+    serve(root, port=port, host=host, accounts=account or (), trust=trust or (), token_file=token_file)
 
 
 def hub_fsck(root: Root = Path("build/hub")) -> None:

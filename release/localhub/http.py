@@ -22,7 +22,7 @@ from starlette.routing import Route
 from release.localhub.auth import Account
 from release.localhub.errors import HubError
 from release.localhub.history import Repo
-from release.localhub.rights import check_contributor, check_download, check_writer
+from release.localhub.rights import check_contributor, check_download, check_repo_writer
 from release.localhub.service import KINDS, Hub
 
 MAX_BODY = 8 << 20
@@ -88,7 +88,7 @@ class RequestContext:
     def repo_to_write(self) -> tuple[Repo, str]:
         """The repo of the path and the caller's name, if the caller may change it."""
         repo = self.repo()
-        return repo, check_writer(repo.namespace, self.account).name
+        return repo, check_repo_writer(repo, self.account).name
 
     def repo_to_contribute(self, revision: str | None) -> tuple[Repo, str]:
         """The repo and the caller's name, if the caller may send files for `revision` or for a new pull request."""

@@ -11,7 +11,12 @@ from release.localhub.pulls import list_pulls
 
 def may_read(repo: Repo, account: Account | None) -> bool:
     """Whether `account` may know that the repo exists."""
-    return not repo.private or (account is not None and account.owns(repo.namespace))
+    return not repo.private or _may_write(repo, account)
+
+
+def _may_write(repo: Repo, account: Account | None) -> bool:
+    """Whether `account` belongs to the repo's namespace, or is a trusted publisher of the repo."""
+    return account is not None and (account.owns(repo.namespace) or account.repo == repo.key)
 
 
 def check_download(repo: Repo, account: Account | None) -> None:
@@ -20,7 +25,7 @@ def check_download(repo: Repo, account: Account | None) -> None:
     Raises:
         HubError: GatedRepo: 401 without a token, 403 with one.
     """
-    if not repo.gated or (account and account.owns(repo.namespace)):
+    if not repo.gated or _may_write(repo, account):
         return
     text = f"Access to {repo.kind} {repo.id} is restricted"
     if account is None:
@@ -47,6 +52,15 @@ def check_writer(namespace: str, account: Account | None) -> Account:
     return account
 
 
+def check_repo_writer(repo: Repo, account: Account | None) -> Account:
+    """`account`, if it may change the repo, its settings included; not if it may delete or move it.
+
+    Raises:
+        HubError: As `check_writer`.
+    """
+    return account if account and account.repo == repo.key else check_writer(repo.namespace, account)
+
+
 def check_contributor(repo: Repo, account: Account | None, revision: str | None) -> Account:
     """`account`, if it may send files for `revision`; None is a pull request that is still to be opened.
 
@@ -55,10 +69,10 @@ def check_contributor(repo: Repo, account: Account | None, revision: str | None)
     Raises:
         HubError: As `check_writer` and `check_download`.
     """
-    if account and account.role == "write" and not account.owns(repo.namespace):
+    if account and account.role == "write" and not _may_write(repo, account):
         pulls = [] if revision is None else list_pulls(repo)
         own = [pull.ref for pull in pulls if (pull.author, pull.status) == (account.name, "open")]
         if revision is None or revision in own:
             check_download(repo, account)
             return account
-    return check_writer(repo.namespace, account)
+    return check_repo_writer(repo, account)

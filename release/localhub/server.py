@@ -26,6 +26,7 @@ from release.files import exclusive_lock, write_atomic
 from release.localhub.app import LOOPBACK, STALL_SECONDS, create_app
 from release.localhub.auth import ENVIRONMENT, Account, load_accounts, random_token
 from release.localhub.connection import StallTimeout
+from release.localhub.trusted import TrustedPublishers
 
 START_SECONDS = 60.0  # that a Hub may take to start on a busy machine
 
@@ -38,13 +39,14 @@ def serve(
     accounts: Iterable[str] = (),
     token_file: Path | None = None,
     stall_seconds: float = STALL_SECONDS,
+    trust: Iterable[str] = (),
     wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
 ) -> None:
     """Serve the Hub over `root` until SIGTERM or SIGINT, then exit with 0.
 
     The address is in `root`/endpoint while it runs. `port` 0 picks a free one; `accounts` and `token_file` as in
-    `load_accounts`; a client that neither sends nor reads what is due for `stall_seconds` is disconnected; `wrap` puts
-    an ASGI middleware around the whole app.
+    `load_accounts`; a client that neither sends nor reads what is due for `stall_seconds` is disconnected; `trust` as
+    in `TrustedPublishers`: `root`/ci.env then makes a shell a job of that CI; `wrap` puts an ASGI middleware around the app.
 
     Raises:
         ReleaseError: The host is not the loopback and no token file says who may use the Hub; the port is taken;
@@ -58,10 +60,12 @@ def serve(
     with exclusive_lock(root), _listening_socket(host, port) as listener:
         loaded = load_accounts(root, accounts, token_file)
         hosts = LOOPBACK if _is_loopback(host) else ("*",)
-        app = create_app(root, loaded, hosts=hosts, stall_seconds=stall_seconds)
+        trusted = TrustedPublishers(trust)
+        app = create_app(root, loaded, hosts=hosts, stall_seconds=stall_seconds, publishers=trusted)
         endpoint = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        job = trusted.write_environment(root, endpoint)
         write_atomic(root / "endpoint", endpoint)
-        print(_greeting(endpoint, root, loaded), flush=True)
+        print(_greeting(endpoint, root, loaded), *([f"  a job of the CI: . {job}"] if job else []), sep="\n", flush=True)
         # uvicorn repeats the signal that ended it, and by default that would not be exit status 0.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
@@ -80,13 +84,14 @@ def serve(
 
 @contextmanager
 def running_hub(
-    root: Path, accounts: Iterable[Account] | None = None, *, module: Sequence[str] = ("release", "hub")
+    root: Path, accounts: Iterable[Account] | None = None, *,
+    module: Sequence[str] = ("release", "hub"), trust: Iterable[str] = (),
 ) -> Generator[tuple[str, str]]:
     """A Hub in a process of its own, on a free port, over `root`; yields its endpoint and the first account's token.
 
     Without `accounts`: the account and organisation `local`. Its output goes to `root`/hub.log. At the end it gets
     SIGTERM. Children must get HF_ENDPOINT and HF_TOKEN in their environment when they start. `module` is what
-    `python -m` runs: a program that takes --port and --root and calls `serve`.
+    `python -m` runs: a program that takes --port and --root and calls `serve`. `trust` as in `serve`.
 
     Raises:
         ReleaseError: It does not answer within a minute.
@@ -96,6 +101,7 @@ def running_hub(
     root.mkdir(parents=True, exist_ok=True)
     (root / "endpoint").unlink(missing_ok=True)
     command = [sys.executable, "-m", *module, "--port", "0", "--root", str(root)]
+    command += [part for name in trust for part in ("--trust", name)]
     source = Path(__file__).parents[2]
     path = os.pathsep.join(filter(None, [str(source), os.environ.get("PYTHONPATH", "")]))
     # The tokens travel in the environment: everybody on the machine can read a command line.

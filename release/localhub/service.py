@@ -19,6 +19,7 @@ from release.localhub.storage.blobs import Store, git_oid, read_range
 from release.localhub.storage.database import Database
 from release.localhub.storage.xet import XetStore
 from release.localhub.storage.xet_format import XetFile
+from release.localhub.trusted import TrustedPublishers
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 # What git would hold as a pointer, whatever its size.
@@ -49,18 +50,20 @@ class Hub:
     Args:
         root: The folder; it is made if it does not exist.
         accounts: Who has a token.
+        trusted: Whose CI jobs may write which repos.
 
     Raises:
         ReleaseError: The folder holds the Hub of an older version.
     """
 
-    def __init__(self, root: Path, accounts: Iterable[Account]) -> None:
+    def __init__(self, root: Path, accounts: Iterable[Account], trusted: TrustedPublishers | None = None) -> None:
         if (root / "repos").is_dir():
             raise ReleaseError(
                 "an older version kept its Hub here, in another form", where=str(root), hint="choose another --root"
             )
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.store, self.auth = root, Store(root), Auth(accounts, root)
+        self.trusted = trusted or TrustedPublishers()
         self.store.prepare()
         self.db = Database(root / "hub.sqlite")
         self.xet = XetStore(self.store, self.db)

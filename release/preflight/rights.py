@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from release import hub_access, mode
+from release import hub_access, keyless, mode
 from release.errors import ReleaseError
 from release.family import Family
 from release.hub_commits import has_ours
@@ -24,13 +24,18 @@ def publishing(family: Family, size: str) -> Iterator[Lack]:
     endpoint = os.environ.get("HF_ENDPOINT")
     if not endpoint:
         yield Lack("no endpoint", "export HF_ENDPOINT=https://huggingface.co, or the address that make hub prints")
-    if not has_token():
+    if not (keyless.resource() or has_token()):
         yield Lack("no token", "export HF_TOKEN=hf_... (a token with write access), or hf auth login")
-    if not (endpoint and has_token()):
+    if not (endpoint and (keyless.resource() or has_token())):
         return
     try:
         mode.check_endpoint(endpoint, mode.active())
+        keyless.token(endpoint)
         api = HfApi(endpoint=endpoint)
+        if limit := keyless.resource():  # a job is nobody, so the Hub cannot say who it is
+            yield from _own_repository(family, size, limit)
+            yield from _names(family, size, api)
+            return
         account = api.whoami()
         if not isinstance(account, dict) or not account.get("name"):
             raise ReleaseError(f"{endpoint} does not say whose token this is", hint=hub_access.NO_HUB)
@@ -42,6 +47,13 @@ def publishing(family: Family, size: str) -> Iterator[Lack]:
         if (why := hub_access.reason(error)) is None:
             raise
         yield Lack(why.what, why.hint)
+
+
+def _own_repository(family: Family, size: str, limit: str) -> Iterator[Lack]:
+    """Whether the one repository that a job may write is the model's or the data's."""
+    own = [family.model_id(size), f"datasets/{family.data_id}"]
+    if limit not in own:
+        yield Lack(f"this job may write {limit}, which the release has not", f"{keyless.RESOURCE}={own[0]}, or {own[1]}")
 
 
 def _rights(family: Family, account: dict[str, Any]) -> Iterator[Lack]:

@@ -56,7 +56,7 @@ class CardText(BaseModel):
 def whoami(context: RequestContext) -> dict[str, Any]:
     """The account of the token."""
     account = context.account
-    if account is None:
+    if account is None or account.repo is not None:
         raise HubError(401, "Invalid username or password.")
     organizations = [{"name": name, "type": "org", "fullname": name} for name in account.organizations]
     token = {"displayName": "local", "role": account.role}
