@@ -1,4 +1,4 @@
-"""What the commits of a release are called on a Hub, by which a repository of this project is known again: one rule for all."""
+"""What the commits of a release are called, by which a repository on a Hub is known again: one rule for all who ask."""
 
 from __future__ import annotations
 

@@ -67,6 +67,7 @@ ELSEWHERE = {  # a text by which what runs it is known, in a test, in CI or in w
     "make rehearse SIZES=17m,68m": "make rehearse",
     "make rehearse FAMILY=my.toml ORG=my-company": "make rehearse FAMILY=",
     "python -m release hub --root build/rehearsal/ettin-reranker/hub": "local::",
+    "python -m release hub --trust REPO": "trust=resources",
     "make engines": '"engines"',
     "make engines ALL=1": '"engines"',
     "make explain SIZE=68m FIGURE=0.605": "explain.command(built.SIZE",

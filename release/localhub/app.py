@@ -137,7 +137,11 @@ ROUTES = [
 
 
 def create_app(
-    root: Path, accounts: Iterable[Account], *, hosts: Iterable[str] = LOOPBACK, stall_seconds: float = STALL_SECONDS,
+    root: Path,
+    accounts: Iterable[Account],
+    *,
+    hosts: Iterable[str] = LOOPBACK,
+    stall_seconds: float = STALL_SECONDS,
     publishers: TrustedPublishers | None = None,
 ) -> ASGIApp:
     """The Hub over the folder `root` as an ASGI app.

@@ -65,7 +65,9 @@ def serve(
         endpoint = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         job = trusted.write_environment(root, endpoint)
         write_atomic(root / "endpoint", endpoint)
-        print(_greeting(endpoint, root, loaded), *([f"  a job of the CI: . {job}"] if job else []), sep="\n", flush=True)
+        print(
+            _greeting(endpoint, root, loaded), *([f"  a job of the CI: . {job}"] if job else []), sep="\n", flush=True
+        )
         # uvicorn repeats the signal that ended it, and by default that would not be exit status 0.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
@@ -84,8 +86,11 @@ def serve(
 
 @contextmanager
 def running_hub(
-    root: Path, accounts: Iterable[Account] | None = None, *,
-    module: Sequence[str] = ("release", "hub"), trust: Iterable[str] = (),
+    root: Path,
+    accounts: Iterable[Account] | None = None,
+    *,
+    module: Sequence[str] = ("release", "hub"),
+    trust: Iterable[str] = (),
 ) -> Generator[tuple[str, str]]:
     """A Hub in a process of its own, on a free port, over `root`; yields its endpoint and the first account's token.
 

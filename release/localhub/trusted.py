@@ -22,7 +22,11 @@ from release.localhub.history import Repo
 
 IDENTITY_SECONDS = 300  # as GitHub's
 ALGORITHM, ISSUER = "ES256", "https://ci.invalid"  # a name that no server ever has
-JOB = {"repository": "rehearsal/ci", "ref": "refs/heads/main", "workflow": "publish"}  # what a trusted job's token must say
+JOB = {
+    "repository": "rehearsal/ci",
+    "ref": "refs/heads/main",
+    "workflow": "publish",
+}  # what a trusted job's token must say
 KINDS = {"model": "", "dataset": "datasets/", "space": "spaces/"}
 HINT = "pip install 'ettin-release[keyless]'"
 
@@ -54,7 +58,13 @@ class IdentityProvider:
         import jwt  # the extra `keyless` brings it
 
         now = int(time.time())
-        claims = {"iss": ISSUER, "aud": audience, "iat": now, "exp": now + IDENTITY_SECONDS, "jti": secrets.token_hex(16)}
+        claims = {
+            "iss": ISSUER,
+            "aud": audience,
+            "iat": now,
+            "exp": now + IDENTITY_SECONDS,
+            "jti": secrets.token_hex(16),
+        }
         claims |= {"sub": f"repo:{JOB['repository']}:ref:{JOB['ref']}"} | JOB | changed
         return jwt.encode(claims, self._key, algorithm=ALGORITHM)
 

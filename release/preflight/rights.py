@@ -53,7 +53,9 @@ def _own_repository(family: Family, size: str, limit: str) -> Iterator[Lack]:
     """Whether the one repository that a job may write is the model's or the data's."""
     own = [family.model_id(size), f"datasets/{family.data_id}"]
     if limit not in own:
-        yield Lack(f"this job may write {limit}, which the release has not", f"{keyless.RESOURCE}={own[0]}, or {own[1]}")
+        yield Lack(
+            f"this job may write {limit}, which the release has not", f"{keyless.RESOURCE}={own[0]}, or {own[1]}"
+        )
 
 
 def _rights(family: Family, account: dict[str, Any]) -> Iterator[Lack]:

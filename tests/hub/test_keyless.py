@@ -1,4 +1,4 @@
-"""The workflow of docs/keyless.md, run: data and model are released by jobs that hold no token, each by one for its repository alone."""
+"""The workflow of docs/keyless.md, run: data and model are released without a stored token, each by one for it alone."""
 
 from __future__ import annotations
 

@@ -68,7 +68,9 @@ def test_whoever_is_not_that_job_gets_nothing(name: str, claims: dict[str, Any],
     assert (refused.value.status, refused.value.extra) == (400, {"error": "invalid_grant"})
 
 
-def test_a_token_for_one_repo_is_for_an_hour_and_for_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_for_one_repo_is_for_an_hour_and_for_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     auth = Auth([], tmp_path)
     token = auth.repo_token(7)
     account = auth.account(f"Bearer {token}", basic=False)
@@ -87,14 +89,21 @@ def test_the_exchange_is_an_answer_in_the_form_of_the_real_hub(tmp_path: Path) -
         http = Http(endpoint, token)
         for name, kind in (("acme/model", "model"), ("acme/other", "model")):
             http.create(name, kind=kind, private=True)
-        lines = dict(line.removeprefix("export ").split("=", 1) for line in (tmp_path / "ci.env").read_text().splitlines())
+        lines = dict(
+            line.removeprefix("export ").split("=", 1) for line in (tmp_path / "ci.env").read_text().splitlines()
+        )
         assert (tmp_path / "ci.env").stat().st_mode & 0o077 == 0
         asked = {"Authorization": f"Bearer {lines['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"}
         identity = http("GET", f"/ci/identity?audience={endpoint}", headers=asked).json["value"]
         assert http("GET", "/ci/identity", token=None).status == 401
 
         def exchanged(**changed: str) -> Any:
-            body = {"grant_type": GRANT, "subject_token_type": ID_TOKEN, "subject_token": identity, "resource": "acme/model"}
+            body = {
+                "grant_type": GRANT,
+                "subject_token_type": ID_TOKEN,
+                "subject_token": identity,
+                "resource": "acme/model",
+            }
             return http("POST", "/oauth/token", body | changed, token=None)
 
         assert exchanged(resource="acme").json["error"] == "invalid_request"
@@ -102,7 +111,11 @@ def test_the_exchange_is_an_answer_in_the_form_of_the_real_hub(tmp_path: Path) -
         assert exchanged(resource="acme/absent").json["error"] == "invalid_grant"
         answer = exchanged().json
         own = answer.pop("access_token")
-        assert answer == {"token_type": "bearer", "expires_in": 3600, "issued_token_type": ID_TOKEN.replace("id_", "access_")}
+        assert answer == {
+            "token_type": "bearer",
+            "expires_in": 3600,
+            "issued_token_type": ID_TOKEN.replace("id_", "access_"),
+        }
         assert exchanged().json["error"] == "invalid_grant"
 
         settings, new = {"private": False}, {"name": "more", "organization": "acme"}

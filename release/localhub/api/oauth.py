@@ -38,7 +38,11 @@ def exchange(context: RequestContext) -> dict[str, Any]:
     if not repos:
         raise invalid()
     context.hub.trusted.check(repos[0], body.subject_token, context.base_url)
-    answer = {"access_token": context.hub.auth.repo_token(repos[0].key), "token_type": "bearer", "expires_in": REPO_TOKEN_SECONDS}
+    answer = {
+        "access_token": context.hub.auth.repo_token(repos[0].key),
+        "token_type": "bearer",
+        "expires_in": REPO_TOKEN_SECONDS,
+    }
     return answer | {"issued_token_type": ACCESS_TOKEN}
 
 
