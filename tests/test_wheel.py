@@ -36,7 +36,7 @@ EXTRAS = {  # part of the project -> the extras that it may use beside the core 
     "release/hub": {"export"},
     "release/runtime": {"engines"},
     "release/truth": {"sign"},
-    "release/localhub": {"localhub"},
+    "release/localhub": {"keyless", "localhub"},
     "release/demo.py": {"demo"},
     "release/rehearsal": {"demo"},
     "recipes": {"train", "data"},

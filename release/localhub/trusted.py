@@ -104,7 +104,7 @@ class TrustedPublishers:
     def _proved(self, token: str, audience: str) -> Identity | None:
         if self.provider is None:
             return None
-        import jwt
+        import jwt  # the extra `keyless` brings it
 
         required = {"require": ["iss", "aud", "exp", "iat", "jti", "sub", *JOB]}
         try:
