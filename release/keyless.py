@@ -7,8 +7,6 @@ write that repository for an hour. It may write nothing else: no other repositor
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Any, Protocol, TypeVar
 
 from huggingface_hub import constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, OIDCError
@@ -18,15 +16,6 @@ from release.errors import ReleaseError
 RESOURCE = "HF_OIDC_RESOURCE"
 IDENTITY = ("HF_OIDC_ID_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")  # by which others could be this job
 SETUP = "name this CI job as a trusted publisher in that repository's settings (it must exist), with id-token: write"
-
-
-class _Step(Protocol):
-    verb: str
-    target: str
-    repo: Any
-
-
-Step = TypeVar("Step", bound=_Step)
 
 
 def resource() -> str | None:
@@ -46,29 +35,3 @@ def token(endpoint: str) -> str | None:
     except (OIDCError, HfHubHTTPError, KeyError, ValueError) as error:
         what = f"no token for {resource()} ({str(error).strip().splitlines()[0]})"
         raise ReleaseError(what, where=endpoint, hint=SETUP) from error
-
-
-def own(steps: Iterable[Step]) -> list[Step]:
-    """The steps that this token may take: all, or without the collection's where it is limited to a repository.
-
-    Raises:
-        ReleaseError: Another repository of the release is to be written.
-    """
-    limit, steps = resource(), list(steps)
-    if limit is None:
-        return steps
-    for step in steps:
-        if step.repo is not None and _name(step.repo) != limit:
-            what = f"this token may write {limit} alone, and the release has to {step.verb} {step.target}"
-            hint = f"make release-data PUSH=1 with {RESOURCE}=datasets/... first, then the model with its own"
-            raise ReleaseError(what, hint=hint)
-    return [step for step in steps if step.repo is not None]
-
-
-def left(steps: Iterable[Step]) -> list[str]:
-    """What is left for somebody who may write the collection, a line each."""
-    return [f"{step.verb} {step.target}" for step in steps if step.repo is None] if resource() else []
-
-
-def _name(repo: Any) -> str:
-    return repo.id if repo.type == "model" else f"{repo.type}s/{repo.id}"

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 import typer
 from huggingface_hub import HfApi
 
-from release import keyless, mode, options
+from release import mode, options
 from release.console import print_hint, print_json, say, table, wrapped
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.hub import cards, checks, committed, data, plan, publish, pull_requests, regression, stage, verify
 from release.hub.state import DesiredRepo, Endpoint, connect, data_repo, desired_repos, given_endpoint
-from release.hub.steps import PlanStep
+from release.hub.steps import PlanStep, own
 from release.preflight.check import left_elsewhere, missing, to_run
 from release.stages import STAGES
 
@@ -104,7 +104,7 @@ def propose(
         ReleaseError: As `publish` and `correct_cards`; running it again continues.
     """
     api = publish.connect_checked(family, size, endpoint)
-    steps = keyless.own(plan.diff(family, size, api, what=what, replace=replace))
+    steps = own(plan.diff(family, size, api, what=what, replace=replace))
     push = [step for step in steps if step.phase == "push"]
     steps = pull_requests.steps(push, api)
     plan.show(steps, str(api.endpoint))
@@ -127,7 +127,7 @@ def correct_cards(family: Family, size: str, endpoint: str | None, *, replace: b
         ReleaseError: Nothing was released, more than the cards would change, or a snippet fails; then nothing is sent.
     """
     api = publish.connect_checked(family, size, endpoint)
-    steps = keyless.own(plan.diff(family, size, api, what="card", replace=replace))
+    steps = own(plan.diff(family, size, api, what="card", replace=replace))
     plan.show(steps, api.endpoint)
     if any(step.verb == "correct" for step in steps):
         verify.try_cards(desired_repos(family, size), api)
@@ -172,7 +172,7 @@ def release_data(
     if lines := checks.data_problems(family):
         raise ReleaseError(f"{len(lines)} problem(s), the first: {lines[0]}", hint="correct them, then run it again")
     steps, tags, public = _data_steps(family, repo, api, what, replace)
-    plan.show(keyless.own([*steps, *tags, *public]), str(api.endpoint))
+    plan.show(own([*steps, *tags, *public]), str(api.endpoint))
     if what == "card" and steps:
         verify.try_cards([repo], api)
     publish.carry_out(api, steps)

@@ -15,7 +15,7 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from release import keyless, mode, options
+from release import mode, options
 from release.card import acceptance
 from release.console import print_hint, say
 from release.errors import ReleaseError
@@ -33,7 +33,7 @@ from release.hub.state import (
     remote_repo,
     tree,
 )
-from release.hub.steps import PlanStep
+from release.hub.steps import PlanStep, left_for_others, own
 from release.hub_commits import commit_title
 from release.truth import manifest
 
@@ -48,7 +48,7 @@ def publish(family: Family, size: str, endpoint: str | None, *, replace: bool = 
             change, or a Hub that fails; running it again continues.
     """
     api = connect_checked(family, size, endpoint)
-    steps = keyless.own(plan.diff(family, size, api, replace=replace))
+    steps = own(plan.diff(family, size, api, replace=replace))
     plan.show(steps, api.endpoint)
     return carry_out(api, [step for step in steps if step.phase == "push"])
 
@@ -110,17 +110,17 @@ def _finish(
 ) -> list[PlanStep]:
     """Take every step that is left, then read all of it again."""
     every = plan.diff(family, size, api, what=what)
-    steps = keyless.own(every)
+    steps = own(every)
     if pending := [step for step in steps if step.phase == "push"]:
         raise ReleaseError(f"{pending[0].verb} {pending[0].target} is still to be done", hint="make publish")
     content = plan.staged_collection(family, size)
     carry_out(api, steps, lambda: _collect(api, family, content) if content else None, saw=saw)
     if steps:
         check_finished(desired_repos(family, size), api, commits)
-        if left := keyless.own(plan.diff(family, size, api, what=what)):
+        if left := own(plan.diff(family, size, api, what=what)):
             done = f"{left[0].verb} {left[0].target}: the Hub said that it was done, and it is not"
             raise ReleaseError(done, where=str(api.endpoint), hint="run it again, it continues where it stopped")
-    for line in keyless.left(every):
+    for line in left_for_others(every):
         print_hint(f"left: {line}", "the same command with a token of somebody who may write collections")
     return steps
 

@@ -1,10 +1,13 @@
-"""One change on a Hub: what plans list and what is carried out."""
+"""One change on a Hub: what plans list, what is carried out, and what of it a token for one repository may do."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from release import keyless
+from release.errors import ReleaseError
 from release.hub.state import DesiredRepo
 
 
@@ -34,3 +37,29 @@ class PlanStep:
     tag: str | None = field(default=None, repr=False)
     pull: int | None = field(default=None, repr=False)
     shown: tuple[str, ...] = field(default=(), repr=False)
+
+
+def own(steps: Iterable[PlanStep]) -> list[PlanStep]:
+    """The steps that this token may take: all, or without the collection's where it is limited to a repository.
+
+    Raises:
+        ReleaseError: Another repository of the release is to be written.
+    """
+    limit, steps = keyless.resource(), list(steps)
+    if limit is None:
+        return steps
+    for step in steps:
+        if step.repo is not None and _resource(step.repo) != limit:
+            what = f"this token may write {limit} alone, and the release has to {step.verb} {step.target}"
+            hint = f"make release-data PUSH=1 with {keyless.RESOURCE}=datasets/... first, then the model with its own"
+            raise ReleaseError(what, hint=hint)
+    return [step for step in steps if step.repo is not None]
+
+
+def left_for_others(steps: Iterable[PlanStep]) -> list[str]:
+    """What is left for somebody who may write the collection, a line each."""
+    return [f"{step.verb} {step.target}" for step in steps if step.repo is None] if keyless.resource() else []
+
+
+def _resource(repo: DesiredRepo) -> str:
+    return repo.id if repo.type == "model" else f"{repo.type}s/{repo.id}"

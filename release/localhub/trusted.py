@@ -27,6 +27,7 @@ JOB = {
     "ref": "refs/heads/main",
     "workflow": "publish",
 }  # what a trusted job's token must say
+CLAIMS = ("iss", "aud", "exp", "iat", "jti", "sub")
 KINDS = {"model": "", "dataset": "datasets/", "space": "spaces/"}
 HINT = "pip install 'ettin-release[keyless]'"
 
@@ -106,10 +107,14 @@ class TrustedPublishers:
             return None
         import jwt  # the extra `keyless` brings it
 
-        required = {"require": ["iss", "aud", "exp", "iat", "jti", "sub", *JOB]}
         try:
             claims = jwt.decode(
-                token, self.provider.public_key, [ALGORITHM], options=required, audience=audience, issuer=ISSUER
+                token,
+                self.provider.public_key,
+                [ALGORITHM],
+                options={"require": [*CLAIMS, *JOB]},
+                audience=audience,
+                issuer=ISSUER,
             )
         except jwt.InvalidTokenError:
             return None
