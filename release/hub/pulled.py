@@ -17,6 +17,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from release.export import parity
 from release.files import write_atomic
 from release.hub import patience
 from release.hub.reading import ReadProxy
+from release.hub.state import DesiredRepo, RepoType, same, tree
 from release.start_up import load_modules
 from release.truth import manifest
 
@@ -157,23 +159,39 @@ def fetch() -> None:
     write_atomic(Path("task.json"), json.dumps(task))
 
 
-def _download(id: str, type: str, commit: str) -> Path:
+def _download(id: str, type: RepoType, commit: str) -> Path:
     """One repository; the staged folder was compared with the Hub's list before, by which the gigabytes of data are known too.
 
     Raises:
         ReleaseError: A file came back different, is missing, or is not in the list.
     """
-    large = LARGE if type == "dataset" else None
-    folder = Path(snapshot_download(id, repo_type=type, revision=commit, ignore_patterns=large))
-    report = HfApi().verify_repo_checksums(id, repo_type=type, revision=commit, local_dir=folder)
-    missing = [path for path in report.missing_paths if not (large and path.endswith(large[1:]))]
-    differ = [*(file["path"] for file in report.mismatches), *missing, *report.extra_paths]
-    if (folder / manifest.FILE).is_file():
-        others = manifest.differences(manifest.read(folder), folder)
-        differ += [name for name, how in others if not (large and how == "missing" and name.endswith(large[1:]))]
+    ignored = LARGE if type == "dataset" else None
+    folder = Path(snapshot_download(id, repo_type=type, revision=commit, ignore_patterns=ignored))
+    differ = sorted(_differing(DesiredRepo(id, type, folder, ""), commit, ignored))
     if differ:
         raise ReleaseError(f"{id}: {', '.join(differ[:3])} came back different")
     return folder
+
+
+def _differing(repo: DesiredRepo, commit: str, ignored: str | None) -> set[str]:
+    """The files that are not as release.json or the Hub's list names them; each is hashed once, small ones twice."""
+    listed, present = tree(HfApi(), repo, commit), {*repo.files} - {".gitattributes"}
+    known: dict[str, manifest.FileEntry] = {}
+    others: set[str] = set()
+    if (repo.folder / manifest.FILE).is_file():
+        made = manifest.read(repo.folder)
+        others = {name for name, _ in manifest.differences(made, repo.folder)}
+        known = {name: entry for name, entry in made.files.items() if name not in others}
+    for name in {*listed, *present}:
+        here, there = name in present, listed.get(name)
+        entry, lfs = known.get(name), there.lfs if there else None
+        if here and entry and lfs:
+            alike = (entry.sha256, entry.bytes) == (lfs.sha256, lfs.size)
+        else:
+            alike = here and there is not None and same(repo.folder / name, there)
+        if not alike:
+            others.add(name)
+    return {name for name in others if not (ignored and name not in present and fnmatch(name, ignored))}
 
 
 def score() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -15,8 +16,10 @@ import pytest
 from huggingface_hub import HfApi, constants
 
 from release.errors import ReleaseError
+from release.files import sha256_file
 from release.hub import patience, pulled, state
 from release.hub.reading import ReadProxy
+from release.truth import manifest
 from tests.localhub.faults import running_faulty_hub
 from tests.localhub.hub_fixtures import ACCOUNTS, ALICE, Http
 
@@ -142,6 +145,35 @@ def test_a_hub_that_wants_two_hours_is_not_waited_for(http: Http, api: HfApi, st
     with pytest.raises(ReleaseError, match=rf"asks to wait 7,200 seconds \(status {status}\).*run it again"):
         api.list_repo_refs("acme/mine")
     http.faults()
+
+
+def test_what_came_back_different_is_named_and_a_large_file_is_hashed_once(
+    api: HfApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = {"model.safetensors": b"weights", "config.json": b"{}", "gone.json": b"[]", "data/part.parquet": b"rows"}
+    files = {name: manifest.FileEntry(len(data), hashlib.sha256(data).hexdigest()) for name, data in contents.items()}
+    made = manifest.Manifest("acme/pulled", "model", "x", "s", "v1", "x.toml", (), {}, False, None, files)
+    contents[manifest.FILE] = manifest.text(made).encode()
+    for name, data in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    api.create_repo("acme/pulled", private=True)
+    commit = api.upload_folder(repo_id="acme/pulled", folder_path=tmp_path).oid
+    repo, hashed = state.DesiredRepo("acme/pulled", "model", tmp_path, ""), []
+    for module in (manifest, state):
+        monkeypatch.setattr(module, "sha256_file", lambda path: hashed.append(path.name) or sha256_file(path))
+    assert pulled._differing(repo, commit, None) == set()
+    assert hashed.count("model.safetensors") == 1
+    (tmp_path / "model.safetensors").write_bytes(b"wEights")
+    (tmp_path / "config.json").write_bytes(b"[]")
+    (tmp_path / "gone.json").unlink()
+    (tmp_path / "data/part.parquet").unlink()
+    (tmp_path / "more.json").write_bytes(b"{}")
+    wrong = {"config.json", "gone.json", "model.safetensors", "more.json"}
+    assert pulled._differing(repo, commit, "*.parquet") == wrong
+    assert pulled._differing(repo, commit, None) == wrong | {"data/part.parquet"}
+    (tmp_path / manifest.FILE).unlink()  # as somebody else's repository: by the Hub's list alone
+    assert pulled._differing(repo, commit, "*.parquet") == wrong | {manifest.FILE}
 
 
 def test_a_step_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

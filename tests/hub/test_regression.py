@@ -12,7 +12,7 @@ from release import records, results
 from release.errors import ReleaseError
 from release.evaluation import queries
 from release.family import Family, ReleaseConfig, load
-from release.hub import regression
+from release.hub import regression, state
 from tests import built
 
 
@@ -75,6 +75,25 @@ def test_the_version_before_is_found_by_its_number(family: Family) -> None:
 
     assert of("v1") is None and of("final") is None
     assert of("v10") == "local/docstring-reranker-mini-v9@v9"
+
+
+def test_the_version_before_is_read_at_its_tag_on_the_hub(
+    family: Family, hub: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = state.connect(hub)
+    second = dataclasses.replace(family, about=dataclasses.replace(family.about, version="v2"))
+    assert regression.check(second, built.SIZE, api) == []  # no version before is there
+    name = f"local/{family.about.name}-{built.SIZE}-v1"
+    api.create_repo(name, private=True)
+    api.upload_folder(repo_id=name, folder_path="before/records", path_in_repo="records")
+    api.create_tag(name, tag="v1")
+    api.delete_folder("records", name)  # main says nothing: what was released is the tag
+    figures = regression.check(second, built.SIZE, api)
+    assert len(figures) == 4 and not any(each.fell for each in figures)
+    assert f"beside {name}@v1" in capsys.readouterr().out
+    worse(family.folder(built.SIZE) / "records", 0.05)
+    with pytest.raises(ReleaseError, match=rf"fell by more than the interval beside {name}@v1"):
+        regression.check(second, built.SIZE, api)
 
 
 def test_what_is_named_and_not_there_is_one_line(family: Family, tmp_path: Path) -> None:
