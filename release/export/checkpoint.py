@@ -18,7 +18,7 @@ from huggingface_hub import snapshot_download
 from release import console, options, records, results
 from release.errors import ReleaseError
 from release.export import graph, parity, portable, quantize
-from release.export.dual_root import dual_root, weight_problems
+from release.export.dual_root import changed_weights, dual_root, weight_problems
 from release.export.pairs import Pair, library_pairs, sample_pairs
 from release.family import Family, load
 from release.files import atomic_directory, sha256_folder
@@ -125,7 +125,7 @@ def assemble(model: Path, folder: Path, pairs: Sequence[Pair]) -> tuple[list[flo
         ReleaseError: A form differs by more than its tolerance, or a file says what some reader would misunderstand.
     """
     build(model, folder)
-    if lines := list(problems(folder)):
+    if lines := [*problems(folder), *changes(model, folder)]:
         what = f"{len(lines)} reason(s) why some engine would give other scores, the first: {lines[0]}"
         raise ReleaseError(what, where=str(model), hint="it must not be published: correct the model's files")
     return compare(model, folder, pairs)
@@ -144,6 +144,13 @@ def problems(folder: Path) -> Iterator[str]:
     yield from portable.problems(folder)
     yield from weight_problems(folder)
     yield from graph.problems(folder)
+
+
+def changes(model: Path, folder: Path) -> Iterator[str]:
+    """What `folder` does not have from `model` as it is there: no score of a few pairs shows a rare word's weights."""
+    yield from portable.tokenizer_problems(model, folder)
+    yield from changed_weights(model, folder)
+    yield from graph.changed_weights(folder)
 
 
 def summary(

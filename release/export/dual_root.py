@@ -42,8 +42,9 @@ def dual_root(model: Path, folder: Path) -> None:
     from transformers import ModernBertConfig
 
     paths, config = module_paths(model), _json(model / CONFIG)
-    if config.get("model_type") != "modernbert" or config.get("norm_bias") or config.get("norm_eps", 1e-5) != 1e-5:
-        what = "the encoder is no ModernBERT with norms without bias and epsilon 1e-5"
+    biased = any(config.get(key) for key in ("norm_bias", "attention_bias", "mlp_bias"))
+    if config.get("model_type") != "modernbert" or biased or config.get("norm_eps", 1e-5) != 1e-5:
+        what = "the encoder is no ModernBERT without biases, its norms with epsilon 1e-5"
         raise ReleaseError(what, where=str(model), hint="only such an encoder can be exported")
     encoder = {name: tensor for name, tensor in _weights(model).items() if not name.startswith(HEAD)}
     state = {f"{ENCODER}{name.removeprefix(ENCODER)}": tensor for name, tensor in encoder.items()}
@@ -74,29 +75,67 @@ def folded_head(dense: Tensors, norm: Tensors, scores: Tensors) -> Tensors:
 
 
 def weight_problems(folder: Path) -> Iterator[str]:
-    """A root whose head is not the modules' own, bit for bit, or a tensor that is not float32 or not finite."""
+    """A root whose head is not the modules' own, bit for bit, or whose tensors are not those that its configuration names."""
     import torch
 
     try:
-        modules = [_weights(folder / path) for path in module_paths(folder)[2:]]
-        expected = folded_head(*modules)
+        paths = module_paths(folder)[2:]
+        expected = folded_head(*(_weights(folder / path) for path in paths))
+        shapes = _shapes(_json(folder / CONFIG)) | {name: [*tensor.shape] for name, tensor in expected.items()}
         with safe_open(folder / WEIGHTS, "pt") as root:
             names = set(root.keys())
-            head = {name for name in names if name.startswith(HEAD)}
-            if head != expected.keys() or not all(
+            if not expected.keys() <= names or not all(
                 torch.equal(root.get_tensor(name), expected[name]) for name in expected
             ):
                 yield f"{WEIGHTS}: the head is not the one of the modules"
-            kinds = {root.get_slice(name).get_dtype() for name in names}
-            if kinds != {"F32"}:
-                yield f"{WEIGHTS}: weights in {', '.join(sorted(kinds))}, they must be in F32"
-            layers = int(_json(folder / CONFIG)["num_hidden_layers"])
-            if {f"{ENCODER}layers.{layers - 1}.mlp_norm.weight", f"{ENCODER}final_norm.weight"} - names:
-                yield f"{WEIGHTS}: not an encoder of {layers} layers"
+            for name in sorted(names ^ shapes.keys()):
+                yield f"{WEIGHTS}: {name} {'is missing' if name in shapes else 'is no tensor of such a model'}"
+            for name in sorted(names & shapes.keys()):
+                if root.get_slice(name).get_shape() != shapes[name]:
+                    yield f"{WEIGHTS}: {name} is not of the shape {shapes[name]}"
             broken = [name for name in sorted(names) if not root.get_tensor(name).isfinite().all()]
             yield from (f"{WEIGHTS}: {name} holds what is no number" for name in broken[:3])
+        for file in (WEIGHTS, *(f"{path}/{WEIGHTS}" for path in paths)):
+            with safe_open(folder / file, "pt") as tensors:
+                kinds = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 - no dict
+            if kinds != {"F32"}:
+                yield f"{file}: weights in {', '.join(sorted(kinds))}, they must be in F32"
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, ReleaseError) as error:
         yield f"{WEIGHTS}: not readable ({error})"
+
+
+def _shapes(config: dict[str, Any]) -> dict[str, list[int]]:
+    """Every tensor of a ModernBERT encoder without biases, by its name in the root."""
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    of_a_layer = {"attn.Wqkv": [3 * width, width], "attn.Wo": [width, width], "mlp.Wi": [2 * inner, width]}
+    of_a_layer |= {"mlp.Wo": [width, inner], "attn_norm": [width], "mlp_norm": [width]}
+    layers = {
+        f"{ENCODER}layers.{number}.{name}.weight": shape
+        for number in range(config["num_hidden_layers"])
+        for name, shape in of_a_layer.items()
+        if (number, name) != (0, "attn_norm")  # which is the identity
+    }
+    ends = {
+        "embeddings.tok_embeddings": [config["vocab_size"], width],
+        "embeddings.norm": [width],
+        "final_norm": [width],
+    }
+    return layers | {f"{ENCODER}{name}.weight": shape for name, shape in ends.items()}
+
+
+def changed_weights(model: Path, folder: Path) -> Iterator[str]:
+    """Encoder tensors of an export that are not the trained model's, bit for bit, and the modules' whose file is another."""
+    import torch
+
+    given = {f"{ENCODER}{name.removeprefix(ENCODER)}": tensor for name, tensor in _weights(model).items()}
+    with safe_open(folder / WEIGHTS, "pt") as root:
+        for name in sorted(name for name in root.keys() if name.startswith(ENCODER)):  # noqa: SIM118 - no dict
+            if name not in given or not torch.equal(root.get_tensor(name), given[name]):
+                yield f"{WEIGHTS}: {name} is not the trained model's"
+    for path in module_paths(model)[2:]:
+        own, trained = _weights(folder / path), _weights(model / path)
+        if own.keys() != trained.keys() or not all(torch.equal(own[name], trained[name]) for name in own):
+            yield f"{path}/{WEIGHTS}: not the trained model's"
 
 
 def module_paths(model: Path) -> list[str]:

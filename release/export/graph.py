@@ -7,9 +7,15 @@ Beside the logits it gives the encoder's answer for the first token as `last_hid
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import safe_open
+
+from release.export.dual_root import WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -135,3 +141,20 @@ def problems(folder: Path) -> Iterator[str]:
         domains = {node.domain for node in model.graph.all_nodes()} - {"", "ai.onnx"}
         if path.name == Path(FILE).name and domains:
             yield f"{name}: operators of {', '.join(sorted(domains))}, which not every engine has"
+
+
+def changed_weights(folder: Path) -> Iterator[str]:
+    """Tensors of the root that `onnx/model.onnx` does not hold bit for bit, as they are or transposed."""
+    import onnx_ir
+
+    tensors = (value.const_value for value in onnx_ir.load(folder / FILE).graph.initializers.values())
+    held = {_digest(each.numpy()) for each in tensors if each is not None and each.dtype == onnx_ir.DataType.FLOAT}
+    with safe_open(folder / WEIGHTS, "np") as root:
+        for name in root.keys():  # noqa: SIM118 - no dict
+            tensor = root.get_tensor(name)
+            if not {_digest(tensor), _digest(tensor.T)} & held:
+                yield f"{FILE}: {name} is not the root's"
+
+
+def _digest(tensor: np.ndarray) -> tuple[tuple[int, ...], bytes]:
+    return tensor.shape, hashlib.sha256(np.ascontiguousarray(tensor).data).digest()

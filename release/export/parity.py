@@ -11,12 +11,13 @@ from release.export.pairs import Pair
 from release.results.export import FormParity
 
 BATCH = 8
-TOLERANCE = 1e-5  # of the range of the scores, or of 1: what rounding in float32 alone stays below. What is wrong is off by more
+# Of the range of the scores, of the largest, or of 1: what rounding in float32 alone stays below. What is wrong is off by more.
+TOLERANCE = 1e-5
 
 
 def allowed(reference: Sequence[float]) -> float:
     """How far from `reference` scores may be to be called equal, in logits."""
-    return TOLERANCE * max(1.0, max(reference) - min(reference))
+    return TOLERANCE * max(1.0, max(reference) - min(reference), *map(abs, reference))
 
 
 def differences(

@@ -29,24 +29,33 @@ ACTIVATIONS = {  # torch's module -> its name in transformers
     IDENTITY: "linear",
 }
 REQUIREMENTS = {"sentence-transformers": ">=5.4", "transformers": ">=4.48"}  # read by Sentence Transformers 6 and newer
+LIBRARY = "sentence_transformers."
 MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Dense")
 
 CONFIG, TOKENIZER, TOKENIZER_CONFIG = "config.json", "tokenizer.json", "tokenizer_config.json"
 BERT, SENTENCE = "sentence_bert_config.json", "config_sentence_transformers.json"
 FILES = (CONFIG, TOKENIZER_CONFIG, BERT, SENTENCE)
 
-# Keys that describe the build machine, or by which a reader would take another value than the one written beside them.
-DROPPED = {
+# What is kept of each file, beside what every export says. No reader needs another key, or it is of the build machine, or
+# by it a reader would take another value than the one written beside it.
+KEPT = {
     CONFIG: {
-        *("_name_or_path", "auto_map", "num_labels", "quantization_config", "rope_scaling", "rope_theta"),
-        *("sliding_window", "torch_dtype", "sbert_ce_default_activation_function_kwargs"),
+        *(
+            "attention_bias",
+            "attention_dropout",
+            "classifier_dropout",
+            "cls_token_id",
+            "decoder_bias",
+            "deterministic_flash_attn",
+        ),
+        *("embedding_dropout", "hidden_activation", "hidden_size", "initializer_cutoff_factor", "initializer_range"),
+        *("intermediate_size", "layer_types", "local_attention", "mlp_bias", "mlp_dropout", "num_attention_heads"),
+        *("num_hidden_layers", "pad_token_id", "rope_parameters", "sep_token_id", "sparse_pred_ignore_index"),
+        *("sparse_prediction", "tie_word_embeddings", "transformers_version", "use_cache", "vocab_size"),
     },
-    TOKENIZER_CONFIG: {
-        *("auto_map", "backend", "is_local", "local_files_only", "max_length", "pad_to_multiple_of", "padding"),
-        *("stride", "truncation", "truncation_strategy"),
-    },
-    BERT: set(),
-    SENTENCE: set(),
+    TOKENIZER_CONFIG: {"bos_token", "cls_token", "eos_token", "mask_token", "pad_token", "sep_token", "unk_token"},
+    BERT: {"modality_config", "module_output_name", "transformer_task"},
+    SENTENCE: {"__version__", "keep_in_fp32_modules"},
 }
 
 
@@ -98,7 +107,7 @@ def _problems(folder: Path) -> Iterator[str]:
     lengths = _lengths(configs) | _tokenizer_length(folder / TOKENIZER)
     if len(set(lengths.values())) > 1:
         yield "lengths differ: " + ", ".join(f"{where} {value:.15g}" for where, value in lengths.items())
-    yield from _module_problems(modules)
+    yield from _module_problems(modules, configs[CONFIG])
     for name, content in _expected(configs, int(statistics.mode(lengths.values())), modules).items():
         yield from (f"{name}: {line}" for line in _differences(configs[name], content))
     yield from (f"{TOKENIZER}: {line}" for line in _tokenizer_problems(folder, configs))
@@ -111,8 +120,8 @@ def _differences(config: dict[str, Any], expected: dict[str, Any]) -> Iterator[s
             yield f"{key} is missing, it must be {json.dumps(expected[key])}"
         elif key not in expected:
             yield f"{key} must not be there"
-        elif config[key] != expected[key]:
-            yield f"{key} is {json.dumps(config[key])}, it must be {json.dumps(expected[key])}"
+        elif (said := json.dumps(config[key], sort_keys=True)) != (right := json.dumps(expected[key], sort_keys=True)):
+            yield f"{key} is {said}, it must be {right}"
 
 
 # --- What each file must say -------------------------------------------------------------------------------------------
@@ -121,12 +130,15 @@ def _differences(config: dict[str, Any], expected: dict[str, Any]) -> Iterator[s
 def _expected(
     configs: dict[str, dict[str, Any]], limit: int, modules: list[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    remaining = {
-        name: {key: value for key, value in configs[name].items() if key not in DROPPED[name]} for name in FILES
-    }
+    remaining = {name: {key: value for key, value in configs[name].items() if key in KEPT[name]} for name in FILES}
     config, tokenizer, bert, sentence = (remaining[name] for name in FILES)
+    tokenizer = {key: token["content"] if isinstance(token, dict) else token for key, token in tokenizer.items()}
     return {
-        CONFIG: config | _layers(config) | _head(modules) | {"max_position_embeddings": limit, "dtype": "float32"},
+        CONFIG: config
+        | _layers(config)
+        | _head(modules)
+        | {"max_position_embeddings": limit, "dtype": "float32"}
+        | {"bos_token_id": config.get("cls_token_id"), "eos_token_id": config.get("sep_token_id")},  # llama.cpp
         TOKENIZER_CONFIG: tokenizer
         | {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": limit}
         | {"model_input_names": ["input_ids", "attention_mask"], "padding_side": "right", "truncation_side": "right"},
@@ -180,27 +192,29 @@ def _head(modules: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _module_problems(modules: list[dict[str, Any]]) -> Iterator[str]:
-    """A head that is not cls pooling, Dense, LayerNorm, Dense to one raw score."""
+def _module_problems(modules: list[dict[str, Any]], config: dict[str, Any]) -> Iterator[str]:
+    """A head that is not cls pooling, Dense, LayerNorm, Dense to one raw score, or with a key that says anything else."""
     kinds = tuple(module["kind"] for module in modules)
     if kinds != MODULES:
         yield f"modules.json: {' -> '.join(kinds)}, it must be {' -> '.join(MODULES)}"
         return
-    _, pooling, dense, norm, scores = modules
-    width = dense.get("in_features")
+    width, activation = config["hidden_size"], modules[2].get("activation_function")
+    one, many = "sentence_embedding", {"module_input_name": "sentence_embedding"}
     expected = (
-        (pooling, {"pooling_mode": "cls", "embedding_dimension": width}),
-        (dense, {"out_features": width, "bias": False, "module_output_name": "sentence_embedding"}),
-        (norm, {"dimension": width}),
-        (scores, {"in_features": width, "out_features": 1, "bias": True, "activation_function": IDENTITY}),
-        (scores, {"module_input_name": "sentence_embedding", "module_output_name": "scores"}),
+        {"embedding_dimension": width, "pooling_mode": "cls", "include_prompt": True},
+        {"in_features": width, "out_features": width, "bias": False, "activation_function": activation}
+        | many
+        | {"module_output_name": one},
+        {"dimension": width},
+        {"in_features": width, "out_features": 1, "bias": True, "activation_function": IDENTITY}
+        | many
+        | {"module_output_name": "scores"},
     )
-    for module, settings in expected:
-        for key, value in settings.items():
-            if module.get(key) != value:
-                yield f"{module['path']}/config.json: {key} is {module.get(key)!r}, it must be {value!r}"
-    if dense.get("activation_function") not in ACTIVATIONS:
-        yield f"{dense['path']}/config.json: activation_function {dense.get('activation_function')!r} has no other name"
+    for module, settings in zip(modules[1:], expected, strict=True):
+        said = {key: value for key, value in module.items() if key not in ("kind", "path")}
+        yield from (f"{module['path']}/{CONFIG}: {line}" for line in _differences(said, settings))
+    if activation not in ACTIVATIONS:
+        yield f"{modules[2]['path']}/{CONFIG}: activation_function {activation!r} has no other name"
 
 
 # --- The files ---------------------------------------------------------------------------------------------------------
@@ -211,8 +225,15 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _modules(folder: Path) -> list[dict[str, Any]]:
-    """The configuration of each module of `modules.json`, with its `kind` and `path`."""
+    """The configuration of each module of `modules.json`, with its `kind` and `path`.
+
+    Raises:
+        ReleaseError: A module of another library, or one whose name or place is another's.
+    """
     modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    for number, module in enumerate(modules):
+        if (module["idx"], module["name"]) != (number, str(number)) or not module["type"].startswith(LIBRARY):
+            raise ReleaseError(f"modules.json: {module} is no module of {LIBRARY[:-1]} in place {number}")
     return [
         (json.loads((folder / module["path"] / "config.json").read_text(encoding="utf-8")) if module["path"] else {})
         | {"kind": module["type"].rsplit(".", 1)[-1], "path": module["path"]}
@@ -252,6 +273,10 @@ def _tokenizer_problems(folder: Path, configs: dict[str, dict[str, Any]]) -> Ite
             yield f"truncation.{key} is not {value!r}"
     if content.get("padding") is not None:
         yield "padding is set"
+    declared = {token["content"] for token in content["added_tokens"] if token["special"]}
+    for key in sorted(KEPT[TOKENIZER_CONFIG] & tokens.keys()):
+        if tokens[key] not in declared:
+            yield f"{key} {tokens[key]!r} is none of its special tokens"
     tokenizer = Tokenizer.from_file(str(path))
     special = {name: _special(tokenizer, tokens, f"{name}_token") for name in ("cls", "sep", "pad")}
     for name, number in special.items():
@@ -265,9 +290,16 @@ def _tokenizer_problems(folder: Path, configs: dict[str, dict[str, Any]]) -> Ite
         yield f"{tokenizer.get_vocab_size()} tokens, the model has {config['vocab_size']}"
 
 
+def tokenizer_problems(model: Path, folder: Path) -> Iterator[str]:
+    """Whatever an export's tokenizer does otherwise than the trained model's, but for cutting and padding."""
+    own, given = (json.loads((path / TOKENIZER).read_text(encoding="utf-8")) for path in (folder, model))
+    for key in sorted((own.keys() | given.keys()) - {"truncation", "padding"}):
+        if own.get(key) != given.get(key):
+            yield f"{TOKENIZER}: {key} is not the trained model's"
+
+
 def _special(tokenizer: Any, tokens: dict[str, Any], key: str) -> int | None:
-    token = tokens.get(key)
-    return tokenizer.token_to_id(token["content"] if isinstance(token, dict) else token or "")
+    return tokenizer.token_to_id(tokens.get(key) or "")
 
 
 def check_activation(folder: Path) -> None:

@@ -127,6 +127,7 @@ def _cut_file(name: str) -> Callable[[Path], None]:
 
 
 CONFIG, TOKENS, SENTENCE = "config.json", "tokenizer_config.json", "config_sentence_transformers.json"
+PADDED = {"pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
 TAMPERINGS: dict[str, tuple[Callable[[Path], None], str]] = {
     # what was found in engines
     "sigmoid for ST 4 and vLLM": (
@@ -230,9 +231,86 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], None], str]] = {
             "model.safetensors",
             lambda state: [state.pop(key) for key in list(state) if key.startswith("model.layers.2.")],
         ),
-        "not an encoder of 3 layers",
+        "model.layers.2.attn.Wo.weight is missing",
     ),
     "an ONNX file of the encoder alone": (_encoder_alone, "onnx/model.onnx: .* not the whole pipeline"),
+    # what one reader alone knows
+    "a length in the configuration": (_set(CONFIG, "max_length", to=64), "config.json: max_length must not be there"),
+    "compiled by transformers 4": (_set(CONFIG, "reference_compile", to=True), "reference_compile must not be there"),
+    "another first token": (_set(CONFIG, "bos_token_id", to=0), "config.json: bos_token_id is"),
+    "another last token": (_set(CONFIG, "eos_token_id", to=0), "config.json: eos_token_id is"),
+    "a number for a truth": (_set(CONFIG, "classifier_bias", to=0), "config.json: classifier_bias is 0"),
+    "a smaller vocabulary": (_set(CONFIG, "vocab_size", to=64), "tok_embeddings.weight is not of the shape"),
+    "fewer layers": (
+        lambda folder: built.edit(
+            folder / CONFIG, lambda config: config.update(num_hidden_layers=2, layer_types=config["layer_types"][:2])
+        ),
+        "model.layers.2.attn.Wo.weight is no tensor of such a model",
+    ),
+    "wider layers": (_set(CONFIG, "intermediate_size", to=32), "mlp.Wi.weight is not of the shape"),
+    "a tensor too many": (
+        _weights("model.safetensors", lambda state: state.update({"model.decoder.bias": torch.zeros(2)})),
+        "model.decoder.bias is no tensor of such a model",
+    ),
+    "twice the precision in a module": (
+        _weights("2_Dense/model.safetensors", lambda state: state.update({k: v.double() for k, v in state.items()})),
+        "2_Dense/model.safetensors: weights in F64",
+    ),
+    "lower case in the tokenizer": (_set(TOKENS, "do_lower_case", to=True), "do_lower_case must not be there"),
+    "a blank before each text": (_set(TOKENS, "add_prefix_space", to=True), "add_prefix_space must not be there"),
+    "special tokens as text": (_set(TOKENS, "split_special_tokens", to=True), "split_special_tokens must not be there"),
+    "a word as a special token": (
+        _set(TOKENS, "additional_special_tokens", to=["read"]),
+        "additional_special_tokens must not be there",
+    ),
+    "a word as the mask": (_set(TOKENS, "mask_token", to="read"), "mask_token 'read' is none of its special tokens"),
+    "a token that strips": (
+        _set(TOKENS, "mask_token", to={"content": "[MASK]", "lstrip": True}),
+        "tokenizer_config.json: mask_token is",
+    ),
+    "tokens added once more": (_set(TOKENS, "added_tokens_decoder", to={}), "added_tokens_decoder must not be there"),
+    "no first token": (_set(TOKENS, "add_bos_token", to=False), "add_bos_token must not be there"),
+    "padded by tokenizer.json": (
+        _set("tokenizer.json", "padding", to={"strategy": {"Fixed": 8}, "direction": "Right"} | PADDED),
+        "tokenizer.json: padding is set",
+    ),
+    "nothing cut by tokenizer.json": (_set("tokenizer.json", "truncation", to=None), "lengths differ"),
+    "an overlap in tokenizer.json": (_set("tokenizer.json", "truncation", "stride", to=8), "truncation.stride"),
+    "mean pooling for older readers": (
+        _set("1_Pooling/config.json", "pooling_mode_mean_tokens", to=True),
+        "1_Pooling/config.json: pooling_mode_mean_tokens must not be there",
+    ),
+    "a prompt left out of pooling": (_set("1_Pooling/config.json", "include_prompt", to=False), "include_prompt is"),
+    "a bias in the head": (_set("2_Dense/config.json", "bias", to=True), "2_Dense/config.json: bias is"),
+    "another activation in the module": (
+        _set("2_Dense/config.json", "activation_function", to="torch.nn.modules.activation.ReLU"),
+        "config.json: classifier_activation is",
+    ),
+    "a narrower norm": (_set("3_LayerNorm/config.json", "dimension", to=8), "3_LayerNorm/config.json: dimension is"),
+    "two scores": (_set("4_Dense/config.json", "out_features", to=2), "4_Dense/config.json: out_features is"),
+    "scores under another name": (
+        _set("4_Dense/config.json", "module_output_name", to="logits"),
+        "module_output_name is",
+    ),
+    "a module of somebody": (
+        lambda folder: built.edit(folder / "modules.json", lambda modules: modules[3].update(type="x.LayerNorm")),
+        "is no module of sentence_transformers in place 3",
+    ),
+    "two modules of one name": (
+        lambda folder: built.edit(folder / "modules.json", lambda modules: modules[3].update(name="2")),
+        "is no module of sentence_transformers in place 3",
+    ),
+    "a module elsewhere": (
+        lambda folder: built.edit(folder / "modules.json", lambda modules: modules[4].update(path="2_Dense")),
+        "2_Dense/config.json: ",
+    ),
+    "arguments of a tokenizer": (
+        _set("sentence_bert_config.json", "tokenizer_args", to={"padding_side": "left"}),
+        "tokenizer_args must not be there",
+    ),
+    "prompts": (_set(SENTENCE, "prompts", to={"query": "query: "}), "prompts is"),
+    "an embedder": (_set(SENTENCE, "model_type", to="SentenceTransformer"), "model_type is"),
+    "older readers": (_set(SENTENCE, "requirements", to={"sentence-transformers": ">=2"}), "requirements is"),
     "half a file of weights": (_cut_file("model.safetensors"), "model.safetensors: not readable"),
     "half an ONNX file": (_cut_file("onnx/model.onnx"), "onnx/model.onnx: not readable"),
     "half a configuration": (_cut_file(CONFIG), "not the files of an export"),
@@ -246,6 +324,58 @@ def test_a_tampered_export_is_caught_before_anything_is_published(tampered: Path
     lines = list(checkpoint.problems(tampered))
     pattern = re.compile(says)
     assert any(pattern.search(line) for line in lines), lines
+
+
+def _rare(folder: Path) -> None:
+    """One weight of the last word, which none of the compared pairs has."""
+    _weights("model.safetensors", lambda state: state["model.embeddings.tok_embeddings.weight"][-1, 0].neg_())(folder)
+
+
+def _rare_onnx(folder: Path) -> None:
+    import onnx_ir
+
+    path = folder / "onnx/model.onnx"
+    model = onnx_ir.load(path)
+    value = model.graph.initializers["model.embeddings.tok_embeddings.weight"]
+    changed = value.const_value.numpy().copy()
+    changed[-1, 0] *= -1
+    value.const_value = onnx_ir.tensor(changed, name=value.name)
+    path.unlink()
+    onnx_ir.save(model, path, external_data="model.onnx_data")
+
+
+def _both(folder: Path) -> None:
+    """The same change in module and root, so that neither contradicts the other."""
+    _weights("2_Dense/model.safetensors", lambda state: state["linear.weight"][0, 0].add_(1e-6))(folder)
+    _weights("model.safetensors", lambda state: state["head.dense.weight"][0, 0].add_(1e-6))(folder)
+
+
+CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a rare word's weight": (_rare, "model.safetensors: model.embeddings.tok_embeddings.weight is not the trained"),
+    "a rare word's weight in ONNX, beside the graph": (_rare_onnx, "onnx/model.onnx: model.embeddings.tok_embeddings"),
+    "a head changed twice": (_both, "2_Dense/model.safetensors: not the trained model's"),
+    "a tokenizer in lower case": (
+        _set("tokenizer.json", "normalizer", to={"type": "Lowercase"}),
+        "tokenizer.json: normalizer is not the trained model's",
+    ),
+    "words cut elsewhere": (_set("tokenizer.json", "pre_tokenizer", to={"type": "Whitespace"}), "pre_tokenizer is not"),
+    "a rare word that is another": (
+        lambda folder: built.edit(folder / "tokenizer.json", lambda content: content["added_tokens"].pop()),
+        "added_tokens is not",
+    ),
+    "words that are not decoded": (_set("tokenizer.json", "decoder", to=None), "decoder is not"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_no_score_of_a_few_pairs_shows_is_held_against_the_trained_model(
+    reranker: Path, tampered: Path, name: str
+) -> None:
+    tamper, says = CHANGES[name]
+    assert not [*checkpoint.changes(reranker, tampered)]
+    tamper(tampered)
+    lines = [*checkpoint.changes(reranker, tampered)]
+    assert any(re.search(says, line) for line in lines), lines
 
 
 def test_a_model_whose_frequencies_older_readers_cannot_be_told_is_refused(reranker: Path, tmp_path: Path) -> None:
