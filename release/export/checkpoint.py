@@ -148,6 +148,7 @@ def problems(folder: Path) -> Iterator[str]:
 
 def changes(model: Path, folder: Path) -> Iterator[str]:
     """What `folder` does not have from `model` as it is there: no score of a few pairs shows a rare word's weights."""
+    yield from portable.changed_settings(model, folder)
     yield from portable.tokenizer_problems(model, folder)
     yield from changed_weights(model, folder)
     yield from graph.changed_weights(folder)

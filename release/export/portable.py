@@ -59,6 +59,10 @@ KEPT = {
 }
 
 
+# What transformers 5 calls otherwise than 4: a model of either has it in one form, an export in both.
+COMPLETED = {"global_attn_every_n_layers", "global_rope_theta", "layer_types", "local_rope_theta", "rope_parameters"}
+
+
 def write(folder: Path) -> None:
     """Complete the JSON files of an export; each length becomes the least of those that are given.
 
@@ -288,6 +292,22 @@ def _tokenizer_problems(folder: Path, configs: dict[str, dict[str, Any]]) -> Ite
         yield "a pair is not [CLS] query [SEP] document [SEP]"
     if tokenizer.get_vocab_size() > config["vocab_size"]:
         yield f"{tokenizer.get_vocab_size()} tokens, the model has {config['vocab_size']}"
+
+
+def changed_settings(model: Path, folder: Path) -> Iterator[str]:
+    """Whatever an export says otherwise than the trained model, of what no reader needs under another name or value."""
+    given, own = _read(model), _read(folder)
+    for name in FILES:
+        for key in sorted(KEPT[name] | COMPLETED):
+            value = given[name].get(key, own[name].get(key) if key in COMPLETED else None)
+            if own[name].get(key) != (
+                value["content"] if name == TOKENIZER_CONFIG and isinstance(value, dict) else value
+            ):
+                yield f"{name}: {key} is not the trained model's"
+    if _modules(folder) != _modules(model):
+        yield "modules.json: not the trained model's modules"
+    if max_length(folder) != max_length(model):
+        yield f"{max_length(folder)} tokens are read, by the trained model {max_length(model)}"
 
 
 def tokenizer_problems(model: Path, folder: Path) -> Iterator[str]:

@@ -350,7 +350,11 @@ def _both(folder: Path) -> None:
     _weights("model.safetensors", lambda state: state["head.dense.weight"][0, 0].add_(1e-6))(folder)
 
 
-CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
+def _theta(config: dict[str, Any]) -> None:
+    config["global_rope_theta"] = config["rope_parameters"]["full_attention"]["rope_theta"] = 10000.0
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a rare word's weight": (_rare, "model.safetensors: model.embeddings.tok_embeddings.weight is not the trained"),
     "a rare word's weight in ONNX, beside the graph": (_rare_onnx, "onnx/model.onnx: model.embeddings.tok_embeddings"),
     "a head changed twice": (_both, "2_Dense/model.safetensors: not the trained model's"),
@@ -362,6 +366,30 @@ CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a rare word that is another": (
         lambda folder: built.edit(folder / "tokenizer.json", lambda content: content["added_tokens"].pop()),
         "added_tokens is not",
+    ),
+    "half the heads": (_set(CONFIG, "num_attention_heads", to=2), "config.json: num_attention_heads is not"),
+    "another activation": (_set(CONFIG, "hidden_activation", to="relu"), "config.json: hidden_activation is not"),
+    "another window": (_set(CONFIG, "local_attention", to=64), "config.json: local_attention is not"),
+    "another theta under both names": (
+        lambda folder: built.edit(folder / CONFIG, _theta),
+        "config.json: rope_parameters is not the trained model's",
+    ),
+    "another length everywhere": (
+        lambda folder: [
+            _set(CONFIG, "max_position_embeddings", to=64)(folder),
+            _set(TOKENS, "model_max_length", to=64)(folder),
+            _set("sentence_bert_config.json", "max_seq_length", to=64)(folder),
+            _set("tokenizer.json", "truncation", "max_length", to=64)(folder),
+        ],
+        "64 tokens are read, by the trained model",
+    ),
+    "another head everywhere": (
+        _set("2_Dense/config.json", "activation_function", to="torch.nn.modules.activation.ReLU"),
+        "modules.json: not the trained model's modules",
+    ),
+    "another task of the encoder": (
+        _set("sentence_bert_config.json", "transformer_task", to="sequence-classification"),
+        "sentence_bert_config.json: transformer_task is not",
     ),
     "words that are not decoded": (_set("tokenizer.json", "decoder", to=None), "decoder is not"),
 }
