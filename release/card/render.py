@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,14 @@ def command(size: options.Size, family_file: options.Family = options.ETTIN) -> 
 
 def environment() -> Environment:
     """Jinja with strict names and the filters of `formatting`: a misspelt name is an error, not an empty place."""
+    return _environment(TEMPLATES)
+
+
+@cache
+def _environment(templates: Path) -> Environment:
+    """Kept with its compiled templates, which take as long as everything else about a card."""
     filled = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(templates),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
