@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,25 +19,59 @@ from release.evaluation import family_rows, rerankers, select_checkpoint, two_st
 from release.evaluation.rerankers import Pairs
 from release.evaluation.select_checkpoint import choose
 from release.family import Family
+from release.records import Record
 from release.results.training import Checkpoint, CheckpointChoice
 from tests import built
 
 
-@pytest.fixture
-def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
-    """A trained size whose best and last checkpoints rank in opposite orders, after BM25 only."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
+    """A folder with a trained size whose best and last checkpoints rank in opposite orders."""
+    with contextlib.chdir(tmp_path_factory.mktemp("trained")):
+        found = built.family()
+        built.write_collection(found.build / "data/collections/docstrings")
+        folder = found.folder(built.SIZE)
+        built.write_model(folder, reranker)
+        model = CrossEncoder(str(reranker), device="cpu")
+        with torch.no_grad():
+            model[4].linear.weight.neg_()
+        model.save_pretrained(str(folder / "last"))
+        write_run(found)
+        return Path.cwd()
+
+
+@pytest.fixture(scope="module")
+def chosen(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Record[CheckpointChoice, Any]]:
+    """The folder after a choice was made there, and what the choice returned."""
+    folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("chosen") / "here"))
+    with contextlib.chdir(folder):
+        return folder, choose(after_bm25(), built.SIZE)
+
+
+def after_bm25() -> Family:
+    """The family of a folder, reranking after BM25 only."""
     found = built.family()
-    found = replace(found, evaluation=replace(found.evaluation, embedders=("bm25",), top_k=10))
-    built.write_collection(found.build / "data/collections/docstrings")
-    folder = found.folder(built.SIZE)
-    built.write_model(folder, reranker)
-    model = CrossEncoder(str(reranker), device="cpu")
-    with torch.no_grad():
-        model[4].linear.weight.neg_()
-    model.save_pretrained(str(folder / "last"))
-    write_run(found)
-    return found
+    return replace(found, evaluation=replace(found.evaluation, embedders=("bm25",), top_k=10))
+
+
+def inside(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    """A copy of a folder as the working folder."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return after_bm25()
+
+
+@pytest.fixture
+def family(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    return inside(trained, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def after(
+    tmp_path: Path, chosen: tuple[Path, Record[CheckpointChoice, Any]], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Family, Record[CheckpointChoice, Any]]:
+    """The family where the choice is made, and what it returned."""
+    return inside(chosen[0], tmp_path, monkeypatch), chosen[1]
 
 
 def write_run(family: Family, **changed: object) -> None:
@@ -56,10 +93,13 @@ def reranked(choice: CheckpointChoice) -> dict[str, float | None]:
     return {name: choice.candidate(name).reranked_ndcg for name in select_checkpoint.NAMES}
 
 
-def test_the_better_one_on_the_benchmark_becomes_the_model(family: Family) -> None:
+def test_the_better_one_on_the_benchmark_becomes_the_model(
+    trained: Path, after: tuple[Family, Record[CheckpointChoice, Any]]
+) -> None:
+    family, record = after
     folder = family.folder(built.SIZE)
-    hashes = {"best": records.model_hash(folder / "model"), "last": records.model_hash(folder / "last")}
-    record = choose(family, built.SIZE)
+    before = trained / folder
+    hashes = {"best": records.model_hash(before / "model"), "last": records.model_hash(before / "last")}
     quality = reranked(record.measured)
     assert quality["best"] != quality["last"]
     winner = max(quality, key=lambda name: quality[name])
@@ -71,8 +111,9 @@ def test_the_better_one_on_the_benchmark_becomes_the_model(family: Family) -> No
     assert (run.released, run.score) == (winner, getattr(run, winner).score)
 
 
-def test_the_evaluation_that_follows_scores_no_pair_again(family: Family) -> None:
-    record, folder = choose(family, built.SIZE), family.folder(built.SIZE)
+def test_the_evaluation_that_follows_scores_no_pair_again(after: tuple[Family, Record[CheckpointChoice, Any]]) -> None:
+    family, record = after
+    folder = family.folder(built.SIZE)
     loaded = rerankers.load(str(folder / "model"), name=family.model_id(built.SIZE))  # as the evaluation loads it
     asked: list[Pairs] = []
     watched = replace(loaded, predict=lambda pairs: asked.append(pairs) or loaded.predict(pairs))
@@ -81,19 +122,24 @@ def test_the_evaluation_that_follows_scores_no_pair_again(family: Family) -> Non
     assert mean.reranked_ndcg == record.measured.candidate(record.measured.released).reranked_ndcg
 
 
-@pytest.mark.parametrize("first", ["best", "last"])
-def test_whichever_lies_there_first_the_same_one_is_released(family: Family, first: str) -> None:
-    folder = family.folder(built.SIZE)
-    if first == "last":
-        (folder / "model").rename(folder / "best")
-        (folder / "last").rename(folder / "model")
-        write_run(family, released="last", score=0.6)
-    choose(family, built.SIZE)
-    before = json.loads((folder / "records/choice.json").read_text())
-    again = choose(family, built.SIZE)  # a second time it finds the winner in place
+def test_a_second_choice_finds_the_winner_in_place(after: tuple[Family, Record[CheckpointChoice, Any]]) -> None:
+    family, _ = after
+    before = json.loads((family.folder(built.SIZE) / "records/choice.json").read_text())
+    again = choose(family, built.SIZE)
     assert (asdict(again.measured), again.model_sha256) == (before["measured"], before["model_sha256"])
-    quality = reranked(again.measured)
-    assert again.measured.released == max(quality, key=lambda name: quality[name])
+
+
+def test_whichever_lies_there_first_the_same_one_is_released(
+    family: Family, chosen: tuple[Path, Record[CheckpointChoice, Any]]
+) -> None:
+    folder = family.folder(built.SIZE)
+    (folder / "model").rename(folder / "best")
+    (folder / "last").rename(folder / "model")
+    write_run(family, released="last", score=0.6)
+    record = choose(family, built.SIZE)
+    assert (record.measured, record.model_sha256) == (chosen[1].measured, chosen[1].model_sha256)
+    quality = reranked(choose(family, built.SIZE).measured)  # a second time it finds the winner in place
+    assert record.measured.released == max(quality, key=lambda name: quality[name])
 
 
 def test_one_checkpoint_needs_no_comparison(family: Family) -> None:

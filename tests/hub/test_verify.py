@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,9 @@ def test_whatever_a_record_says_it_is_pulled_back_and_compared_then_public_and_t
             verify.command(built.SIZE, built.DEMO, push=True)
     assert private(family, hub) == [True, True]
 
-    verify.command(built.SIZE, built.DEMO, push=True)
+    with monkeypatch.context() as patch:  # and comes back as it did above, which need not take eight seconds again
+        patch.setattr(pulled, "elsewhere", lambda *_: [asdict(row) for row in measured.forms])
+        verify.command(built.SIZE, built.DEMO, push=True)
     assert private(family, hub) == [False, False]
     monkeypatch.setattr(pulled, "elsewhere", lambda *_: pytest.fail("verified twice"))
     verify.command(built.SIZE, built.DEMO, push=True)
@@ -89,20 +92,20 @@ huggingface_hub.snapshot_download = spoiled
 """
 
 
-@pytest.mark.parametrize(
-    ("file", "then"),
-    [("README.md", "path.write_text('other')"), ("onnx/model.onnx", "pass"), ("added.json", "path.write_text('{}')")],
-)
+SPOILT = {"README.md": "path.write_text('other')", "onnx/model.onnx": "pass", "added.json": "path.write_text('{}')"}
+
+
 def test_a_file_that_comes_back_different_keeps_it_private(
-    family: Family, hub: str, monkeypatch: pytest.MonkeyPatch, file: str, then: str
+    family: Family, hub: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish.publish(family, built.SIZE, hub)
-    spoil = SPOIL.format(file=file, then=then, depth=file.count("/"))
-    monkeypatch.setattr(pulled, "FETCH", spoil + pulled.FETCH)
-    with pytest.raises(ReleaseError, match=rf"{re.escape(file)} came back different"):
-        verify.command(built.SIZE, built.DEMO, push=True)
-    assert private(family, hub) == [True, True]
-    assert not (family.folder(built.SIZE) / "records/verify.json").exists()
+    fetch = pulled.FETCH
+    for file, then in SPOILT.items():
+        monkeypatch.setattr(pulled, "FETCH", SPOIL.format(file=file, then=then, depth=file.count("/")) + fetch)
+        with pytest.raises(ReleaseError, match=rf"{re.escape(file)} came back different"):
+            verify.command(built.SIZE, built.DEMO, push=True)
+        assert private(family, hub) == [True, True]
+        assert not (family.folder(built.SIZE) / "records/verify.json").exists()
 
 
 def test_a_snippet_or_a_score_that_fails_is_one_line(family: Family, hub: str) -> None:

@@ -4,87 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import urllib.error
-from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 import pytest
 from starlette.requests import Request
 
 from release.errors import ReleaseError
 from release.localhub import fsck, running_hub
-from release.localhub.api.collections import add_item, create_collection, visible_collections
 from release.localhub.api.listing import list_repos
 from release.localhub.history import Commit, Repo
 from release.localhub.http import RequestContext
-from release.localhub.pulls import list_pulls, merge_pull, open_pull
 from release.localhub.service import Hub
-from release.localhub.storage.database import Database
-from tests.localhub.hub_fixtures import ACCOUNTS, ALICE, Http, add_file
+from tests.localhub.hub_fixtures import ACCOUNTS, ALICE, Http
 
-CRASHED = 77
-
-
+ROOT = Path(__file__).resolve().parents[2]
 REFUSED = (ConnectionError, urllib.error.URLError, TimeoutError, HTTPException)
-
-
-def crash_at(moment: int) -> None:
-    """End this process, as a kill would, before the `moment`-th statement, flush or rename; 0 for never."""
-    count = 0
-
-    def before(action: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*arguments: Any, **options: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == moment:
-                os._exit(CRASHED)
-            return action(*arguments, **options)
-
-        return counted
-
-    for owner, name in ((os, "fsync"), (os, "replace"), (Path, "replace"), (Database, "__call__")):
-        setattr(owner, name, before(getattr(owner, name)))
-
-
-def release(hub: Hub) -> None:
-    """Everything that changes what is on the disk, one after the other."""
-    repo = hub.create("model", "acme/m", ALICE, private=False)
-    add_file(hub, repo, "main", "a.txt", b"a")
-    repo.add_ref("tags", "v1.0", repo.resolve("main").id)
-    with repo.db.change():
-        pull = open_pull(repo, "p", "", "alice")
-        add_file(hub, repo, pull.ref, "b.txt", b"b")
-    merge_pull(repo, pull.number, "alice")
-    context = RequestContext(hub, Request({"type": "http", "method": "POST"}), ALICE, {"ns": "acme"})
-    with hub.store.temporary_file() as context.body_path:
-        context.body_path.write_text(json.dumps({"title": "T", "namespace": "acme"}))
-        context.path_params["slug"] = create_collection(context)["slug"].partition("/")[2]
-        context.body_path.write_text(json.dumps({"item": {"type": "model", "id": "acme/m"}, "note": "n"}))
-        add_item(context)
-    hub.delete(repo)
-
-
-def state(hub: Hub) -> str:
-    """What people can see, without ids and times that differ between runs."""
-    rows = [
-        (
-            repo.id,
-            sorted(repo.resolve("main").files),
-            sorted(repo.refs("tags")),
-            [(pull.title, pull.status) for pull in list_pulls(repo)],
-        )
-        for repo in hub.repos(ALICE)
-    ]
-    context = RequestContext(hub, Request({"type": "http", "method": "GET"}), ALICE, {})
-    collections = [(row["title"], [item["id"] for item in row["items"]]) for row in visible_collections(context)]
-    return json.dumps([rows, collections])
 
 
 def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(fast_folder: Path) -> None:
@@ -102,33 +42,11 @@ def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(fast_folder: Path) 
             [[], [("T", [])]],
         )
     }
-    seen, moment, crashed = set(), 0, True
-    while crashed:
-        moment += 1
-        root = fast_folder / f"crash-{moment}"
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                crash_at(moment)
-                release(Hub(root, ACCOUNTS))
-                status = 0
-            finally:
-                os._exit(status)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert status in (0, CRASHED), "the release failed by itself"
-        crashed = status == CRASHED
-        again = Hub(root, ACCOUNTS)
-        assert fsck(root).problems == [], moment
-        assert state(again) in meant, moment
-        seen.add(state(again))
-        if again.repos(ALICE):
-            add_file(again, again.find("model", "acme/m", ALICE), "main", "after.txt", b"after")
-        else:
-            again.create("model", "acme/m", ALICE, private=False)
-        assert fsck(root).problems == [], moment
-        shutil.rmtree(root)
-    assert moment > 60 and seen == meant, "the crashes did not come at every step"
+    command = [sys.executable, "-m", "tests.localhub.crashes", str(fast_folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["moments"] > 60 and set(found["seen"]) == meant, "a state between two steps, or not every step"
 
 
 def test_kill_9_loses_no_commit_that_was_acknowledged(tmp_path: Path) -> None:
