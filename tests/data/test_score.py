@@ -7,9 +7,9 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +25,12 @@ from release.evaluation import rerankers
 from release.files import sha256_folder, write_json
 from release.teachers import cross_encoder
 from release.workers import Executor
+from tests import forked
+from tests.data.lengths import Lengths, Slow
 from tests.tiny import PAIRS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARDS, ROWS = 6, 40
-
-
-class Lengths:
-    """A real teacher's interface with a score that is easy to check: the document's length minus the query's."""
-
-    def __init__(self, revision: str = "1", scores: Any = None) -> None:
-        self.identity: dict[str, Any] = {"model": "lengths", "revision": revision}
-        self.scores, self.asked = scores, 0
-
-    def predict(self, pairs: list[tuple[str, str]], progress: Any = None) -> np.ndarray:
-        self.asked += len(pairs)
-        found = np.array([len(document) - len(query) for query, document in pairs], np.float32)
-        return found if self.scores is None else self.scores(found)
 
 
 @pytest.fixture
@@ -178,32 +167,16 @@ def test_pairs_that_cannot_be_read_are_one_clear_line(facts: family.Family) -> N
     assert "\n" not in str(caught.value)
 
 
-class Slow(Lengths):
-    """Slow enough to be killed at work; it lives in a module, so that workers can load it."""
-
-    def predict(self, pairs: list[tuple[str, str]], progress: Any = None) -> np.ndarray:
-        time.sleep(0.1)
-        return super().predict(pairs)
-
-
-PROGRAM = """
-import sys
-from pathlib import Path
-from release.data import score
-from release import family
-from release.workers import Executor
-from tests.data.test_score import Slow
-from release.errors import ReleaseError
-try:
-    score.run(family.load(Path(sys.argv[1])), Slow(), executor=Executor(workers=int(sys.argv[2])))
-except ReleaseError as error:
-    sys.exit(f"error: {error}")
-"""
+def scoring(facts: family.Family, workers: int) -> None:
+    """Score slowly, as the command would."""
+    try:
+        score.run(facts, Slow(), executor=Executor(workers=workers))
+    except ReleaseError as error:
+        sys.exit(f"error: {error}")
 
 
-def kill_and_continue(facts: family.Family, workers: int, kills: int, seed: int = 12) -> int:
+def kill_and_continue(facts: family.Family, workers: int, kills: int, said: Path, seed: int = 12) -> int:
     """Start scoring and kill -9 it while it works, `kills` times at random moments; returns the shards made by then."""
-    command = [sys.executable, "-c", PROGRAM, str(ROOT / "recipes/demo.toml"), str(workers)]
     draw = random.Random(seed)
 
     def made() -> int:
@@ -211,20 +184,19 @@ def kill_and_continue(facts: family.Family, workers: int, kills: int, seed: int 
 
     for _ in range(kills):
         moment = made() + draw.randint(0, 2)  # shards to wait for before the blow
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
-        while process.poll() is None and made() <= moment:
+        child = forked.start(partial(scoring, facts, workers), said)
+        while forked.runs(child) and made() <= moment:
             time.sleep(0.002)
         time.sleep(draw.uniform(0, 0.1))
-        process.kill()
-        _, errors = process.communicate()
-        assert process.returncode == -signal.SIGKILL, errors.decode()
+        os.kill(child, signal.SIGKILL)
+        assert forked.wait(child) == -signal.SIGKILL, (said / "stderr").read_text()
     return made()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_anywhere_it_ends_with_the_same_shards(facts: family.Family, tmp_path: Path, workers: int) -> None:
     make_pairs(facts, count=20)
-    made = kill_and_continue(facts, workers, kills=3)
+    made = kill_and_continue(facts, workers, kills=3, said=tmp_path)
     assert 3 <= made < 20
     rest = Lengths()
     score.run(facts, rest)
@@ -255,19 +227,18 @@ def test_a_workers_error_is_the_same_clear_line(facts: family.Family) -> None:
     assert not (mixture(facts) / "manifest.json").exists()
 
 
-def test_a_worker_that_is_killed_is_missed_at_once_and_the_same_command_continues(facts: family.Family) -> None:
+def test_a_worker_that_is_killed_is_missed_at_once_and_the_same_command_continues(
+    facts: family.Family, tmp_path: Path
+) -> None:
     make_pairs(facts, count=20)
-    command = [sys.executable, "-c", PROGRAM, str(ROOT / "recipes/demo.toml"), "2"]
-    parent = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
-    assert parent.stderr
-    victim = 0
-    while parent.poll() is None and not victim:
+    parent, victim = forked.start(partial(scoring, facts, 2), tmp_path), 0
+    while forked.runs(parent) and not victim:
         time.sleep(0.01)
         if any(mixture(facts).glob("*/train-*.parquet")):
-            victim = next((pid for pid in children(parent.pid) if b"spawn_main" in command_line(pid)), 0)
+            victim = next((pid for pid in children(parent) if b"spawn_main" in command_line(pid)), 0)
     os.kill(victim, signal.SIGKILL)
-    _, errors = parent.communicate(timeout=60)
-    assert parent.returncode == 1
+    assert forked.wait(parent) == 1
+    errors = (tmp_path / "stderr").read_text()
     assert "was killed (SIGKILL)" in errors.splitlines()[-1] and "run the same command again" in errors
     assert not (mixture(facts) / "manifest.json").exists()
     made = len(list(mixture(facts).glob("*/train-*.parquet")))

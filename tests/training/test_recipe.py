@@ -220,7 +220,7 @@ def test_a_smoke_test_takes_the_whole_path_on_a_few_pairs(
     )  # of the first config
 
 
-TWICE = "import runpy; [runpy.run_path('distill.py', run_name='__main__') for _ in range(2)]"
+TWICE = "import gc, runpy; gc.disable(); [runpy.run_path('distill.py', run_name='__main__') for _ in range(2)]"
 UPLOAD = """
 import sys
 from huggingface_hub import HfApi

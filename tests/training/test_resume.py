@@ -6,17 +6,16 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import torch
+from torch.distributed import run as torchrun
 
-from tests.training.helpers import METRIC, ROOT, assert_equal, command, record, step_losses, weights
+from tests import forked
+from tests.training.helpers import METRIC, ROOT, assert_equal, record, step_losses, weights
 
 
 def test_cut_off_and_run_again_gives_the_same_weights(trained: Path, work: Path, recipe: Callable[..., None]) -> None:
@@ -33,22 +32,18 @@ def test_cut_off_and_run_again_gives_the_same_weights(trained: Path, work: Path,
 
 
 def test_killed_at_work_and_run_again_gives_the_same_weights(
-    trained: Path, work: Path, recipe: Callable[..., None]
+    trained: Path, work: Path, recipe: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads = str(torch.get_num_threads())  # another number of threads adds in another order
+    said = work / "killed"
+    said.mkdir()
+    monkeypatch.chdir(work)
     words = ["--family", "family.toml", "--size", "mini", "--output", "killed"]
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "recipes/distill.py"), *words],
-        cwd=work,
-        env={**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    log = work / "killed/train.log"  # of step 5 only when the checkpoint of step 4 is whole
-    while not (log.is_file() and "step 5" in log.read_text()) and process.poll() is None:
+    child = forked.start(forked.script(ROOT / "recipes/distill.py", *words), said)
+    log = said / "train.log"  # of step 5 only when the checkpoint of step 4 is whole
+    while not (log.is_file() and "step 5" in log.read_text()) and forked.runs(child):
         time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL and not (work / "killed/records/run.json").exists()
+    os.kill(child, signal.SIGKILL)
+    assert forked.wait(child) == -signal.SIGKILL and not (said / "records/run.json").exists()
     recipe("--output", "killed")
     assert record(work / "killed").measured.resumed_at in (4, 8)
     assert_equal(weights(work / "killed/model"), weights(trained / "model"))
@@ -102,12 +97,13 @@ def test_a_finished_run_keeps_its_record_and_other_data_is_another_run(
 
 
 def test_two_processes_give_the_losses_of_one_and_go_on_where_they_stopped(
-    trained: Path, work: Path, tmp_path: Path
+    trained: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(work)
     script = Path(__file__).with_name("two_legs.py")
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    done = command(work, *launch, output=str(tmp_path), PYTHONPATH=str(ROOT))
-    assert done.returncode == 0, done.stderr[-3000:]
+    children = ["--start-method=fork", "--run-path"]  # of this process, which has the libraries already
+    words = ["--family", "family.toml", "--size", "mini", "--output", str(tmp_path)]
+    torchrun.main(["--standalone", "--nproc_per_node=2", *children, str(script), *words])
     (tmp_path / "whole").mkdir()
     (tmp_path / "first").rename(tmp_path / "whole/records")
     run = record(tmp_path / "whole")

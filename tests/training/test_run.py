@@ -22,8 +22,9 @@ from release.files import sha256_file
 from release.results.training import EnergyUse
 from release.training.log import LogFile, explain
 from release.training.run import energy, loaded_encoder
+from tests import forked
 from tests.training.conftest import FAMILY, WORDS, rows
-from tests.training.helpers import ROOT, command
+from tests.training.helpers import ROOT
 
 HEAD = "timestamp,emissions,energy_consumed"
 
@@ -196,13 +197,16 @@ def test_a_batch_that_does_not_divide_is_refused(work: Path, recipe: Callable[..
         recipe("--output", "bad", "--per-device-batch-size", "3")
 
 
-def test_on_the_command_line_it_is_one_line_and_the_traceback_is_in_the_log(work: Path, tmp_path: Path) -> None:
+def test_on_the_command_line_it_is_one_line_and_the_traceback_is_in_the_log(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (work / "gone.toml").write_text(FAMILY.format(size="mini", encoder=tmp_path / "gone", nano=work / "nano"))
     (tmp_path / "gone").mkdir()
-    script = str(ROOT / "recipes/distill.py")
-    done = command(work, script, family="gone.toml", output=str(tmp_path / "out"), PYTHONPATH=str(ROOT))
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr and "hint: " in done.stderr.splitlines()[-1]
+    words = ["--family", "gone.toml", "--size", "mini", "--output", str(tmp_path / "out")]
+    monkeypatch.chdir(work)
+    assert forked.wait(forked.start(forked.script(ROOT / "recipes/distill.py", *words), tmp_path)) == 1
+    said = (tmp_path / "stderr").read_text()
+    assert "Traceback" not in said and "hint: " in said.splitlines()[-1]
     assert "Traceback" in (tmp_path / "out/train.log").read_text()
 
 
