@@ -8,7 +8,6 @@ import functools
 import hashlib
 import inspect
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from filelock import FileLock
 
 from release import records, results
 from release.engines import catalogue
@@ -62,6 +60,7 @@ from release.results.training import (
     RunSubject,
     TrainingRun,
 )
+from tests.shared import once
 
 DEMO = Path(__file__).resolve().parent.parent / "recipes/demo.toml"
 SIZE = "mini"
@@ -145,9 +144,9 @@ def write_mixture(data: Path) -> None:
     (data / "mixture/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def write_collection(folder: Path) -> None:
-    """Docstrings in BEIR's form: each line's own text is its answer."""
-    rows = docstrings()[:80]
+def write_collection(folder: Path, longest: int = 200) -> None:
+    """Docstrings in BEIR's form: each line's own text, cut at `longest` characters to be scored quickly, is its answer."""
+    rows = [(line, text[:longest]) for line, text in docstrings()[:80]]
     folder.mkdir(parents=True)
     corpus = [json.dumps({"_id": f"d{place}", "title": "", "text": text}) for place, (_, text) in enumerate(rows)]
     queries = [json.dumps({"_id": f"q{place}", "text": text}) for place, (text, _) in enumerate(rows)]
@@ -510,20 +509,17 @@ def compared_evaluation(found: Family, number: int, size: str) -> EvaluationResu
 
 @functools.cache
 def template(reranker: Path) -> Path:
-    """A folder with everything up to the records, made once per run, whichever of its workers comes first: it takes seconds."""
-    shared = reranker.parents[1 if "PYTEST_XDIST_WORKER" in os.environ else 0]
-    root, made = shared / "built", shared / "built-now"
-    with FileLock(shared / "built.lock"):
-        if not root.is_dir():
-            shutil.rmtree(made, ignore_errors=True)  # of an earlier try that failed
-            made.mkdir()
-            with contextlib.chdir(made):
-                found = family()
-                write_mixture(found.build / "data")
-                write_records(found, write_model(found.folder(SIZE), reranker))
-                write_engines(found, checkpoint.export(found, SIZE))
-            made.rename(root)
-    return root
+    """A folder with everything up to the records; it takes seconds."""
+    return once(reranker.parent, "built", lambda folder: write_template(folder, reranker))
+
+
+def write_template(folder: Path, reranker: Path) -> None:
+    """Fill `folder` as the stages up to the export leave it."""
+    with contextlib.chdir(folder):
+        found = family()
+        write_mixture(found.build / "data")
+        write_records(found, write_model(found.folder(SIZE), reranker))
+        write_engines(found, checkpoint.export(found, SIZE))
 
 
 def workspace(folder: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:

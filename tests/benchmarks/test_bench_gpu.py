@@ -6,6 +6,7 @@ import ast
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import bench_gpu, gpu_jobs, shapes
+from benchmarks import bench_gpu, gpu_jobs, shapes, worker
 from benchmarks.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, Any]]]:
     """What one run on tiny shapes printed and wrote."""
     folder, shown = tmp_path_factory.mktemp("bench-gpu"), io.StringIO()
-    with contextlib.redirect_stdout(shown):
+    with contextlib.redirect_stdout(shown), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "CONTEXT", multiprocessing.get_context("fork"))  # it has the libraries already
         bench_gpu.main(["--tiny", "--sizes", "tiny", "--seconds", "300", "--output", str(folder)])
     lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
     return shown.getvalue(), [json.loads(line) for line in lines]
@@ -103,20 +105,20 @@ def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:
 
 def test_what_time_does_not_suffice_for_is_named() -> None:
     job = {"kind": "speed", "size": "1b", "name": "bf16 varlen"}
-    with Worker(abs) as worker:
-        row = bench_gpu.measure(worker, job, time.time() + 1)
+    with Worker(abs) as idle:
+        row = bench_gpu.measure(idle, job, time.time() + 1)
     assert bench_gpu.line_of(row) == "speed 1b bf16 varlen: not measured: no time is left"
 
 
 def test_a_job_that_kills_its_process_or_hangs_does_not_take_the_others_with_it() -> None:
-    with Worker(os._exit) as worker:
-        assert worker.run(3, 60) == (None, "the process ended with status 3")
-        assert worker.run(4, 60) == (None, "the process ended with status 4")
-    with Worker(time.sleep) as worker:
-        assert worker.run(0, 60) == (None, None)
-        assert worker.run(60, 0.2) == (None, "no answer within 0 s")
-        assert worker.run("no number", 60)[1] == "TypeError: 'str' object cannot be interpreted as an integer"
-        assert worker.run(0, 60) == (None, None)
+    with Worker(os._exit) as ends:
+        assert ends.run(3, 60) == (None, "the process ended with status 3")
+        assert ends.run(4, 60) == (None, "the process ended with status 4")
+    with Worker(time.sleep) as sleeps:
+        assert sleeps.run(0, 60) == (None, None)
+        assert sleeps.run(60, 0.2) == (None, "no answer within 0 s")
+        assert sleeps.run("no number", 60)[1] == "TypeError: 'str' object cannot be interpreted as an integer"
+        assert sleeps.run(0, 60) == (None, None)
 
 
 def imported(module: str, seen: set[str]) -> set[str]:

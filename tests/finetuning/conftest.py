@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from release.finetuning.finetune import Finetuned, FinetuneOptions, finetune
 from release.finetuning.prepare import prepare
 from tests.finetuning.data import write_beir, write_jsonl, write_scored
+from tests.shared import once
 
 
 @pytest.fixture(scope="package")
@@ -29,7 +32,16 @@ def options(work: Path) -> FinetuneOptions:
 
 
 @pytest.fixture(scope="package")
-def tuned(work: Path, reranker: Path, options: FinetuneOptions) -> tuple[Path, Finetuned]:
-    """The output of one fine-tuning on labelled data, and its record."""
-    with contextlib.chdir(work):
-        return work / "tuned", finetune(str(reranker), work / "labelled", work / "tuned", options)
+def tuned(
+    work: Path, reranker: Path, options: FinetuneOptions, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Finetuned]:
+    """The output of one fine-tuning on labelled data, and the record that it returned; made once for all workers."""
+
+    def make(folder: Path) -> None:
+        with contextlib.chdir(work):
+            record = finetune(str(reranker), work / "labelled", folder / "tuned", options)
+        (folder / "returned").write_bytes(pickle.dumps(record))
+
+    made = once(tmp_path_factory.getbasetemp(), "finetuned", make)
+    shutil.copytree(made / "tuned", work / "tuned")
+    return work / "tuned", pickle.loads((made / "returned").read_bytes())

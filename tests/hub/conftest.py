@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
@@ -19,9 +20,9 @@ def patch() -> Generator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> Generator[str]:
+def hub(fast_folder: Path, patch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Generator[str]:
     """A Hub whose account belongs to the embedded family's organisation, and a client that may make requests."""
     patch.setattr(constants, "HF_HUB_OFFLINE", False)
     patch.setenv("HF_TOKEN", TOKEN)
-    with running_hub(tmp_path_factory.mktemp("hub"), [Account("maker", TOKEN, ("local",))]) as (endpoint, _):
+    with running_hub(fast_folder / request.path.stem, [Account("maker", TOKEN, ("local",))]) as (endpoint, _):
         yield endpoint

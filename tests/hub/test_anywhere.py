@@ -20,7 +20,9 @@ TOKEN = "hf_" + "loopback" * 4
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Generator[tuple[HfApi, Family, Path]]:
+def release(
+    tmp_path_factory: pytest.TempPathFactory, fast_folder: Path, reranker: Path
+) -> Generator[tuple[HfApi, Family, Path]]:
     """A finished release on a Hub of its own: the client, the family, and the folder where it was staged."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -29,7 +31,7 @@ def release(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Generat
         family = built.workspace(folder, reranker, patch)
         stage.stage_dataset(family)
         stage.stage_model(family, built.SIZE)
-        with running_hub(tmp_path_factory.mktemp("hub"), [Account("maker", TOKEN, ("local",))]) as (endpoint, _):
+        with running_hub(fast_folder / "anywhere", [Account("maker", TOKEN, ("local",))]) as (endpoint, _):
             publish.publish(family, built.SIZE, endpoint)
             api = state.connect(endpoint)
             repos = state.desired_repos(family, built.SIZE)

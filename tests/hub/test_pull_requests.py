@@ -19,13 +19,13 @@ TOKEN = "hf_" + "loopback" * 4
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
+def hub(fast_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr(pulled, "elsewhere", lambda *_: [])  # ten seconds each; tests/hub/test_verify.py runs it
-    with running_hub(tmp_path / "hub", [Account("maker", TOKEN, ("local",))]) as (endpoint, _):
+    with running_hub(fast_folder / "pull-requests", [Account("maker", TOKEN, ("local",))]) as (endpoint, _):
         monkeypatch.setenv("HF_ENDPOINT", endpoint)
         yield endpoint
 

@@ -27,8 +27,8 @@ RELEASE = [{"id": "acme/mine", "type": "model", "commit": "main"}]
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Generator[Http]:
-    with running_faulty_hub(tmp_path_factory.mktemp("hub"), ACCOUNTS) as (endpoint, token):
+def http(fast_folder: Path) -> Generator[Http]:
+    with running_faulty_hub(fast_folder / "pulled", ACCOUNTS) as (endpoint, token):
         http = Http(endpoint, token)
         for name in ("acme/mine", "acme/other"):
             http.create(name, private=True)

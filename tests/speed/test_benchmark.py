@@ -40,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
     root = tmp_path_factory.mktemp("speed")
     with contextlib.chdir(root):
         family = built.family()
-        built.write_collection(family.build / "data/collections/docstrings")
+        built.write_collection(family.build / "data/collections/docstrings", longest=2_000)
         built.write_model(family.folder(built.SIZE), reranker)
         settings = family.folder(built.SIZE) / "model/tokenizer_config.json"
         built.edit(settings, lambda value: value.update(model_max_length=family.training.max_length))
