@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from release.engines.catalogue import Engine
-from release.engines.jobs import WORKER
+from release.engines.jobs import WORKER, link
 from release.errors import CannotRun
 from release.files import short_hash, write_atomic
 
 ROOT = Path("build/engines")
-TORCH = ("torch", "torchgen", "functorch")  # and what their metadata is in: linked from this project's environment
+TORCH = ("torch", "torchgen", "functorch")  # with their metadata linked from this project's environment
 NODE_WORKER = WORKER.with_suffix(".mjs")
 
 
@@ -68,14 +68,7 @@ def _link_torch(folder: Path) -> None:
     (target,) = (folder / "lib").glob("python*/site-packages")
     for path in (*(source / name for name in TORCH), *source.glob("torch-*.dist-info")):
         if path.is_dir():
-            shutil.copytree(path, target / path.name, copy_function=_link)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+            shutil.copytree(path, target / path.name, copy_function=link)
 
 
 def _constraint(folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,11 +16,12 @@ from typing import Any
 
 from release.errors import ReleaseError
 from release.export.pairs import Pair
-from release.files import PACKAGE, write_atomic
+from release.files import PACKAGE, list_files, write_atomic
 
 WORKER = Path(__file__).with_name("worker.py")
 COMMIT = "0" * 40
 TRAINED = "trained/model"  # what the trained model is called in the folder
+DOWNLOADED = "reranker"  # what a snippet calls the folder that it downloads to
 SECONDS = 1_800  # for one engine; a thread that waits for ever must not stop a release
 QUIET = {  # no network, no telemetry, no progress
     **{"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"},
@@ -59,18 +61,33 @@ class Outcome:
 
 @contextmanager
 def workplace(model_id: str, export: Path, model: Path) -> Generator[Path]:
-    """A working folder in which `model_id` is `export` by its path and in the Hub's cache, and TRAINED is `model`."""
+    """A working folder in which `model_id` is `export` by its path and in the Hub's cache, and TRAINED is `model`.
+
+    The cache is as the Hub's client makes it, a link for each file: not every engine follows one from weights beside a graph.
+    """
     with tempfile.TemporaryDirectory(prefix="engines-") as temporary:
         root = Path(temporary).resolve()
-        for name, target in ((model_id, export), (TRAINED, model)):
-            (root / name).parent.mkdir(parents=True)
+        for name, target in ((model_id, export), (TRAINED, model), (DOWNLOADED, export)):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).symlink_to(target.resolve())
         cache = root / "home/hub" / f"models--{model_id.replace('/', '--')}"
         (cache / "refs").mkdir(parents=True)
         write_atomic(cache / "refs/main", COMMIT)
-        (cache / "snapshots").mkdir()
-        (cache / "snapshots" / COMMIT).symlink_to(export.resolve())
+        (cache / "blobs").mkdir()
+        for number, name in enumerate(list_files(export)):
+            blob, place = cache / "blobs" / str(number), cache / "snapshots" / COMMIT / name
+            link(str(export / name), str(blob))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(os.path.relpath(blob, place.parent))
         yield root
+
+
+def link(source: str, target: str) -> None:
+    """The same file under a second name: a hard link, or a copy where there can be none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def run(root: Path, model_id: str, job: EngineJob, threads: int | None = None) -> Outcome:

@@ -13,12 +13,13 @@ import pytest
 
 from release import records, results
 from release.card import acceptance
-from release.engines import catalogue, jobs, measure
+from release.engines import catalogue, environments, jobs, measure
 from release.engines.catalogue import Engine
 from release.engines.jobs import EngineJob, Outcome
 from release.errors import ReleaseError
 from release.evaluation.judged_pairs import JudgedPairs
 from release.export import pairs, parity
+from release.files import list_files
 from tests import built
 
 ROWS = {engine.name: engine for engine in catalogue.engines()}
@@ -58,6 +59,37 @@ def test_the_fast_snippet_runs_as_it_is_printed_and_scores_as_the_trained_model(
     assert outcome.error is None and outcome.pairs_per_second is not None
     assert set(outcome.versions) == set(engine.versions)
     assert outcome.scores == pytest.approx(parity.cross_encoder(str(folder / "model"), compared), abs=1e-5)
+
+
+def test_engines_read_from_a_cache_as_the_hubs_client_makes_it_and_from_plain_files(folder: Path) -> None:
+    with jobs.workplace("some/model", folder / "export", folder / "model") as root:
+        snapshot = root / "home/hub/models--some--model/snapshots" / jobs.COMMIT
+        linked = snapshot / "onnx/model.onnx"
+        assert linked.is_symlink() and linked.resolve().parent == root / "home/hub/models--some--model/blobs"
+        assert list_files(snapshot) == list_files(folder / "export") == list_files(root / jobs.DOWNLOADED)
+        assert linked.samefile(folder / "export/onnx/model.onnx") or linked.read_bytes()
+        assert not (root / jobs.DOWNLOADED / "onnx/model.onnx").is_symlink()
+
+
+def test_an_environment_that_was_not_finished_is_built_anew_and_a_finished_one_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    built_: list[Path] = []
+
+    def build(engine: Engine, place: Path) -> None:
+        assert not place.exists()
+        place.mkdir()
+        (place / "half").touch()
+        built_.append(place)
+        if len(built_) == 1:
+            raise KeyboardInterrupt
+
+    engine = Engine("x", "x", packages=("some-package==1", "another"))
+    with pytest.raises(KeyboardInterrupt):
+        environments._built(engine, build)
+    assert environments._built(engine, build) == environments._built(engine, build) == built_[1]
+    assert len(built_) == 2 and built_[1].parent == environments.ROOT and built_[1].name.startswith("some-package-1-")
 
 
 def test_an_engine_that_stops_says_why_in_one_line_without_paths(folder: Path) -> None:
