@@ -13,7 +13,7 @@ import pyarrow as pa
 from release.rehearsal.tables import Table, write
 from release.rehearsal.text import Passage, passages
 
-NANO_QUERIES, NANO_DOCUMENTS, NANO_CANDIDATES = 3, 20, 8  # the published sets have 50 queries of 100 candidates
+NANO_QUERIES, NANO_DOCUMENTS, NANO_CANDIDATES = 2, 20, 8  # the published sets have 50 queries of 100 candidates
 QUERIES, DOCUMENTS = 3, 16  # of an mteb task
 SPEED_PAIRS, LONG = 200, 0.06  # and the share of pairs that are longer than the protocol reads
 

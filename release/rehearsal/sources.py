@@ -17,9 +17,10 @@ from release.rehearsal.tables import Table, write
 from release.rehearsal.text import passages
 from release.spec import ConfigSpec, HubRetrievalSource, HubSource
 
-SCALE = 25_000
+SCALE = 100_000
 LEAST_ROWS, LEAST_HELD_OUT, LEAST_SHARD = 16, 80, 100
-QUERIES, CANDIDATES, POSITIVES = 2, 300, 1  # of a retrieval domain: more candidates than the first cut keeps
+QUERIES, CANDIDATES, POSITIVES = 1, 300, 1  # of a retrieval domain: more candidates than the first cut keeps
+DOCSTRINGS = {"queries": 60, "documents": 200}  # at most, of what is made of the installed packages: it has no stand-in
 LOW, HIGH = -12.0, 22.0  # the range of a teacher's logits
 
 
@@ -35,6 +36,9 @@ def scaled(text: str, scale: int = SCALE) -> str:
         for key, least in (("cap", LEAST_ROWS), ("held_out", LEAST_HELD_OUT)):
             if key in config:
                 config[key]["rows"] = max(least, config[key]["rows"] // scale)
+    made = [config["candidates"] for config in value["configs"].values() if "candidates" in config]
+    for table in (*made, *(value.get("evaluation") or {}).values()):
+        table |= {key: min(table[key], most) for key, most in DOCSTRINGS.items()}
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 

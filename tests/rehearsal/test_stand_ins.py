@@ -207,6 +207,16 @@ def test_a_scaled_declaration_differs_in_numbers_of_rows_only(declaration: Mixtu
     assert without_rows(small) == without_rows(whole)
 
 
+def test_of_docstrings_which_have_no_stand_in_few_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "few.yaml"
+    path.write_text(sources.scaled(Path("datasets/docstring-reranker-data.yaml").read_text(encoding="utf-8")))
+    small = spec.load(path)
+    plan, made = small.configs["docstrings"].candidates, small.evaluation
+    assert plan is not None and made is not None
+    assert {(each.queries, each.documents) for each in (plan, made.collection)} == {(60, 200)}
+    assert (made.nano.queries, made.nano.documents) == (40, 200)
+
+
 def test_the_sources_have_every_config_with_marks_and_more_rows_than_the_cap(
     declaration: MixtureSpec, tmp_path: Path
 ) -> None:
