@@ -108,6 +108,41 @@ def judgements(path: Path) -> dict[str, dict[str, int]]:
     return by_query
 
 
+class Judged(NamedTuple):
+    """What can be measured on: id -> (title, text), id -> text, query -> document -> relevance of queries with a positive one."""
+
+    documents: dict[str, tuple[str, str]]
+    queries: dict[str, str]
+    judgements: dict[str, dict[str, int]]
+
+
+def judged(folder: Path) -> Judged:
+    """A whole folder; queries without a positive judgement cannot be measured and are left out.
+
+    Raises:
+        ReleaseError: A file is missing or a row is damaged; file and row are named.
+    """
+    corpus_file, queries_file, qrels_file = files(folder)
+    documents = {key: (title, text) for key, title, text in texts(corpus_file)}
+    queries = {key: text for key, _, text in texts(queries_file)}
+    every = judgements(qrels_file)
+    for query in every:
+        if query not in queries:
+            what = f"query {query!r} is judged but has no text"
+            raise ReleaseError(what, where=str(qrels_file), hint=f"add it to {queries_file}")
+    positive = {query: levels for query, levels in every.items() if any(level > 0 for level in levels.values())}
+    if not documents or not positive:
+        raise ReleaseError("no documents, or no query with a positive judgement", where=str(folder), hint=FORM)
+    check_documents(every, documents, qrels_file)
+    if left := [query for query in every if query not in positive]:
+        what = f"{len(left):,} of {len(every):,} judged queries have no relevant document, such as {left[0]!r}"
+        say(f"note: {qrels_file}: {what}; they are left out", sys.stderr)
+    if blank := [query for query in positive if not queries[query].strip()]:
+        what = f"{len(blank):,} of {len(positive):,} judged queries have no text, such as {blank[0]!r}"
+        say(f"warning: {queries_file}: {what}", sys.stderr)
+    return Judged(documents, queries, positive)
+
+
 def labels(path: Path) -> dict[str, dict[str, float]]:
     """The same with any finite number, for training on judgements.
 

@@ -155,17 +155,23 @@ def _run_file(stage: FirstStage, task: Task, run_folder: Path) -> str:
     """Run the stage through mteb: its run as JSON in mteb's form, documents in rank order, ties by id."""
     model = stage.load(run_folder.parent)
     run_folder.mkdir(parents=True, exist_ok=True)
+    evaluated: Any = task.fresh(few=True)  # only its ranking is kept
+    raw: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+
+    def keep(scores: dict[str, dict[str, float]], *_: Any, hf_subset: str, hf_split: str, **__: Any) -> None:
+        raw.setdefault(hf_subset, {})[hf_split] = {query: dict(found) for query, found in scores.items()}
+
+    evaluated._save_task_predictions = keep  # mteb writes a million scores for seconds; they are written below
     with TemporaryDirectory(dir=run_folder) as folder:
         mteb.evaluate(
             model,
-            task.fresh(few=True),  # only its ranking is kept
+            evaluated,
             cache=None,
             prediction_folder=folder,
             co2_tracker=False,
             show_progress_bar=False,
             encode_kwargs={"batch_size": 64, "show_progress_bar": False},
         )
-        raw = json.loads((Path(folder) / f"{task.name}_predictions.json").read_text(encoding="utf-8"))
     ordered = {
         subset: {split: _ordered(scores) for split, scores in raw[subset].items()} for subset in task.loaded.dataset
     }

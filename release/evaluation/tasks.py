@@ -114,33 +114,10 @@ class Collection(AbsTaskRetrieval):
         """
         if self.data_loaded:
             return
-        corpus_file, queries_file, qrels_file = beir.files(self.folder)
-        documents = {key: (title, text) for key, title, text in beir.texts(corpus_file)}
-        queries = {key: text for key, _, text in beir.texts(queries_file)}
-        judgements = beir.judgements(qrels_file)
-        for query in judgements:
-            if query not in queries:
-                raise ReleaseError(
-                    f"query {query!r} is judged but has no text",
-                    where=str(qrels_file),
-                    hint=f"add it to {queries_file}",
-                )
+        documents, queries, judgements = beir.judged(self.folder)
         judged = {  # mteb hands them to trec_eval, which grades below 0 can end (see metrics.ndcg); they gain what 0 does
-            query: {name: max(level, 0) for name, level in levels.items()}
-            for query, levels in judgements.items()
-            if any(level > 0 for level in levels.values())
+            query: {name: max(level, 0) for name, level in levels.items()} for query, levels in judgements.items()
         }
-        if not documents or not judged:
-            raise ReleaseError(
-                "no documents, or no query with a positive judgement", where=str(self.folder), hint=beir.FORM
-            )
-        beir.check_documents(judgements, documents, qrels_file)
-        if left := [query for query in judgements if query not in judged]:
-            what = f"{len(left):,} of {len(judgements):,} judged queries have no relevant document, such as {left[0]!r}"
-            say(f"note: {qrels_file}: {what}; they are left out", sys.stderr)
-        if blank := [query for query in judged if not queries[query].strip()]:
-            what = f"{len(blank):,} of {len(judged):,} judged queries have no text, such as {blank[0]!r}"
-            say(f"warning: {queries_file}: {what}", sys.stderr)
         self._ignore_own_texts({query: queries[query] for query in judged}, documents)
         corpus = [{"id": key, "title": title, "text": text} for key, (title, text) in documents.items()]
         data = RetrievalSplitData(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from release import hub_access
+from release import beir, hub_access
 from release.errors import ReleaseError
 from release.family import Family
 from release.local_datasets import named_by_contents
@@ -32,15 +32,11 @@ def draw(family: Family, count: int) -> list[tuple[str, str]]:
 
 
 def _from_collection(family: Family) -> list[tuple[str, str]]:
-    from release.evaluation.tasks import document_text, from_folder  # late: mteb takes seconds to import
-
-    task = from_folder(family.build / "data" / "collections" / family.speed.pairs)
-    documents = {row["id"]: document_text(row) for row in task.split["corpus"]}
-    queries = dict(zip(task.split["queries"]["id"], task.split["queries"]["text"], strict=True))
+    documents, queries, judgements = beir.judged(family.build / "data" / "collections" / family.speed.pairs)
     return [
-        (queries[query], documents[name])
-        for query, judged in task.judgements.items()
-        for name, level in judged.items()
+        (queries[query], beir.document_text(*documents[name]))
+        for query, levels in judgements.items()
+        for name, level in levels.items()
         if level > 0 and name in documents
     ]
 
