@@ -27,7 +27,28 @@ from tests.tiny import tiny_encoder, tiny_reranker
 MEMORY, NEEDED = Path("/dev/shm"), 2 << 30
 
 gc.disable()  # while every test file imports what it needs, of which nothing is garbage
-LONGEST = ("training/", "finetuning/", "localhub/test_features", "hub/", "localhub/", "data/test_score", "evaluation/")
+LONGEST = (  # seconds of all cores, or of waiting
+    *(
+        "hub/test_publish",
+        "hub/test_verify",
+        "finetuning/",
+        "training/",
+        "hub/",
+        "truth/",
+        "test_makefile",
+        "localhub/",
+    ),
+    *(
+        "export/",
+        "preflight/",
+        "rehearsal/",
+        "card/test_compare",
+        "evaluation/",
+        "data/test_score",
+        "benchmarks/",
+        "speed/",
+    ),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

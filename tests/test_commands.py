@@ -177,7 +177,7 @@ def test_any_crossencoder_is_measured_on_any_collection_as_the_readme_says(
     reranker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_beir(tmp_path / "collection", train=False)
+    write_beir(tmp_path / "collection", train=True)  # 40 queries of a hundred documents each
     words = EVALUATE.replace("MODEL", str(reranker)).replace("FOLDER", "collection").split()[3:]
     assert cli.main(words) == 0
     assert json.loads((tmp_path / "result.json").read_text())["kind"] == "evaluate"

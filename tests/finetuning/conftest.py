@@ -21,7 +21,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("finetuning")
     prepare(write_jsonl(work / "data.jsonl"), work / "labelled")
     prepare(write_scored(work / "scores.jsonl"), work / "scored", relevant_from=0)
-    write_beir(work / "other", train=False)
+    write_beir(work / "other", train=True)  # of which 40 queries are judged
     return work
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import HfApi, constants
 from sentence_transformers import CrossEncoder
 from transformers import TrainerState
 
@@ -168,7 +169,9 @@ def test_an_option_that_cannot_be_is_one_line_with_and_without_the_project(
     assert re.search(says, line) and not (work / "options/model").exists(), line
 
 
-def test_copied_out_of_the_project_it_trains_the_published_recipe(work: Path, tmp_path: Path) -> None:
+def test_copied_out_of_the_project_it_trains_the_published_recipe(
+    work: Path, tmp_path: Path, fast_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With its family file in an empty folder, and everything else on a Hub."""
     data, away = tmp_path / "data", tmp_path / "somewhere/else"
     shutil.copytree(work / "build/tiny/data/mixture", data)
@@ -184,10 +187,13 @@ def test_copied_out_of_the_project_it_trains_the_published_recipe(work: Path, tm
         ("dataset", "acme/nano"): work / "nano",
         ("dataset", "acme/tiny-data"): data,
     }
-    with running_hub(tmp_path / "hub", ACCOUNTS) as (endpoint, _):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with running_hub(fast_folder / "page", ACCOUNTS) as (endpoint, token):
+        api = HfApi(endpoint=endpoint, token=token)
+        for (kind, name), folder in sent.items():
+            api.create_repo(name, repo_type=kind)
+            api.upload_folder(repo_id=name, repo_type=kind, folder_path=folder)
         environment = client_environment(endpoint, tmp_path / "home") | {"PYTHONPATH": str(away / "no")}
-        words = [str(word) for (kind, name), folder in sent.items() for word in (kind, name, folder)]
-        subprocess.run([sys.executable, "-c", UPLOAD, *words], env=environment, check=True, capture_output=True)
         environment |= {"HF_HUB_OFFLINE": "0"}
         done = command(away, "-c", TWICE, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -221,13 +227,6 @@ def test_a_smoke_test_takes_the_whole_path_on_a_few_pairs(
 
 
 TWICE = "import gc, runpy; gc.disable(); [runpy.run_path('distill.py', run_name='__main__') for _ in range(2)]"
-UPLOAD = """
-import sys
-from huggingface_hub import HfApi
-for kind, name, folder in zip(*[iter(sys.argv[1:])] * 3):
-    HfApi().create_repo(name, repo_type=kind)
-    HfApi().upload_folder(repo_id=name, repo_type=kind, folder_path=folder)
-"""
 # As the project's own: what it calls default holds every config once more.
 CARD = """---
 configs:
