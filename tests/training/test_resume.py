@@ -101,7 +101,8 @@ def test_two_processes_give_the_losses_of_one_and_go_on_where_they_stopped(
 ) -> None:
     monkeypatch.chdir(work)
     script = Path(__file__).with_name("two_legs.py")
-    children = ["--start-method=fork", "--run-path"]  # of this process, which has the libraries already
+    # Children of this process have the libraries already; its own signals stay as they are.
+    children = ["--start-method=fork", "--signals-to-handle=SIGUSR2", "--run-path"]
     words = ["--family", "family.toml", "--size", "mini", "--output", str(tmp_path)]
     torchrun.main(["--standalone", "--nproc_per_node=2", *children, str(script), *words])
     (tmp_path / "whole").mkdir()
