@@ -99,6 +99,8 @@ def main() -> None:
     resume = max((str(file.parent) for file in whole), key=lambda name: int(name.rpartition("-")[2]), default=None)
     if len(train) < (args.train_batch_size * args.world_size if args.dataloader_drop_last else 1):
         parser.error(f"{len(train)} pairs are less than a step; in {data}; hint: more of them, or a smaller batch")
+    if not project and not torch.as_tensor(train.with_format("numpy")["label"][:]).isfinite().all():
+        parser.error(f"a label is no finite number; in {data}; hint: remove that row, or make score")
     args.eval_on_start = resume is None  # the baseline
     trainer = CrossEncoderTrainer(model, args, train, held_out, loss, evaluator, callbacks=run and run.callbacks)
     trainer.train(resume_from_checkpoint=resume)

@@ -50,8 +50,8 @@ def exit_status(call: Callable[[], int | None], *, usage: Callable[[str], str | 
         if disk_is_full(error):
             say(f"error: the disk is full; in {file or 'build'}; hint: free some space", sys.stderr)
             return 1
-        if not isinstance(error, OSError) or file is None:
+        if not isinstance(error, OSError):
             raise
-        reason = error.strerror or type(error).__name__
-        say(f"error: cannot be read or written ({reason}); in {file}; hint: look at it", sys.stderr)
+        reason = (error.strerror if file else " ".join(str(error).split())[:200]) or type(error).__name__
+        say(f"error: cannot be read or written ({reason}); in {file or 'build'}; hint: look at it", sys.stderr)
         return 1

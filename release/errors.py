@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class ReleaseError(Exception):
     """An error for people, printed as one line and turned into exit status 1 by the command line.
@@ -25,5 +27,5 @@ class CannotRun(ReleaseError):
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether a write failed for want of space; safetensors and torch only say so in their text."""
-    return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+    """Whether a write failed for want of space, or of a quota or limit; safetensors and torch only say so in their text."""
+    return getattr(error, "errno", None) in NO_SPACE or "No space left on device" in str(error)

@@ -15,14 +15,18 @@ import json
 import os
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from release.errors import ReleaseError
 from release.files import resource, sha256_file, sha256_yaml, write_atomic
 from release.stages import STAGES
+from release.text_files import toml_tables
 
-NAME = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)  # release/family.py is stricter; this keeps paths inside build/
+NAME = re.compile(
+    r"[A-Za-z0-9_][\w.-]{0,95}", re.ASCII
+)  # release/family.py is stricter; this keeps paths inside build/
 
 HASHES = {"sha256", "says"}  # of a declaration
 
@@ -36,17 +40,12 @@ def read(path: Path, organization: str = "") -> dict[str, Any]:
     Raises:
         ReleaseError: No such file, no TOML, or a name that can be no folder.
     """
-    try:
-        import tomllib
-    except ImportError as error:
-        raise ReleaseError("Python 3.11 or newer is needed", hint="make PYTHON=python3.12") from error
+    if find_spec("tomllib") is None:
+        raise ReleaseError("Python 3.11 or newer is needed", hint="make PYTHON=python3.12")
     if not path.is_file():
         known = ", ".join(sorted(map(str, resource("recipes").glob("*.toml"))))
         raise ReleaseError(f"no family file {str(path)!r}", hint=f"FAMILY is one of {known}, or one of your own")
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ReleaseError(f"not a TOML file: {error}", where=str(path), hint="correct that line") from error
+    tables = toml_tables(path)
     name, sizes = value(tables, "family.name"), tables.get("sizes")
     if not isinstance(sizes, dict) or not sizes:
         raise ReleaseError("a family needs at least one size", where=str(path), hint="add a table [sizes.<name>]")

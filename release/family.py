@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tomllib
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -35,6 +34,7 @@ from release.names import (
     licence_mistake,
 )
 from release.schema import STRICT, MaxLength, Pairs, Seed, Times, parse, problem
+from release.text_files import toml_tables
 
 DEPTH = 1000  # documents per query that a first stage's run holds
 BM25 = "bm25"  # the one first stage that is no embedder
@@ -416,9 +416,4 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(str(file) for file in resource("recipes").glob("*.toml")))
         raise ReleaseError(f"no family file {path}", hint=f"FAMILY is a TOML file such as {known or 'family.toml'}")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ReleaseError(f"not a TOML file: {error}", where=str(path), hint="correct that line") from error
-    except OSError as error:
-        raise ReleaseError(f"cannot be read ({error.strerror})", where=str(path), hint="look at it") from error
+    return toml_tables(path)

@@ -80,7 +80,7 @@ class FileSource(_Source):
 
 @dataclass(frozen=True, config=STRICT)
 class RetrievalSource(_Source):
-    """The three tables of a retrieval source as local parquet: <path>/{documents,queries,<scores>}/<domain>*.parquet."""
+    """The three tables of a retrieval source as local parquet: <path>/{documents,queries,<scores>}/<domain>[-NUMBER].parquet."""
 
     kind: Literal["retrieval"]
     path: Line

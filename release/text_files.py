@@ -52,6 +52,22 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         raise ReleaseError(f"cannot be read ({error.strerror or error})", where=str(path), hint="look at it") from error
 
 
+def toml_tables(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file, with or without a byte order mark.
+
+    Raises:
+        ReleaseError: It is no TOML, or cannot be read.
+    """
+    import tomllib  # late: Python 3.10 has none, which make says in words
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ReleaseError(f"not a TOML file: {error}", where=str(path), hint="correct that line") from error
+    except OSError as error:
+        raise ReleaseError(f"cannot be read ({error.strerror})", where=str(path), hint="look at it") from error
+
+
 def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON object of every line that is not empty, with the line's number.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -106,6 +107,17 @@ def test_a_file_that_the_system_refuses_is_one_line(
     monkeypatch.setattr("release.data.plan.command", plan)
     assert main(["plan-data"]) == 1
     assert capsys.readouterr().err.startswith("error: cannot be read or written (File name too long); in ")
+    for number, said in (
+        (errno.EIO, "cannot be read or written ([Errno 5] while writing); in build"),
+        (errno.EFBIG, "the disk is full"),
+    ):
+
+        def write(number: int = number) -> None:
+            raise OSError(number, "while writing")  # as pyarrow does, which names no file
+
+        monkeypatch.setattr("release.data.plan.command", write)
+        assert main(["plan-data"]) == 1
+        assert capsys.readouterr().err.startswith(f"error: {said}")
 
 
 def test_a_second_run_over_the_same_folder_stops_at_once(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ def test_names_follow_from_the_family() -> None:
         ("[sizes.17m]", "[[sizes.17m]]", "expected an object, found list"),
         ('encoder = "jhu-clsp/ettin-encoder-17m"', 'name = "x"', "unknown key 'name'; in {file}, key sizes.17m"),
         ("[family]", "[family", "not a TOML file"),
+        ("[family]", f"x = {'[' * 3000}{']' * 3000}\n[family]", "not a TOML file"),
         ('version = "v1"', "version = 2026-01-01", "date; text needs quotes"),
     ],
 )

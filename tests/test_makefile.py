@@ -295,6 +295,7 @@ def test_any_legal_toml_is_read(done: Project, old: str, new: str) -> None:
         ('name = "docstring-reranker"', 'name = "two words"', "'two words' is no name"),
         ('name = "docstring-reranker"', 'name = "$(shell touch x)"', "is no name"),
         ("[sizes.mini]", '[sizes."."]', "'.' is no name"),
+        ('name = "docstring-reranker"', f'name = "{"a" * 300}"', "is no name"),
         ("[family]", "[family", "not a TOML file"),
         ("[sizes.mini]", "[others.mini]", "a family needs at least one size"),
     ],

