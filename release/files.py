@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from release.errors import ReleaseError
+from release.errors import ReleaseError, disk_is_full
 
 FICLONE = 0x40049409  # ioctl_ficlone(2)
 PACKAGE = Path(__file__).resolve().parent
@@ -144,7 +144,7 @@ def atomic_directory(folder: Path) -> Generator[Path]:
             shutil.rmtree(folder)
         temporary.replace(folder)
     except OSError as error:
-        hint = "free some space if the disk is full, and run again"
+        hint = "free some space" if disk_is_full(error) else "choose another folder, or look at its rights"
         raise ReleaseError(f"stopped: {error}", where=str(folder), hint=hint) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

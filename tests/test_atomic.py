@@ -16,7 +16,7 @@ PLAIN = re.compile(
 )
 REASONS = {
     "a folder that atomic_directory makes whole": [
-        *("agents/bundle.py", "export/dual_root.py", "finetuning/prepare.py"),
+        *("agents/bundle.py", "export/dual_root.py", "finetuning/division.py"),
     ],
     "a folder that lasts as long as one run": [
         *(

@@ -76,9 +76,11 @@ def finetune(base: str, data: Path, output: Path, options: FinetuneOptions) -> F
         raise ReleaseError(what, where=str(output), hint="name another folder: that model would be lost")
     losses.check_rows(training.loss, data / "train.parquet")
     model, scorer = models.load(known.folder), models.load(known.folder)  # one to train, one to measure in float32
+    encoder: Any = scorer[0]
+    length = read_length(options, known, encoder.max_seq_length)
     try:
         with exclusive_lock(output):
-            return _finetune(known, model, scorer, prepared, data, output, options, training)
+            return _finetune(known, model, scorer, prepared, data, output, options, training, length)
     except OSError as error:
         what = f"cannot write ({error.strerror or error})"
         raise ReleaseError(what, where=str(output), hint="choose another --output, or free some space") from error
@@ -122,12 +124,12 @@ def _finetune(
     output: Path,
     options: FinetuneOptions,
     training: TrainingOptions,
+    length: int,
 ) -> Finetuned:
     sets = JudgedSets(data, output, options, SMOKE_QUERIES if training.smoke else None, prepared.language)
     trained: Any = model[0]
     encoder: Any = scorer[0]
     released_length = encoder.max_seq_length
-    length = read_length(options, known, released_length)
     trained.max_seq_length = encoder.max_seq_length = length
     base, base_test, base_weights = sets.candidate(scorer), sets.test(scorer), lora.folded(scorer)
     made = train(model, data / "train.parquet", output, DevEvaluator(sets.dev, scorer, base.dev), training)

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import RepoCard, snapshot_download
+from safetensors import safe_open
 from sentence_transformers import CrossEncoder
+from yaml import YAMLError
 
 from release.errors import ReleaseError
 from release.export.portable import MODULES
@@ -114,18 +116,22 @@ def trained_length(source: str) -> int:
 def _trained_with(folder: Path) -> dict[str, Any]:
     """The subject of the release's record of its training; of a model that was fine-tuned already, that of its base."""
     paths = (folder / "records/run.json", folder / "records/finetune.json", folder.parent / "records/finetune.json")
-    subject = next((value for path in paths if isinstance(value := _json(path).get("subject"), dict)), None)
-    if subject is None:
-        return {}
-    return {
-        "learning_rate": subject.get("family_learning_rate", subject.get("learning_rate")),
-        "max_length": subject.get("max_length"),
-    }
+    path, subject = next(
+        ((path, value) for path in paths if isinstance(value := _json(path).get("subject"), dict)), (None, {})
+    )
+    rate, length = subject.get("family_learning_rate", subject.get("learning_rate")), subject.get("max_length")
+    if not isinstance(rate, int | float | None) or not isinstance(length, int | None) or (length or 1) < 1:
+        what = f"a learning rate of {rate!r} or a max_length of {length!r}, which are none"
+        raise ReleaseError(what[:200], where=str(path), hint="download it again, or remove it and pass --learning-rate")
+    return {"learning_rate": rate, "max_length": length}
 
 
 def _license(folder: Path) -> str | None:
-    card = folder / "README.md"
-    return RepoCard.load(card, ignore_metadata_errors=True).data.to_dict().get("license") if card.is_file() else None
+    try:
+        named = RepoCard.load(folder / "README.md", ignore_metadata_errors=True).data.to_dict().get("license")
+    except (OSError, ValueError, YAMLError):  # no card, or one that is damaged: then publish.py asks for a licence
+        return None
+    return named if isinstance(named, str) else None
 
 
 def _family_rate(folder: Path) -> float | None:
@@ -159,9 +165,18 @@ def load(folder: Path) -> CrossEncoder:
     if not all(torch.isfinite(weight).all() for weight in model.parameters()):
         raise ReleaseError("its weights are not all finite numbers", where=str(folder), hint="download it again")
     encoder: Any = model[0]
+    if absent := encoder.model.state_dict().keys() - _stored(folder):
+        what = f"{len(absent)} weights of its encoder are not in its files, such as {min(absent)}: they would be random ones"
+        raise ReleaseError(what, where=str(folder), hint="take a release of this project or an Ettin reranker")
     positions = encoder.model.config.max_position_embeddings
     encoder.max_seq_length = min(encoder.max_seq_length or positions, positions)
     return unpad(model)
+
+
+def _stored(folder: Path) -> set[str]:
+    """The encoder's weights that the files hold, by its own names: the root may be a sequence classifier's checkpoint."""
+    names = {name for path in folder.glob("*.safetensors") for name in safe_open(path, "pt").keys()}  # noqa: SIM118
+    return names | {name.removeprefix("model.") for name in names}
 
 
 def scores(

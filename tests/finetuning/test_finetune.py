@@ -158,7 +158,14 @@ def test_a_tenth_of_the_rate_in_the_records_or_of_the_ettin_size_is_taken(
     assert module.training_options(FinetuneOptions(), known, load(work / "labelled")).learning_rate == pytest.approx(
         4e-5
     )
+    for subject in ({"learning_rate": "fast"}, {"learning_rate": 1e-4, "max_length": -3}):
+        (base / "records/run.json").write_text(json.dumps({"subject": subject}))
+        with pytest.raises(ReleaseError, match=r"which are none; in .*run\.json"):
+            model.find(str(base))
     shutil.rmtree(base / "records")
+    for card in (b"---\nlicense: [mit, apache-2.0]\n---\n", b"---\nlicense: [mit\n---\n", b"---\nlicense: \xe9\n---\n"):
+        (base / "README.md").write_bytes(card)
+        assert model.find(str(base)).license is None, "one that names no single licence, or is damaged"
     edit(
         base / "config.json", lambda config: config.update(hidden_size=256, num_hidden_layers=7, intermediate_size=384)
     )
@@ -209,20 +216,33 @@ def damage(folder: Path, how: str) -> None:
         (folder / "4_Dense/model.safetensors").unlink()
     elif how == "no configuration":
         (folder / "config.json").write_text("{")
+    elif how == "another architecture":
+        edit(folder / "config.json", lambda config: config.update(model_type="bert", architectures=["BertModel"]))
     else:
         tensors = load_file(weights)
         save_file({name: tensor * float("nan") for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize(
-    "how", ["no tokenizer", "no weights", "cut weights", "no head", "no configuration", "weights that are no numbers"]
+    "how",
+    [
+        "no tokenizer",
+        "no weights",
+        "cut weights",
+        "no head",
+        "no configuration",
+        "another architecture",
+        "weights that are no numbers",
+    ],
 )
 def test_a_base_with_a_damaged_file_is_one_line_and_leaves_nothing(
     tmp_path: Path, work: Path, reranker: Path, options: FinetuneOptions, how: str
 ) -> None:
     base = Path(shutil.copytree(reranker, tmp_path / "base"))
     damage(base, how)
-    with pytest.raises(ReleaseError, match=r"cannot be loaded|not all finite") as caught:
+    with pytest.raises(
+        ReleaseError, match=r"cannot be loaded|not all finite|weights of its encoder are not in its files"
+    ) as caught:
         finetune(str(base), work / "labelled", tmp_path / "out", options)
     assert "\n" not in str(caught.value) and "in " + str(base) in str(caught.value)
     assert not (tmp_path / "out").exists()
