@@ -86,7 +86,7 @@ def _npm(engine: Engine, folder: Path) -> None:
     folder.mkdir()
     write_atomic(folder / "package.json", '{"private": true, "type": "module"}\n')
     shutil.copyfile(NODE_WORKER, folder / NODE_WORKER.name)
-    _call(["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--silent", *engine.packages])
+    _call(["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error", *engine.packages])
 
 
 def _call(command: list[str]) -> None:
@@ -95,5 +95,12 @@ def _call(command: list[str]) -> None:
         environment.setdefault("UV_FIND_LINKS", environment["PIP_FIND_LINKS"])
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
     if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        raise CannotRun(f"its environment cannot be built ({lines[-1][:200]})")
+        raise CannotRun(f"its environment cannot be built ({_reason(done.stderr)})")
+
+
+def _reason(text: str) -> str:
+    """The last line that says why, for a record: without the place of npm's log, and without a registry's address."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "complete log" not in line] or [
+        "no message"
+    ]
+    return re.sub(r"https?://\S+", "the registry", lines[-1])[:200]

@@ -92,6 +92,13 @@ def test_an_environment_that_was_not_finished_is_built_anew_and_a_finished_one_n
     assert len(built_) == 2 and built_[1].parent == environments.ROOT and built_[1].name.startswith("some-package-1-")
 
 
+def test_why_an_environment_cannot_be_built_names_no_place_of_this_machine() -> None:
+    said = "npm error code X\nnpm error request to https://packages.example/a%2fb failed: no network\n"
+    log = "npm error A complete log of this run can be found in: /home/someone/.npm/_logs/debug-0.log\n"
+    assert environments._reason(said + log) == "npm error request to the registry failed: no network"
+    assert environments._reason("\n") == "no message"
+
+
 def test_an_engine_that_stops_says_why_in_one_line_without_paths(folder: Path) -> None:
     with jobs.workplace("some/model", folder / "export", folder / "model") as root:
         outcome = jobs.run(root, "some/model", EngineJob("open('nothing/MODEL_ID')", [("a", "b")]))
