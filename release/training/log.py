@@ -88,5 +88,8 @@ def explain(error: BaseException, file: Path | None) -> str:
         return f"the disk is full; in {file.parent if file else '.'}; hint: free some space, then {CONTINUE}"
     if why := hub_access.reason(error):
         return f"{why.what}{where}; hint: {why.hint}"
-    reason = " ".join(str(error).split())[:300]
-    return f"{type(error).__name__}: {reason}{where}; hint: then {CONTINUE}"
+    reason, kind = (
+        " ".join(str(error).split())[:300],
+        "missing" if isinstance(error, KeyError) else type(error).__name__,
+    )
+    return f"{kind}: {reason}{where}; hint: then {CONTINUE}"

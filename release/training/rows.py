@@ -19,8 +19,11 @@ LARGEST = 1e9  # of a label: its squared error, summed over any batch, stays fin
 HINT = "make score writes `query`, `document` (strings) and `label` (a finite number) for every row"
 
 
-def check_files(data: Path) -> None:
+def check_files(data: Path, validation: str) -> None:
     """Check a folder CONFIG/{train,validation}-*.parquet: its configs' names, and the columns by its files' schemas.
+
+    Args:
+        validation: The config whose split `validation`, where there is one, gives the evaluation loss.
 
     Raises:
         ReleaseError: No such file, a name that `datasets` reads otherwise, or a file that lacks a column or has a column of
@@ -39,6 +42,9 @@ def check_files(data: Path) -> None:
             check_schema(pq.read_schema(file), str(file))
         except (OSError, pa.ArrowException) as error:
             raise ReleaseError(f"unreadable parquet ({error})", where=str(file), hint="make score") from error
+    if validation not in names:
+        hint = f"`validation` in [data] of the family file is one of {', '.join(sorted(names))}"
+        raise ReleaseError(f"no config {validation!r}, whose held-out pairs are evaluated", where=str(data), hint=hint)
 
 
 def check_schema(schema: pa.Schema, where: str) -> None:

@@ -74,7 +74,7 @@ class Run:
         self.data = options.data or (str(mixture) if mixture.is_dir() else self.family.data_id)
         self.data_revision: str | None = None
         if Path(self.data).is_dir():
-            check_files(Path(self.data))
+            check_files(Path(self.data), self.family.data.validation)
         else:
             taken = self.data if self.data == self.family.data.mixture else None
             pinned = taken and (

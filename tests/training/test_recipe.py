@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 import torch
 from huggingface_hub import HfApi, constants
@@ -23,7 +22,7 @@ from recipes import distill
 from release import records
 from release.localhub import running_hub
 from tests.localhub.hub_fixtures import ACCOUNTS, client_environment
-from tests.training.conftest import FAMILY
+from tests.training.conftest import FAMILY, rows
 from tests.training.helpers import ROOT, command, record, step_losses
 
 VERDICT = r"VERDICT: (WIN|MARGINAL|REGRESSION) \| score=\S+ \| baseline=\S+ \| delta=[+-]\S+"
@@ -39,7 +38,7 @@ PUBLISHED = {  # encoder, learning rate, global batch
 
 def test_it_is_one_page_with_one_optional_import() -> None:
     text = (ROOT / "recipes/distill.py").read_text()
-    assert len(text.splitlines()) <= 172
+    assert len(text.splitlines()) <= 170
     assert re.findall(r"^\s*(?:from|import) (?:release|recipes)\b.*", text, re.MULTILINE) == [
         "    from release import training as project"
     ]
@@ -112,10 +111,20 @@ def alone(recipe: Callable[..., None], capsys: pytest.CaptureFixture[str], *word
         ("evaluations = 3", "evaluations = 0", "evaluations = 0 cannot be; in alone.toml"),
         ("epochs = 1", "epochs = 0", "epochs = 0 cannot be"),
         ("epochs = 1", "epochs = -1", "epochs = -1 cannot be"),
+        ("epochs = 1", 'epochs = "1"', "epochs = '1' cannot be; in alone.toml or the options; hint: 1 to 1000000"),
+        ("epochs = 1", "epochs = true", "epochs = True cannot be"),
+        ("epochs = 1", "epochs = 1.5", "epochs = 1.5 cannot be"),
+        ("epochs = 1", "epochs = []", r"epochs = \[\] cannot be"),
+        ('loss = "mse"', "", "missing: 'loss'"),
+        ('loss = "mse"', 'loss = "margin-mse"', "loss = 'margin-mse' needs the package release; hint: install it"),
+        ("top_k = 10", 'top_k = 10\nalways_rerank_positives = "false"', "always_rerank_positives = 'false' cannot be"),
+        ('validation = "words"', 'validation = "nope"', "missing: 'nope'"),
+        ('validation = "words"', 'validation = "words", mixture = "acme/mixed"', "'acme/mixed'"),
         ("checkpoints = 5", "checkpoints = 0", "checkpoints = 0 cannot be"),
-        ("max_length = 64\nevaluations", "max_length = 0\nevaluations", "max_length = 0 cannot be"),
+        ("max_length = 64\nevaluations", "max_length = 7\nevaluations", "max_length = 7 cannot be; .*; hint: 8 to"),
         ("seed = 12", "seed = 4294967296", "seed = 4294967296 cannot be"),
         ("warmup = 0.03", "warmup = nan", "warmup = nan cannot be"),
+        ("warmup = 0.03", "warmup = 2", "warmup = 2 cannot be"),
         ("learning_rate = 2e-3", "learning_rate = nan", "learning_rate = nan cannot be"),
         ("learning_rate = 2e-3", "learning_rate = inf", "learning_rate = inf cannot be"),
         ("learning_rate = 2e-3", "learning_rate = 1e300", r"learning_rate = 1e\+300 cannot be"),
@@ -137,25 +146,34 @@ def test_without_the_project_a_family_that_cannot_be_is_one_line(
     text = (work / "family.toml").read_text()
     assert old in text
     (work / "alone.toml").write_text(text.replace(old, new, 1))
-    words = ["--data", "build/tiny/data/mixture", "--output", "alone"]
-    line = alone(recipe, capsys, *words, family="alone.toml")
+    data = [] if "mixture" in new else ["--data", "build/tiny/data/mixture"]
+    line = alone(recipe, capsys, *data, "--output", "alone", family="alone.toml")
     assert re.search(says, line) and not (work / "alone/model").exists(), line
 
 
-@pytest.mark.parametrize("label", [float("nan"), None])
-def test_without_the_project_a_label_that_is_no_number_ends_it_before_the_first_step(
+@pytest.mark.parametrize("label", [float("nan"), float("inf"), None])
+def test_without_the_project_a_label_that_is_no_number_is_one_line_before_the_encoder_is_loaded(
+    label: float | None,
     work: Path,
+    tmp_path: Path,
     recipe: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    label: float | None,
 ) -> None:
     monkeypatch.setattr(distill, "project", None)
-    (work / f"spoilt-{label}/words").mkdir(parents=True, exist_ok=True)
-    spoilt = pl.DataFrame({"query": list("abcdefgh"), "document": list("abcdefgh"), "label": [1.0] * 7 + [label]})
-    spoilt.write_parquet(work / f"spoilt-{label}/words/train-0.parquet")
-    line = alone(recipe, capsys, "--data", f"spoilt-{label}", "--output", "alone")
-    assert f"a label is no finite number; in spoilt-{label}; hint: " in line
+    folder = tmp_path / "words"
+    folder.mkdir()
+    table = rows(9, 1)
+    table[8, "label"] = label
+    table.write_parquet(folder / "train-00000-of-00001.parquet")
+    table.write_parquet(folder / "validation-00000-of-00001.parquet")
+    text = (work / "family.toml").read_text()
+    (tmp_path / "other.toml").write_text(text.replace("seed = 12", "seed = 13"))
+    for family in ("family.toml", str(tmp_path / "other.toml")):
+        words = ["--data", str(tmp_path), "--output", str(tmp_path / "out")]
+        line = alone(recipe, capsys, *words, family=family)
+        assert "a label is no finite number; in " in line
+    assert len(list((tmp_path / "out/checkpoints").iterdir())) == 2  # neither goes on from the other's
 
 
 @pytest.mark.parametrize(
@@ -194,7 +212,7 @@ def test_copied_out_of_the_project_it_trains_the_published_recipe(
     shutil.copytree(work / "build/tiny/data/mixture", data)
     (data / "README.md").write_text(CARD)
     (away / "no/release").mkdir(parents=True)
-    (away / "no/release/__init__.py").write_text("raise ImportError")  # the project is not there
+    (away / "no/release/__init__.py").write_text("raise ImportError(name='release')")  # the project is not there
     shutil.copy(ROOT / "recipes/distill.py", away)
     family = FAMILY.format(size="mini", encoder="acme/encoder", nano="acme/nano").replace('"local"', '"acme"')
     (away / "family.toml").write_text(family)
@@ -216,7 +234,7 @@ def test_copied_out_of_the_project_it_trains_the_published_recipe(
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.strip().splitlines()
     assert lines[0].startswith("without the package release: ") and re.fullmatch(VERDICT, lines[-1])
-    steps = {path.name for path in (away / "out/checkpoints").glob("checkpoint-*")}
+    steps = {path.name for path in (away / "out/checkpoints").glob("*/checkpoint-*")}
     assert steps == {"checkpoint-4", "checkpoint-8", "checkpoint-12"}
     assert [line for line in lines if line.startswith("VERDICT")] == [
         lines[-1]

@@ -68,6 +68,7 @@ def test_the_energy_of_a_leg_that_was_moved_aside_counts_too(tmp_path: Path) -> 
         ([], {"family": "no.toml"}, "no family file"),
         ([], {"family": "broken.toml"}, "not a TOML file"),
         ([], {"family": "loss.toml"}, "mae"),
+        ([], {"family": "validation.toml"}, "no config 'nope', whose held-out pairs are evaluated"),
         (["--data", "empty"], {}, "no training data"),
         (["--data", "nobody/nothing"], {}, "no training data"),
         (["--data", "columns"], {}, "no column label"),
@@ -103,6 +104,7 @@ def write_faulty(work: Path) -> None:
     family = (work / "family.toml").read_text()
     (work / "broken.toml").write_text("[family\n")
     (work / "loss.toml").write_text(family.replace('"mse"', '"mae"'))
+    (work / "validation.toml").write_text(family.replace('validation = "words"', 'validation = "nope"'))
     (work / "margin.toml").write_text(family.replace('"mse"', '"margin-mse"'))
     (work / "nobody.toml").write_text(FAMILY.format(size="mini", encoder="nobody/nothing", nano=work / "nano"))
     (work / "empty").mkdir(exist_ok=True)
