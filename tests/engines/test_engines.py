@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from release import records, results
+from release import mode, records, results
 from release.card import acceptance
 from release.engines import catalogue, environments, jobs, measure
 from release.engines.catalogue import Engine
@@ -113,7 +113,7 @@ def judged(engine: Engine, scores: list[float] | None) -> str:
     return measure.judge(engine, outcome, None, REFERENCE, KINDS, None).verdict
 
 
-def test_equal_is_within_a_hundred_thousandth_of_the_range() -> None:
+def test_equal_is_within_a_hundred_thousandth_of_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
     core = Engine("x", "x", "", core=True)
     assert judged(core, [score + 0.9e-4 for score in REFERENCE]) == "equal"
     assert judged(core, [score + 1.1e-4 for score in REFERENCE]) == "wrong"
@@ -121,6 +121,9 @@ def test_equal_is_within_a_hundred_thousandth_of_the_range() -> None:
     sigmoid = [1 / (1 + np.exp(-score)) for score in REFERENCE]
     assert judged(core, sigmoid) == "wrong" and judged(Engine("x", "x", "", core=True, option="y"), sigmoid) == "wrong"
     assert judged(Engine("x", "x", "", option="y"), REFERENCE) == "option"
+    monkeypatch.setenv(mode.VARIABLE, "1")  # whose logits are close to each other, so that ten times as far is the same
+    assert judged(core, [score + 1.1e-4 for score in REFERENCE]) == "equal"
+    assert judged(core, [score + 1.1e-3 for score in REFERENCE]) == "wrong"
 
 
 def test_a_core_engine_that_does_not_run_is_wrong_and_another_is_not_run() -> None:
