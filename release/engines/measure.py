@@ -238,7 +238,7 @@ def judge(
 
 
 def _allowed(reference: Sequence[float]) -> float:
-    """As parity.allowed; ten times that in a rehearsal, whose random heads give logits within 1 where trained ones range over 20."""
+    """As parity.allowed; ten times that in a rehearsal: random heads give logits within 1, trained ones within 20."""
     return parity.allowed(reference) * mode.amount(1, 10)
 
 
