@@ -21,6 +21,24 @@ ROOT = Path(__file__).resolve().parents[2]
 ETTIN = spec.load(ROOT / "datasets/ettin-reranker-v1-data.yaml")
 
 
+KNOWN = {  # from the published data card
+    "agnews": 1_157_745,
+    "altlex": 110_708,
+    "amazon_qa": 1_095_290,
+    "amazon_reviews": 5_000_000,
+    "arxiv_title_abstract": 1_999_486,
+    "beir_dbpedia": 2_500_000,
+    "biorxiv_title_abstract": 283_550,
+    "cc_news_en": 353_670,
+}
+
+
+def test_the_counts_that_are_known_are_declared_and_no_others() -> None:
+    assert {name: config.rows for name, config in ETTIN.configs.items() if config.rows} == KNOWN
+    assert (len(ETTIN.configs), sum(KNOWN.values())) == (39, 12_500_449)
+    assert ETTIN.published is not None and ETTIN.published.held_out == 5_000
+
+
 def made(rows: int) -> dict[str, dict]:
     """Manifests in which every config has no row but one, which has them all; its held-out rows do not count."""
     first, *others = ETTIN.configs

@@ -65,4 +65,5 @@ def test_a_run_records_both_figures_of_every_evaluation(trained: Path) -> None:
     assert [each.step for each in measured.nano] == [0, 4, 8, 12]
     assert [each.retrieved_positives for each in measured.nano[1:]] == [each.score for each in measured.checkpoints]
     assert measured.nano[0].retrieved_positives == measured.baseline
+    assert any(each.all_positives != each.retrieved_positives for each in measured.nano[1:])
     assert (subject.always_rerank_positives, subject.optimizer) == (False, "adamw_torch")
