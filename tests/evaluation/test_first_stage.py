@@ -94,6 +94,7 @@ def encoded(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[l
     wrapper = embedders._loader(embedders.registered(name))
     monkeypatch.setattr(embedders, "_loader", lambda known: partial(_from, wrapper, folder))
     loaded = embedders.load(name, "c" * 40, ETTIN.model(name))
+    assert {str(weight.dtype) for weight in loaded.model.parameters()} == {"torch.float32"}
     seen: list[list[str]] = []
     tokenize = SentenceTransformer.preprocess
 

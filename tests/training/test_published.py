@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from sentence_transformers import CrossEncoder
 from torch.nn import functional
 from torch.utils.data import RandomSampler
-from transformers import set_seed
+from transformers import AutoModel, set_seed
 
 from recipes import distill
 from tests.training.conftest import rows
@@ -80,6 +81,13 @@ def test_losses_and_weights_are_those_of_a_plain_loop(
     assert page.keys() == loop.keys()
     for name, tensor in loop.items():
         torch.testing.assert_close(page[name], tensor, rtol=0, atol=tolerance, msg=name)
+
+
+def test_an_encoder_that_is_stored_in_bf16_trains_in_fp32(encoder: Path, tmp_path: Path) -> None:
+    shutil.copytree(encoder, tmp_path / "stored")
+    AutoModel.from_pretrained(encoder, dtype=torch.bfloat16).save_pretrained(tmp_path / "stored")
+    model = distill.build_model(str(tmp_path / "stored"), 64, device="cpu")
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("kept", [["4.linear"], []], ids=["fp32, ours", "bf16, as published"])
