@@ -51,7 +51,7 @@ EXTRAS = {  # the packages that a verb needs beside the core ones; for all other
     **dict.fromkeys(("mix", "score", "plan-data"), "data"),
     **dict.fromkeys(("preflight", "plan", "plan-evaluate", "select", "evaluate", "speed"), "evaluate"),
     "engines": "engines,evaluate,export",
-    **dict.fromkeys(("export", "verify"), "export"),
+    **dict.fromkeys(("export", "check", "verify"), "export"),
     **dict.fromkeys(("hub", "hub-fsck"), "localhub"),
     **dict.fromkeys(("skill", "skill-bundle", "skill-evals", "agent-rehearsal"), "dev"),
 }

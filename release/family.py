@@ -33,7 +33,7 @@ from release.names import (
     distinct,
     licence_mistake,
 )
-from release.schema import STRICT, MaxLength, Pairs, Seed, Times, parse, problem
+from release.schema import STRICT, MaxLength, Pairs, Seed, Times, closest, parse, problem
 from release.text_files import toml_tables
 
 DEPTH = 1000  # documents per query that a first stage's run holds
@@ -254,7 +254,7 @@ class _FamilyFile:
     def _models_are_named(self) -> Self:
         named = {self.teacher.model, *self.evaluation.embedders, *self.evaluation.compared}
         if unknown := sorted(self.models.keys() - named):
-            hint = "name it in [evaluation] embedders or compared, or as the teacher"
+            hint = f"{closest(unknown[0], named)}; [models] is about the teacher, and embedders and compared of [evaluation]"
             raise problem(f"[models] describes {unknown[0]!r}, which the family does not use", hint)
         return self
 

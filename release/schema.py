@@ -89,6 +89,8 @@ def _error(kind: Any, raw: Any, mistake: ErrorDetails, where: str, hint: str) ->
             return ReleaseError(f"missing key {key!r}", where=parent, hint=f"add it; {hint}")
         case "union_tag_not_found":
             name = context["discriminator"].strip("'")
+            if near := difflib.get_close_matches(name, value, n=1):
+                return ReleaseError(f"unknown key {near[0]!r}", where=full, hint=f"did you mean {name!r}?")
             return ReleaseError(f"missing key {name!r}", where=full, hint=f"add it; {hint}")
         case "union_tag_invalid":
             name, tags = context["discriminator"].strip("'"), context["expected_tags"].replace("'", "").split(", ")

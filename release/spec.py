@@ -373,7 +373,7 @@ def _merged(name: str, raw: Any, templates: dict[str, Any], path: Path) -> dict[
     template = entry.pop("template", None)
     if template is None:
         return {"name": name, **entry}
-    if template not in templates:
+    if not isinstance(template, str) or template not in templates:
         raise ReleaseError(f"unknown template {template!r}", where=where, hint=closest(str(template), templates))
     base = _mapping(templates[template], f"{path}, key templates.{template}")
     _given_by_place(base, "name", f"{path}, key templates.{template}", hint)

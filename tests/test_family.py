@@ -58,6 +58,7 @@ def test_ettin_reads_as_many_tokens_as_were_published() -> None:
     ("old", "new", "says"),
     [
         ("[sizes.17m]", '[models."acme/none"]\n[sizes.17m]', r"describes 'acme/none', which the family does not use"),
+        ('[models."Qwen/Qwen3-R', '[models."Qwen/Qwen-R', "hint: did you mean 'Qwen/Qwen3-Reranker-4B'"),
         ("max_length = 8192  ", "remote_code = true  ", "code from the Hub runs at a named commit only"),
         ("max_length = 8192  ", 'revision = "main"  ', "models.Qwen/Qwen3-Reranker-4B.revision"),
         ("\nmixture = ", f'\nmixture_revision = "{"a" * 40}"\n# ', "mixture_revision without a mixture"),

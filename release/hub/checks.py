@@ -97,6 +97,8 @@ def problems(family: Family, size: str) -> list[str]:
         if all((model / name).is_file() for name in MODEL_FILES):  # what is missing was said above
             try:
                 lines += [f"{model}/{line}" for line in checkpoint.problems(model)]
+            except ModuleNotFoundError:  # nothing is wrong with the files: the command line names the extra
+                raise
             except Exception as error:  # tokenizers raises no other for a vocabulary that was edited
                 lines.append(f"{model}: cannot be read ({' '.join(str(error).split())[:160]})")
     if dataset.is_dir() and not family.data.mixture:

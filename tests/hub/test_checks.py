@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -146,3 +147,12 @@ def test_what_is_not_staged_is_a_problem(family: Family) -> None:
 
     shutil.rmtree(stage.model_repo(family, built.SIZE))
     assert any("not staged, make stage" in line for line in checks.problems(family, built.SIZE))
+
+
+def test_a_package_that_is_missing_here_is_no_fault_of_the_files(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line says which extra brings it."""
+    monkeypatch.setitem(sys.modules, "onnx_ir", None)
+    with pytest.raises(ModuleNotFoundError, match="onnx_ir"):
+        checks.problems(family, built.SIZE)
