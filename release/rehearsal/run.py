@@ -256,6 +256,12 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime + own.ru_utime + own.ru_stime
 
 
+def bytes_of(folder: Path) -> int:
+    """What the files below a folder take, each once however many names it has; no link is followed."""
+    found = [path.lstat() for path in folder.rglob("*")]
+    return sum({each.st_ino: each.st_blocks * 512 for each in found}.values())
+
+
 def _show(rehearsal: Rehearsal, published: list[str], seconds: float) -> None:
     """The table of steps, and the line for programs."""
     rows = [
@@ -263,6 +269,9 @@ def _show(rehearsal: Rehearsal, published: list[str], seconds: float) -> None:
         for step in rehearsal.steps
     ]
     table("Rehearsal", ["step", "seconds", "CPU s", "requests", ""], rows)
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2  # Linux counts in KiB
+    disk = bytes_of(rehearsal.workspace.root) / 1024**3
+    say(f"the largest process took {largest:.1f} GB, and {disk:.1f} GB are on the disk")
     again = [step.requests for step in rehearsal.steps if step.name.startswith("again")]
     print_json(
         {
@@ -272,5 +281,7 @@ def _show(rehearsal: Rehearsal, published: list[str], seconds: float) -> None:
             "seconds": round(seconds, 1),
             "repositories": published,
             "second_run_requests": sum(again),
+            "largest_process_gb": round(largest, 2),
+            "disk_gb": round(disk, 2),
         }
     )

@@ -191,6 +191,16 @@ def test_a_second_run_that_makes_a_file_again_is_named(project: Family) -> None:
         checks.unchanged(before, checks.state_of(place))
 
 
+def test_a_file_with_two_names_is_on_the_disk_once_and_what_a_link_leads_to_is_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"1" * 100_000)
+    folder = tmp_path / "of-the-rehearsal"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "deep/a").write_bytes(b"1" * 100_000)
+    (folder / "b").hardlink_to(folder / "deep/a")
+    assert 100_000 <= run.bytes_of(folder) < 200_000
+
+
 def test_requests_are_counted_from_the_log(tmp_path: Path) -> None:
     assert hub.requests(tmp_path) == []
     (tmp_path / hub.LOG).write_text("GET /api/models/a/b 200\nPOST /api/repos/create 409\n")
