@@ -56,6 +56,7 @@ ELSEWHERE = {  # a text by which what runs it is known, in a test, in CI or in w
     "make plan-data FAMILY=recipes/ettin.toml": '"plan-data"',
     "make plan-train SIZE=1b WORLD=8": 'main(["plan-train"',
     "make compare": 'make("compare"',
+    "make compare FAMILY=recipes/demo.toml": 'make("compare"',
     "make train FAMILY=recipes/demo.toml": "for stage in STAGES",
     "make mix score": "for stage in STAGES",
     "make stage FAMILY=my-family.toml SIZE=small": "declared.configs",
