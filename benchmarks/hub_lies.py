@@ -137,7 +137,8 @@ def tell_all(family: Family, size: str) -> dict[str, str | None]:
         repos = state.desired_repos(family, size)
         commits = {repo.id: state.remote_repo(api, repo).commit or "" for repo in repos}
         publish.finish(family, size, api, commits)
-        return tell(api, family.model_id(size), stage.model_repo(family, size).resolve())
+        caught = tell(api, family.model_id(size), stage.model_repo(family, size).resolve())
+        return caught | tell_more(api, family, size)
 
 
 def tell(api: HfApi, repo: str, folder: Path, only: set[str] | None = None) -> dict[str, str | None]:
@@ -160,6 +161,54 @@ def tell(api: HfApi, repo: str, folder: Path, only: set[str] | None = None) -> d
             revision = _commit(api, repo, f"lie-{number}", lie(folder), whole=whole)
             caught[name] = _verified(api, repo, revision)
     return caught | _moved(api, repo, only)
+
+
+def tell_more(api: HfApi, family: Family, size: str) -> dict[str, str | None]:
+    """What is true to itself, card and all, and told under a version that was released: over the staged build in this folder."""
+    (data, model), tag = state.desired_repos(family, size), family.about.version
+    caught: dict[str, str | None] = {}
+    before = {repo.id: state.remote_repo(api, repo).commit or "" for repo in (data, model)}
+    path = family.folder(size) / SPEED
+    record = path.read_bytes()
+    value = json.loads(record)
+    value["machine"]["cores"] += 1
+    path.write_text(json.dumps(sealed(value)), encoding="utf-8")
+    stage.stage_model(family, size)
+    for name, tags in (("a record", {tag: before[model.id]}), ("without the release", {})):
+        revision = _commit(api, model.id, "main", _staged(model), whole=True)
+        _tags(api, model, tags | {state.card_tag(tag, 2): revision})
+        caught[f"on the Hub, a revision of the card: {name}"] = _verified(api, model.id)
+    path.write_bytes(record)
+    stage.stage_model(family, size)
+    _tags(api, model, {tag: _commit(api, model.id, "main", _staged(model), whole=True)})
+    assert _verified(api, model.id) is None
+    manifest_name = "manifest.json"
+    other = (data.folder / manifest_name).read_bytes().replace(b'"rows_in": ', b'"rows_in": 1', 1)
+    done = api.upload_file(
+        path_or_fileobj=other,
+        path_in_repo=manifest_name,
+        repo_id=data.id,
+        repo_type="dataset",
+        commit_message="Release v1",
+    )
+    _tags(api, data, {tag: str(done.oid)})
+    caught["on the Hub: other data than the model was trained on"] = _verified(api, model.id)
+    caught["on the Hub: other data, by themselves"] = _verified(api, data.id)
+    _tags(api, data, {})
+    caught["on the Hub: data without a tag"] = _verified(api, model.id)
+    return caught
+
+
+def _staged(repo: state.DesiredRepo) -> Files:
+    return {name: (repo.folder / name).read_bytes() for name in repo.files}
+
+
+def _tags(api: HfApi, repo: state.DesiredRepo, tags: dict[str, str]) -> None:
+    """Let a repository have these tags and no others."""
+    for ref in api.list_repo_refs(repo.id, repo_type=repo.type).tags:
+        api.delete_tag(repo.id, tag=ref.name, repo_type=repo.type)
+    for name, commit in tags.items():
+        api.create_tag(repo.id, tag=name, revision=commit, repo_type=repo.type)
 
 
 def _moved(api: HfApi, repo: str, only: set[str] | None) -> dict[str, str | None]:

@@ -2,7 +2,8 @@
 
 A record is edited and sealed again as this project would write it, so that the edit alone does not show; then the folders are
 staged anew and checked. Staged files are edited where they lie, and a released repository on an embedded Hub
-(benchmarks/hub_lies.py). The last line is JSON: `told`, `caught`, and `missed` by name.
+(benchmarks/hub_lies.py). What no arithmetic can tell, told by somebody who seals the record anew, is a lie that nobody catches but
+who measures again: machine, memory, latency, calibration, versions. The last line is JSON: `told`, `caught`, and `missed` by name.
 """
 
 from __future__ import annotations
@@ -80,17 +81,54 @@ RECORDS: dict[str, tuple[str, Change]] = {
     "more steps": ("run", _at("measured", "steps", to=lambda old: old + 1000)),
     "more rows trained on": ("run", _at("subject", "data_rows", to=143_393_475)),
     "the other checkpoint": ("choice", _at("measured", "released", to="last")),
+    "more candidates in the protocol": ("evaluate", _at("subject", "top_k", to=100)),
+    "more candidates in a row": ("evaluate", _row("top_k", 100)),
+    "longer texts read": ("evaluate", _at("subject", "max_length", to=8192)),
+    "another model evaluated": ("evaluate", _at("subject", "model", to="local/other")),
+    "a better known teacher": ("evaluate", _at("measured", "teacher", "name", to="mxbai-rerank-large-v2")),
+    "a task out of domain": ("evaluate", _row("in_domain", lambda old: not old)),
+    "the device of the family": ("speed", _at("subject", "required_device", to="NVIDIA H100")),
+    "another speed protocol": ("speed", _at("subject", "max_length", to=8192)),
+    "a longer context": ("export", _at("measured", "max_length", to=8192)),
+    "more layers": ("export", _at("measured", "architecture", "layers", to=99)),
+    "a faster training": ("run", _at("measured", "pairs_per_second", to=1e6)),
+    "a shorter training": ("run", _at("measured", "seconds", to=1.0)),
+    "more pairs seen": ("run", _at("measured", "examples", to=10**9)),
+    "a lower loss": ("run", _at("measured", "loss_last", to=0.0)),
+    "a lower loss on held-out pairs": ("run", _at("measured", "eval_loss", to=0.0)),
+    "a better score of the saved model": ("run", _at("measured", "score", to=0.99)),
+    "a worse start": ("run", _at("measured", "baseline", to=0.0)),
+    "another encoder": ("run", _at("subject", "encoder", to="jhu-clsp/ettin-encoder-68m")),
+    "another teacher of the training": ("run", _at("subject", "teacher", to="mxbai-rerank-large-v2")),
+    "another loss": ("run", _at("subject", "loss", to="mse")),
+    "another learning rate": ("run", _at("subject", "learning_rate", to=1e-9)),
+    "a larger batch": ("run", _at("subject", "global_batch_size", to=4096)),
+    "more epochs": ("run", _at("subject", "epochs", to=30)),
+    "another revision of the data": ("run", _at("subject", "data_revision", to="0" * 64)),
+    "a smoke test": ("run", _at("subject", "smoke", to=True)),
+    "the checkpoints over more candidates": ("choice", _at("subject", "top_k", to=100)),
+    "the checkpoints over one first stage": ("choice", _at("subject", "first_stages", to=["bm25"])),
+    "an engine that is not equal": ("engines", _at("measured", "engines", 0, "max_score_difference", to=1.0)),
+    "a wider tolerance of engines": ("engines", _at("measured", "allowed", to=1.0)),
+    "engines of another export": ("engines", _at("subject", "export_sha256", to="0" * 64)),
+    "labels by a teacher that reads more": ("data", _at("subject", "teacher", "max_length", to=8192)),
     "year 2031": ("run", _at("created", to="2031-01-01T00:00:00+00:00")),
     "before the training": ("speed", _at("created", to="2025-06-01T00:00:00+00:00")),
     "no commit": ("speed", _at("commit", to="unknown")),
     "more labelled rows": ("data", _at("measured", "rows", to=10**9)),
     "another family": ("evaluate", _at("family", to="other")),
 }
-UNSEALED: dict[str, tuple[str, Change]] = {  # what no arithmetic can tell, as an edit by hand
+UNSEALED: dict[
+    str, tuple[str, Change]
+] = {  # what no arithmetic can tell: caught as an edit by hand, not where it is sealed anew
     "a larger machine": ("speed", _at("machine", "cores", to=64)),
     "a later time": ("evaluate", _at("created", to="2026-12-01T00:00:00+00:00")),
     "another command": ("evaluate", _at("command", to="python -m release evaluate --dtype float64")),
     "a better calibration": ("evaluate", _at("measured", "calibration", "brier", to=0.0001)),
+    "a lower latency": ("speed", _at("measured", "latency", 0, "p50_ms", to=0.001)),
+    "less memory": ("speed", _at("measured", "best", "peak_memory_mb", to=1.0)),
+    "a faster engine": ("engines", _at("measured", "speed", "pairs_per_second", to=1e6)),
+    "more pairs compared": ("export", _at("measured", "pairs", to=10**6)),
     "another version": ("run", _at("versions", "torch", to="9.9")),
 }
 

@@ -23,6 +23,7 @@ from release.records import Record
 from release.results.export import ExportResult, ExportSubject, NarrowExport, VerifySubject
 from release.results.finetuning import FinetuneResult, FinetuneSubject
 from release.schema import parse
+from release.truth import arithmetic
 
 KINDS = ("finetune", "export")  # records/*.json of the repository
 
@@ -169,6 +170,13 @@ def _problems(folder: Path) -> Iterator[str]:
     if all((folder / name).is_file() for name in checks.MODEL_FILES):
         yield from checkpoint.problems(folder)
     yield from checks.rehearsed(folder)
+    for kind in KINDS:
+        if not records.is_sealed(folder / f"records/{kind}.json"):
+            yield f"records/{kind}.json: edited since it was measured"
+    measured = records.read(folder / "records", results.FINETUNE).measured
+    yield from (f"records/finetune.json: {line}" for line in arithmetic.paired("test", measured.test))
+    exported = records.read(folder / "records", results.EXPORT).measured
+    yield from (f"records/export.json: {line}" for line in arithmetic.CHECKS["export"](exported))
 
 
 def card(release: FinetunedRelease) -> str:

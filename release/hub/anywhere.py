@@ -14,14 +14,14 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from release import console, records, results
 from release.card import acceptance, beside
 from release.errors import ReleaseError
 from release.family import Family, of
 from release.files import list_files
-from release.hub import checks, stage, state
+from release.hub import cards, checks, data, stage, state
 from release.truth import manifest, signing
 from release.truth.manifest import Manifest
 
@@ -34,6 +34,7 @@ class PublishedRelease:
 
     Attributes:
         given: Whether a revision was asked for; else it is the main branch, which people load.
+        client: The one that may read it.
     """
 
     id: str
@@ -43,6 +44,7 @@ class PublishedRelease:
     tags: dict[str, str]
     message: str
     given: bool
+    client: HfApi
 
 
 def verify(repo_id: str, api: HfApi, revision: str | None = None) -> dict[str, str]:
@@ -56,7 +58,8 @@ def verify(repo_id: str, api: HfApi, revision: str | None = None) -> dict[str, s
         with named(release):
             made = manifest.read(release.folder)
             result = dict(bound(release, made))
-            result |= proved(made, release.folder, Path(scratch) / "again")
+            result |= proved(made, release.folder, Path(scratch) / "again", release.client)
+            result |= corrected(release, made, Path(scratch) / "first")
     rows = [[what, says] for what, says in result.items()]
     console.table(f"{repo_id} at {release.commit[:12]}", ["checked", "and found"], rows)
     return result | {"revision": release.commit}
@@ -92,7 +95,7 @@ def download(repo_id: str, api: HfApi, revision: str | None, folder: Path) -> Pu
             message = client.list_repo_commits(repo_id, repo_type=kind, revision=commit)[0].message
             client.snapshot_download(repo_id, repo_type=kind, revision=commit, local_dir=folder)
             tags = {ref.name: ref.target_commit for ref in refs.tags}
-            return PublishedRelease(info.id, kind, commit, folder, tags, message, revision is not None)
+            return PublishedRelease(info.id, kind, commit, folder, tags, message, revision is not None, client)
     hint = "correct the name, or log in with a token that may read it"
     raise ReleaseError("no such repository, or it is private", where=f"{api.endpoint}/{repo_id}", hint=hint)
 
@@ -116,7 +119,7 @@ def bound(release: PublishedRelease, made: Manifest) -> Iterator[tuple[str, str]
     yield "files", f"{len(made.files)} of {size / 1e6:,.1f} MB, each as {manifest.FILE} names it, and none beside"
     tag = state.newest(made.version, release.tags)
     tagged = release.tags.get(tag or "")
-    if tagged is None:
+    if tagged is None or made.version not in release.tags:
         raise ReleaseError(f"no tag {made.version}: the release was never finished")
     if tagged != release.commit and not release.given:
         raise ReleaseError(f"main is not what is tagged {tag} (at {tagged[:12]})")
@@ -135,8 +138,33 @@ def bound(release: PublishedRelease, made: Manifest) -> Iterator[tuple[str, str]
         yield "signature", f"by the key {made.signing_key}: compare it with the one that its makers publish"
 
 
-def proved(made: Manifest, folder: Path, scratch: Path) -> dict[str, str]:
+def corrected(release: PublishedRelease, made: Manifest, scratch: Path) -> dict[str, str]:
+    """Whether what is not at the version's own tag differs from it in the card alone; nothing is said of the tag itself.
+
+    Raises:
+        ReleaseError: More differs: under one version people would load two models.
+    """
+    commit = release.tags[made.version]
+    if commit == release.commit:
+        return {}
+    with state.hub_errors(release.client, f"read {manifest.FILE} at {made.version}"):
+        path = release.client.hf_hub_download(
+            release.id, manifest.FILE, repo_type=release.type, revision=commit, local_dir=scratch
+        )
+    first = manifest.parse(Path(path).read_bytes(), f"{manifest.FILE} at {made.version}")
+    names = {name for name in {*first.files, *made.files} if first.files.get(name) != made.files.get(name)}
+    if others := sorted(names - cards.CARD):
+        raise ReleaseError(f"{others[0]}: not what {made.version} released, of which this is another card")
+    if first.signing_key not in (None, made.signing_key):
+        raise ReleaseError(f"{made.version} is signed by another key than this card of it")
+    return {"revision": f"of the card alone: every other file is as {made.version} released it"}
+
+
+def proved(made: Manifest, folder: Path, scratch: Path, client: HfApi) -> dict[str, str]:
     """Compute every figure again and render the card again, in a build folder that is made of the repository.
+
+    Args:
+        client: Lists the data that a model was trained on.
 
     Raises:
         ReleaseError: A record, a figure or the card is not what it should be.
@@ -149,7 +177,7 @@ def proved(made: Manifest, folder: Path, scratch: Path) -> dict[str, str]:
         family = dataclasses.replace(family, about=dataclasses.replace(family.about, organization=organization))
         if made.repository != (family.model_id(made.size) if made.size else family.data_id):
             raise ReleaseError(f"{manifest.FAMILY_FILE} is not the family file of {made.repository}")
-        return _model(family, made, folder) if made.size else _data(family, folder)
+        return _model(family, made, folder) | _trained_on(family, made, client) if made.size else _data(family, folder)
 
 
 def _model(family: Family, made: Manifest, folder: Path) -> dict[str, str]:
@@ -165,6 +193,27 @@ def _model(family: Family, made: Manifest, folder: Path) -> dict[str, str]:
         "weights": "those that were compared with the trained model in every form",
         "card": f"{(folder / 'README.md').stat().st_size:,} bytes, rendered again to the same",
     }
+
+
+def _trained_on(family: Family, made: Manifest, client: HfApi) -> dict[str, str]:
+    """Whether the family's data on the Hub are those that the model's own manifest of them names.
+
+    Raises:
+        ReleaseError: They are others, or were never finished.
+    """
+    if family.data.mixture:
+        return {}
+    repo = state.DesiredRepo(family.data_id, "dataset", family.mixture_folder, made.version)
+    with state.hub_errors(client, f"list {repo.id}"):
+        try:
+            files = state.tree(client, repo, made.version)
+        except RepositoryNotFoundError:
+            return {"data": f"{repo.id} is not there for this token"}
+        except RevisionNotFoundError as error:
+            raise ReleaseError(f"{repo.id} has no tag {made.version}: the data were never finished") from error
+    for name in data.listing_problems(family, files):
+        raise ReleaseError(f"{name} of {repo.id} {made.version} is not what this model was trained on")
+    return {"data": f"{repo.id} {made.version}: {len(files)} files, the shards by the hashes that the model names"}
 
 
 def _data(family: Family, folder: Path) -> dict[str, str]:

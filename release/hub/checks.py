@@ -23,7 +23,7 @@ from release.family import Family, load
 from release.files import list_files, sha256_file
 from release.hub import formats, leaks, stage
 from release.names import hub_licenses
-from release.truth import arithmetic, manifest, signing
+from release.truth import arithmetic, declared, manifest, signing
 
 MODEL_FILES = (  # of every released reranker, beside its records
     *("README.md", "config.json", "model.safetensors", "modules.json", "tokenizer.json", "tokenizer_config.json"),
@@ -126,13 +126,14 @@ def data_problems(family: Family) -> list[str]:
 
 
 def untrue(family: Family, size: str, measured: CardRecords) -> Iterator[str]:
-    """Records that were edited, that make no sense, or whose figures the scores of single queries do not give."""
+    """Records that were edited, make no sense, contradict family or export, or whose figures the scores of queries do not give."""
     folder = family.folder(size)
     paths = [folder / f"records/{kind}.json" for kind in stage.RECORDS]
     for path in (*paths, *acceptance.further_speed_files(family, size), family.build / "records/data.json"):
         if not records.is_sealed(path):
             yield f"{path}: edited since it was measured, {records.remake_hint(path.stem)}"
     yield from (f"{folder}/{line}" for line in arithmetic.problems(measured))
+    yield from (f"{folder}/{line}" for line in declared.problems(family, size, measured))
     try:
         scores = queries.read(folder / "records", measured.evaluate.measured)
     except ReleaseError as error:

@@ -17,18 +17,21 @@ from release.evaluation.queries import EQUAL
 from release.export import parity, quantize
 from release.records import Record
 from release.results.data import DataResult
+from release.results.engines import EnginesResult
 from release.results.evaluation import Calibration, EvaluationResult, NanoResult, Quality, TaskResult
 from release.results.export import ExportResult
+from release.results.finetuning import PairedComparison
 from release.results.speed import BatchSpeed, ConfigurationSpeed, SpeedResult
 from release.results.training import CheckpointChoice, TrainingRun
 
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)  # no record is older than the project
+SCORED_AGAIN = 0.01  # NDCG@10 between a checkpoint and the same weights, loaded and measured again in another precision
 AHEAD = timedelta(minutes=10)  # how far clocks of two machines may be apart
 
 
 def problems(measured: CardRecords) -> Iterator[str]:
     """Every figure of a size's records that cannot be; each line begins with the record and the key."""
-    parts = {kind: getattr(measured, kind) for kind in ("data", "run", "choice", "evaluate", "speed", "export")}
+    parts = {kind: getattr(measured, kind) for kind in CHECKS}
     for kind, record in parts.items():
         checks = (CHECKS[kind](record.measured), _origin(record))
         yield from (f"records/{kind}.json: {line}" for lines in checks for line in lines)
@@ -72,6 +75,13 @@ def _quality(key: str, quality: Quality) -> Iterator[str]:
     yield from _must(inside, f"{key}: the interval from ci_low to ci_high leaves its own gain out")
     most = max(quality.first_stage_ndcg, quality.reranked_ndcg) <= quality.oracle_ndcg + EQUAL
     yield from _must(most, f"{key}: better than a perfect order of the same candidates")
+
+
+def paired(key: str, compared: PairedComparison) -> Iterator[str]:
+    """What cannot be of a fine-tuned model beside its base."""
+    yield from _equal(f"{key}.delta", compared.delta, compared.score - compared.baseline)
+    inside = compared.ci_low - EQUAL <= compared.delta <= compared.ci_high + EQUAL
+    yield from _must(inside, f"{key}: the interval from ci_low to ci_high leaves its own delta out")
 
 
 def _rows(key: str, rows: Sequence[TaskResult]) -> Iterator[str]:
@@ -177,6 +187,23 @@ def _export(result: ExportResult) -> Iterator[str]:
             yield from _must(allowed or not narrow.released, f"{name}: released, and worse than is allowed")
 
 
+def _engines(result: EnginesResult) -> Iterator[str]:
+    low, high = result.score_range
+    yield from _must(low < high, "score_range: every score is the same, or they are in the wrong order")
+    yield from _must(result.cut <= result.pairs, "cut: more pairs than there are")
+    yield from _equal("allowed", result.allowed, parity.allowed((low, high)), within=0.01 * result.allowed)
+    for row in result.engines:
+        difference, at = row.max_score_difference, f"engines.{row.name}"
+        if row.verdict in ("equal", "option"):
+            same = difference is not None and difference <= result.allowed
+            yield from _must(same, f"{at}: called equal, and its scores are not")
+        elif row.verdict == "rounding":
+            fine = row.ndcg_change is not None and row.ndcg_change >= -quantize.ALLOWED
+            yield from _must(fine, f"{at}: called rounded, and its NDCG@10 is worse than is allowed")
+        else:
+            yield from _must(bool(row.reason), f"{at}: {row.verdict}, and no reason is given")
+
+
 def _run(run: TrainingRun) -> Iterator[str]:
     steps = [each.step for each in run.checkpoints]
     yield from _must(bool(steps) and steps == sorted(set(steps)), "checkpoints: not in the order of their steps")
@@ -189,6 +216,13 @@ def _run(run: TrainingRun) -> Iterator[str]:
     yield from _must(run.resumed_at <= run.steps, "resumed_at: a step after the end of the run")
     yield from _must(run.parameters.total > 0, "parameters: a model without any")
     yield from _must(run.seconds > 0, "seconds: none")
+    losses = [entry["loss"] for entry in run.log_history if entry.get("loss") is not None]
+    logged = not losses or (run.loss_first, run.loss_last) == (losses[0], losses[-1])
+    yield from _must(logged, "loss_first, loss_last: not the first and the last loss of log_history")
+    yield from _must(run.eval_loss == run.last.eval_loss, "eval_loss: not that of the last checkpoint")
+    measured = run.checkpoint(run.released).score
+    again = abs(run.score - measured) <= SCORED_AGAIN
+    yield from _must(again, f"score: {run.score:.4f}, and the checkpoint that was saved has {measured:.4f}")
 
 
 def _choice(choice: CheckpointChoice) -> Iterator[str]:
@@ -219,6 +253,7 @@ CHECKS: dict[str, Any] = {
     "evaluate": _evaluate,
     "speed": _speed,
     "export": _export,
+    "engines": _engines,
 }
 
 
@@ -259,6 +294,27 @@ def _subjects(measured: CardRecords) -> Iterator[str]:
         rule = figure and (figure.all_positives if trained.always_rerank_positives else figure.retrieved_positives)
         told = rule in (None, each.score)
         yield from _must(told, f"records/run.json: the score of step {each.step} is not the figure that its rule names")
+    run = measured.run.measured
+    pairs = (run.steps - run.resumed_at) * trained.global_batch_size
+    if run.pairs_per_second is not None:  # which is rounded to a tenth, as the seconds are
+        off = abs(run.pairs_per_second * run.seconds - pairs)
+        likely = off <= 0.06 * (run.pairs_per_second + run.seconds)
+        yield from _must(likely, "records/run.json: pairs_per_second is not what its steps and seconds give")
+    off, rest = run.examples - run.steps * trained.global_batch_size, trained.epochs * trained.global_batch_size
+    yield from _must(abs(off) < rest, "records/run.json: examples are not those of its steps")
+    if len(run.nano) > len(run.checkpoints):
+        before = run.nano[0].all_positives if trained.always_rerank_positives else run.nano[0].retrieved_positives
+        yield from _must(run.baseline == before, "records/run.json: baseline is not the figure before the first step")
+    rate = (run.hyperparameters or {}).get("learning_rate", trained.learning_rate)
+    yield from _must(rate == trained.learning_rate, "records/run.json: two learning rates")
+    length, read = measured.export.measured.max_length, measured.evaluate.subject.max_length
+    yield from _must(read == length, f"records/evaluate.json: read {read} tokens, and the export reads {length}")
+    yield from _must(
+        trained.max_length == length, f"records/run.json: trained with {trained.max_length} tokens, not {length}"
+    )
+    yield from _must(
+        subject.model == measured.speed.subject.model, "records/speed.json: not the model of the evaluation"
+    )
     yield from _equal("records/run.json: data_rows", trained.data_rows, sum(trained.configs.values()))
     shards = {name: sum(shard["rows"] for shard in entry["shards"]) for name, entry in manifest.items()}
     labelled = {name: config.rows for name, config in measured.data.measured.configs.items()}

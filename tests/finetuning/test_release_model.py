@@ -89,6 +89,23 @@ def test_staging_twice_gives_the_same_bytes_and_exports_once(staged: FinetunedRe
     assert bytes_of() == before and (staged.output / "records/export.json").stat().st_mtime_ns == made
 
 
+@pytest.mark.parametrize(
+    ("sealed", "says"),
+    [
+        (False, "records/finetune.json: edited since it was measured"),
+        (True, "test.delta: 0.125, and what it comes from gives"),
+    ],
+)
+def test_a_record_that_lies_is_not_staged(staged: FinetunedRelease, tmp_path: Path, sealed: bool, says: str) -> None:
+    liar = replace(staged, output=Path(shutil.copytree(staged.output, tmp_path / "liar")))
+    path = liar.output / "records/finetune.json"
+    value = json.loads(path.read_bytes())
+    value["measured"]["test"]["score"] = 0.9
+    path.write_text(json.dumps(records.sealed(value) if sealed else value), encoding="utf-8")
+    with pytest.raises(ReleaseError, match=says):
+        release_model.stage(liar)
+
+
 def test_a_regression_is_published_only_anyway_and_the_card_says_it(staged: FinetunedRelease, tmp_path: Path) -> None:
     worse = replace(staged, output=Path(shutil.copytree(staged.output, tmp_path / "worse")))
     rewrite(worse, PairedComparison(0.25, 0.5, 0.75, -0.25, -0.3, -0.2, 15))

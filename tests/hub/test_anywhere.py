@@ -83,3 +83,22 @@ def test_whoever_can_write_there_is_caught_all_the_same(release: tuple[HfApi, Fa
     assert caught.keys() == lies.keys()
     for name, says in lies.items():
         assert re.search(says, caught[name] or "nothing"), (name, caught[name])
+
+
+def test_a_version_has_one_model_and_the_data_that_it_names(
+    release: tuple[HfApi, Family, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one here: it leaves other data on the Hub."""
+    api, family, root = release
+    monkeypatch.chdir(root)
+    says = {
+        "on the Hub, a revision of the card: a record": r"records/speed\.json: not what v1 released, of which this is another card",
+        "on the Hub, a revision of the card: without the release": r"no tag v1",
+        "on the Hub: other data than the model was trained on": r"manifest\.json of local/.* v1 is not what this model was trained",
+        "on the Hub: other data, by themselves": r"manifest\.json",
+        "on the Hub: data without a tag": r"has no tag v1: the data were never finished",
+    }
+    caught = hub_lies.tell_more(api, family, built.SIZE)
+    assert caught.keys() == says.keys()
+    for name, line in says.items():
+        assert re.search(line, caught[name] or "nothing"), (name, caught[name])

@@ -119,6 +119,10 @@ def test_lies_of_every_kind_are_caught(family: Family) -> None:
         "a better calibration",
         "a bit of the weights",
         "a note of the collection",
+        "a worse start",
+        "another learning rate",
+        "more layers",
+        "an engine that is not equal",
         "a link",
     }
     caught = lies.tell(family, built.SIZE, sample)
