@@ -65,7 +65,7 @@ def rows(count: int, seed: int) -> pl.DataFrame:
 
 
 def write_nano(folder: Path) -> None:
-    """Three queries over twenty documents, in NanoBEIR's form; the answer of the second one is no candidate, so both figures differ."""
+    """Three queries over twenty documents in NanoBEIR's form; of the second one the answer is no candidate: both figures differ."""
     folder.mkdir()
     texts = rows(20, 5)
     keys = [f"d{i}" for i in range(20)]
