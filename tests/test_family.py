@@ -44,6 +44,13 @@ def test_every_ettin_size_trains_with_the_published_facts() -> None:
     }
 
 
+def test_ettin_is_chosen_and_measured_as_the_table_of_fidelity_says() -> None:
+    ettin = family.load(ETTIN)
+    assert (ettin.evaluation.always_rerank_positives, ettin.evaluation.nano_dtype) == (False, "float32")
+    assert ettin.data.mixture == "cross-encoder/ettin-reranker-v1-data"
+    assert ettin.training.keep_in_fp32_modules == ("4.linear",)
+
+
 def test_ettin_reads_as_many_tokens_as_were_published() -> None:
     ettin = family.load(ETTIN)
     assert ettin.training.max_length == 7_999
