@@ -160,11 +160,11 @@ def corrected(release: PublishedRelease, made: Manifest, scratch: Path) -> dict[
     return {"revision": f"of the card alone: every other file is as {made.version} released it"}
 
 
-def proved(made: Manifest, folder: Path, scratch: Path, client: HfApi) -> dict[str, str]:
+def proved(made: Manifest, folder: Path, scratch: Path, client: HfApi | None = None) -> dict[str, str]:
     """Compute every figure again and render the card again, in a build folder that is made of the repository.
 
     Args:
-        client: Lists the data that a model was trained on.
+        client: Lists the data that a model was trained on; without one nothing is said of them.
 
     Raises:
         ReleaseError: A record, a figure or the card is not what it should be.
@@ -177,7 +177,9 @@ def proved(made: Manifest, folder: Path, scratch: Path, client: HfApi) -> dict[s
         family = dataclasses.replace(family, about=dataclasses.replace(family.about, organization=organization))
         if made.repository != (family.model_id(made.size) if made.size else family.data_id):
             raise ReleaseError(f"{manifest.FAMILY_FILE} is not the family file of {made.repository}")
-        return _model(family, made, folder) | _trained_on(family, made, client) if made.size else _data(family, folder)
+        if not made.size:
+            return _data(family, folder)
+        return _model(family, made, folder) | (_trained_on(family, made, client) if client else {})
 
 
 def _model(family: Family, made: Manifest, folder: Path) -> dict[str, str]:

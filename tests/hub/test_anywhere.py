@@ -53,7 +53,18 @@ def test_a_release_is_proved_from_its_name_alone(
 ) -> None:
     _, family, _ = release
     found = anywhere.verify(family.model_id(built.SIZE), stranger)
-    assert found.keys() == {"files", "tag", "commit", "signature", "records", "figures", "weights", "card", "revision"}
+    assert found.keys() == {
+        "files",
+        "tag",
+        "commit",
+        "signature",
+        "records",
+        "figures",
+        "weights",
+        "card",
+        "data",
+        "revision",
+    }
     assert "rendered again to the same" in found["card"]
     assert "rendered again to the same" in anywhere.verify(family.data_id, stranger)["card"]
     assert not list(tmp_path.iterdir())
