@@ -25,7 +25,7 @@ class Engine:
     rounding: bool = False
     option: str | None = None
     default: tuple[str, str] | None = None
-    unequal: tuple[Literal["cut", "empty"], ...] = ()
+    unequal: tuple[Literal["cut", "empty", "blanks"], ...] = ()
     packages: tuple[str, ...] = ()
     language: Literal["python", "javascript"] = "python"
     wrong: str | None = None

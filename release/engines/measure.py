@@ -121,10 +121,16 @@ def comparison_pairs(family: Family, limit: int) -> list[Pair]:
 
 
 def kinds(pairs: Sequence[Pair], export: Path) -> list[str]:
-    """Of each pair "cut" where it is longer than the model reads, "empty" where a text is empty, or "plain"."""
+    """Of each pair "empty" (a text is), "blanks" (at an end of one), "cut" (longer than the model reads), or "plain"."""
     encoded = Tokenizer.from_file(str(export / portable.TOKENIZER)).encode_batch(list(pairs))
     return [
-        "empty" if "" in pair else "cut" if each.overflowing else "plain"
+        "empty"
+        if "" in pair
+        else "blanks"
+        if any(text != text.strip() for text in pair)
+        else "cut"
+        if each.overflowing
+        else "plain"
         for pair, each in zip(pairs, encoded, strict=True)
     ]
 
