@@ -19,8 +19,8 @@ from huggingface_hub import HfApi
 from release import family
 from release.data import mix, score
 from release.hub import stage
+from tests.data.lengths import Lengths
 from tests.data.test_mix import ROOT, declared, upstream
-from tests.data.test_score import Lengths
 
 
 def fingerprint(rows: Iterable[dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, HfApi
 
 from release import spec
 from release.errors import ReleaseError
@@ -36,8 +36,8 @@ def put(api: HfApi, each: HubObject, tables: Sequence[tuple[str, str]], hub: Pat
             configs.setdefault(config, []).append({"split": split, "path": f"{config}/{split}-*"})
         head = {"configs": [{"config_name": name, "data_files": paths} for name, paths in configs.items()]}
         files["README.md"] = f"---\n{yaml.safe_dump(head if configs else {'license': 'mit'})}---\n".encode()
-    for path, content in files.items():
-        api.upload_file(path_or_fileobj=content, path_in_repo=path, repo_id=each.id, repo_type=each.type)
+    added = [CommitOperationAdd(path, content) for path, content in files.items()]
+    api.create_commit(each.id, added, commit_message="all at once", repo_type=each.type)
     if each.revision and pinned:
         add_commit_under_id(hub, each.id, each.revision, kind=each.type)
 
