@@ -162,7 +162,7 @@ def training_arguments(recipe: dict, size: dict, per_device: int | None, folder:
         bf16={"bf16": project.has_fast_bf16() if project else torch.cuda.is_available(), "fp32": False}[recipe["precision"]],
         per_device_eval_batch_size=min(per_device, 64), logging_first_step=True, dataloader_drop_last=world_size > 1,
         eval_strategy="steps", eval_steps=every, save_steps=every, metric_for_best_model=f"eval_{METRIC}",
-        load_best_model_at_end=True, save_total_limit=max(2, recipe["checkpoints"]),
+        load_best_model_at_end=True, save_total_limit=max(2, recipe["checkpoints"]), ddp_find_unused_parameters=False,
     )  # fmt: skip
 
 
