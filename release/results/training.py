@@ -80,7 +80,7 @@ class TrainingRun:
         score: Of the released model, measured once more after it was saved.
         released: Which of the two is in `model/`.
         log_history: What the trainer logged, under its own keys; None for what was not finite.
-        energy: None where CodeCarbon is not installed.
+        energy: None where CodeCarbon is not installed, or was killed in one of the starts.
         hyperparameters: Training arguments that differ from Sentence Transformers' defaults, under their own names.
     """
 

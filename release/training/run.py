@@ -7,7 +7,6 @@ other data or another learning rate never continues from its checkpoints.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import math
@@ -33,11 +32,12 @@ from release.evaluation.nano_evaluator import ALL, RETRIEVED
 from release.family import load
 from release.files import resource, sha256_file
 from release.results import RUN
-from release.results.training import Checkpoint, EnergyUse, NanoFigures, Parameters, RunSubject, TrainingRun
+from release.results.training import Checkpoint, NanoFigures, Parameters, RunSubject, TrainingRun
 from release.revisions import cached_commit, model_revision
 from release.runtime.unpadded import NAME as UNPADDED
 from release.runtime.unpadded import unpad
 from release.start_up import keep
+from release.training.energy import Starts, energy
 from release.training.log import LogFile, end_in_one_line, log, start_log
 from release.training.rows import check_files, check_rows
 
@@ -87,7 +87,7 @@ class Run:
             _commit("model", self.encoder, f"cannot load the encoder {self.encoder!r}", hint)
         if not Path(self.family.evaluation.nano).is_dir():
             _commit("dataset", self.family.evaluation.nano, "no evaluation sets", "make mix, or connect to the Hub")
-        self.callbacks: list[TrainerCallback] = [LogFile()]
+        self.callbacks: list[TrainerCallback] = [LogFile(), Starts()]
 
     def begin(
         self,
@@ -265,29 +265,6 @@ def verdict(score: float, baseline: float) -> str:
     delta = score - baseline
     word = "WIN" if delta >= 0.01 else "MARGINAL" if delta >= 0 else "REGRESSION"
     return f"VERDICT: {word} | score={score:.4f} | baseline={baseline:.4f} | delta={delta:+.4f}"
-
-
-def energy(folder: Path) -> EnergyUse | None:
-    """What CodeCarbon measured over all legs of a run; None where it is not installed, or a leg's figures are missing.
-
-    CodeCarbon moves `emissions.csv` aside, as `emissions.csv_N.bak`, where its columns change between two legs.
-
-    Raises:
-        ReleaseError: A file that cannot be read: a sum without it would be too small.
-    """
-    files = sorted(folder.glob("emissions.csv*"))
-    total = EnergyUse(0.0, 0.0)
-    for file in files:
-        try:
-            with file.open(newline="", encoding="utf-8") as stream:
-                for row in csv.DictReader(stream):
-                    kwh, kilograms = float(row["energy_consumed"]), float(row["emissions"])
-                    total = EnergyUse(total.kwh + kwh, total.co2_kg + kilograms)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ReleaseError(
-                f"no energy figures ({error})", where=str(file), hint="remove it to record none"
-            ) from error
-    return total if files else None
 
 
 def _examples(trainer: CrossEncoderTrainer) -> int:

@@ -20,8 +20,9 @@ from recipes import distill
 from release.errors import ReleaseError
 from release.files import sha256_file
 from release.results.training import EnergyUse
+from release.training.energy import Starts, energy
 from release.training.log import LogFile, explain
-from release.training.run import energy, loaded_encoder
+from release.training.run import loaded_encoder
 from tests import forked
 from tests.training.conftest import FAMILY, WORDS, rows
 from tests.training.helpers import ROOT
@@ -58,6 +59,29 @@ def test_the_energy_of_a_leg_that_was_moved_aside_counts_too(tmp_path: Path) -> 
     assert energy(tmp_path) == EnergyUse(kwh=6.0, co2_kg=2.5)
     (tmp_path / "emissions.csv_1.bak").write_text("timestamp\n2026-11-24T09:00:00\n")
     with pytest.raises(ReleaseError, match=r"no energy figures.*emissions\.csv_1\.bak"):
+        energy(tmp_path)
+
+
+def test_a_start_that_was_killed_leaves_no_figure_and_so_none_is_recorded(tmp_path: Path) -> None:
+    def start(node: int = 0) -> None:
+        state: Any = SimpleNamespace(is_local_process_zero=not node, global_step=4)
+        Starts().on_train_begin(SimpleNamespace(output_dir=str(tmp_path)), state, None)
+
+    start()
+    start(node=1)
+    (tmp_path / "emissions.csv").write_text(f"{HEAD}\n2026-11-24T12:00:00,0.5,1.0\n")
+    assert energy(tmp_path) == EnergyUse(kwh=1.0, co2_kg=0.5)
+    start()
+    assert energy(tmp_path) is None
+    with (tmp_path / "emissions.csv").open("a") as stream:
+        stream.write("2026-11-24T13:00:00,0.5,1.0\n")
+    assert energy(tmp_path) == EnergyUse(kwh=2.0, co2_kg=1.0)
+
+
+@pytest.mark.parametrize("figure", ["nan", "inf", "-1", "", "x"])
+def test_a_figure_of_energy_that_cannot_be_is_refused(tmp_path: Path, figure: str) -> None:
+    (tmp_path / "emissions.csv").write_text(f"{HEAD}\n2026-11-24T12:00:00,0.5,{figure}\n")
+    with pytest.raises(ReleaseError, match="no energy figures"):
         energy(tmp_path)
 
 
