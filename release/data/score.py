@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from release import data_manifest, options, records, results
@@ -216,7 +217,7 @@ def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
         memory = 0
         with pq.ParquetFile(folder / name) as file:
             for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
+                table = _group(file, group, folder / name)
                 memory += table.nbytes
                 if table.num_rows:
                     sample = sample or _sample(table)
@@ -228,7 +229,7 @@ def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
     if not rows:
         raise ReleaseError("every row was set aside", where=str(folder), hint="look into its quarantine files")
     aside = [folder / f"{Path(name).stem}.quarantine.jsonl" for name in names]  # none of a mixture that was fetched
-    quarantined = sum(len(path.read_text().splitlines()) for path in aside if path.is_file())
+    quarantined = sum(path.read_bytes().count(b"\n") for path in aside if path.is_file())
     label = {"min": least, "mean": total / rows, "max": most}
     return {
         "shards": described,
@@ -237,6 +238,16 @@ def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
         "quarantined": quarantined,
         "sample": sample,
     }
+
+
+def _group(file: pq.ParquetFile, group: int, path: Path) -> pa.Table:
+    try:
+        return file.read_row_group(group)
+    except (OSError, pa.ArrowException) as error:
+        what = f"the labelled pairs are damaged ({' '.join(str(error).split())[:200]})"
+        raise ReleaseError(
+            what, where=str(path), hint="remove that file and run again: it alone is made anew"
+        ) from error
 
 
 def _sample(table: Any) -> dict[str, Any]:

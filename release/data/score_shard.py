@@ -38,14 +38,15 @@ class ShardJob:
 
     @property
     def finished(self) -> bool:
-        """Whether the shard stands there, labelled by this teacher from these pairs."""
+        """Whether the shard stands there, labelled by this teacher from these pairs, each of them or listed beside it."""
         if not (self.target.is_file() and self.quarantine.is_file()):
             return False
         try:
-            metadata = pq.read_schema(self.target).metadata or {}
+            footer, aside = pq.read_metadata(self.target), self.quarantine.read_bytes().count(b"\n")
         except (OSError, pa.ArrowException):
             return False
-        return metadata.get(STAMP) == self.stamp.encode()
+        stamp = (footer.metadata or {}).get(STAMP)
+        return stamp == self.stamp.encode() and footer.num_rows + aside == self.rows
 
 
 def score_shard(teacher: Teacher | None, job: ShardJob, progress: Progress | None = None) -> None:

@@ -279,7 +279,20 @@ def test_a_damaged_shard_is_made_again(facts: family.Family) -> None:
     score.run(facts, Lengths())
     before = sha256_folder(mixture(facts))
     path = mixture(facts) / "docstrings/train-00001-of-00006.parquet"
-    path.write_bytes(path.read_bytes()[:100])
+    whole, aside = path.read_bytes(), path.with_name(f"{path.stem}.quarantine.jsonl")
+    path.write_bytes(whole[:100])
+    score.run(facts, Lengths())
+    assert sha256_folder(mixture(facts)) == before
+    for junk in (b"null\n", b"\xff\n"):
+        aside.write_bytes(junk)
+        score.run(facts, Lengths())
+        assert sha256_folder(mixture(facts)) == before
+    path.write_bytes(whole[:4] + bytes(200) + whole[204:])  # its footer is whole
+    with pytest.raises(
+        ReleaseError, match=r"the labelled pairs are damaged.*train-00001-of-00006\.parquet; hint: remove"
+    ):
+        score.run(facts, Lengths())
+    path.unlink()
     score.run(facts, Lengths())
     assert sha256_folder(mixture(facts)) == before
 
