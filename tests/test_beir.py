@@ -161,6 +161,7 @@ def test_labels_for_training_may_be_any_finite_number(tmp_path: Path) -> None:
         ('{"_id": ' + "9" * 5000 + ', "text": "x"}', "damaged row"),
         (b'{"_id": "d9", "text": "caf\xe9"}', r"not UTF-8 \(byte 0xe9 at position 27"),
         ("{'_id': 'd9'}", "damaged row"),
+        ('{"_id": "d9", "_id": "d8", "text": "x"}', "a key occurs twice"),
     ],
 )
 def test_a_damaged_row_is_one_line_with_its_file_and_row(tmp_path: Path, row: str | bytes, says: str) -> None:
