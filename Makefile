@@ -199,7 +199,7 @@ test: setup ## all tests
 check: setup ## style and types
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/ty check
+	@$(VENV)/bin/ty check --python $(VENV)
 
 style: setup ## fix what can be fixed
 	@$(VENV)/bin/ruff check --fix .
