@@ -161,7 +161,8 @@ def _layers(config: dict[str, Any]) -> dict[str, Any]:
     """
     rope, layers = config["rope_parameters"], config["layer_types"]
     full = [index for index, kind in enumerate(layers) if kind == "full_attention"]
-    every = full[1] if len(full) > 1 else len(layers)
+    # With one layer that sees everything, any number from the count of layers up says the same: the model's own is kept.
+    every = full[1] if len(full) > 1 else config.get("global_attn_every_n_layers", len(layers))
     kinds = {"full_attention", "sliding_attention"}
     regular = [("sliding_attention" if index % every else "full_attention") for index in range(len(layers))]
     if full[:1] != [0] or layers != regular or len(layers) != config["num_hidden_layers"]:

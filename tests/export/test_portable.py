@@ -406,6 +406,19 @@ def test_what_no_score_of_a_few_pairs_shows_is_held_against_the_trained_model(
     assert any(re.search(says, line) for line in lines), lines
 
 
+def test_how_often_a_layer_sees_everything_stays_the_trained_models_where_one_layer_does(
+    reranker: Path, tampered: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(
+        reranker, tmp_path / "seldom"
+    )  # fewer layers than that, as in a rehearsal of small encoders
+    for folder in (model, tampered):
+        _set(CONFIG, "global_attn_every_n_layers", to=5)(folder)
+    portable.write(tampered)
+    assert said(tampered, CONFIG)["global_attn_every_n_layers"] == 5
+    assert not [*portable.changed_settings(model, tampered)]
+
+
 def test_a_model_whose_frequencies_older_readers_cannot_be_told_is_refused(reranker: Path, tmp_path: Path) -> None:
     model = shutil.copytree(reranker, tmp_path / "scaled")
     scaled = {"rope_type": "linear", "rope_theta": 160000.0, "factor": 2.0}
