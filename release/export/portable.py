@@ -139,7 +139,7 @@ def _expected(
     tokenizer = {key: token["content"] if isinstance(token, dict) else token for key, token in tokenizer.items()}
     return {
         CONFIG: config
-        | _layers(config)
+        | _layers(configs[CONFIG])
         | _head(modules)
         | {"max_position_embeddings": limit, "dtype": "float32"}
         | {"bos_token_id": config.get("cls_token_id"), "eos_token_id": config.get("sep_token_id")},  # llama.cpp
@@ -162,7 +162,7 @@ def _layers(config: dict[str, Any]) -> dict[str, Any]:
     rope, layers = config["rope_parameters"], config["layer_types"]
     full = [index for index, kind in enumerate(layers) if kind == "full_attention"]
     # With one layer that sees everything, any number from the count of layers up says the same: the model's own is kept.
-    every = full[1] if len(full) > 1 else config.get("global_attn_every_n_layers", len(layers))
+    every = full[1] if len(full) > 1 else max(config.get("global_attn_every_n_layers") or 0, len(layers))
     kinds = {"full_attention", "sliding_attention"}
     regular = [("sliding_attention" if index % every else "full_attention") for index in range(len(layers))]
     if full[:1] != [0] or layers != regular or len(layers) != config["num_hidden_layers"]:
