@@ -80,6 +80,10 @@ def show(result: EnginesResult) -> None:
             f"{speed.pairs_per_second:.0f} pairs/s, Sentence Transformers' default {speed.default_pairs_per_second:.0f}"
         )
         console.say(f"{speed.name}: {rates}")
+    else:
+        console.say(
+            "pairs/s of the fast snippet: not measured, an engine failed or loading varied more than scoring took"
+        )
 
 
 def _number(value: float | None, form: str = ".1e") -> str:

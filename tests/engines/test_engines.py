@@ -51,12 +51,24 @@ def test_an_export_has_every_key_that_the_readers_ask_for_which_cannot_be_run_he
     assert keys["layer_norm_eps"] == keys["norm_eps"]
 
 
+@pytest.mark.parametrize(("seconds", "rate"), [(0.01, 100.0), (0.0, None), (-0.01, None)])
+def test_loading_is_no_part_of_a_rate_and_noise_gives_none(tmp_path: Path, seconds: float, rate: float | None) -> None:
+    clock = (
+        "now = getattr(time, 'now', 0.0) + 5 + SECONDS * len(pairs); time.now = now; time.perf_counter = lambda: now"
+    )
+    snippet = "import time\npairs = PAIRS\nscores = [0.0] * len(pairs)\n" + clock.replace("SECONDS", str(seconds))
+    some = [("a query", "a document")] * 16
+    assert jobs.run(tmp_path, "some/model", EngineJob(snippet, some, [], some), 1).pairs_per_second == (
+        None if rate is None else pytest.approx(rate)
+    )
+
+
 def test_the_fast_snippet_runs_as_it_is_printed_and_scores_as_the_trained_model(folder: Path) -> None:
     compared = pairs.hard_pairs(pairs.library_pairs(8), 64)[-12:]
     with jobs.workplace("some/model", folder / "export", folder / "model") as root:
         engine = ROWS[measure.FAST]
         outcome = jobs.run(root, "some/model", EngineJob(engine.snippet, compared, engine.versions, compared * 2), 1)
-    assert outcome.error is None and outcome.pairs_per_second is not None
+    assert outcome.error is None
     assert set(outcome.versions) == set(engine.versions)
     assert outcome.scores == pytest.approx(parity.cross_encoder(str(folder / "model"), compared), abs=1e-5)
 
