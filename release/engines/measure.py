@@ -160,7 +160,7 @@ def compare(
     work[jobs.TRAINED] = EngineJob(default.snippet.replace("MODEL_ID", jobs.TRAINED), pairs)
     outcomes = _run(root, model_id, work)
     reference = jobs.scores_of(outcomes.pop(jobs.TRAINED), "the trained model")
-    allowed = _allowed(reference)
+    allowed = parity.allowed_in_engines(reference, mode.active())
     exact = outcomes[EXACT].scores
     baseline = judged.ndcg(np.array(exact[len(pairs) :])) if judged and exact else None
     judgements = (judged, baseline) if judged and baseline is not None else None
@@ -214,7 +214,10 @@ def judge(
         by_default: What it gave without its option, where that was run.
         judgements: The judged pairs, whose scores follow the others', and NDCG@10 of each query in fp32.
     """
-    allowed, places = _allowed(reference), [at for at, each in enumerate(kind) if each not in engine.unequal]
+    allowed, places = (
+        parity.allowed_in_engines(reference, mode.active()),
+        [at for at, each in enumerate(kind) if each not in engine.unequal],
+    )
     expected, scores = [reference[at] for at in places], [outcome.scores[at] for at in places] if outcome.scores else []
     difference = _difference(scores, expected) if scores else None
     rest: dict[str, Any] = {"ndcg": None, "ndcg_change": None}
@@ -245,11 +248,6 @@ def judge(
         unequal=engine.unequal,
         **rest,
     )
-
-
-def _allowed(reference: Sequence[float]) -> float:
-    """As parity.allowed; ten times that in a rehearsal: random heads give logits within 1, trained ones within 20."""
-    return parity.allowed(reference) * mode.amount(1, 10)
 
 
 def _verdict(engine: Engine, outcome: Outcome, difference: float | None, allowed: float) -> tuple[Verdict, str | None]:

@@ -20,6 +20,11 @@ def allowed(reference: Sequence[float]) -> float:
     return TOLERANCE * max(1.0, max(reference) - min(reference), *map(abs, reference))
 
 
+def allowed_in_engines(reference: Sequence[float], rehearsal: bool) -> float:
+    """As `allowed`; ten times that in a rehearsal: random heads give logits within 1, trained ones within 20."""
+    return allowed(reference) * (10 if rehearsal else 1)
+
+
 def differences(
     reference: Sequence[float], model: str, pairs: Sequence[Pair], score: dict[str, Scorer] | None = None
 ) -> list[FormParity]:

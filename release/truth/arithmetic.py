@@ -191,7 +191,6 @@ def _engines(result: EnginesResult) -> Iterator[str]:
     low, high = result.score_range
     yield from _must(low < high, "score_range: every score is the same, or they are in the wrong order")
     yield from _must(result.cut <= result.pairs, "cut: more pairs than there are")
-    yield from _equal("allowed", result.allowed, parity.allowed((low, high)), within=0.01 * result.allowed)
     for row in result.engines:
         difference, at = row.max_score_difference, f"engines.{row.name}"
         if row.verdict in ("equal", "option"):
@@ -272,6 +271,10 @@ def _together(measured: CardRecords) -> Iterator[str]:
         yield from _equal(f"records/choice.json: candidates.{choice.released}", ndcg, evaluate.means.all.reranked_ndcg)
     if evaluate.parameters is not None:
         yield from _equal("records/evaluate.json: parameters", evaluate.parameters, run.parameters.total)
+    engines = measured.engines
+    allowed = parity.allowed_in_engines(engines.measured.score_range, engines.rehearsal)
+    within = 0.01 * allowed
+    yield from _equal("records/engines.json: allowed", engines.measured.allowed, allowed, within=within)
     yield from _subjects(measured)
     created = {kind: getattr(measured, kind).created for kind in ("run", "choice", "evaluate", "speed", "export")}
     for kind, when in created.items():
