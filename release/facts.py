@@ -24,9 +24,8 @@ from release.files import resource, sha256_file, sha256_yaml, write_atomic
 from release.stages import STAGES
 from release.text_files import toml_tables
 
-NAME = re.compile(
-    r"[A-Za-z0-9_][\w.-]{0,95}", re.ASCII
-)  # release/family.py is stricter; this keeps paths inside build/
+# release/family.py is stricter; this keeps paths inside build/
+NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
 
 HASHES = {"sha256", "says"}  # of a declaration
 

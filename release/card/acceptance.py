@@ -20,6 +20,7 @@ from release.results.speed import DEVICES, SpeedResult, SpeedSubject
 from release.results.training import CheckpointChoice, ChoiceSubject, RunSubject, TrainingRun
 
 PROTOCOL = ("pairs", "max_length", "first_batch", "passes")  # of [speed]
+KINDS = ("data", "run", "choice", "evaluate", "speed", "export", "engines")  # of a size's records
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class CardRecords:
     @property
     def all(self) -> tuple[Record[Any, Any], ...]:
         """Every record."""
-        own = (self.data, self.run, self.choice, self.evaluate, self.speed, self.export, self.engines)
-        return (*own, *self.further_speeds)
+        return (*(getattr(self, kind) for kind in KINDS), *self.further_speeds)
 
 
 def card_records(family: Family, size: str, model_sha256: str | None = None) -> CardRecords:

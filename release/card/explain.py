@@ -21,7 +21,6 @@ Figure = Annotated[
     str, typer.Option(help="A number as the card or the collection shows it, such as 0.605 or 4,189,761.")
 ]
 EVALUATE = "records/evaluate.json"
-KINDS = ("data", "run", "choice", "evaluate", "speed", "export", "engines")  # of a size's records
 MIXTURE = "records/mixture.json"  # what the data's manifest is called in a repository
 
 
@@ -118,7 +117,7 @@ class Explained:
 
 def _files(measured: CardRecords) -> dict[str, Record[Any, Any]]:
     """Every record by its name in the repository."""
-    named = {f"records/{kind}.json": getattr(measured, kind) for kind in KINDS}
+    named = {f"records/{kind}.json": getattr(measured, kind) for kind in acceptance.KINDS}
     further = {f"records/devices/{record.machine.device}/speed.json": record for record in measured.further_speeds}
     return named | further
 
@@ -126,7 +125,7 @@ def _files(measured: CardRecords) -> dict[str, Record[Any, Any]]:
 def _traced(measured: CardRecords) -> CardRecords:
     """The same records, whose numbers know their place."""
     traced = {file: origins.traced(record, file) for file, record in _files(measured).items()}
-    parts = {kind: traced.pop(f"records/{kind}.json") for kind in KINDS}
+    parts = {kind: traced.pop(f"records/{kind}.json") for kind in acceptance.KINDS}
     further = tuple(traced.values())
     return CardRecords(**parts, further_speeds=further, manifest=origins.traced(measured.manifest, MIXTURE))
 

@@ -127,16 +127,15 @@ def comparison_pairs(family: Family, limit: int) -> list[Pair]:
 def kinds(pairs: Sequence[Pair], export: Path) -> list[str]:
     """Of each pair "empty" (a text is), "blanks" (at an end of one), "cut" (longer than the model reads), or "plain"."""
     encoded = Tokenizer.from_file(str(export / portable.TOKENIZER)).encode_batch(list(pairs))
-    return [
-        "empty"
-        if "" in pair
-        else "blanks"
-        if any(text != text.strip() for text in pair)
-        else "cut"
-        if each.overflowing
-        else "plain"
-        for pair, each in zip(pairs, encoded, strict=True)
-    ]
+    return [_kind(pair, cut=bool(each.overflowing)) for pair, each in zip(pairs, encoded, strict=True)]
+
+
+def _kind(pair: Pair, *, cut: bool) -> str:
+    if "" in pair:
+        return "empty"
+    if any(text != text.strip() for text in pair):
+        return "blanks"
+    return "cut" if cut else "plain"
 
 
 def compare(
@@ -152,7 +151,7 @@ def compare(
             work[engine.name] = str(error)
             continue
         own_pairs = scored if engine.rounding or engine.name == EXACT else pairs
-        timed = library_pairs(mode.amount(TIMED, 16)) if engine.name in (FAST, DEFAULT) else ()
+        timed = library_pairs(_timed()) if engine.name in (FAST, DEFAULT) else ()
         work[engine.name] = EngineJob(engine.snippet, own_pairs, engine.versions, timed, program, environment)
         if engine.without_option and not engine.core:
             work[f"{engine.name} by default"] = EngineJob(engine.without_option, pairs, (), (), program, environment)
@@ -194,9 +193,13 @@ def _run(root: Path, model_id: str, work: dict[str, EngineJob | str]) -> dict[st
         return outcomes | {name: run(job, None) for name, job in timed.items()}
 
 
+def _timed() -> int:
+    return mode.amount(TIMED, 16)
+
+
 def _speed(outcomes: dict[str, Outcome]) -> CpuSpeed | None:
     fast, default = (outcomes[name].pairs_per_second for name in (FAST, DEFAULT))
-    return CpuSpeed(FAST, fast, default, mode.amount(TIMED, 16)) if fast and default else None
+    return CpuSpeed(FAST, fast, default, _timed()) if fast and default else None
 
 
 def judge(
@@ -214,10 +217,8 @@ def judge(
         by_default: What it gave without its option, where that was run.
         judgements: The judged pairs, whose scores follow the others', and NDCG@10 of each query in fp32.
     """
-    allowed, places = (
-        parity.allowed_in_engines(reference, mode.active()),
-        [at for at, each in enumerate(kind) if each not in engine.unequal],
-    )
+    allowed = parity.allowed_in_engines(reference, mode.active())
+    places = [at for at, each in enumerate(kind) if each not in engine.unequal]
     expected, scores = [reference[at] for at in places], [outcome.scores[at] for at in places] if outcome.scores else []
     difference = _difference(scores, expected) if scores else None
     rest: dict[str, Any] = {"ndcg": None, "ndcg_change": None}

@@ -15,9 +15,8 @@ Ranking = dict[str, list[str]]  # query -> documents, best first
 
 RESAMPLES = 10_000
 SEED = 12
-_BLOCK = (
-    65_536  # indices drawn at once: half a megabyte stays in a core's cache, and the draws are the same whatever it is
-)
+# Indices drawn at once: half a megabyte stays in a core's cache, and the draws are the same whatever it is.
+_BLOCK = 65_536
 _EQUAL = 1e-9  # two NDCG values of one query nearer than this are the same
 
 

@@ -6,6 +6,7 @@ torch is loaded, takes a tenth of a second to make and to end. The last line is 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -22,13 +23,14 @@ from release.localhub.http import RequestContext
 from release.localhub.pulls import list_pulls, merge_pull, open_pull
 from release.localhub.service import Hub
 from release.localhub.storage.database import Database
+from tests import forked
 from tests.localhub.hub_fixtures import ACCOUNTS, ALICE, add_file
 
 CRASHED = 77
 
 
-def crash_at(moment: int) -> None:
-    """End this process, as a kill would, before the `moment`-th statement, flush or rename; 0 for never."""
+def crash_at(moment: int, root: Path) -> None:
+    """Release to a Hub in `root`, and end this process, as a kill would, before the `moment`-th statement, flush or rename."""
     count = 0
 
     def before(action: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,6 +45,7 @@ def crash_at(moment: int) -> None:
 
     for owner, name in ((os, "fsync"), (os, "replace"), (Path, "replace"), (Database, "__call__")):
         setattr(owner, name, before(getattr(owner, name)))
+    release(Hub(root, ACCOUNTS))
 
 
 def release(hub: Hub) -> None:
@@ -85,16 +88,7 @@ def main(folder: Path) -> tuple[int, set[str]]:
     while crashed:
         moment += 1
         root = folder / f"crash-{moment}"
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                crash_at(moment)
-                release(Hub(root, ACCOUNTS))
-                status = 0
-            finally:
-                os._exit(status)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        status = forked.wait(forked.start(functools.partial(crash_at, moment, root), folder))
         assert status in (0, CRASHED), "the release failed by itself"
         crashed = status == CRASHED
         again = Hub(root, ACCOUNTS)
