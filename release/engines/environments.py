@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -9,12 +10,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+
+from filelock import FileLock
 
 from release.engines.catalogue import Engine
 from release.engines.jobs import WORKER, link
 from release.errors import CannotRun
-from release.files import short_hash, write_atomic
+from release.files import PACKAGE, sha256_file, sha256_folder, short_hash, write_atomic
 
 ROOT = Path("build/engines")
 TORCH = ("torch", "torchgen", "functorch")  # with their metadata linked from this project's environment
@@ -38,15 +42,38 @@ def program(engine: Engine) -> tuple[list[str], dict[str, str]]:
     return [str((folder / "bin/python").absolute()), str(WORKER)], {"PYTHONPATH": ""}
 
 
+@functools.cache
+def installed(program: tuple[str, ...]) -> list[str]:
+    """Every package, with its version, where `program` runs, and the code of this project that runs there."""
+    if not program:
+        packages = [f"{each.name} {each.version}" for each in metadata.distributions()]
+        return [*sorted(packages), sys.version, sha256_folder(PACKAGE / "runtime", "*.py"), sha256_file(WORKER)]
+    if program[0] == "node":
+        lock = Path(program[1]).with_name("node_modules") / ".package-lock.json"
+        return [sha256_file(lock), sha256_file(NODE_WORKER)]
+    folders = Path(program[0]).parent.parent.glob("lib/python*/site-packages/*.dist-info")
+    return [*sorted(folder.name for folder in folders), sys.version, sha256_file(WORKER)]
+
+
 def _built(engine: Engine, build: Callable[[Engine, Path], None]) -> Path:
-    """The folder of an environment; one that is not finished is built anew."""
+    """The folder of an environment; one that is not finished is built anew, and one that another run builds is waited for.
+
+    Raises:
+        CannotRun: It cannot be built, or written.
+    """
     name = re.sub(r"[^\w.]+", "-", engine.packages[0]).strip("-")
     folder = ROOT / f"{name}-{short_hash(json.dumps([engine.packages, sys.version]))}"
-    if not (folder / ".ready").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
+    if (folder / ".ready").is_file():
+        return folder
+    try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        build(engine, folder)
-        (folder / ".ready").touch()
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not (folder / ".ready").is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+                build(engine, folder)
+                (folder / ".ready").touch()
+    except OSError as error:
+        raise CannotRun(f"its environment cannot be built ({error.strerror or type(error).__name__})") from error
     return folder
 
 

@@ -20,6 +20,7 @@ from release.files import PACKAGE, list_files, write_atomic
 
 WORKER = Path(__file__).with_name("worker.py")
 COMMIT = "0" * 40
+WORKPLACE = "run-"  # how the name of a working folder begins
 TRAINED = "trained/model"  # what the trained model is called in the folder
 DOWNLOADED = "reranker"  # what a snippet calls the folder that it downloads to
 SECONDS = 1_800  # for one engine; a thread that waits for ever must not stop a release
@@ -60,12 +61,15 @@ class Outcome:
 
 
 @contextmanager
-def workplace(model_id: str, export: Path, model: Path) -> Generator[Path]:
+def workplace(model_id: str, export: Path, model: Path, inside: Path | None = None) -> Generator[Path]:
     """A working folder in which `model_id` is `export` by its path and in the Hub's cache, and TRAINED is `model`.
+
+    Args:
+        inside: Where it is made, best on the disk of `export`: gigabytes are then linked and not copied.
 
     The cache is as the Hub's client makes it, a link for each file: not every engine follows one from weights beside a graph.
     """
-    with tempfile.TemporaryDirectory(prefix="engines-") as temporary:
+    with tempfile.TemporaryDirectory(prefix=WORKPLACE, dir=inside) as temporary:
         root = Path(temporary).resolve()
         for name, target in ((model_id, export), (TRAINED, model), (DOWNLOADED, export)):
             (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from release import console, mode, options, records, results
 from release.engines import environments, jobs
 from release.engines.catalogue import Engine, engines
 from release.engines.jobs import EngineJob, Outcome
+from release.engines.kept import Kept, kept
 from release.errors import CannotRun, ReleaseError
 from release.evaluation.judged_pairs import JudgedPairs
 from release.export import parity, portable, quantize
@@ -106,8 +107,12 @@ def measure(family: Family, size: str, *, every: bool = False) -> Record[Engines
         )
     pairs = comparison_pairs(family, portable.max_length(export))
     judged = quantize.judged_pairs(family, mode.amount(JUDGED_QUERIES, quantize.REHEARSED))
-    with jobs.workplace(family.model_id(size), export, folder / "model") as root:
-        result = compare(root, family.model_id(size), pairs, judged, engines(every=every), kinds(pairs, export))
+    model_id, rows = family.model_id(size), engines(every=every)
+    with (
+        kept(folder / "engines", exported.sha256, sha256) as keep,
+        jobs.workplace(model_id, export, folder / "model", keep.folder) as root,
+    ):
+        result = compare(root, model_id, pairs, judged, rows, kinds(pairs, export), keep)
     return records.new(
         results.ENGINES,
         family=family.about.name,
@@ -139,9 +144,15 @@ def _kind(pair: Pair, *, cut: bool) -> str:
 
 
 def compare(
-    root: Path, model_id: str, pairs: Sequence[Pair], judged: JudgedPairs | None, rows: list[Engine], kind: list[str]
+    root: Path,
+    model_id: str,
+    pairs: Sequence[Pair],
+    judged: JudgedPairs | None,
+    rows: list[Engine],
+    kind: list[str],
+    keep: Kept,
 ) -> EnginesResult:
-    """Run `rows` and judge each."""
+    """Run those of `rows` of which no outcome is kept, and judge each."""
     scored = [*pairs, *(judged.pairs if judged else ())]  # by whatever NDCG@10 is needed of
     work: dict[str, EngineJob | str] = {}
     for engine in rows:
@@ -157,7 +168,7 @@ def compare(
             work[f"{engine.name} by default"] = EngineJob(engine.without_option, pairs, (), (), program, environment)
     default = next(engine for engine in rows if engine.name == DEFAULT)
     work[jobs.TRAINED] = EngineJob(default.snippet.replace("MODEL_ID", jobs.TRAINED), pairs)
-    outcomes = _run(root, model_id, work)
+    outcomes = _run(root, model_id, work, keep)
     reference = jobs.scores_of(outcomes.pop(jobs.TRAINED), "the trained model")
     allowed = parity.allowed_in_engines(reference, mode.active())
     exact = outcomes[EXACT].scores
@@ -177,20 +188,25 @@ def compare(
     )
 
 
-def _run(root: Path, model_id: str, work: dict[str, EngineJob | str]) -> dict[str, Outcome]:
-    """Two at once; what is timed is alone on the machine, and last."""
+def _run(root: Path, model_id: str, work: dict[str, EngineJob | str], keep: Kept) -> dict[str, Outcome]:
+    """Two at once; what is timed is alone on the machine, and last. Each outcome is kept as it comes."""
+    todo = {name: job for name, job in work.items() if isinstance(job, EngineJob)}
     outcomes = {name: Outcome(None, {}, error=reason) for name, reason in work.items() if isinstance(reason, str)}
-    plain = {name: job for name, job in work.items() if isinstance(job, EngineJob) and not job.timed}
-    timed = {name: job for name, job in work.items() if isinstance(job, EngineJob) and job.timed}
-    with console.Bar("engines", len(plain) + len(timed)) as bar, ThreadPoolExecutor(2) as pool:
+    if before := keep.read(todo):
+        console.say(f"{len(before)} of {len(todo)} outcomes are of an earlier run, kept in {keep.folder}")
+    todo = {name: job for name, job in todo.items() if name not in before}
+    with console.Bar("engines", len(todo)) as bar, ThreadPoolExecutor(2) as pool:
 
-        def run(job: EngineJob, threads: int | None) -> Outcome:
-            outcome = jobs.run(root, model_id, job, threads)
+        def run(name: str, threads: int | None) -> Outcome:
+            outcome = jobs.run(root, model_id, todo[name], threads)
+            keep.write(name, todo[name], outcome)
             bar.advance()
+            console.note(f"{name}: {outcome.error or 'scored'}")
             return outcome
 
-        outcomes |= zip(plain, pool.map(lambda job: run(job, 1), plain.values()), strict=True)
-        return outcomes | {name: run(job, None) for name, job in timed.items()}
+        plain = [name for name, job in todo.items() if not job.timed]
+        outcomes |= before | dict(zip(plain, pool.map(lambda name: run(name, 1), plain), strict=True))
+        return outcomes | {name: run(name, None) for name, job in todo.items() if job.timed}
 
 
 def _timed() -> int:

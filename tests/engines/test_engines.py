@@ -16,7 +16,8 @@ from release.card import acceptance
 from release.engines import catalogue, environments, jobs, measure
 from release.engines.catalogue import Engine
 from release.engines.jobs import EngineJob, Outcome
-from release.errors import ReleaseError
+from release.engines.kept import kept
+from release.errors import CannotRun, ReleaseError
 from release.evaluation.judged_pairs import JudgedPairs
 from release.export import pairs, parity
 from release.files import list_files
@@ -101,7 +102,13 @@ def test_an_environment_that_was_not_finished_is_built_anew_and_a_finished_one_n
     with pytest.raises(KeyboardInterrupt):
         environments._built(engine, build)
     assert environments._built(engine, build) == environments._built(engine, build) == built_[1]
-    assert len(built_) == 2 and built_[1].parent == environments.ROOT and built_[1].name.startswith("some-package-1-")
+    monkeypatch.setattr(environments, "ROOT", tmp_path / "file/engines")
+    (tmp_path / "file").touch()
+    with pytest.raises(CannotRun, match=r"cannot be built \(Not a directory"):
+        environments._built(engine, build)
+    assert (
+        len(built_) == 2 and built_[1].parent == Path("build/engines") and built_[1].name.startswith("some-package-1-")
+    )
 
 
 def test_why_an_environment_cannot_be_built_names_no_place_of_this_machine() -> None:
@@ -118,6 +125,35 @@ def test_an_engine_that_stops_says_why_in_one_line_without_paths(folder: Path) -
     assert outcome.scores is None and outcome.error is not None
     assert "nothing/some/model" in outcome.error and "\n" not in outcome.error and str(root) not in outcome.error
     assert short.scores is None and short.error == "1 scores of 2 pairs"
+
+
+def test_a_run_that_was_stopped_runs_what_is_missing_and_nothing_of_another_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = tmp_path / "ran"
+    snippet = f"pairs = PAIRS\nopen({str(ran)!r}, 'a').write(NAME)\nscores = [1.5] * len(pairs)\n"
+
+    def run(export: str, names: str, pair: tuple[str, str] = ("a", "b")) -> str:
+        """Run engines of one letter each, of which x stops; say which of them were run."""
+        ran.write_text("")
+        code = {name: snippet.replace("NAME", repr(name)) + ("1 / 0" if name == "x" else "") for name in names}
+        with kept(tmp_path / "kept", export, "model") as keep:
+            outcomes = measure._run(tmp_path, "m", {name: EngineJob(code[name], [pair]) for name in names}, keep)
+        assert {name for name, outcome in outcomes.items() if outcome.scores == [1.5]} == set(names) - {"x"}
+        return "".join(sorted(ran.read_text()))
+
+    assert run("export", "ax") == "ax"
+    assert run("export", "bx") == "bx"
+    assert run("export", "ab") == "" and run("export", "a", ("a", "c")) == "a"
+    for file in (tmp_path / "kept").glob("*.json"):
+        file.write_text('{"subject": "export model", "identity"')
+    assert run("export", "b") == "b" and run("another", "a") == "a"
+    assert len(list((tmp_path / "kept").glob("*.json"))) == 1
+    with pytest.raises(KeyboardInterrupt), kept(tmp_path / "kept", "another", "model"):
+        with pytest.raises(ReleaseError, match="another run"), kept(tmp_path / "kept", "another", "model"):
+            pass
+        raise KeyboardInterrupt
+    assert f"outcomes kept in {tmp_path / 'kept'}: 1;" in capsys.readouterr().err
 
 
 def judged(engine: Engine, scores: list[float] | None) -> str:
