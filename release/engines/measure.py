@@ -125,7 +125,7 @@ def measure(family: Family, size: str, *, every: bool = False) -> Record[Engines
 
 def comparison_pairs(family: Family, limit: int) -> list[Pair]:
     """Real pairs of the family and of Python's documentation, and those on which engines disagree most easily."""
-    natural = sample_pairs(family, NATURAL) + library_pairs(mode.amount(LIBRARY, 4))
+    natural = sample_pairs(family, NATURAL) + library_pairs(mode.amount(LIBRARY, 2))
     return natural + hard_pairs(natural, limit)
 
 
@@ -170,7 +170,7 @@ def compare(
     work[jobs.TRAINED] = EngineJob(default.snippet.replace("MODEL_ID", jobs.TRAINED), pairs)
     outcomes = _run(root, model_id, work, keep)
     reference = jobs.scores_of(outcomes.pop(jobs.TRAINED), "the trained model")
-    allowed = parity.allowed_in_engines(reference, mode.active())
+    allowed = parity.allowed(reference, mode.active())
     exact = outcomes[EXACT].scores
     baseline = judged.ndcg(np.array(exact[len(pairs) :])) if judged and exact else None
     judgements = (judged, baseline) if judged and baseline is not None else None
@@ -233,7 +233,7 @@ def judge(
         by_default: What it gave without its option, where that was run.
         judgements: The judged pairs, whose scores follow the others', and NDCG@10 of each query in fp32.
     """
-    allowed = parity.allowed_in_engines(reference, mode.active())
+    allowed = parity.allowed(reference, mode.active())
     places = [at for at, each in enumerate(kind) if each not in engine.unequal]
     expected, scores = [reference[at] for at in places], [outcome.scores[at] for at in places] if outcome.scores else []
     difference = _difference(scores, expected) if scores else None

@@ -20,9 +20,10 @@ from release.files import write_atomic
 
 Pair = tuple[str, str]
 
-PAIRS, REHEARSED = 64, 16  # and in a rehearsal
+PAIRS, REHEARSED = 64, 8  # and in a rehearsal
 PAIRS_FILE = "pairs.json"  # beside a model that was fine-tuned
 CHARACTERS = 2_000  # of each text: the comparison is about numbers, not about long documents on a small machine
+FEW_CHARACTERS = 200  # in a rehearsal, whose tokenizers know few words: a batch is as long as its longest pair
 # Pairs that are longer than the model reads, or than LONG tokens: padded batches of longer ones need tens of GB.
 CUT = 28
 LONG = 1_024
@@ -40,7 +41,11 @@ def sample_pairs(family: Family, count: int = PAIRS) -> list[Pair]:
     if table.num_rows < count:
         raise ReleaseError(f"{table.num_rows} rows, but {count} are compared", where=str(file), hint="make score")
     rows = table.take([index * table.num_rows // count for index in range(count)]).to_pylist()
-    return [(row["query"][:CHARACTERS], row["document"][:CHARACTERS]) for row in rows]
+    return [(row["query"][: _characters()], row["document"][: _characters()]) for row in rows]
+
+
+def _characters() -> int:
+    return mode.amount(CHARACTERS, FEW_CHARACTERS)
 
 
 def _pairs_file(mixture: Path, validation: str) -> Path:
@@ -62,7 +67,7 @@ def library_pairs(count: int = PAIRS) -> list[Pair]:
         for member in members:
             line, _, rest = (inspect.getdoc(member) or "").partition("\n")
             if callable(member) and len(rest.strip()) > 40:
-                texts[line.strip()] = rest.strip()[:CHARACTERS]
+                texts[line.strip()] = rest.strip()[: _characters()]
     rows = sorted(texts.items())
     pairs = [pair for at, (line, text) in enumerate(rows) for pair in ((line, text), (line, rows[at - 1][1]))]
     return [pairs[index * len(pairs) // count] for index in range(count)]
@@ -80,12 +85,12 @@ def hard_pairs(natural: Sequence[Pair], limit: int) -> list[Pair]:
         emoji, Chinese, Japanese, Korean and right-to-left text, one very long word, and other text that tokenizers split in
         their own ways.
     """
-    length = limit if limit <= LONG else mode.amount(LONG, 256)  # a word has a token or more
+    length = limit if limit <= LONG else mode.amount(LONG, 160)  # a word has a token or more
 
     def long(text: str) -> str:
         return " ".join((text.split() or ["word"]) * (1 + length))[: 12 * length]
 
-    long_ones = natural[: mode.amount(CUT, 2)]
+    long_ones = natural[: mode.amount(CUT, 1)]
     cut = [(query, " ".join(long(document or query).split()[: length + 1])) for query, document in long_ones]
     query, document = natural[0]
     others = [
@@ -96,7 +101,7 @@ def hard_pairs(natural: Sequence[Pair], limit: int) -> list[Pair]:
         ("如何逐行读取文件", "打开文件,然后用循环一行一行地读取。"),
         ("ファイルを一行ずつ読む", "파일을 한 줄씩 읽으려면 반복문을 쓰세요."),
         ("قراءة ملف سطرا سطرا", "עבור על הקובץ שורה אחר שורה"),
-        (query, "a" * 400),
+        (query, "a" * mode.amount(400, FEW_CHARACTERS)),
         (query, f"  {document}\t\n\n  "),
         (query.upper(), "naïve café — “quoted” … x²"),
         ("[CLS] tokens [SEP]", "[PAD] <s> </s> [MASK]"),

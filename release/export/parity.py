@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from release import mode
 from release.errors import ReleaseError
 from release.export.pairs import Pair
 from release.results.export import FormParity
@@ -15,14 +16,12 @@ BATCH = 8
 TOLERANCE = 1e-5
 
 
-def allowed(reference: Sequence[float]) -> float:
-    """How far from `reference` scores may be to be called equal, in logits."""
-    return TOLERANCE * max(1.0, max(reference) - min(reference), *map(abs, reference))
+def allowed(reference: Sequence[float], rehearsal: bool) -> float:
+    """How far from `reference` scores may be to be called equal, in logits.
 
-
-def allowed_in_engines(reference: Sequence[float], rehearsal: bool) -> float:
-    """As `allowed`; ten times that in a rehearsal: random heads give logits within 1, trained ones within 20."""
-    return allowed(reference) * (10 if rehearsal else 1)
+    Ten times that in a rehearsal: random heads give logits within 1, trained ones within 20.
+    """
+    return TOLERANCE * max(1.0, max(reference) - min(reference), *map(abs, reference)) * (10 if rehearsal else 1)
 
 
 def differences(
@@ -33,7 +32,7 @@ def differences(
     Raises:
         ReleaseError: A form differs by more than its tolerance; the form and the difference are named.
     """
-    tolerance = allowed(reference)
+    tolerance = allowed(reference, mode.active())
     forms = []
     for form, scorer in (score or SCORERS).items():
         difference = max(abs(a - b) for a, b in zip(reference, scorer(model, pairs), strict=True))

@@ -10,6 +10,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import scan_cache_dir
+
 from release import mode
 from release.errors import ReleaseError
 from release.family import Family, load
@@ -81,16 +83,28 @@ class Workspace:
         return family
 
     def give_back(self, family: Family, size: str) -> None:
-        """Give back the disk that no later stage reads: checkpoints, the one that was not chosen, copies in the staged folder."""
+        """Give back the disk that no later stage reads.
+
+        Checkpoints, the one that was not chosen, the client's copy of the encoder, copies in the staged folder.
+        """
         folder = self.work / family.folder(size)
         for name in ("checkpoints", "best", "last"):
             shutil.rmtree(folder / name, ignore_errors=True)
+        self._forget(family.size(size).encoder)
         for exported in (folder / "export").rglob("*"):
             staged = folder / "repo" / exported.relative_to(folder / "export")
             if exported.is_file() and staged.is_file() and filecmp.cmp(exported, staged, shallow=False):
                 link = staged.with_name(f".{staged.name}.link")
                 link.hardlink_to(exported)
                 link.replace(staged)
+
+    def _forget(self, model: str) -> None:
+        """Remove a model from the client's cache."""
+        cache = self.root / "home/hub"
+        if cache.is_dir():
+            found = scan_cache_dir(cache)
+            commits = [each.commit_hash for repo in found.repos if repo.repo_id == model for each in repo.revisions]
+            found.delete_revisions(*commits).execute()
 
     def environment(self, endpoint: str, token: str, threads: int) -> dict[str, str]:
         """For every verb: this Hub alone, an empty cache at first, and the switch of rehearsals."""

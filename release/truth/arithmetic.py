@@ -175,7 +175,6 @@ def _export(result: ExportResult) -> Iterator[str]:
     for index, form in enumerate(result.forms):
         within = form.max_score_difference <= form.tolerance
         yield from _must(within, f"forms.{index}: a difference above its own tolerance")
-        yield from _equal(f"forms.{index}.tolerance", form.tolerance, parity.allowed((low, high)))
     for name, narrow in (("int8", result.int8), ("fp16", result.fp16)):
         measured = narrow.measured
         yield from _must(measured is not None or not narrow.released, f"{name}: released, and never measured")
@@ -271,8 +270,11 @@ def _together(measured: CardRecords) -> Iterator[str]:
         yield from _equal(f"records/choice.json: candidates.{choice.released}", ndcg, evaluate.means.all.reranked_ndcg)
     if evaluate.parameters is not None:
         yield from _equal("records/evaluate.json: parameters", evaluate.parameters, run.parameters.total)
-    engines = measured.engines
-    allowed = parity.allowed_in_engines(engines.measured.score_range, engines.rehearsal)
+    engines, export = measured.engines, measured.export
+    allowed = parity.allowed(export.measured.score_range, export.rehearsal)
+    for index, form in enumerate(export.measured.forms):
+        yield from _equal(f"records/export.json: forms.{index}.tolerance", form.tolerance, allowed)
+    allowed = parity.allowed(engines.measured.score_range, engines.rehearsal)
     within = 0.01 * allowed
     yield from _equal("records/engines.json: allowed", engines.measured.allowed, allowed, within=within)
     yield from _subjects(measured)

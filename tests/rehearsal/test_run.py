@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -141,6 +142,17 @@ def test_a_verb_that_outlived_its_rehearsal_does_not_stop_the_next_one(project: 
     assert not list(again.root.glob(f"{workspace.ASIDE}*"))
 
 
+def _cached(cache: Path, model: str) -> Path:
+    """The weights of a model as the Hub's client keeps them."""
+    weights = (
+        cache
+        / f"models--{model.replace('/', '--')}/snapshots/{hashlib.sha1(model.encode()).hexdigest()}/model.safetensors"
+    )
+    weights.parent.mkdir(parents=True)
+    weights.write_text("1")
+    return weights
+
+
 def test_what_no_later_stage_reads_is_given_back(project: Family) -> None:
     place = workspace.prepare(project)
     folder = place.work / project.folder("tiny")
@@ -148,7 +160,9 @@ def test_what_no_later_stage_reads_is_given_back(project: Family) -> None:
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text(text)
     (folder / "repo/README.md").write_text("a card")
+    cached = [_cached(place.root / "home/hub", name) for name in (project.size("tiny").encoder, "acme/embedder")]
     place.give_back(project, "tiny")
+    assert [path.exists() for path in cached] == [False, True]
     assert sorted(path.name for path in folder.iterdir()) == ["export", "model", "repo"]
     assert (folder / "repo/a").samefile(folder / "export/a")
     assert (folder / "repo/README.md").read_text() == "a card"
