@@ -108,16 +108,22 @@ def data_records(family: Family) -> tuple[Record[DataResult, DataSubject], dict[
 
 
 def _check_data(family: Family, subject: RunSubject, manifest: dict[str, Any], path: Path) -> None:
-    """The mixture that is here must be the one that the model learnt from; one from a Hub is named by its commit."""
+    """The mixture that is here must be the one that the model learnt from, since the card describes it.
+
+    A folder is known by its manifest, wherever it lay; a mixture from a Hub by its commit; what the family published, whose
+    commit no manifest here names, by the rows of every config.
+    """
     mixture = family.mixture_folder
-    if Path(subject.data) == mixture:
-        here = sha256_file(mixture / data_manifest.NAME)
-    elif subject.data == manifest.get("mixture"):
-        here = manifest["revision"]
+    if subject.data == manifest.get("mixture"):
+        same = subject.data_revision == manifest["revision"]
+    elif subject.data == family.data_id:
+        rows = {name: data_manifest.rows(entry, "train") for name, entry in manifest["configs"].items()}
+        same = subject.configs == rows
     else:
-        return
-    if subject.data_revision != here:
-        what = "the model was trained on other data than is here now"
+        same = subject.data_revision == sha256_file(mixture / data_manifest.NAME)
+    if not same:
+        other = "other data than is here now"
+        what = f"the model was trained on {other if Path(subject.data) == mixture else f'{subject.data}, {other}'}"
         raise ReleaseError(what, where=f"{path}, {mixture}", hint="remove the record, then make train")
 
 

@@ -318,15 +318,22 @@ def test_another_device_protocol_or_mixture_is_refused(family: Family) -> None:
     deeper = replace(family, evaluation=replace(family.evaluation, top_k=100))
     with pytest.raises(ReleaseError, match=r"no evaluation of docstrings over bm25 with top_k 100.*make evaluate"):
         acceptance.card_records(deeper, built.SIZE)
-    mixture = family.build / "data/mixture/manifest.json"
+    run, mixture = family.folder(built.SIZE) / "records/run.json", family.build / "data/mixture/manifest.json"
+    there = str(mixture.parent)
+    for data in ("/elsewhere/mixture", there):  # the same mixture, wherever it lay
+        built.edit(run, lambda record, data=data: record["subject"].update(data=data))
+        acceptance.card_records(family, built.SIZE)
     built.edit(mixture, lambda manifest: manifest.update(mixture="acme/taken", revision="a" * 40))
     with pytest.raises(ReleaseError, match=r"trained on other data.*make train"):
         acceptance.card_records(family, built.SIZE)
-    run = family.folder(built.SIZE) / "records/run.json"
     built.edit(run, lambda record: record["subject"].update(data="acme/taken", data_revision="b" * 40))
-    with pytest.raises(ReleaseError, match=r"trained on other data.*make train"):
+    with pytest.raises(ReleaseError, match=r"trained on acme/taken, other data.*make train"):
         acceptance.card_records(family, built.SIZE)
-    built.edit(run, lambda record: record["subject"].update(data_revision="a" * 40))
+    for data in ("/elsewhere/mixture", "acme/other", family.data_id):  # the recipe's --data
+        built.edit(run, lambda record, data=data: record["subject"].update(data=data, data_revision="a" * 40))
+        with pytest.raises(ReleaseError, match=rf"trained on {data}, other data than is here.*make train"):
+            acceptance.card_records(family, built.SIZE)
+    built.edit(run, lambda record: record["subject"].update(data="acme/taken"))
     card = render.model_card(family, built.SIZE, acceptance.card_records(family, built.SIZE))
     assert "docstring-reranker-data) at `aaaaaaaaaaaa` |" in card  # a mixture that was taken is named by its commit
     assert f"| training data: {family.data_id} | `{'a' * 40}` |" in card
