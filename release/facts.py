@@ -62,7 +62,14 @@ def read(path: Path, organization: str = "") -> dict[str, Any]:
 
 
 def value(tables: dict[str, Any], key: str, size: str = "") -> Any:
-    """What stands under a dotted key, None if nothing does; {size} in it is that size, and {teacher} the teacher's model."""
+    """What stands under a dotted key, None if nothing does.
+
+    {size} in it is that size, {teacher} the teacher's model, and {embedders} at its end all first stages that have an entry.
+    """
+    table, each, _ = key.partition(".{embedders}")
+    if each:
+        entries, embedders = value(tables, table, size) or {}, value(tables, "evaluation.embedders") or ()
+        return {name: entries[name] for name in embedders if name in entries} or None
     teacher = value(tables, "teacher.model") if "{teacher}" in key else None
     entry: Any = tables
     for part in key.split("."):
@@ -104,12 +111,29 @@ def _content(declaration: Path, old: dict[str, Any]) -> dict[str, Any]:
 
 
 def _same(new: dict[str, Any], old: dict[str, Any]) -> bool:
-    """Whether nothing differs but keys without value, and the wording of a declaration: comments, blanks, the order of its keys."""
-    if any(new.get(key) != old.get(key) for key in (new.keys() | old.keys()) - HASHES):
+    """Whether nothing differs but keys without value, and the wording of a declaration: comments, blanks, the order of its keys.
+
+    Of a table that was a fact as a whole, and is no longer, what is a fact now is compared.
+    """
+    wholes = {name for name in old if any(key.startswith(f"{name}.") for key in new)}
+    before = {key: value(_tables(old), key) for key in new} | old
+    if any(new.get(key) != before.get(key) for key in before.keys() - wholes - HASHES):
         return False
     if "sha256" not in new:
         return True
     return new["sha256"] == old.get("sha256") or (new["says"] is not None and new["says"] == old.get("says"))
+
+
+def _tables(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts as the tables of a family file have them, as far as they say."""
+    tables: dict[str, Any] = {}
+    for key, fact in facts.items():
+        *path, last = key.split(".")
+        table = tables
+        for part in path:
+            table = table.setdefault(part, {})
+        table[last] = fact
+    return tables
 
 
 def answer(write_facts: bool, file: str, size: str = "", organization: str = "") -> str:

@@ -44,7 +44,8 @@ class Stage:
 _NAMES = ("family.organization", "family.name", "family.version")
 _POSITIVES = "evaluation.always_rerank_positives"
 _SETS = ("evaluation.nano", "evaluation.nano_sets", "evaluation.tasks", "evaluation.collections")
-_EMBEDDERS = ("evaluation.embedders", "evaluation.packaged_embedders", "models")
+_EMBEDDERS = ("evaluation.embedders", "evaluation.packaged_embedders", "models.{embedders}")
+_TEACHER = ("teacher.model", "teacher.kind", "teacher.max_length")  # all but the licence, which cards show
 
 STAGES = (
     Stage(
@@ -61,7 +62,7 @@ STAGES = (
         inputs=("mix",),
         output="data/mixture/manifest.json",
         record="data",
-        facts=("teacher", "models.{teacher}.revision", "evaluation.tasks", "evaluation.collections"),
+        facts=(*_TEACHER, "models.{teacher}.revision", "evaluation.tasks", "evaluation.collections"),
     ),
     Stage(
         "train",
@@ -90,7 +91,8 @@ STAGES = (
         record="evaluate",
         facts=(
             *_NAMES,
-            "teacher",
+            *_TEACHER,
+            "models.{teacher}",
             "data.validation",
             *_SETS,
             *_EMBEDDERS,

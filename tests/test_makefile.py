@@ -168,12 +168,23 @@ def test_a_comment_or_a_touch_remakes_nothing(done: Project) -> None:
 def test_a_key_that_stages_begin_to_read_remakes_nothing_where_the_family_does_not_give_it(done: Project) -> None:
     path = done.folder / BUILD / "mini/facts/select.json"
     facts = json.loads(path.read_text())
-    assert facts.pop("models") is None
+    assert facts.pop("models.{embedders}") is None
     path.write_text(json.dumps(facts))
     os.utime(path, (done.now - 1000,) * 2)
     assert done.would_run() == []
-    done.edit("[sizes.mini]", '[models."bm25-minilm-hybrid"]\nmax_length = 99\n\n[sizes.mini]')
+    done.edit("[sizes.mini]", '[models."sentence-transformers/all-MiniLM-L6-v2"]\nmax_length = 99\n\n[sizes.mini]')
     assert done.would_run()[0] == "select"
+
+
+def test_a_table_of_which_stages_read_only_a_part_from_now_on_remakes_nothing(done: Project) -> None:
+    path = done.folder / BUILD / "data/facts/score.json"
+    facts = json.loads(path.read_text())
+    teacher = {key: facts.pop(f"teacher.{key}") for key in ("model", "kind", "max_length")}
+    path.write_text(json.dumps(facts | {"teacher": teacher | {"license": "apache-2.0"}}))
+    os.utime(path, (done.now - 1000,) * 2)
+    assert done.would_run() == []
+    path.write_text(json.dumps(facts | {"teacher": teacher | {"max_length": 128}}))
+    assert done.would_run()[0] == "score"
 
 
 def test_a_model_that_was_trained_elsewhere_is_not_trained_again(done: Project) -> None:
@@ -202,6 +213,8 @@ def test_an_untouched_build_folder_without_facts_is_judged_by_the_age_of_its_fam
         ("learning_rate = 4e-4", "learning_rate = 3e-4", "train select evaluate speed export engines card stage"),
         ("seed = 12", "seed = 13", "train select evaluate speed export engines card stage"),
         ('version = "v1"', 'version = "v2"', "evaluate card stage"),
+        ('kind = "stand-in"\nlicense = "apache-2.0"', 'kind = "stand-in"\nlicense = "mit"', "card stage"),
+        ("[sizes.mini]", '[models."some/reranker"]\nmax_length = 9\n\n[sizes.mini]', ""),
         ("max_length = 256", "max_length = 128", "score train select evaluate speed export engines card stage"),
         ('collections = ["docstrings"]', 'collections = ["others"]', " ".join(stage.name for stage in LOCAL)),
     ],
