@@ -21,7 +21,7 @@ import pyarrow as pa
 import typer
 from huggingface_hub import HfApi
 
-from release import console, data_manifest, options, spec
+from release import console, data_manifest, mode, options, spec
 from release.console import Bar, say
 from release.data import demo_sets, docstrings, plan, published, shards
 from release.data.contamination import EvalIndex, OverlapCounter, build_eval_index
@@ -33,9 +33,10 @@ from release.data.streams import capped, counted, prefetch, usable, without_over
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import atomic_directory, exclusive_lock, resource, sha256_yaml, write_json
-from release.spec import ConfigSpec, HubRetrievalSource, HubSource, MixtureSpec
+from release.spec import BeirSource, ConfigSpec, FileSource, HubRetrievalSource, HubSource, MixtureSpec, RetrievalSource
 
 RULES = "each pair once, positives kept"  # what is done to every config: other words make all of them anew
+REHEARSED = 64  # rows to train on that a rehearsal takes of files on this machine
 KNOWN_ONLY = ("rows", "queries")  # of a declared config: what the plan shows, which decides no row
 
 
@@ -228,6 +229,9 @@ def _rows_wanted(config: ConfigSpec, mixture: MixtureSpec, source: Source) -> in
         what = f"the source gives no row{why}"
         raise ReleaseError(what, where=f"{where}.source", hint="correct the source, its columns or its filters")
     rows = config.cap.rows if config.cap else source.remaining
+    if isinstance(config.source, FileSource | BeirSource | RetrievalSource):  # which has no stand-in
+        held_out = config.held_out.rows if config.held_out else 0
+        rows = mode.amount(rows, min(rows, REHEARSED + held_out))
     if rows > source.remaining:
         what = f"the cap of {rows:,} rows is larger than the {source.remaining:,} that the source gives"
         raise ReleaseError(what, where=f"{where}.cap.rows", hint=f"lower it to {source.remaining} or remove it")

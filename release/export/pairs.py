@@ -23,7 +23,7 @@ Pair = tuple[str, str]
 PAIRS, REHEARSED = 64, 8  # and in a rehearsal
 PAIRS_FILE = "pairs.json"  # beside a model that was fine-tuned
 CHARACTERS = 2_000  # of each text: the comparison is about numbers, not about long documents on a small machine
-FEW_CHARACTERS = 200  # in a rehearsal, whose tokenizers know few words: a batch is as long as its longest pair
+FEW_CHARACTERS = 120  # in a rehearsal, whose tokenizers know few words: a batch is as long as its longest pair
 # Pairs that are longer than the model reads, or than LONG tokens: padded batches of longer ones need tens of GB.
 CUT = 28
 LONG = 1_024
@@ -85,7 +85,7 @@ def hard_pairs(natural: Sequence[Pair], limit: int) -> list[Pair]:
         emoji, Chinese, Japanese, Korean and right-to-left text, one very long word, and other text that tokenizers split in
         their own ways.
     """
-    length = limit if limit <= LONG else mode.amount(LONG, 160)  # a word has a token or more
+    length = limit if limit <= LONG else mode.amount(LONG, 140)  # a word has a token or more
 
     def long(text: str) -> str:
         return " ".join((text.split() or ["word"]) * (1 + length))[: 12 * length]

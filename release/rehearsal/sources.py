@@ -18,9 +18,11 @@ from release.rehearsal.text import passages
 from release.spec import ConfigSpec, HubRetrievalSource, HubSource
 
 SCALE = 100_000
-LEAST_ROWS, LEAST_HELD_OUT, LEAST_SHARD = 16, 80, 100
-QUERIES, CANDIDATES, POSITIVES = 1, 300, 1  # of a retrieval domain: more candidates than the first cut keeps
+LEAST_ROWS, LEAST_HELD_OUT, LEAST_SHARD = 8, 80, 100
+SAMPLED = 4  # divides how many candidates of a query the cuts keep
+QUERIES, CANDIDATES, POSITIVES = 1, 80, 1  # of a retrieval domain: more candidates than the first cut keeps
 DOCSTRINGS = {"queries": 60, "documents": 200}  # at most, of what is made of the installed packages: it has no stand-in
+LOCAL = ("files", "beir", "retrieval")  # kinds of sources that are read from this machine
 LOW, HIGH = -12.0, 22.0  # the range of a teacher's logits
 
 
@@ -30,16 +32,32 @@ def scaled(text: str, scale: int = SCALE) -> str:
     value["shard_rows"] = max(LEAST_SHARD, value["shard_rows"] // scale)
     if "published" in value:
         value["published"]["otherwise"] = "go on"  # stand-ins give another number of rows
+    templates = value.get("templates") or {}
     for config in value["configs"].values():
-        if config.get("rows"):
+        if _kind(config, templates) in LOCAL:
+            config.pop("cap", None)  # of what is on this machine `mix` takes few rows by itself
+        elif config.get("rows"):
             config["rows"] = max(LEAST_ROWS, config["rows"] // scale)
         for key, least in (("cap", LEAST_ROWS), ("held_out", LEAST_HELD_OUT)):
             if key in config:
-                config[key]["rows"] = max(least, config[key]["rows"] // scale)
+                config[key]["rows"] = min(config[key]["rows"], max(least, config[key]["rows"] // scale))
+    for table in (*templates.values(), *value["configs"].values()):
+        if cuts := table.get("sampling"):
+            table["sampling"] = {key: _fewer(number) for key, number in cuts.items()}
     made = [config["candidates"] for config in value["configs"].values() if "candidates" in config]
     for table in (*made, *(value.get("evaluation") or {}).values()):
         table |= {key: min(table[key], most) for key, most in DOCSTRINGS.items()}
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def _kind(config: dict[str, Any], templates: dict[str, Any]) -> str:
+    """The kind of a config's source, its own or that of its template."""
+    source = templates.get(config.get("template"), {}).get("source", {}) | config.get("source", {})
+    return str(source.get("kind"))
+
+
+def _fewer(number: int | list[int]) -> Any:
+    return [_fewer(each) for each in number] if isinstance(number, list) else max(1, number // SAMPLED)
 
 
 def write_source(folder: Path, configs: list[ConfigSpec]) -> Path:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from release import family, spec
+from release import family, mode, spec
 from release.data import demo_sets, mix, plan, published, shards
 from release.data.docstrings import DocstringPair
 from release.data.minhash import TextIndex, shingles
@@ -102,6 +102,16 @@ def test_a_seeded_cap_draws_exactly_that_many_in_order_and_the_same_again(facts:
     assert [sha256_file(file) for file in again] == [
         sha256_file(file) for file in sorted((facts.build / "data/pairs/reviews").glob("*.parquet"))
     ]
+
+
+def test_a_rehearsal_takes_few_rows_of_files_on_this_machine(
+    facts: family.Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(mode.VARIABLE, "1")
+    held_out = {"held_out": {"rows": 20, "split": "validation"}}
+    mix.run(facts, declared(many=upstream("a.parquet") | held_out, few=upstream("b.parquet", rows=30)))
+    assert [rows_of(facts, "many", split).num_rows for split in ("train", "validation")] == [mix.REHEARSED, 20]
+    assert rows_of(facts, "few").num_rows == 30 - 3 - 4  # all that are not marked
 
 
 def test_the_last_rows_are_held_out(facts: family.Family) -> None:

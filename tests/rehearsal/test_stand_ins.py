@@ -200,7 +200,7 @@ def test_a_scaled_declaration_differs_in_numbers_of_rows_only(declaration: Mixtu
             return {
                 key: without_rows(entry)
                 for key, entry in value.items()
-                if key not in ("rows", "shard_rows", "otherwise")
+                if key not in ("rows", "shard_rows", "otherwise", "sampling")
             }
         return value
 
@@ -215,6 +215,22 @@ def test_of_docstrings_which_have_no_stand_in_few_are_taken(tmp_path: Path) -> N
     assert plan is not None and made is not None
     assert {(each.queries, each.documents) for each in (plan, made.collection)} == {(60, 200)}
     assert (made.nano.queries, made.nano.documents) == (40, 200)
+
+
+def test_of_files_which_have_no_stand_in_a_rehearsal_needs_no_cap_and_fewer_are_held_out(tmp_path: Path) -> None:
+    config = {"source": {"kind": "files", "path": "rows.jsonl"}, "rows": 9_000, "labels": "teacher", "overlaps": []}
+    config |= {"license": "mit", "license_link": None, "cap": {"rows": 5_000, "draw": "first"}}
+    held_out = {"many": 400, "few": 3}
+    configs = {name: config | {"held_out": {"rows": rows, "split": "dev"}} for name, rows in held_out.items()}
+    path = tmp_path / "files.yaml"
+    path.write_text(
+        sources.scaled(yaml.safe_dump({"name": "n", "title": "t", "seed": 1, "shard_rows": 900, "configs": configs}))
+    )
+    small = spec.load(path).configs
+    assert {name: (each.cap, each.held_out and each.held_out.rows) for name, each in small.items()} == {
+        "many": (None, sources.LEAST_HELD_OUT),
+        "few": (None, 3),
+    }
 
 
 def test_the_sources_have_every_config_with_marks_and_more_rows_than_the_cap(
