@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import html
 import json
 import re
 import shutil
@@ -24,6 +25,7 @@ from release.family import Family
 from release.files import write_json
 from release.hub import checks, stage
 from tests import built
+from tests.browser import browse
 from tests.card.test_render import numbers
 
 ETTIN = built.DEMO.parent / "ettin.toml"
@@ -379,6 +381,22 @@ def test_the_page_of_the_family_needs_nothing_beside_it(drawn: Path) -> None:
     assert all(link.startswith("https://huggingface.co/") for link in page.seen["href"])
     for image in images:
         assert b"</svg>" in base64.b64decode(image.partition(",")[2])
+
+
+SEEN = """<script>addEventListener("load", () => {
+  const drawn = [...document.images].map(image => image.complete && image.naturalWidth > 500)
+  const fits = document.documentElement.scrollWidth <= innerWidth
+  document.title = JSON.stringify({drawn, fits, rows: document.querySelectorAll("table")[0].rows.length})
+})</script>"""
+
+
+def test_a_browser_draws_the_page_of_the_family_with_its_plots(drawn: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text((drawn / "index.html").read_text() + SEEN)
+    dom = browse(tmp_path / "home", page.as_uri(), "--dump-dom")
+    seen = json.loads(html.unescape(dom.partition("<title>")[2].partition("</title>")[0]))
+    assert seen["drawn"] == [True] * 3 and seen["fits"]
+    assert seen["rows"] > len(family.load(ETTIN).sizes)
 
 
 def test_what_a_model_says_is_text_on_the_page(compared: Family) -> None:

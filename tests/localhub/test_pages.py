@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import struct
-import subprocess
 import zlib
 from pathlib import Path
 
 import pytest
 
+from tests.browser import browse
 from tests.localhub.hub_fixtures import BOB, Http
 
 CARD = """---
@@ -96,14 +95,6 @@ def hub(faulty_hub: Http) -> Http:
     return faulty_hub
 
 
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not found:
-        pytest.skip("no Chromium is installed: apt-get install chromium")
-    return found
-
-
 def text(http: Http, path: str) -> str:
     answer = http("GET", path, token=None)
     assert answer.status == 200
@@ -158,26 +149,10 @@ def test_files_cannot_run_either(hub: Http, name: str) -> None:
     assert "html" not in headers["content-type"] and "script" not in headers["content-type"]
 
 
-def browse(chromium: str, home: Path, url: str, *options: str) -> str:
-    """What Chromium prints for a page."""
-    fixed = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--hide-scrollbars",
-        "--no-first-run",
-        f"--user-data-dir={home}",
-    ]
-    command = [chromium, *fixed, "--window-size=1280,1400", "--virtual-time-budget=3000", *options, url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
-def test_a_browser_draws_the_page(hub: Http, chromium: str, tmp_path: Path) -> None:
+def test_a_browser_draws_the_page(hub: Http, tmp_path: Path) -> None:
     picture = tmp_path / "page.png"
     hub.clear_log()
-    browse(chromium, tmp_path / "home", f"{hub.endpoint}/alice/reranker", f"--screenshot={picture}")
+    browse(tmp_path / "home", f"{hub.endpoint}/alice/reranker", f"--screenshot={picture}")
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", picture.read_bytes()[16:24]) == (1280, 1400)
     from matplotlib.image import imread
@@ -192,20 +167,20 @@ def test_a_browser_draws_the_page(hub: Http, chromium: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "path", ["/alice/hostile", "/alice/hostile/resolve/main/evil.html", "/alice/hostile/resolve/main/evil.svg"]
 )
-def test_a_browser_runs_nothing(hub: Http, chromium: str, tmp_path: Path, path: str) -> None:
+def test_a_browser_runs_nothing(hub: Http, tmp_path: Path, path: str) -> None:
     hub.clear_log()
-    dom = browse(chromium, tmp_path / "home", f"{hub.endpoint}{path}", "--dump-dom")
+    dom = browse(tmp_path / "home", f"{hub.endpoint}{path}", "--dump-dom")
     title = re.search(r"<title>(.*?)</title>", dom)
     assert (title[1] if title else "") in ("alice/hostile", "")
     assert dom.strip() and ("<script" not in dom.lower() or path.endswith("svg"))
     assert not [fetched for _, fetched, _ in hub.log() if fetched.endswith("evil.js")]
 
 
-def test_this_browser_would_run_a_script(chromium: str, tmp_path: Path) -> None:
+def test_this_browser_would_run_a_script(tmp_path: Path) -> None:
     """The test above could not fail if the browser ran no scripts at all."""
     page = tmp_path / "page.html"
     page.write_text("<title>fine</title><script>document.title='hacked'</script>")
-    assert "<title>hacked</title>" in browse(chromium, tmp_path / "home", page.as_uri(), "--dump-dom")
+    assert "<title>hacked</title>" in browse(tmp_path / "home", page.as_uri(), "--dump-dom")
 
 
 def test_metadata_errors_stand_above_the_card(hub: Http) -> None:
