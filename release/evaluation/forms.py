@@ -57,14 +57,17 @@ def where_from(name: str, revision: str | None = None, *, remote_code: bool = Fa
 
 
 def check(name: str, model: Any) -> None:
-    """Refuse a model whose loaded form is not the documented one.
+    """Refuse a model whose loaded form is not the documented one, or that is not whole.
 
     Args:
         model: The CrossEncoder that was loaded.
 
     Raises:
-        CannotRun: Other tokens are compared, none are, or nothing is asked: the scores would look plausible.
+        CannotRun: Other tokens are compared, none are, nothing is asked, or weights are random: the scores would look plausible.
     """
+    if random := random_weights(model):
+        what = f"{len(random)} of its weights are in none of its files and would be random, such as {random[0]}"
+        raise CannotRun(what, where=name, hint="give a trained CrossEncoder")
     form = documented(name)
     if form is None:
         return
@@ -75,6 +78,13 @@ def check(name: str, model: Any) -> None:
         raise CannotRun(what, where=name, hint="take the revision that its card describes")
     if tokens and not template_of(model):
         raise CannotRun("it has no chat template: nothing would be asked", where=name, hint="take another revision")
+
+
+def random_weights(model: Any) -> list[str]:
+    """The weights of a CrossEncoder's transformer that were not loaded from a file: the library draws them, and only warns."""
+    weights = dict(getattr(model[0], "model", model[0]).named_parameters())
+    loaded = {name for name, weight in weights.items() if getattr(weight, "_is_hf_initialized", False)}
+    return [name for name in weights if name not in loaded] if loaded else []
 
 
 def compared_tokens(model: Any) -> tuple[str, ...]:
@@ -88,8 +98,9 @@ def describe(model: Any) -> str:
     """What was loaded, in a few words, for a record: the architecture and what makes a score of it."""
     architecture = type(model[0].model).__name__
     if tokens := compared_tokens(model):
-        template = hashlib.sha256(template_of(model).encode()).hexdigest()[:12]
-        return f"{architecture}, logit of {' minus logit of '.join(tokens)}, chat template {template}"
+        asked = template_of(model)
+        template = f"chat template {hashlib.sha256(asked.encode()).hexdigest()[:12]}" if asked else "no chat template"
+        return f"{architecture}, logit of {' minus logit of '.join(tokens)}, {template}"
     others = [type(module).__name__ for module in list(model)[1:]]
     return ", ".join([architecture, *others])
 

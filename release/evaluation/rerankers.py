@@ -146,7 +146,9 @@ def _cross_encoder(source: str, device: str, dtype: str, where_from: dict[str, A
         hint = "give a saved model's folder" if Path(source).exists() else fetch
         otherwise = ReleaseError(f"no CrossEncoder there ({_first_line(error)})", where=source, hint=hint)
         raise hub_access.refusal(error, source) or otherwise from error
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "ignore_mismatched_sizes" not in str(error):
+            raise  # memory, or a driver
         what, hint = f"no CrossEncoder there ({_first_line(error)})", "give a model that Sentence Transformers can run"
         raise CannotRun(what, where=source, hint=hint) from error
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from release import family
 from release.errors import CannotRun
@@ -60,6 +62,22 @@ def test_other_tokens_a_head_or_no_question_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CannotRun, match="no chat template: nothing would be asked"):
         forms.check("mixedbread-ai/mxbai-rerank-base-v2", causal)
     forms.check("acme/unknown", causal)  # as its repository says
+    assert forms.describe(causal).endswith(", no chat template")
+
+
+def test_weights_that_are_in_no_file_or_of_another_shape_are_refused(tmp_path: Path) -> None:
+    folder = models.build("BAAI/bge-reranker-base", "compared", tmp_path / "model")
+    settings = (folder / "config.json").read_text()
+    two = {"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 0, "b": 1}}
+    (folder / "config.json").write_text(json.dumps(json.loads(settings) | two))
+    with pytest.raises(CannotRun, match="no CrossEncoder there"):
+        rerankers.load(str(folder))
+    (folder / "config.json").write_text(settings)
+    weights = load_file(folder / "model.safetensors")
+    whole = {name: value for name, value in weights.items() if not name.startswith("classifier.")}
+    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CannotRun, match=r"4 of its weights are in none of its files.*such as classifier\."):
+        rerankers.load(str(folder))
 
 
 def test_no_more_tokens_are_read_than_the_model_has_positions(tmp_path: Path) -> None:
