@@ -1,8 +1,9 @@
 # Every verb of the project: `make help`. SIZE (one, or all) and FAMILY say what is released; PUSH=1 lets `publish` and `release`
 # write to the endpoint in HF_ENDPOINT, WHAT=card lets `publish` correct the card of what is released and nothing else, ORG=name
-# releases the family under another organisation, MICRO_BATCH=pairs trains the same in smaller passes. `make verify REPO=org/name`
-# (REVISION=commit) proves a released repository from its name alone, on any machine; FIGURE is the number that `make explain` looks
-# up. release/stages.py has the stages as a table; a test holds this file against it.
+# releases the family under another organisation, MICRO_BATCH=pairs trains the same in smaller passes, JUDGE_HOURS=hours (1) is
+# what `export` may take to judge files in 8 and 16 bits. `make verify REPO=org/name` (REVISION=commit) proves a released repository
+# from its name alone, on any machine; FIGURE is the number that `make explain` looks up. release/stages.py has the stages as a
+# table; a test holds this file against it.
 FAMILY ?= recipes/ettin.toml
 SIZE   ?=
 PUSH   ?=
@@ -126,7 +127,7 @@ $(RUN)/records/speed.json: $(RUN)/records/choice.json $(RUN)/facts/speed.json | 
 	@$(PY) -m release speed $(OF)
 
 $(RUN)/records/export.json: $(RUN)/records/choice.json $(RUN)/facts/export.json | $(READY)
-	@$(PY) -m release export $(OF)
+	@$(PY) -m release export $(OF) $(if $(JUDGE_HOURS),--judge-hours $(JUDGE_HOURS))
 
 # ALL=1 of this command line alone: `make rehearse ALL=1` hands its own down in the environment.
 EVERY := $(if $(filter command,$(origin ALL)),$(ALL))

@@ -23,7 +23,9 @@ COMMIT = "0" * 40
 WORKPLACE = "run-"  # how the name of a working folder begins
 TRAINED = "trained/model"  # what the trained model is called in the folder
 DOWNLOADED = "reranker"  # what a snippet calls the folder that it downloads to
-SECONDS = 1_800  # for one engine; a thread that waits for ever must not stop a release
+SECONDS = (
+    1_800  # for one engine, and once more per half a gigabyte; a thread that waits for ever must not stop a release
+)
 QUIET = {  # no network, no telemetry, no progress
     **{"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"},
     **{"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"},
@@ -105,6 +107,8 @@ def run(root: Path, model_id: str, job: EngineJob, threads: int | None = None) -
             environment["PYTHONPATH"] = str(PACKAGE.parent)
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
+        weights = sum(file.stat().st_size for file in (root / model_id).glob("model*.safetensors"))
+        seconds = SECONDS * (1 + weights / 5e8)
         try:
             done = subprocess.run(
                 [*program, folder],
@@ -113,10 +117,10 @@ def run(root: Path, model_id: str, job: EngineJob, threads: int | None = None) -
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=SECONDS,
+                timeout=seconds,
             )
         except subprocess.TimeoutExpired:
-            return Outcome(None, {}, error=f"no answer in {SECONDS} seconds")
+            return Outcome(None, {}, error=f"no answer in {seconds:.0f} seconds")
         path = Path(folder) / "result.json"
         if done.returncode or not path.is_file():
             return Outcome(None, {}, error=_error_line(done.stderr, root))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -204,8 +205,9 @@ def _run(root: Path, model_id: str, work: dict[str, EngineJob | str], keep: Kept
             console.note(f"{name}: {outcome.error or 'scored'}")
             return outcome
 
+        half = max(1, len(os.sched_getaffinity(0)) // 2)
         plain = [name for name, job in todo.items() if not job.timed]
-        outcomes |= before | dict(zip(plain, pool.map(lambda name: run(name, 1), plain), strict=True))
+        outcomes |= before | dict(zip(plain, pool.map(lambda name: run(name, half), plain), strict=True))
         return outcomes | {name: run(name, None) for name, job in todo.items() if job.timed}
 
 

@@ -7,6 +7,7 @@ form is compared with the trained model on real pairs before the folder appears.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -40,12 +41,15 @@ def command(
         str | None, typer.Option(help="Any modular ModernBERT reranker: a folder, or an id of a Hub.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Where its export goes.")] = None,
+    judge_hours: Annotated[
+        float, typer.Option(min=0, help="That judging 8 and 16 bits may take: no such file where it would take longer.")
+    ] = quantize.HOURS,
 ) -> None:
     """Export one trained model in every form and compare each with it."""
     if model is not None and output is not None and size is None:
         result = export_any(model, output)
     elif size is not None and model is None and output is None:
-        result = export(load(family_file), size).measured
+        result = export(load(family_file), size, judge_hours).measured
     else:
         raise ReleaseError(
             "what is to be exported?", hint="--family FILE --size SIZE, or --model DIR_OR_ID --output DIR"
@@ -66,8 +70,11 @@ def command(
     console.print_json(asdict(result))
 
 
-def export(family: Family, size: str) -> Record[ExportResult, ExportSubject]:
+def export(family: Family, size: str, judge_hours: float = quantize.HOURS) -> Record[ExportResult, ExportSubject]:
     """Make `<size>/export/` from `<size>/model/`, compare, and write the record "export".
+
+    Args:
+        judge_hours: That judging the files in 8 and in 16 bits may take.
 
     Raises:
         ReleaseError: No model, another shape than the recipe's, no pairs, a form whose scores differ, or a file by which
@@ -78,7 +85,7 @@ def export(family: Family, size: str) -> Record[ExportResult, ExportSubject]:
     pairs = sample_pairs(family)
     with console.quiet(), atomic_directory(family.folder(size) / "export") as folder:
         scores, forms = assemble(model, folder, pairs)
-        result = summary(folder, scores, forms, quantize.add_narrow(family, folder))
+        result = summary(folder, scores, forms, quantize.add_narrow(family, folder, judge_hours))
     record = records.new(
         results.EXPORT,
         family=family.about.name,
@@ -125,7 +132,9 @@ def assemble(model: Path, folder: Path, pairs: Sequence[Pair]) -> tuple[list[flo
         ReleaseError: A form differs by more than its tolerance, or a file says what some reader would misunderstand.
     """
     build(model, folder)
-    if lines := [*problems(folder), *changes(model, folder)]:
+    lines = [*problems(folder), *changes(model, folder)]
+    gc.collect()  # graphs and models refer to themselves, and each holds all weights
+    if lines:
         what = f"{len(lines)} reason(s) why some engine would give other scores, the first: {lines[0]}"
         raise ReleaseError(what, where=str(model), hint="it must not be published: correct the model's files")
     return compare(model, folder, pairs)

@@ -3,11 +3,13 @@
 `onnx/model_quantized.onnx` holds 8-bit weights per channel, activations are quantized as they come; in `onnx/model_fp16.onnx`
 all but ids, mask and outputs is in 16 bits, for GPUs and browsers. transformers.js looks for both names. Each is kept only if
 NDCG@10, measured on the family's own collection or else on its nano sets, falls by at most `ALLOWED`; whether and why is in
-the record "export".
+the record "export". It is judged on all `QUERIES` or not at all, and not at all where this machine would take longer than `HOURS`:
+fewer queries would say less than `ALLOWED` asks.
 """
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +21,11 @@ from release.evaluation.judged_pairs import JudgedPairs, from_folder, from_nano
 from release.export import graph
 from release.family import Family
 from release.results.export import NarrowExport, NarrowMeasurement
-from release.runtime.cpu_engines import onnxruntime
+from release.runtime.cpu_engines import CpuEngine, onnxruntime
 
 FILES = {"int8": "onnx/model_quantized.onnx", "fp16": "onnx/model_fp16.onnx"}
 ALLOWED = 0.001  # of NDCG@10
+HOURS = 1.0  # that judging may take
 QUERIES, REHEARSED = 250, 13  # that it is measured on, 20 candidates each: 700 took most of an export
 
 
@@ -71,8 +74,11 @@ def judged_pairs(family: Family, queries: int | None = None) -> JudgedPairs | No
         return None
 
 
-def add_narrow(family: Family, folder: Path) -> dict[str, NarrowExport]:
+def add_narrow(family: Family, folder: Path, hours: float = HOURS) -> dict[str, NarrowExport]:
     """Add to an export those of `FILES` that may be released.
+
+    Args:
+        hours: That judging may take; none is added where it would take longer.
 
     Returns:
         Of every type whether its file is there, and what was measured.
@@ -80,8 +86,21 @@ def add_narrow(family: Family, folder: Path) -> dict[str, NarrowExport]:
     if (judged := judged_pairs(family, mode.amount(QUERIES, REHEARSED))) is None:
         name = (*family.evaluation.collections, family.evaluation.nano)[0]
         return dict.fromkeys(FILES, NarrowExport(False, f"{name!r} is not here to measure NDCG@10 on", None))
-    exact = onnxruntime(folder).predict(judged.pairs)
+    engine = onnxruntime(folder)
+    if (needed := _hours(engine, judged)) > hours:
+        reason = f"NDCG@10 on {len(judged.pairs)} pairs would take about {needed:.2g} hours here, {hours:g} are allowed"
+        return dict.fromkeys(FILES, NarrowExport(False, f"not judged: {reason}", None))
+    exact = engine.predict(judged.pairs)
     return {dtype: _judged(judged, exact, folder, dtype) for dtype in FILES}
+
+
+def _hours(engine: CpuEngine, judged: JudgedPairs) -> float:
+    """How long fp32 and `FILES` take for all pairs, by a few of them that are spread over all."""
+    count = min(len(judged.pairs), 8 * engine.threads)
+    started = time.perf_counter()
+    engine.predict([judged.pairs[at * len(judged.pairs) // count] for at in range(count)])
+    taken = time.perf_counter() - started
+    return taken * len(judged.pairs) / count * (1 + len(FILES)) / 3600
 
 
 def _judged(judged: JudgedPairs, exact: np.ndarray, folder: Path, dtype: str) -> NarrowExport:

@@ -80,6 +80,10 @@ def test_narrower_files_are_released_only_if_their_measured_ndcg_allows_it(
     measured = records.read(records_, results.EXPORT).measured
     assert measured.int8 == unmeasured and measured.fp16 == unmeasured
     built.write_collection(family.build / "data/collections/docstrings")
+    unjudged = quantize.add_narrow(family, folder, 0.0)["fp16"]
+    why = "not judged: NDCG@10 on 797 pairs would take about "
+    assert unjudged.reason is not None and unjudged.reason.startswith(why) and not unjudged.released
+    assert [path.name for path in folder.glob("onnx/*")] == ["model.onnx"]
     monkeypatch.setattr(quantize, "ALLOWED", -1.0)  # it would have to gain 1
     for narrow in quantize.add_narrow(family, folder).values():
         assert not narrow.released and narrow.reason is not None and narrow.reason.startswith("NDCG@10 changes by ")
@@ -98,8 +102,8 @@ def test_narrower_files_are_released_only_if_their_measured_ndcg_allows_it(
     assert not list(graph.problems(folder))
 
     shutil.rmtree(family.build / "data/collections")  # the hand-made evaluation is of another one
-    found = {dtype: asdict(each) for dtype, each in narrow.items()}
+    found = {"int8": asdict(narrow["int8"]), "fp16": asdict(unjudged)}
     built.edit(records_ / "export.json", lambda record: record["measured"].update(found))
     shown = checks.split_card(render.model_card(family, built.SIZE, acceptance.card_records(family, built.SIZE)))[1]
     assert "`onnx/model_quantized.onnx` is the ONNX file with 8-bit weights" in shown
-    assert "`onnx/model_fp16.onnx` is the ONNX file in 16 bits" in shown
+    assert f"No ONNX file in 16 bits is released: {why}" in shown
