@@ -42,8 +42,8 @@ def reason(error: BaseException, name: str = "") -> Reason | None:
         status = getattr(getattr(each, "response", None), "status_code", None)
         match each:
             case errors.GatedRepoError():
-                hint = f"accept the conditions on {hub}/{name}, with the account of your token, and export HF_TOKEN"
-                return Reason("gated", f"{about} is gated, and this token has no access to it", hint)
+                data = "/datasets/" in str(getattr(each.response, "url", ""))
+                return _gated(about, f"{hub}/{'datasets/' * data}{name}")
             case errors.RepositoryNotFoundError():
                 hint = "correct the name, or log in with a token that may read it"
                 return Reason("absent", f"{about} is not on {hub}, or it is private", hint)
@@ -59,16 +59,18 @@ def reason(error: BaseException, name: str = "") -> Reason | None:
                 return Reason("refused", f"{hub} answers {status} about {about}", "run it again")
     for each in chain:
         if type(each).__name__ == "DatasetNotFoundError" and "gated dataset" in str(each):  # datasets drops the cause
-            hint = (
-                f"accept the conditions on {hub}/datasets/{name}, with the account of your token, and export HF_TOKEN"
-            )
-            return Reason("gated", f"{about} is gated, and this token has no access to it", hint)
+            return _gated(about, f"{hub}/datasets/{name}")
         if type(each) is ConnectionError or type(each).__module__.split(".")[0] in NETWORK:
             hint = "look at the network and HF_ENDPOINT, and run the same command again: what is done is kept"
             return Reason("unreachable", f"{hub} cannot be reached ({type(each).__name__})", hint)
         if isinstance(each, ValueError | LookupError | TypeError | AttributeError) and _in_client(each):
             return Reason("refused", f"{hub} does not answer as a Hub does about {about}", NO_HUB)
     return None
+
+
+def _gated(about: str, page: str) -> Reason:
+    hint = f"accept the conditions on {page}, with the account of your token, and export HF_TOKEN"
+    return Reason("gated", f"{about} is gated, and this token has no access to it", hint)
 
 
 def _in_client(error: BaseException) -> bool:

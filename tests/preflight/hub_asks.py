@@ -89,6 +89,7 @@ def main(hub: Path) -> dict[str, Any]:
     api.update_repo_settings(gated, gated="manual")
     facts["odd"] = ask(READER.token)
     api.update_repo_settings("acme/reranked", repo_type="dataset", gated="manual")
+    facts["gated data"] = [hint for what, hint, _ in ask(READER.token) if "acme/reranked is gated" in what]
     facts["read"] = {}
     for token in (READER.token, "hf_nobody_knows_this"):
         os.environ["HF_TOKEN"] = token

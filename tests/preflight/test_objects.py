@@ -57,6 +57,9 @@ def test_what_a_repository_lacks_is_named(facts: dict[str, Any]) -> None:
     assert gate.startswith("no embedder 'google/embeddinggemma-300m': google/embeddinggemma-300m is gated")
     assert "accept the conditions on http://127.0.0.1:" in lines[gate][0] and lines[gate][1] == "select"
     assert len(lines) == 5
+    (hint,) = facts["gated data"]  # where a data set's page is, and not a model's
+    assert "/datasets/acme/reranked, " in hint
+    assert "/google/embeddinggemma-300m, " in lines[gate][0] and "/datasets/" not in lines[gate][0]
 
 
 def test_only_what_is_still_to_be_done_needs_anything(facts: dict[str, Any]) -> None:
