@@ -226,7 +226,14 @@ def banner() -> str:
 
 def collection_text(family: Family, size: str, measured: CardRecords) -> str:
     """The collection as YAML text: title, description and the items of this release with their notes."""
-    return render("collection.yaml.j2", **context(family, size, measured))
+    note = data_note(family, measured.manifest)
+    return render("collection.yaml.j2", **context(family, size, measured), data_note=note)
+
+
+def data_note(family: Family, manifest: dict[str, Any]) -> str:
+    """What the collection says of the data."""
+    shown, teacher = tables.data(manifest), tables.teacher(family, linked=False)
+    return render("data_note.j2", data=shown, teacher=teacher).strip()
 
 
 def collection(text: str) -> dict[str, Any]:

@@ -15,13 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from release import data_manifest, options, records, results
 from release.console import Bar, say
-from release.data import fetch, shards
+from release.data import fetch, labelled
 from release.data.score_shard import Scorer, ShardJob, score_shard
 from release.data_manifest import asks_teacher
 from release.errors import ReleaseError
@@ -31,8 +27,6 @@ from release.results.data import ConfigLabels, DataResult, DataSubject, LabelRan
 from release.teachers.base import Teacher
 from release.teachers.load import load_teacher
 from release.workers import Executor
-
-SAMPLE = 300  # characters of a text that the cards show
 
 
 def command(
@@ -154,7 +148,9 @@ def _finish(family: Family, mixed: dict[str, Any], identity: dict[str, Any], mad
     """Write the mixture's manifest and the record `data`; the manifest holds no time, so equal data has an equal manifest."""
     mixture = family.mixture_folder
     for name, entry in mixed["configs"].items():
-        mixed["configs"][name] = entry | labelled(mixture / name, [shard["name"] for shard in entry["shards"]])
+        mixed["configs"][name] = entry | labelled.described(
+            mixture / name, [shard["name"] for shard in entry["shards"]]
+        )
     mixed |= {"teacher": identity, "in_domain": _in_domain(mixed, family)}
     configs = {
         name: ConfigLabels(
@@ -206,54 +202,6 @@ def _recorded(folder: Path, subject: DataSubject) -> bool:
         return records.read(folder, results.DATA).subject == subject
     except ReleaseError:
         return False
-
-
-def labelled(folder: Path, names: list[str]) -> dict[str, Any]:
-    """What the manifest says of one config's labelled shards: files, range of the labels, rows set aside."""
-    described: list[dict[str, Any]] = []
-    sample = None
-    rows, total, least, most, coarse = 0, 0.0, float("inf"), float("-inf"), True
-    for name in names:
-        memory = 0
-        with pq.ParquetFile(folder / name) as file:
-            for group in range(file.num_row_groups):
-                table = _group(file, group, folder / name)
-                memory += table.nbytes
-                if table.num_rows:
-                    sample = sample or _sample(table)
-                    label = table["label"].to_numpy()
-                    rows, total = rows + len(label), total + float(label.sum(dtype=np.float64))
-                    least, most = min(least, float(label.min())), max(most, float(label.max()))
-                    coarse = coarse and not bool((label.view(np.uint32) & 0xFFFF).any())
-        described.append(shards.describe(folder / name).as_dict() | {"bytes_in_memory": memory})
-    if not rows:
-        raise ReleaseError("every row was set aside", where=str(folder), hint="look into its quarantine files")
-    aside = [folder / f"{Path(name).stem}.quarantine.jsonl" for name in names]  # none of a mixture that was fetched
-    quarantined = sum(path.read_bytes().count(b"\n") for path in aside if path.is_file())
-    label = {"min": least, "mean": total / rows, "max": most}
-    return {
-        "shards": described,
-        "label": {key: round(value, 4) for key, value in label.items()},
-        "labels_on_bf16_grid": coarse,  # so they are where the last layer of the teacher was in bf16
-        "quarantined": quarantined,
-        "sample": sample,
-    }
-
-
-def _group(file: pq.ParquetFile, group: int, path: Path) -> pa.Table:
-    try:
-        return file.read_row_group(group)
-    except (OSError, pa.ArrowException) as error:
-        what = f"the labelled pairs are damaged ({' '.join(str(error).split())[:200]})"
-        raise ReleaseError(
-            what, where=str(path), hint="remove that file and run again: it alone is made anew"
-        ) from error
-
-
-def _sample(table: Any) -> dict[str, Any]:
-    """The first row, its texts cut, for the cards."""
-    row = table.select(["query", "document", "label"]).slice(0, 1).to_pylist()[0]
-    return {name: value[:SAMPLE] if isinstance(value, str) else round(value, 4) for name, value in row.items()}
 
 
 def _in_domain(mixed: dict[str, Any], family: Family) -> list[str]:

@@ -6,29 +6,22 @@ No model is loaded and no torch is needed: that its scores are the same is what 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import difflib
-import json
 import tempfile
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError
 
-from release import console, records, results
-from release.card import acceptance, beside
+from release import console
 from release.errors import ReleaseError
-from release.family import Family, of
-from release.files import list_files
-from release.hub import cards, checks, data, stage, state
+from release.hub import cards, proof, state
 from release.truth import manifest, signing
 from release.truth.manifest import Manifest
 
-RENDERED = ("README.md", "croissant.json", ".eval_results/")  # what is made anew, and compared
 
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class PublishedRelease:
     """A repository on a Hub as it was downloaded: the commit, the folder, and the tag's commit and the message of its commit.
 
@@ -58,11 +51,18 @@ def verify(repo_id: str, api: HfApi, revision: str | None = None) -> dict[str, s
         with named(release):
             made = manifest.read(release.folder)
             result = dict(bound(release, made))
-            result |= proved(made, release.folder, Path(scratch) / "again", release.client)
+            again, main = Path(scratch) / "again", not release.given
+            result |= proof.proved(made, release.folder, again, release.client, main=main)
             result |= corrected(release, made, Path(scratch) / "first")
+            result |= {"not proved": not_proved(made)}
     rows = [[what, says] for what, says in result.items()]
     console.table(f"{repo_id} at {release.commit[:12]}", ["checked", "and found"], rows)
     return result | {"revision": release.commit}
+
+
+def not_proved(made: Manifest) -> str:
+    """What a repository cannot show by itself."""
+    return proof.NOT_PROVED[made.type] + ("" if made.signing_key else "; who made it: there is no signature")
 
 
 @contextlib.contextmanager
@@ -158,113 +158,3 @@ def corrected(release: PublishedRelease, made: Manifest, scratch: Path) -> dict[
     if first.signing_key not in (None, made.signing_key):
         raise ReleaseError(f"{made.version} is signed by another key than this card of it")
     return {"revision": f"of the card alone: every other file is as {made.version} released it"}
-
-
-def proved(made: Manifest, folder: Path, scratch: Path, client: HfApi | None = None) -> dict[str, str]:
-    """Compute every figure again and render the card again, in a build folder that is made of the repository.
-
-    Args:
-        client: Lists the data that a model was trained on; without one nothing is said of them.
-
-    Raises:
-        ReleaseError: A record, a figure or the card is not what it should be.
-    """
-    lay_out(made, folder, scratch)
-    with contextlib.chdir(scratch):
-        tables = json.loads((folder / manifest.FAMILY_FILE).read_text(encoding="utf-8"))
-        family = of(tables, Path("recipes") / made.family_file)
-        organization = made.repository.split("/")[0]  # which ORG may have changed
-        family = dataclasses.replace(family, about=dataclasses.replace(family.about, organization=organization))
-        if made.repository != (family.model_id(made.size) if made.size else family.data_id):
-            raise ReleaseError(f"{manifest.FAMILY_FILE} is not the family file of {made.repository}")
-        if not made.size:
-            return _data(family, folder)
-        return _model(family, made, folder) | (_trained_on(family, made, client) if client else {})
-
-
-def _model(family: Family, made: Manifest, folder: Path) -> dict[str, str]:
-    exported = records.read(family.folder(made.size) / "records", results.EXPORT)
-    measured = acceptance.card_records(family, made.size, exported.model_sha256)
-    for line in checks.untrue(family, made.size, measured):
-        raise ReleaseError(line.replace(f"{family.folder(made.size)}/", ""))
-    _same(stage.model_contents(family, made.size, measured), folder, made)
-    rows = measured.evaluate.measured.tasks
-    return {
-        "records": f"{len(measured.all)}, as they were written, in themselves and with each other possible",
-        "figures": f"{len(rows)} rows and their means, gains and intervals computed again from the scores of each query",
-        "weights": "those that were compared with the trained model in every form",
-        "card": f"{(folder / 'README.md').stat().st_size:,} bytes, rendered again to the same",
-    }
-
-
-def _trained_on(family: Family, made: Manifest, client: HfApi) -> dict[str, str]:
-    """Whether the family's data on the Hub are those that the model's own manifest of them names.
-
-    Raises:
-        ReleaseError: They are others, or were never finished.
-    """
-    if family.data.mixture:
-        return {}
-    repo = state.DesiredRepo(family.data_id, "dataset", family.mixture_folder, made.version)
-    with state.hub_errors(client, f"list {repo.id}"):
-        try:
-            files = state.tree(client, repo, made.version)
-        except RepositoryNotFoundError:
-            return {"data": f"{repo.id} is not there for this token"}
-        except RevisionNotFoundError as error:
-            raise ReleaseError(f"{repo.id} has no tag {made.version}: the data were never finished") from error
-    for name in data.listing_problems(family, files):
-        raise ReleaseError(f"{name} of {repo.id} {made.version} is not what this model was trained on")
-    return {"data": f"{repo.id} {made.version}: {len(files)} files, the shards by the hashes that the model names"}
-
-
-def _data(family: Family, folder: Path) -> dict[str, str]:
-    for name in checks.shards(folder):
-        raise ReleaseError(name)
-    if not records.is_sealed(family.build / "records/data.json"):
-        raise ReleaseError("records/data.json: edited since it was measured")
-    _same(stage.dataset_contents(family), folder, manifest.read(folder))
-    return {
-        "records": "1, as it was written",
-        "card": f"{(folder / 'README.md').stat().st_size:,} bytes, rendered again to the same",
-    }
-
-
-def lay_out(made: Manifest, folder: Path, scratch: Path) -> None:
-    """Make the build folder from which a repository could have been staged; what is rendered is left out."""
-    build = scratch / "build" / made.family
-    own = build / made.size if made.size else build / "data/mixture"
-    moved = {
-        "records/data.json": build / "records/data.json",
-        stage.MIXTURE: build / "data/mixture/manifest.json",
-        f"records/{beside.FILE}": own / "compare" / beside.FILE,
-    }
-    for name in made.files:
-        if name.startswith(RENDERED):
-            continue
-        kept = not made.size or name.startswith(("records/", "compare/"))
-        target = moved.get(name) or (own / name if kept else own / "export" / name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.hardlink_to(folder / name)  # both are thrown away, and nobody writes to them
-
-
-def _same(contents: dict[str, manifest.Content], folder: Path, made: Manifest) -> None:
-    """Whether what the repository's own sources give is what it holds.
-
-    Raises:
-        ReleaseError: A file differs; of a text the first line that does.
-    """
-    present = {name for name in list_files(folder) if not name.startswith(manifest.HUBS_OWN)}
-    if left := present - contents.keys() - {*made.beside}:
-        raise ReleaseError(f"{min(left)}: nothing in the repository gives this file")
-    for name, content in contents.items():
-        published = folder / name
-        if not published.is_file():
-            raise ReleaseError(f"{name}: its sources give it, and it is not there")
-        if isinstance(content, str) and content.encode() != published.read_bytes():
-            old, new = published.read_text(encoding="utf-8").splitlines(), content.splitlines()
-            changes = [line for line in difflib.unified_diff(new, old, lineterm="", n=0) if line[:1] == "+"]
-            shown = next((line[1:].strip() for line in changes[1:]), "a line is missing")
-            commits = ", ".join(commit[:12] for commit in made.commits) or "unknown"
-            hint = f"another version of this project renders other texts: the records are of commit {commits}"
-            raise ReleaseError(f"{name}: not what its records give, first: {shown[:120]!r}", hint=hint)

@@ -23,7 +23,7 @@ from release.family import Family, load
 from release.files import list_files, sha256_file
 from release.hub import formats, leaks, stage
 from release.names import hub_licenses
-from release.truth import arithmetic, declared, manifest, signing
+from release.truth import arithmetic, declared, manifest, signing, together
 
 MODEL_FILES = (  # of every released reranker, beside its records
     *("README.md", "config.json", "model.safetensors", "modules.json", "tokenizer.json", "tokenizer_config.json"),
@@ -119,7 +119,8 @@ def data_problems(family: Family) -> list[str]:
         *folder_problems(folder, REQUIRED["dataset"], ALLOWED["dataset"]),
         *_card("dataset", folder, family, next(iter(family.sizes))),
         *rehearsed(folder),
-        *shards(folder),
+        *shards(folder, texts=True),
+        *data_untrue(family),
         *stage.differences(stage.dataset_contents(family), folder),
     ]
     return [f"{folder}/{line}" for line in dict.fromkeys(found)]
@@ -132,8 +133,12 @@ def untrue(family: Family, size: str, measured: CardRecords) -> Iterator[str]:
     for path in (*paths, *acceptance.further_speed_files(family, size), family.build / "records/data.json"):
         if not records.is_sealed(path):
             yield f"{path}: edited since it was measured, {records.remake_hint(path.stem)}"
-    yield from (f"{folder}/{line}" for line in arithmetic.problems(measured))
-    yield from (f"{folder}/{line}" for line in declared.problems(family, size, measured))
+    for lines in (
+        arithmetic.problems(measured),
+        together.problems(measured),
+        declared.problems(family, size, measured),
+    ):
+        yield from (f"{folder}/{line}" for line in lines)
     try:
         scores = queries.read(folder / "records", measured.evaluate.measured)
     except ReleaseError as error:
@@ -142,6 +147,16 @@ def untrue(family: Family, size: str, measured: CardRecords) -> Iterator[str]:
     yield from (
         f"{folder}/records/evaluate.json: {line}" for line in queries.problems(measured.evaluate.measured, scores)
     )
+
+
+def data_untrue(family: Family) -> Iterator[str]:
+    """A record of the data that was edited, makes no sense, or contradicts the manifest or the family file."""
+    path = family.build / "records/data.json"
+    if not records.is_sealed(path):
+        yield f"records/data.json: edited since it was measured, {records.remake_hint('data')}"
+    record, named = acceptance.data_records(family)
+    yield from together.of_data(record, named)
+    yield from declared.of_data(family, record, named)
 
 
 def _unbound(family: Family, size: str, measured: CardRecords, named: list[str]) -> Iterator[str]:
@@ -282,12 +297,26 @@ def rehearsed(folder: Path) -> Iterator[str]:
             yield f"records/{path.name}: measured in a rehearsal"
 
 
-def shards(folder: Path) -> Iterator[str]:
-    """Shards that are not what the manifest names."""
+def shards(folder: Path, *, texts: bool = False) -> Iterator[str]:
+    """Shards that are not what the manifest names; where each is, figures of the manifest that they do not give.
+
+    Args:
+        texts: Read the texts too, whose figures are their memory and the first row: some four minutes for 35 GB.
+    """
+    from release.data import labelled  # pyarrow, which a model does not need
+
     staged = data_manifest.find(folder)
     if staged is None:
         yield f"{data_manifest.NAME}: not readable"
         return
+    try:
+        wrong = [*_other_shards(folder, staged)]
+        yield from wrong or [f"{data_manifest.NAME}: {line}" for line in labelled.problems(folder, staged, texts=texts)]
+    except (KeyError, TypeError, AttributeError) as error:  # a manifest that somebody edited
+        yield f"{data_manifest.NAME}: lacks what a manifest has ({type(error).__name__}: {error})"
+
+
+def _other_shards(folder: Path, staged: dict[str, Any]) -> Iterator[str]:
     known = {name: shard["sha256"] for name, shard in data_manifest.shards(staged).items()}
     names = {name for name in list_files(folder) if name.endswith(".parquet")}
     for name in sorted(names | known.keys()):

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from release import data_manifest
 from release.card.acceptance import CardRecords
 from release.export import portable
 from release.family import Family
+from release.records import Record
+from release.results.data import DataResult, DataSubject
 
 SIZE = ("encoder", "learning_rate", "global_batch_size")
 TRAINING = ("loss", "epochs", "warmup", "evaluations", "seed", "keep_in_fp32_modules")
@@ -32,12 +35,33 @@ def problems(family: Family, size: str, measured: CardRecords) -> Iterator[str]:
     }
     if teacher := evaluate.measured.teacher:
         expected["evaluate.json: measured.teacher.name"] = (teacher.name, family.teacher.model)
-    labelled, named = measured.data.subject.teacher, measured.manifest.get("teacher") or {}
-    for key in labelled.keys() & named.keys():
-        expected[f"data.json: subject.teacher.{key}"] = (labelled[key], named[key])
-    for where, (said, given) in (expected | _exported(family.folder(size) / "export", measured)).items():
+    expected |= _labelled(family, measured.data, measured.manifest)
+    yield from _others(expected | _exported(family.folder(size) / "export", measured))
+
+
+def of_data(family: Family, record: Record[DataResult, DataSubject], manifest: dict[str, Any]) -> Iterator[str]:
+    """Every key of a data set's record and manifest that is not what the family file gives."""
+    yield from _others(_labelled(family, record, manifest))
+
+
+def _others(expected: dict[str, tuple[Any, Any]]) -> Iterator[str]:
+    for where, (said, given) in expected.items():
         if said != given:
             yield f"records/{where}: {said!r}, and it must be {given!r}"
+
+
+def _labelled(
+    family: Family, record: Record[DataResult, DataSubject], manifest: dict[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """By whom a data set says that its pairs were labelled."""
+    labelled, named = record.subject.teacher, manifest.get("teacher") or {}
+    expected: dict[str, tuple[Any, Any]] = {
+        f"data.json: subject.teacher.{key}": (labelled[key], named[key]) for key in labelled.keys() & named.keys()
+    }
+    if any(data_manifest.asks_teacher(entry) for entry in manifest["configs"].values()) and named:
+        expected["data.json: subject.teacher.model"] = (named.get("model"), family.teacher.model)
+    said = record.subject.declaration_sha256
+    return expected | {"data.json: subject.declaration_sha256": (said, manifest.get("declaration_sha256"))}
 
 
 def _exported(export: Path, measured: CardRecords) -> dict[str, tuple[Any, Any]]:

@@ -63,10 +63,15 @@ def test_a_release_is_proved_from_its_name_alone(
         "weights",
         "card",
         "data",
+        "collection",
+        "not proved",
         "revision",
     }
     assert "rendered again to the same" in found["card"]
-    assert "rendered again to the same" in anywhere.verify(family.data_id, stranger)["card"]
+    assert "its note is what its records give" in found["collection"] and "no signature" in found["not proved"]
+    data = anywhere.verify(family.data_id, stranger)
+    assert "rendered again to the same" in data["card"] and "its note is what" in data["collection"]
+    assert "greatest label of each config counted again" in data["figures"] and "teacher" in data["not proved"]
     assert not list(tmp_path.iterdir())
 
 

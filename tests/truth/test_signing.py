@@ -10,7 +10,7 @@ import pytest
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import sha256_folder
-from release.hub import anywhere, checks, stage
+from release.hub import checks, proof, stage
 from release.truth import manifest, signing
 from tests import built
 
@@ -56,7 +56,7 @@ def test_a_release_is_signed_once_and_its_card_says_how_to_check_it(
     assert sha256_folder(stage.stage_model(family, built.SIZE)) == before  # the signature is kept, no key is needed
     made = manifest.read(folder)
     assert made.signing_key == family.about.signing_key and not {*signing.FILES} & made.files.keys()
-    found = anywhere.proved(made, folder.resolve(), tmp_path / "again")
+    found = proof.proved(made, folder.resolve(), tmp_path / "again")
     assert "rendered again to the same" in found["card"]
 
 
