@@ -55,12 +55,32 @@ TAKEN_FAMILIES = {"demo", "evaluations", "hf-home", "hub", "quality", "rehearsal
 TAKEN_SIZES = {"all", "compared", "data", "facts", "records"}  # SIZE=all, and other folders of build/<family>/
 
 
+@dataclass(frozen=True)
+class Signer:
+    """Who signs a release: whoever has a key, or a CI job that Sigstore knows.
+
+    Attributes:
+        key: The sha256 of the public key (DER).
+        identity, provider: As Sigstore's certificate has them: for a job of GitHub the address of its workflow file with the
+            branch, and who says that it is that job.
+    """
+
+    key: str | None = None
+    identity: str | None = None
+    provider: str | None = None
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"the key {self.key}" if self.key else f"{self.identity} (as {self.provider} says)"
+
+
 @dataclass(frozen=True, config=STRICT)
 class FamilyInfo:
     """Table `[family]`: names, licence and language. Repositories are called `<name>-<size>-<version>`.
 
     The licence `other` has a name and a link of its own. `signing_key` is the sha256 of the public key (DER) by whose private
-    key releases are signed; without it they are not.
+    key releases are signed; `signing_identity` and `signing_provider` are instead of it who signs by Sigstore; without any they
+    are not signed.
     """
 
     name: HubName
@@ -74,6 +94,22 @@ class FamilyInfo:
     license_name: LicenseName | None = None
     license_link: WebAddress | None = None
     signing_key: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    signing_identity: Line | None = None
+    signing_provider: WebAddress | None = None
+
+    @property
+    def signer(self) -> Signer | None:
+        """Who signs, None where nobody does."""
+        named = Signer(self.signing_key, self.signing_identity, self.signing_provider)
+        return None if named == Signer() else named
+
+    @model_validator(mode="after")
+    def _signed_once(self) -> Self:
+        sigstore = (self.signing_identity, self.signing_provider)
+        if (self.signing_key and any(sigstore)) or any(sigstore) != all(sigstore):
+            what = "signing_key, or signing_identity with signing_provider: one of the two ways to sign"
+            raise problem(what, "remove the others")
+        return self
 
     @model_validator(mode="after")
     def _licensed(self) -> Self:

@@ -16,6 +16,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from release import console
 from release.errors import ReleaseError
+from release.family import Signer
 from release.hub import cards, proof, state
 from release.truth import manifest, signing
 from release.truth.manifest import Manifest
@@ -40,8 +41,11 @@ class PublishedRelease:
     client: HfApi
 
 
-def verify(repo_id: str, api: HfApi, revision: str | None = None) -> dict[str, str]:
+def verify(repo_id: str, api: HfApi, revision: str | None = None, signer: Signer | None = None) -> dict[str, str]:
     """Download one repository and prove what it says. Returns what was proved, by name; it is printed as a table too.
+
+    Args:
+        signer: Who must have signed it, for whoever knows that from elsewhere.
 
     Raises:
         ReleaseError: It is not there, it is no release of this project, or something differs: the first thing, by its name.
@@ -50,7 +54,7 @@ def verify(repo_id: str, api: HfApi, revision: str | None = None) -> dict[str, s
         release = download(repo_id, api, revision, Path(scratch) / "files")
         with named(release):
             made = manifest.read(release.folder)
-            result = dict(bound(release, made))
+            result = dict(bound(release, made, signer))
             again, main = Path(scratch) / "again", not release.given
             result |= proof.proved(made, release.folder, again, release.client, main=main)
             result |= corrected(release, made, Path(scratch) / "first")
@@ -62,7 +66,7 @@ def verify(repo_id: str, api: HfApi, revision: str | None = None) -> dict[str, s
 
 def not_proved(made: Manifest) -> str:
     """What a repository cannot show by itself."""
-    return proof.NOT_PROVED[made.type] + ("" if made.signing_key else "; who made it: there is no signature")
+    return proof.NOT_PROVED[made.type] + ("" if made.signer else "; who made it: there is no signature")
 
 
 @contextlib.contextmanager
@@ -100,8 +104,11 @@ def download(repo_id: str, api: HfApi, revision: str | None, folder: Path) -> Pu
     raise ReleaseError("no such repository, or it is private", where=f"{api.endpoint}/{repo_id}", hint=hint)
 
 
-def bound(release: PublishedRelease, made: Manifest) -> Iterator[tuple[str, str]]:
+def bound(release: PublishedRelease, made: Manifest, expected: Signer | None = None) -> Iterator[tuple[str, str]]:
     """The files as release.json names them, and release.json as tag and commit name it.
+
+    Args:
+        expected: Who must have signed it; whoever the repository itself names if left out.
 
     Raises:
         ReleaseError: They are not.
@@ -130,12 +137,15 @@ def bound(release: PublishedRelease, made: Manifest) -> Iterator[tuple[str, str]
     if manifest.seal(release.folder) not in release.message.splitlines():
         raise ReleaseError(f"the commit's message does not name this {manifest.FILE}")
     yield "commit", f"its message has the sha256 of {manifest.FILE}"
-    if made.signing_key is None:
+    if expected and made.signer != expected:
+        raise ReleaseError(f"signed by {made.signer or 'nobody'}, and {expected} was to sign it")
+    if made.signer is None:
         yield "signature", "none: this release is not signed"
-    elif line := signing.problem(release.folder, made.signing_key):
+    elif line := signing.problem(release.folder, made.signer):
         raise ReleaseError(line)
     else:
-        yield "signature", f"by the key {made.signing_key}: compare it with the one that its makers publish"
+        told = "as it should be" if expected else "compare that with what its makers publish"
+        yield "signature", f"by {made.signer}: {told}"
 
 
 def corrected(release: PublishedRelease, made: Manifest, scratch: Path) -> dict[str, str]:
@@ -155,6 +165,6 @@ def corrected(release: PublishedRelease, made: Manifest, scratch: Path) -> dict[
     names = {name for name in {*first.files, *made.files} if first.files.get(name) != made.files.get(name)}
     if others := sorted(names - cards.CARD):
         raise ReleaseError(f"{others[0]}: not what {made.version} released, of which this is another card")
-    if first.signing_key not in (None, made.signing_key):
-        raise ReleaseError(f"{made.version} is signed by another key than this card of it")
+    if first.signer not in (None, made.signer):
+        raise ReleaseError(f"{made.version} is signed by {first.signer}, this card of it by {made.signer or 'nobody'}")
     return {"revision": f"of the card alone: every other file is as {made.version} released it"}

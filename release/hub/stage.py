@@ -136,8 +136,8 @@ def write(contents: dict[str, Content], folder: Path) -> Path:
                 write_atomic(temporary / name, content)
             else:
                 copy_file(content, temporary / name)
-        if key := given(contents).signing_key:
-            signing.sign(temporary, key, folder)
+        if signer := given(contents).signer:
+            signing.sign(temporary, signer, folder)
     return folder
 
 
@@ -159,5 +159,5 @@ def differences(contents: dict[str, Content], folder: Path) -> Iterator[str]:
         yield f"{manifest.FILE}: {says['missing']}"
     elif path.read_bytes() != manifest.text(made).encode():
         yield f"{manifest.FILE}: {NOT_GIVEN}"
-    elif made.signing_key and (line := signing.problem(folder, made.signing_key)):
+    elif made.signer and (line := signing.problem(folder, made.signer)):
         yield line

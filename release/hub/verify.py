@@ -15,7 +15,7 @@ import typer
 from release import console, options, records, results
 from release.errors import ReleaseError
 from release.export.pairs import Pair, sample_pairs
-from release.family import Family, load
+from release.family import Family, Signer, load
 from release.hub import anywhere, checks, data, publish, pulled, state
 from release.records import Record
 from release.results.export import FormParity, PulledRepository, VerifyResult, VerifySubject
@@ -34,12 +34,21 @@ def command(
         str, typer.Option(metavar="ID", help="Verify this repository, whoever released it, from its name alone.")
     ] = "",
     revision: Annotated[str | None, typer.Option(help="With --repo: another revision than the main branch.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="With --repo: the sha256 of the key that must have signed it.")
+    ] = None,
+    identity: Annotated[str | None, typer.Option(help="With --repo: who must have signed it by Sigstore.")] = None,
+    identity_provider: Annotated[str | None, typer.Option(help="With --identity: who says who that is.")] = None,
 ) -> None:
     """Pull the published release back and compare it; with `--push`, make it public, collect it and tag it."""
     if bool(repo) == bool(size) or (revision and not repo) or (push and repo):
         raise typer.BadParameter("give either --size, for a release of your own, or --repo and perhaps --revision")
+    signer = Signer(key, identity, identity_provider)
+    if signer != Signer() and (not repo or bool(key) == bool(identity) or bool(identity) != bool(identity_provider)):
+        raise typer.BadParameter("give --key, or --identity and --identity-provider, with --repo")
     if repo:
-        console.print_json(anywhere.verify(repo, state.connect(endpoint, write=False), revision))
+        api = state.connect(endpoint, write=False)
+        console.print_json(anywhere.verify(repo, api, revision, signer if signer != Signer() else None))
         return
     family = load(family_file)
     api = state.connect(endpoint)

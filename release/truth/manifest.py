@@ -17,7 +17,7 @@ from pydantic import ValidationError, with_config
 
 from release import records
 from release.errors import ReleaseError
-from release.family import Family
+from release.family import Family, Signer
 from release.files import list_files, sha256_file
 from release.names import FileName, HubName
 from release.records import Record
@@ -50,7 +50,8 @@ class Manifest:
         commits: Of this project, at which the records were measured, without repetition; "" where there was none.
         versions: Package -> the versions with which the records were measured.
         rehearsal: Whether any of them was measured in a rehearsal.
-        signing_key: The fingerprint of the key by which the repository is signed, None where it is not.
+        signing_key: The fingerprint of the key by which the repository is signed; `signing_identity` and `signing_provider`
+            are who signed it by Sigstore. None of them where it is not signed.
         files: Every file but this one and the signature, by name.
     """
 
@@ -65,11 +66,19 @@ class Manifest:
     rehearsal: bool
     signing_key: str | None
     files: dict[str, FileEntry]
+    signing_identity: str | None = None
+    signing_provider: str | None = None
+
+    @property
+    def signer(self) -> Signer | None:
+        """Who signed the repository, None where nobody did."""
+        named = Signer(self.signing_key, self.signing_identity, self.signing_provider)
+        return None if named == Signer() else named
 
     @property
     def beside(self) -> tuple[str, ...]:
         """The files that lie beside what it names: itself, and the signature."""
-        return (FILE, *(signing.FILES if self.signing_key else ()))
+        return (FILE, *signing.files(self.signer))
 
 
 def of(
@@ -102,6 +111,8 @@ def of(
         },
         rehearsal=any(record.rehearsal for record in found),
         signing_key=family.about.signing_key,
+        signing_identity=family.about.signing_identity,
+        signing_provider=family.about.signing_provider,
         files={name: _entry(content, (known or {}).get(name)) for name, content in sorted(contents.items())},
     )
 
@@ -118,7 +129,11 @@ def _entry(content: Content, sha256: str | None) -> FileEntry:
 
 def text(manifest: Manifest) -> str:
     """The file's text; equal manifests give equal bytes."""
-    return json.dumps(asdict(manifest), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    value = asdict(manifest)
+    for name in ("signing_identity", "signing_provider"):  # which older ones do not have
+        if value[name] is None:
+            del value[name]
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def parse(content: str | bytes, where: str) -> Manifest:
