@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from release.errors import CannotRun
+from release.teachers.cross_encoder import incomplete
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,7 @@ def check(name: str, model: Any) -> None:
     Raises:
         CannotRun: Other tokens are compared, none are, nothing is asked, or weights are random: the scores would look plausible.
     """
-    if random := random_weights(model):
-        what = f"{len(random)} of its weights are in none of its files and would be random, such as {random[0]}"
+    if what := incomplete(model):
         raise CannotRun(what, where=name, hint="give a trained CrossEncoder")
     form = documented(name)
     if form is None:
@@ -78,13 +78,6 @@ def check(name: str, model: Any) -> None:
         raise CannotRun(what, where=name, hint="take the revision that its card describes")
     if tokens and not template_of(model):
         raise CannotRun("it has no chat template: nothing would be asked", where=name, hint="take another revision")
-
-
-def random_weights(model: Any) -> list[str]:
-    """The weights of a CrossEncoder's transformer that were not loaded from a file: the library draws them, and only warns."""
-    weights = dict(getattr(model[0], "model", model[0]).named_parameters())
-    loaded = {name for name, weight in weights.items() if getattr(weight, "_is_hf_initialized", False)}
-    return [name for name in weights if name not in loaded] if loaded else []
 
 
 def compared_tokens(model: Any) -> tuple[str, ...]:

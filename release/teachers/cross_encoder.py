@@ -47,6 +47,8 @@ class CrossEncoderTeacher:
             what = f"cannot load the teacher ({str(error).strip().splitlines()[0][:200]})"
             hint = "connect to the Hub once, or name a local folder in [teacher]"
             raise hub_access.refusal(error, model) or ReleaseError(what, where=model, hint=hint) from error
+        if what := incomplete(loaded):
+            raise ReleaseError(what, where=model, hint="choose a teacher that was trained to score")
         limit_length(loaded, max_length)
         template = str(getattr(loaded.tokenizer, "chat_template", None))
         self.model = loaded
@@ -85,8 +87,18 @@ def limit_length(model: Any, most: int | None) -> None:
     model.max_seq_length = min((limit for limit in limits if limit), default=None)
 
 
+def incomplete(model: Any) -> str | None:
+    """What is random of a CrossEncoder that was loaded: weights that are in no file the library draws, and only warns."""
+    weights = dict(getattr(model[0], "model", model[0]).named_parameters())
+    loaded = {name for name, weight in weights.items() if getattr(weight, "_is_hf_initialized", False)}
+    random = [name for name in weights if name not in loaded]
+    if not (loaded and random):
+        return None
+    return f"{len(random)} of its weights are in none of its files and would be random, such as {random[0]}"
+
+
 def check_tokens(model: Any, name: str) -> None:
-    """Refuse a causal teacher that compares other tokens than "1" and "0"."""
+    """Refuse a causal teacher that compares other tokens than "1" and "0", or is asked nothing."""
     ids = [model[-1].true_token_id, model[-1].false_token_id]
     tokens = model.tokenizer.convert_ids_to_tokens(ids)
     if tokens != TOKENS:
@@ -95,6 +107,9 @@ def check_tokens(model: Any, name: str) -> None:
             where=name,
             hint="load it with its modules.json, or choose a teacher that was trained to say 1 or 0",
         )
+    if not getattr(model.tokenizer, "chat_template", None):
+        what, hint = "the teacher has no chat template: nothing would be asked", "choose a repository that has one"
+        raise ReleaseError(what, where=name, hint=hint)
 
 
 def headless(model: Any, revision: str | None = None) -> Any:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -426,14 +427,23 @@ def test_a_causal_teacher_must_compare_1_with_0(causal: dict[str, Path]) -> None
         cross_encoder.CrossEncoderTeacher(str(causal["wrong"]), max_length=200)
 
 
+def test_a_teacher_that_is_asked_nothing_or_has_random_weights_is_refused(
+    causal: dict[str, Path], tmp_path: Path, encoder: Path
+) -> None:
+    mute = Path(shutil.copytree(causal["good"], tmp_path / "mute"))
+    (mute / "chat_template.jinja").unlink()
+    with pytest.raises(ReleaseError, match="the teacher has no chat template: nothing would be asked"):
+        cross_encoder.CrossEncoderTeacher(str(mute), max_length=200)
+    with pytest.raises(ReleaseError, match=r"of its weights are in none of its files and would be random, such as "):
+        cross_encoder.CrossEncoderTeacher(str(encoder), max_length=200)
+
+
 def test_the_headless_form_gives_the_same_scores(causal: dict[str, Path]) -> None:
     found = cross_encoder.CrossEncoderTeacher(str(causal["good"]), max_length=200)
     assert cross_encoder.headless(found.model).predict(PAIRS) == pytest.approx(found.predict(PAIRS), abs=1e-4)
 
 
 def test_another_template_is_another_teacher(causal: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
     other = Path(shutil.copytree(causal["good"], tmp_path / "other"))
     template = other / "chat_template.jinja"
     template.write_text(template.read_text().replace("Relevance", "Match"))
