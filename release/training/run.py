@@ -37,6 +37,7 @@ from release.revisions import cached_commit, model_revision
 from release.runtime.unpadded import NAME as UNPADDED
 from release.runtime.unpadded import unpad
 from release.start_up import keep
+from release.teachers.cross_encoder import incomplete
 from release.training.energy import Starts, energy
 from release.training.log import LogFile, end_in_one_line, log, start_log
 from release.training.rows import check_files, check_rows
@@ -106,8 +107,10 @@ class Run:
             Whether there is something to do: False where the record of this very run is there already.
 
         Raises:
-            ReleaseError: A row that cannot be learnt from; config, row and value are named.
+            ReleaseError: Weights of the encoder are missing, or a row cannot be learnt from; config, row and value are named.
         """
+        if what := incomplete(model):
+            raise ReleaseError(f"the encoder is not whole: {what}", where=self.encoder, hint="fetch or save it again")
         counts = {name: len(splits["train"]) for name, splits in configs.items()}
         check_rows(train, counts)
         if held_out is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi, constants
+from safetensors.torch import load_file, save_file
 
 from recipes import distill
 from release.errors import ReleaseError
@@ -107,6 +110,7 @@ def test_a_figure_of_energy_that_cannot_be_is_refused(tmp_path: Path, figure: st
         (["--data", "null"], {}, "the label is missing; in config words, row 3 of split train"),
         (["--data", "textless"], {}, "the document is missing; in config words, row 3 of split train"),
         ([], {"family": "nobody.toml"}, "cannot load the encoder 'nobody/nothing'"),
+        ([], {"family": "cut.toml"}, "the encoder is not whole: 1 of its weights are in none of its files"),
         (["--data", "single"], {"family": "margin.toml"}, "no query has two documents"),
     ],
     ids=lambda value: str(value)[:30],
@@ -130,6 +134,12 @@ def write_faulty(work: Path) -> None:
     (work / "loss.toml").write_text(family.replace('"mse"', '"mae"'))
     (work / "validation.toml").write_text(family.replace('validation = "words"', 'validation = "nope"'))
     (work / "margin.toml").write_text(family.replace('"mse"', '"margin-mse"'))
+    encoder = Path(tomllib.loads(family)["sizes"]["mini"]["encoder"])
+    shutil.copytree(encoder, work / "cut", dirs_exist_ok=True)
+    weights = load_file(encoder / "model.safetensors")
+    del weights[max(name for name in weights if "Wqkv" in name)]
+    save_file(weights, work / "cut/model.safetensors", metadata={"format": "pt"})
+    (work / "cut.toml").write_text(FAMILY.format(size="mini", encoder=work / "cut", nano=work / "nano"))
     (work / "nobody.toml").write_text(FAMILY.format(size="mini", encoder="nobody/nothing", nano=work / "nano"))
     (work / "empty").mkdir(exist_ok=True)
     eight = rows(8, 1).with_columns(pl.Series("query", WORDS[:8]))
