@@ -23,9 +23,9 @@ ROOT = Path("build/rehearsal")
 ASIDE = ".former-"
 DIRECT = ("NO_PROXY", "no_proxy")  # the Hub is on this machine, behind whatever proxy it works
 MIXTURE = re.compile(r"^mixture(_revision)? *=.*\n", re.MULTILINE)  # in a family file
-NUMBER = re.compile(r"^([ \t]*(global_batch_size|evaluations|top_k)[ \t]*=[ \t]*)([\d_]+)", re.MULTILINE)
+NUMBER = re.compile(r"^([ \t]*(global_batch_size|evaluations|checkpoints|top_k)[ \t]*=[ \t]*)([\d_]+)", re.MULTILINE)
 BATCHES, LEAST_BATCH = 8, 8  # divides the global batch, down to a least one
-AT_MOST = {"evaluations": 3, "top_k": 8}  # of a training; fewer candidates than a task has documents
+AT_MOST = {"evaluations": 3, "checkpoints": 2, "top_k": 8}  # of a training; fewer candidates than a task has documents
 CLEARED = (
     "HF_",
     "HUGGING",

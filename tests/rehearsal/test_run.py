@@ -40,6 +40,7 @@ def test_only_copies_of_family_and_declaration_are_changed(project: Family) -> N
     for large, few in {
         "batch_size = 64": "batch_size = 8",
         "evaluations = 6": "evaluations = 3",
+        "checkpoints = 5": "checkpoints = 2",
         "top_k = 20": "top_k = 8",
     }.items():
         text = text.replace(large, few)
