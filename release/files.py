@@ -135,19 +135,32 @@ def atomic_directory(folder: Path) -> Generator[Path]:
     Raises:
         ReleaseError: The disk is full or the folder cannot be written; an earlier `folder` stays as it was.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
+    if any(part == ".." or part.startswith("~") for part in folder.parts):  # `..` of what is moved; pyarrow's own `~`
+        folder = folder.parent.resolve() / folder.name
+    temporary, earlier = (folder.with_name(f".{folder.name}.{name}") for name in ("tmp", "earlier.tmp"))
     shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
     try:
+        if folder.is_symlink() or folder.is_file():
+            raise NotADirectoryError(errno.ENOTDIR, "it is a file or a link", str(folder))
+        _bring_back(earlier, folder)
         temporary.mkdir(parents=True)
         yield temporary
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.replace(earlier)
         temporary.replace(folder)
     except OSError as error:
         hint = "free some space" if disk_is_full(error) else "choose another folder, or look at its rights"
         raise ReleaseError(f"stopped: {error}", where=str(folder), hint=hint) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        _bring_back(earlier, folder)
+
+
+def _bring_back(earlier: Path, folder: Path) -> None:
+    """End what was stopped: `earlier` is `folder` again where nothing took its place, and is removed where something did."""
+    if earlier.exists() and not folder.exists():
+        earlier.replace(folder)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def copy_file(source: Path, target: Path) -> None:

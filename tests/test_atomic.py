@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from release import files
@@ -66,3 +68,48 @@ def test_a_copy_that_breaks_off_leaves_the_former_file(tmp_path: Path, monkeypat
         files.copy_file(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old").read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+
+
+@pytest.mark.parametrize("moment", ["inside", "before the first move", "between the two", "killed between the two"])
+def test_a_folder_that_is_made_again_is_the_former_one_or_the_new_one_whenever_it_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    folder = tmp_path / "made"
+    with files.atomic_directory(folder) as made:
+        (made / "a").write_text("former")
+    if moment == "killed between the two":
+        folder.rename(tmp_path / ".made.earlier.tmp")
+    moves = iter([moment == "before the first move", moment == "between the two"])
+
+    def replace(path: Path, target: Path) -> None:
+        if next(moves, False):
+            raise KeyboardInterrupt
+        path.rename(target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt), files.atomic_directory(folder) as made:
+        (made / "a").write_text("new")
+        if "two" not in moment and moment != "before the first move":
+            raise KeyboardInterrupt
+        patched.setattr(Path, "replace", replace)
+        if moment == "killed between the two":
+            raise KeyboardInterrupt
+    assert (folder / "a").read_text() == "former"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    with files.atomic_directory(folder) as made:
+        (made / "a").write_text("new")
+    assert (folder / "a").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+@pytest.mark.parametrize("name", ["made/../made", "~/made", "~"])
+def test_a_folder_has_any_name_that_a_shell_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(
+        "HOME", "/nowhere"
+    )  # of which `--output=~/made` says nothing, in a shell that leaves it as it is
+    Path("made").mkdir()
+    for text in ("former", "new"):
+        with files.atomic_directory(Path(name)) as made:
+            pq.write_table(pa.table({"text": [text]}), made / "a.parquet")
+        assert (tmp_path / name / "a.parquet").is_file()
+    assert not list(tmp_path.rglob(".*"))

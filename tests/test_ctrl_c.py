@@ -38,9 +38,16 @@ def stop(words: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.5])
-def test_while_the_libraries_load_there_is_no_traceback(seconds: float) -> None:
-    done = stop(["-m", "release", "plan-train", "--size", "17m"], seconds)
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ("-m release plan-train --size 17m", 0.3),
+        ("-m release plan-train --size 17m", 1.5),
+        ("skills/finetune-ettin-reranker/scripts/finetune.py absent", 0.3),
+    ],
+)
+def test_while_the_libraries_load_there_is_no_traceback(words: str, seconds: float) -> None:
+    done = stop(words.split(), seconds)
     assert done.returncode in (-signal.SIGINT, 130, 0, 1)
     assert "Traceback" not in done.stderr
 

@@ -157,16 +157,17 @@ def _finetune(
     encoder.max_seq_length = released_length  # the release reads as much as its base
     with atomic_directory(output / "model") as folder:
         scorer.save_pretrained(str(folder), create_model_card=False)
-    write_pairs(output / PAIRS_FILE, sets.test.judged.pairs)
-    record = records.new(
-        results.FINETUNE,
-        family="",
-        model_sha256=records.model_hash(output / "model"),
-        measured=result,
-        subject=_subject(known, prepared, options, training, sets, length),
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-    )
-    records.write(record, output / "records")
+        write_pairs(output / PAIRS_FILE, sets.test.judged.pairs)
+        record = records.new(
+            results.FINETUNE,
+            family="",
+            model_sha256=records.model_hash(folder),
+            measured=result,
+            subject=_subject(known, prepared, options, training, sets, length),
+            device=torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        )
+        # Before the model is in its place: a run that is killed in between must not find a model without a record.
+        records.write(record, output / "records")
     return record
 
 

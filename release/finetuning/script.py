@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ def run(command: Callable[..., None]) -> NoReturn:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     hide_bars()
     name = Path(sys.argv[0]).name
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
     sys.exit(

@@ -23,7 +23,7 @@ from release.data.docstrings import DocstringPair
 from release.errors import ReleaseError
 from release.evaluation import judged_pairs
 from release.finetuning import finetune as module
-from release.finetuning import guard, lora, losses, measure, merge, model
+from release.finetuning import guard, lora, losses, measure, merge, model, release_model
 from release.finetuning import train as train_module
 from release.finetuning.candidates import MergeNdcg, choose
 from release.finetuning.finetune import Finetuned, FinetuneOptions, finetune
@@ -333,6 +333,27 @@ def test_a_model_of_the_users_is_never_replaced(
     with pytest.raises(ReleaseError, match="a model that no fine-tuning made"):
         finetune(str(reranker), work / "labelled", tmp_path / "own", options)
     assert records.model_hash(tmp_path / "own/model") == records.model_hash(reranker)
+
+
+def test_a_run_that_is_stopped_as_its_model_is_moved_in_place_leaves_nothing_that_is_taken_for_the_users(
+    work: Path, reranker: Path, options: FinetuneOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, replace = work / "stopped", Path.replace
+
+    def move(path: Path, target: Path) -> Path:
+        if target == output / "model":
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", move)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(str(reranker), work / "labelled", output, dataclasses.replace(options, smoke=True))
+    assert (
+        output / "records/finetune.json"
+    ).is_file()  # by which the next run knows whose model it is, whenever it was killed
+    assert not (output / "model").exists() and not [*output.glob(".model*"), *output.glob(".training*")]
+    with pytest.raises(ReleaseError, match="no model"):
+        release_model.open_release(output, "me/own", "v1", "mit").record()
 
 
 def test_lora_trains_a_few_weights_and_is_folded_into_a_model_of_the_usual_form(

@@ -6,6 +6,11 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # until `run` says what was stopped, Ctrl-C ends this without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
