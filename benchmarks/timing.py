@@ -67,10 +67,10 @@ class SideTimings:
     taken: dict[int, dict[str, list[Cost]]]
     load_before: float
 
-    def times(self, side: str, seconds: str = "cpu", *, threads: int = 1) -> float:
-        """How many times as fast as the plain side."""
+    def times(self, side: str, seconds: str = "cpu", *, threads: int = 1, against: str | None = None) -> float:
+        """How many times as fast as the plain side, or as another one."""
         costs = self.taken[threads]
-        return ratio(costs[next(iter(costs))], costs[side], seconds)
+        return ratio(costs[against or next(iter(costs))], costs[side], seconds)
 
     def show(self, title: str, items: int, unit: str) -> None:
         """A table for people; `items` are what one round of a side gets through."""

@@ -10,24 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-SHINGLE = 5  # words; shorter texts are one shingle, so they match only when equal
+from release.data import words
+from release.data.screen import SHINGLE, Screen, Seen, mapped
+from release.data.words import Texts
+
 THRESHOLD = 0.7
 PERMUTATIONS = 64
 BAND = 4  # rows per band: at a Jaccard of 0.7 a pair is missed with a probability of 1.2 %
-AT_ONCE = 2**18  # bytes of text per step: the tables of a step stay within the processor's caches
-LONGEST = 2**20  # bytes of a text that are looked at
+PAIRS = 2**16  # candidates that are compared at once
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that its powers have inverses
 _draw = np.random.default_rng(5)
 BYTES = _draw.integers(1, 2**63, 256, np.uint64)  # what each byte adds to the hash of its word
-IN_WORD = np.array([chr(byte).isalnum() or chr(byte) == "_" or byte > 127 for byte in range(256)])
-Texts = pa.Array | pa.ChunkedArray | Sequence[str]
 
 
 # --- Shingles ---------------------------------------------------------------------------------------------------------
@@ -40,44 +39,20 @@ def shingles(texts: Texts) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         The number of the first text, the shingles of all texts of this step (uint64), and where each text's begin: shape
         (texts + 1,). A text without a word has none.
     """
-    array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
-    before = 0
-    for chunk in array.chunks if isinstance(array, pa.ChunkedArray) else [array]:
-        lowered = pc.utf8_lower(pc.fill_null(chunk, "")).cast(pa.large_binary())
-        if (pc.max(pc.binary_length(lowered)).as_py() or 0) > LONGEST:
-            lowered = pc.binary_slice(lowered, 0, LONGEST)
-        _, ends, content = lowered.buffers()
-        offsets = np.frombuffer(ends, np.int64)[lowered.offset : lowered.offset + len(lowered) + 1]
-        data = np.frombuffer(content or b"", np.uint8)
-        begin = 0
-        while begin < len(lowered):
-            end = max(int(np.searchsorted(offsets, offsets[begin] + AT_ONCE, "right")) - 1, begin + 1)
-            end = min(end, len(lowered))
-            words, starts = _words(data[offsets[begin] : offsets[end]], offsets[begin : end + 1] - offsets[begin])
-            yield before + begin, *_rolled(words, starts)
-            begin = end
-        before += len(lowered)
+    for first, data, offsets in words.steps(texts):
+        yield first, *_rolled(*_hashed(data, offsets))
 
 
-def _words(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A hash per word of the texts in `data`, and where each text's begin. Every letter beyond ASCII belongs to a word."""
-    inside = IN_WORD[data]
-    for lead, follows in (
-        (0xE2, (0x80, 0x81, 0x94, 0x95, 0x96, 0x97)),
-        (0xE3, (0x80,)),
-        (0xC2, range(0xA0, 0xC0)),
-    ):  # quotes, dashes, spaces
-        marks = np.flatnonzero(data[:-1] == lead)
-        marks = marks[np.isin(data[marks + 1], follows)] if len(marks) else marks
-        for step in range(2 if lead == 0xC2 else 3):
-            inside[np.minimum(marks + step, len(data) - 1)] = False
-    first, last = inside.copy(), inside.copy()
-    first[1:] &= ~inside[:-1]
+def _hashed(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A hash per word of the texts in `data`, and where each text's begin."""
+    inside = words.inside(data)
+    begins = np.flatnonzero(words.begins(inside, offsets))
+    last = inside.copy()
     last[:-1] &= ~inside[1:]
-    edges = offsets[:-1][np.diff(offsets) > 0]
-    first[edges], last[edges - 1] = inside[edges], np.where(edges > 0, inside[edges - 1], last[edges - 1])
-    begins, ends = np.flatnonzero(first), np.flatnonzero(last) + 1
-    powers, inverses = _powers(max(len(data), AT_ONCE))
+    edges = offsets[1:][np.diff(offsets) > 0] - 1
+    last[edges] = inside[edges]  # a text that ends also ends its last word
+    ends = np.flatnonzero(last) + 1
+    powers, inverses = _powers(max(len(data), words.AT_ONCE))
     sums = np.zeros(len(data) + 1, np.uint64)
     np.cumsum(BYTES[data] * powers[: len(data)], out=sums[1:])
     return _mix((sums[ends] - sums[begins]) * inverses[begins]), np.searchsorted(begins, offsets)
@@ -116,11 +91,15 @@ def _mix(values: np.ndarray) -> np.ndarray:
 
 def _bands(hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """MinHash: one uint64 key per band and text, shape (bands, texts); texts without shingles are not allowed."""
+    seeds = np.arange(PERMUTATIONS, dtype=np.uint64)[:, None] * MULTIPLIER
+    at_once = max(2**15 // len(hashes), 1)
+    least = np.empty((PERMUTATIONS, len(starts) - 1), np.uint64)
+    for first in range(0, PERMUTATIONS, at_once):
+        some = slice(first, first + at_once)
+        np.minimum.reduceat(_mix(hashes + seeds[some]), starts[:-1], axis=1, out=least[some])
     keys = np.zeros((PERMUTATIONS // BAND, len(starts) - 1), np.uint64)
-    for number in range(PERMUTATIONS):
-        seed = np.uint64(number * int(MULTIPLIER) % 2**64)
-        least = np.minimum.reduceat(_mix(hashes + seed), starts[:-1])
-        keys[number // BAND] = _mix(keys[number // BAND] ^ least)
+    for number in range(BAND):
+        keys = _mix(keys ^ least[number::BAND])
     return keys
 
 
@@ -140,8 +119,10 @@ class TextIndex:
         bands, owners = [np.zeros((PERMUTATIONS // BAND, 0), np.uint64)], [np.zeros(0, np.int16)]
         lengths, sums = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
         digest = hashlib.sha256(repr(self.names).encode())
+        self._screen = Screen(THRESHOLD)
         for owner, name in enumerate(self.names):
             for texts in _batches(sets[name]):
+                self._screen.add(texts)
                 for _, hashes, starts in shingles(texts):
                     hashes, starts = _distinct(hashes, starts)
                     if len(hashes):
@@ -151,7 +132,7 @@ class TextIndex:
                         sums.append(np.add.reduceat(hashes, starts[:-1]))
                         self._file.write(hashes.tobytes())
                         digest.update(hashes.tobytes())
-        self._file.flush()  # the map below reads the file
+        self._screen.close()
         self.sha256 = digest.hexdigest()
         owner, length = np.concatenate(owners), np.concatenate(lengths)
         ends = np.cumsum(length)
@@ -159,59 +140,78 @@ class TextIndex:
         same = np.stack([owner.astype(np.uint64), np.concatenate(sums)])
         fresh = np.unique(same, axis=1, return_index=True)[1]
         self._owner, self._starts, self._ends = owner[fresh], (ends - length)[fresh], ends[fresh]
-        total = int(ends[-1]) if len(ends) else 0
-        self._hashes = np.memmap(self._file, np.uint64, "r", shape=(total,)) if total else np.zeros(0, np.uint64)
+        self._hashes = mapped(self._file)
         keys = np.concatenate(bands, axis=1)[:, fresh]
         self._order = np.argsort(keys, axis=1).astype(np.int32)
         self._keys = np.take_along_axis(keys, self._order, axis=1)
-        self._bits = max(int(total * 8).bit_length(), 10)
-        self._seen = np.zeros(2 ** (self._bits - 3), np.uint8)
-        for begin in range(0, total, 2**20):
-            byte, bit = self._slot(self._hashes[begin : begin + 2**20])
-            np.bitwise_or.at(self._seen, byte, bit)
+        self._seen = Seen(self._hashes)
 
     def repeats(self, texts: Texts) -> np.ndarray:
         """Which sets each text repeats, exactly or nearly: bool of shape (sets, texts)."""
         repeated = np.zeros((len(self.names), len(texts)), bool)
         if not len(self._owner):
             return repeated
-        for first, hashes, starts in shingles(texts):
+        array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
+        possible = self._screen.possible(array)
+        for first, hashes, starts in shingles(array.take(pa.array(possible))):
+            rows = possible[first : first + len(starts) - 1]
             # Half the threshold, because a text that repeats itself counts its shingles more than once here.
-            rows, hashes, starts = self._familiar(np.arange(len(starts) - 1) + first, hashes, starts, THRESHOLD / 2)
+            rows, hashes, starts = self._familiar(rows, hashes, starts, THRESHOLD / 2)
             # What is shared with one text is no more than what is shared with all of them.
             rows, hashes, starts = self._familiar(rows, *_distinct(hashes, starts), THRESHOLD)
-            for text, other in self._candidates(hashes, starts):
-                owner, row = self._owner[other], rows[text]
-                if not repeated[owner, row]:
-                    theirs = self._hashes[self._starts[other] : self._ends[other]]
-                    repeated[owner, row] = jaccard(hashes[starts[text] : starts[text + 1]], theirs) >= THRESHOLD
+            for texts, others in self._candidates(hashes, starts):
+                while len(texts):  # what is still open between a text and a set, one pair of each at a time
+                    owners = self._owner[others]
+                    first = np.unique(texts * len(self.names) + owners, return_index=True)[1]
+                    alike = self._jaccard(hashes, starts, texts[first], others[first]) >= THRESHOLD
+                    repeated[owners[first[alike]], rows[texts[first[alike]]]] = True
+                    left = ~repeated[owners, rows[texts]]
+                    left[first] = False
+                    texts, others = texts[left], others[left]
         return repeated
 
     def _familiar(
         self, rows: np.ndarray, hashes: np.ndarray, starts: np.ndarray, share: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the texts `rows` with these shingles those of which at least this share occurs in the index, and theirs."""
-        byte, bit = self._slot(hashes)
-        known = np.concatenate([[0], np.cumsum((self._seen[byte] & bit) != 0)])
+        known = np.concatenate([[0], np.cumsum(self._seen.has(hashes))])
         shared, lengths = known[starts[1:]] - known[starts[:-1]], np.diff(starts)
         keep = (lengths > 0) & (shared >= lengths * share)
         return rows[keep], hashes[np.repeat(keep, lengths)], np.concatenate([[0], np.cumsum(lengths[keep])])
 
-    def _candidates(self, hashes: np.ndarray, starts: np.ndarray) -> Iterator[tuple[int, int]]:
-        """What MinHash takes for alike: a text with these distinct shingles, and an indexed one that shares a key with it."""
+    def _candidates(self, hashes: np.ndarray, starts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What MinHash takes for alike: texts with these distinct shingles, and indexed ones that share a key with them."""
         if len(starts) == 1:
             return
         bands = list(zip(self._keys, _bands(hashes, starts), strict=True))
         begins, ends = (np.stack([np.searchsorted(*band, side) for band in bands]) for side in ("left", "right"))
-        for text in np.flatnonzero((ends > begins).any(axis=0)).tolist():
-            same = zip(self._order, begins[:, text], ends[:, text], strict=True)
-            others = np.unique(np.concatenate([order[begin:end] for order, begin, end in same]))
-            yield from ((text, other) for other in others.tolist())
+        counts = (ends - begins).sum(axis=0)
+        groups = np.cumsum(counts) // PAIRS  # so that what is many times alike does not fill the memory
+        for group in np.unique(groups[counts > 0]):
+            texts = np.flatnonzero((groups == group) & (counts > 0))
+            pairs = [
+                np.repeat(texts, end - begin) * len(self._owner) + order[_ranges(begin, end)]
+                for order, begin, end in zip(self._order, begins[:, texts], ends[:, texts], strict=True)
+            ]
+            yield np.divmod(np.unique(np.concatenate(pairs)), len(self._owner))
 
-    def _slot(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where a shingle is marked as seen: the byte and the bit."""
-        slot = hashes >> np.uint64(64 - self._bits)
-        return (slot >> np.uint64(3)).astype(np.int64), np.left_shift(1, slot & np.uint64(7)).astype(np.uint8)
+    def _jaccard(self, hashes: np.ndarray, starts: np.ndarray, texts: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """The share of shingles that each of `texts` has in common with its one of `others`, 0 to 1."""
+        lengths = starts[texts + 1] - starts[texts], self._ends[others] - self._starts[others]
+        mine = hashes[_ranges(starts[texts], starts[texts + 1])]
+        theirs = self._hashes[_ranges(self._starts[others], self._ends[others])]
+        pair = np.concatenate([np.repeat(np.arange(len(texts)), length) for length in lengths])
+        both = np.concatenate([mine, theirs])
+        order = np.lexsort((both, pair))
+        both, pair = both[order], pair[order]
+        shared = np.bincount(pair[1:][(both[1:] == both[:-1]) & (pair[1:] == pair[:-1])], minlength=len(texts))
+        return shared / (sum(lengths) - shared)
+
+
+def _ranges(begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """All whole numbers from each of `begins` up to its one of `ends`, one range after the other."""
+    lengths = ends - begins
+    return np.arange(lengths.sum()) + np.repeat(begins - (np.cumsum(lengths) - lengths), lengths)
 
 
 def _batches(texts: Iterable[str], size: int = 2048) -> Iterator[list[str]]:
@@ -234,9 +234,3 @@ def _distinct(hashes: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.nd
     fresh[1:] = (hashes[1:] != hashes[:-1]) | (owner[1:] != owner[:-1])
     counts = np.bincount(owner[fresh]) if len(hashes) else np.zeros(0, np.int64)
     return hashes[fresh], np.concatenate([[0], np.cumsum(counts[counts > 0])])
-
-
-def jaccard(left: np.ndarray, right: np.ndarray) -> float:
-    """The share of shingles that two texts have in common, 0 to 1; both are sorted and distinct."""
-    shared = len(np.intersect1d(left, right, assume_unique=True))
-    return shared / (len(left) + len(right) - shared)

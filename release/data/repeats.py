@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-import pandas as pd
+import polars as pl
 import pyarrow as pa
 
 from release.data.sampling import scatter
@@ -38,11 +37,8 @@ def distinct(tables: Iterator[pa.Table], rows: int, counts: Counter[str]) -> Ite
 
 
 def pair_hashes(table: pa.Table) -> np.ndarray:
-    """A hash of each pair of query and document, uint64 of shape (rows,)."""
-    hash_texts: Any = pd.util.hash_array  # made when it is asked for, so without a type
-    query, document = (
-        hash_texts(table[name].to_numpy(zero_copy_only=False), categorize=False) for name in ("query", "document")
-    )
+    """A hash of each pair of query and document, uint64 of shape (rows,). It differs between versions of polars: never keep it."""
+    query, document = (pl.Series(values=table[name]).hash().to_numpy() for name in ("query", "document"))
     return scatter(query) ^ document
 
 

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from release import family, mode, spec
 from release.data import demo_sets, mix, plan, published, shards
 from release.data.docstrings import DocstringPair
 from release.data.minhash import TextIndex, shingles
+from release.data.screen import Screen
 from release.errors import ReleaseError
 from release.files import sha256_file
 
@@ -518,6 +519,44 @@ def test_shingles_are_runs_of_five_words(texts: list[str]) -> None:
         found += hashes.tolist()
     assert len(found) == len(wanted)
     assert len(set(zip(found, wanted, strict=True))) == len(set(found)) == len(set(wanted))
+
+
+def five_words(text: str) -> set[tuple[str, ...]]:
+    """The readable version of a text's shingles."""
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[n : n + 5]) for n in range(max(len(words) - 4, min(len(words), 1)))}
+
+
+@settings(deadline=None, max_examples=60)
+@example([" ".join(f"w{n}" for n in range(18))], 3)  # 0.7 exactly
+@example([" ".join(f"w{n}" for n in range(60))], 20)  # a long beginning that says one thing
+@given(st.lists(st.text("ab cD_1.,é“ ", max_size=90), min_size=1, max_size=8), st.integers(0, 30))
+def test_a_first_look_passes_every_text_that_repeats_an_indexed_one(texts: list[str], cut: int) -> None:
+    """Whole, cut, lengthened in front, said twice or in capitals; of one word as of twenty, at the end of a text as within."""
+    screen = Screen(0.7)
+    screen.add(texts)
+    screen.close()
+    asked = [form for one in texts for form in (one, one.upper(), one[cut:], "b a " * cut + one, f"{one} {one}")]
+    asked += ["1 2 3 4 5 6 7", *reversed(texts), "x_ " * 9]
+    wanted = set()
+    for row, text in enumerate(asked):
+        mine = five_words(text)
+        others = (five_words(other) for other in texts)
+        if any(len(mine & theirs) >= 0.7 * len(mine | theirs) for theirs in others if mine and theirs):
+            wanted.add(row)
+    possible = screen.possible(pa.chunked_array([asked[:3], asked[3:]]))
+    assert wanted <= set(possible.tolist())
+    assert (np.diff(possible) > 0).all()
+
+
+def test_a_first_look_leaves_little_of_what_repeats_nothing() -> None:
+    rng = np.random.default_rng(3)
+    texts = [" ".join(map(str, rng.integers(10, 10**6, rng.integers(5, 90)))) for _ in range(600)]
+    screen = Screen(0.7)
+    screen.add(texts[:300])
+    screen.close()
+    assert screen.possible(texts[299:])[0] == 0
+    assert len(screen.possible(texts[299:])) < 10
 
 
 def test_a_text_counts_the_same_wherever_the_stream_is_cut() -> None:
