@@ -24,7 +24,7 @@ from release.export import checkpoint
 from release.family import Family, load
 from release.records import Record
 from release.results.data import ConfigLabels, DataResult, DataSubject, LabelRange
-from release.results.engines import CpuSpeed, EngineResult, EnginesResult, EnginesSubject
+from release.results.engines import CpuSpeed, EngineLatency, EngineResult, EnginesResult, EnginesSubject
 from release.results.evaluation import (
     Calibration,
     EvaluationResult,
@@ -432,7 +432,11 @@ def write_engines(found: Family, export: Record[ExportResult, ExportSubject]) ->
         if engine.snippet  # others are only read
     )
     judged, speed = "docstrings, BM25's top 20 of 60 queries", CpuSpeed("onnxruntime", 987.6, 123.4, 256)
-    result = EnginesResult(132, 29, (-4.12, 6.78), 0.000109, judged, rows, speed)
+    waited = tuple(
+        EngineLatency(name, 2, tuple(Latency(count, ms * count, ms * count * 1.07, 20) for count in (10, 100)))
+        for name, ms in (("OpenVINO, bf16", 0.713), ("ONNX Runtime, fp32", 1.234))
+    )
+    result = EnginesResult(132, 29, (-4.12, 6.78), 0.000109, judged, rows, speed, waited)
     record = records.new(
         results.ENGINES,
         family=found.about.name,

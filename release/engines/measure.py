@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -14,7 +15,7 @@ import typer
 from tokenizers import Tokenizer
 
 from release import console, mode, options, records, results
-from release.engines import environments, jobs
+from release.engines import environments, jobs, latency
 from release.engines.catalogue import Engine, engines
 from release.engines.jobs import EngineJob, Outcome
 from release.engines.kept import Kept, kept
@@ -86,6 +87,9 @@ def show(result: EnginesResult) -> None:
         console.say(
             "pairs/s of the fast snippet: not measured, an engine failed or loading varied more than scoring took"
         )
+    for row in result.latency:
+        medians = ", ".join(f"{one.documents} documents {one.p50_ms:.0f} ms" for one in row.latency)
+        console.say(f"latency of {row.engine}, {row.threads} threads: {medians}")
 
 
 def _number(value: float | None, form: str = ".1e") -> str:
@@ -114,6 +118,10 @@ def measure(family: Family, size: str, *, every: bool = False) -> Record[Engines
         jobs.workplace(model_id, export, folder / "model", keep.folder) as root,
     ):
         result = compare(root, model_id, pairs, judged, rows, kinds(pairs, export), keep)
+    try:
+        result = replace(result, latency=latency.measure(export, family))
+    except ReleaseError as error:
+        console.say(f"latency: not measured, {error.what}")
     return records.new(
         results.ENGINES,
         family=family.about.name,

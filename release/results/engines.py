@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from release.results.ranges import Amount, Change, Count, Logit, Sha256, Share, Word
+from release.results.ranges import Amount, Change, Count, Logit, Positive, Sha256, Share, Word
+from release.results.speed import Latency
 
 Verdict = Literal["equal", "rounding", "option", "wrong", "not_run"]
 
@@ -64,6 +65,21 @@ class CpuSpeed:
 
 
 @dataclass(frozen=True)
+class EngineLatency:
+    """How long one query waits on a CPU engine (release/runtime/cpu_engines.py), on the texts of `make speed`, without loading.
+
+    Attributes:
+        engine: With the type of its matrix products.
+        threads: Batches worked on at once.
+        latency: By the number of documents.
+    """
+
+    engine: Word
+    threads: Positive
+    latency: tuple[Latency, ...]
+
+
+@dataclass(frozen=True)
 class EnginesResult:
     """Every engine on the same pairs.
 
@@ -73,6 +89,7 @@ class EnginesResult:
         allowed: The largest difference of a score that is called equal, in logits.
         judged: What NDCG@10 of a "rounding" row was measured on, None where nothing was judged.
         speed: On a CPU; None where it was not measured.
+        latency: Of one query, of the fastest CPU engines; empty where the texts of `make speed` were not to be had.
     """
 
     pairs: Count
@@ -82,6 +99,7 @@ class EnginesResult:
     judged: str | None
     engines: tuple[EngineResult, ...]
     speed: CpuSpeed | None
+    latency: tuple[EngineLatency, ...] = ()  # records of before have none
 
 
 @dataclass(frozen=True)

@@ -34,16 +34,15 @@ from release.results.speed import (
     folder_for,
 )
 from release.speed.configurations import Configuration, Loaded, candidates, load
+from release.speed.latency import latencies
 from release.speed.machine import UNREADABLE, EnergyReading, driver, energy, free, is_out_of_memory
-from release.speed.pairs import draw, lengths
-from release.speed.timing import MOST, Pairs, batches, latency, pairs_for, rates
+from release.speed.pairs import MOST, REHEARSED, draw, lengths
+from release.speed.timing import Pairs, batches, pairs_for, rates, seconds
 from release.start_up import load_modules
 
 SpeedRecord = Record[SpeedResult, SpeedSubject]
 T = TypeVar("T")
 PASS_SECONDS = {"CPU": 0.8, "GPU": 4.0}  # how long one pass should take: decides the number of pairs
-LATENCY = (10, 50, 100)  # documents for one query
-REHEARSED = 16, (4,)  # pairs and documents of a rehearsal: nobody reads its figures
 
 
 def command(
@@ -117,7 +116,7 @@ def measure(source: str, family: Family, *, size: str, name: str, sha256: str, c
     """
     load_modules("sentence_transformers")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    count, latency_documents = REHEARSED if mode.active() else (count, LATENCY)
+    count = REHEARSED if mode.active() else count
     pool, protocol = draw(family, MOST if count is None else count), family.speed
     configurations, skipped = candidates(device)
     first, count, reference = _first_that_runs(configurations, skipped, source, family, pool, count)
@@ -129,10 +128,10 @@ def measure(source: str, family: Family, *, size: str, name: str, sha256: str, c
     public = [speed for speed in measured if not speed.ours]
     chosen = next(each for each in configurations if each.name == best.name)
     fastest = functools.cache(lambda: load(chosen, source, protocol.max_length, family.model(source)))
-    latencies = _attempt(
+    waited = _attempt(
         "latency",
         skipped,
-        lambda: tuple(latency(fastest().predict, pool, documents, best.batch) for documents in latency_documents),
+        lambda: latencies(lambda some: seconds(lambda: fastest().predict(some, best.batch)), pool),
         otherwise=(),
     )
     unread = EnergyReading(None, UNREADABLE)
@@ -148,7 +147,7 @@ def measure(source: str, family: Family, *, size: str, name: str, sha256: str, c
         published=max(public, key=lambda speed: speed.pairs_per_second, default=None),
         configurations=measured,
         skipped=skipped,
-        latency=latencies,
+        latency=waited,
         energy=EnergyPerPair(None if spent.joules is None else spent.joules / len(pairs), spent.source),
         lengths=tokens,
         pairs=len(pairs),

@@ -14,6 +14,7 @@ from release.results.speed import LengthBin, TokenLengths
 
 SEED = 12
 BIN = 64  # tokens
+MOST, REHEARSED = 65_536, 16  # pairs, and in a rehearsal, whose figures nobody reads
 
 
 def draw(family: Family, count: int) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Timing a scorer: passes of which the median counts, batch sizes doubled from the first one, latency of one query."""
+"""Timing a scorer: passes of which the median counts, and batch sizes doubled from the first one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from release.errors import CannotRun
-from release.results.speed import BatchSpeed, Latency
+from release.results.speed import BatchSpeed
 from release.speed.machine import free, is_out_of_memory, peak_memory_mb, reset_peak
+from release.speed.pairs import MOST
 
 CLEARLY = 0.9  # on a CPU, below this share of the best rate, larger batches are not tried
-LEAST, MOST = 128, 65_536  # pairs
-REPEATS = 20
-LATENCY_SECONDS = 6.0  # and fewer repeats where they would take longer than this
+LEAST = 128  # pairs
 Pairs = list[tuple[str, str]]
 Predict = Callable[[Pairs, int], np.ndarray]
 
@@ -78,18 +77,3 @@ def seconds(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
     work()  # the scores arrive in main memory, which waits for the GPU
     return time.perf_counter() - started
-
-
-def latency(predict: Predict, pool: Pairs, documents: int, batch: int) -> Latency:
-    """Milliseconds until one query has the scores of `documents` documents."""
-    texts = [document for _, document in pool]
-    seconds_taken: list[float] = []
-    for trial in range(-2, REPEATS):  # two to warm up
-        start = (trial * documents) % len(texts)
-        chosen = (texts[start:] + texts)[:documents] if len(texts) >= documents else (texts * documents)[:documents]
-        query = pool[trial % len(pool)][0]
-        seconds_taken.append(seconds(lambda pairs=[(query, text) for text in chosen]: predict(pairs, batch)))
-        if trial >= 4 and sum(seconds_taken) > LATENCY_SECONDS:
-            break
-    p50, p95 = np.quantile(seconds_taken[2:], [0.5, 0.95]) * 1000
-    return Latency(documents, float(p50), float(p95), len(seconds_taken) - 2)

@@ -21,7 +21,7 @@ from release.results.engines import EnginesResult
 from release.results.evaluation import Calibration, EvaluationResult, NanoResult, Quality, TaskResult
 from release.results.export import ExportResult
 from release.results.finetuning import PairedComparison
-from release.results.speed import BatchSpeed, ConfigurationSpeed, SpeedResult
+from release.results.speed import BatchSpeed, ConfigurationSpeed, Latency, SpeedResult
 from release.results.training import CheckpointChoice, TrainingRun
 
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)  # no record is older than the project
@@ -158,15 +158,17 @@ def _speed(result: SpeedResult) -> Iterator[str]:
     public = [speed for speed in result.configurations if not speed.ours]
     fastest = max(public, key=lambda speed: speed.pairs_per_second, default=None)
     yield from must(result.published == fastest, "published: not the fastest that needs public libraries only")
-    for index, latency in enumerate(result.latency):
-        yield from must(
-            0 < latency.p50_ms <= latency.p95_ms, f"latency.{index}: the median is above the 95th percentile"
-        )
+    yield from _latency("latency", result.latency)
     lengths = result.lengths
     yield from must(lengths.median <= lengths.p95 <= lengths.max, "lengths: not in their order")
     yield from must(lengths.mean <= lengths.max, "lengths.mean: above the longest")
     if lengths.histogram:
         yield from equal("pairs", result.pairs, sum(each.pairs for each in lengths.histogram))
+
+
+def _latency(at: str, taken: Sequence[Latency]) -> Iterator[str]:
+    for index, one in enumerate(taken):
+        yield from must(0 < one.p50_ms <= one.p95_ms, f"{at}.{index}: the median is above the 95th percentile")
 
 
 def _export(result: ExportResult) -> Iterator[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from release import mode, records, results
 from release.card import acceptance
-from release.engines import catalogue, environments, jobs, measure
+from release.engines import catalogue, environments, jobs, latency, measure
 from release.engines.catalogue import Engine
 from release.engines.jobs import EngineJob, Outcome
 from release.engines.kept import kept
@@ -21,6 +21,8 @@ from release.errors import CannotRun, ReleaseError
 from release.evaluation.judged_pairs import JudgedPairs
 from release.export import pairs, parity
 from release.files import list_files
+from release.runtime.cpu_engines import CpuEngine
+from release.speed import latency as speed_latency
 from tests import built
 
 ROWS = {engine.name: engine for engine in catalogue.engines()}
@@ -72,6 +74,23 @@ def test_the_fast_snippet_runs_as_it_is_printed_and_scores_as_the_trained_model(
     assert outcome.error is None
     assert set(outcome.versions) == set(engine.versions)
     assert outcome.scores == pytest.approx(parity.cross_encoder(str(folder / "model"), compared), abs=1e-5)
+
+
+def test_how_long_a_query_waits_is_measured_by_the_protocol_of_speed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut, predict = set(), CpuEngine.predict
+
+    def look(engine: CpuEngine, some: list[pairs.Pair]) -> np.ndarray:
+        cut.add(max(len(each.ids) for each in engine.tokenizer.encode_batch_fast(some)))
+        return predict(engine, some)
+
+    monkeypatch.setattr(CpuEngine, "predict", look)
+    monkeypatch.setattr(speed_latency, "REPEATS", 3)
+    row = latency.of_engine("onnxruntime", folder / "export", pairs.library_pairs(4), 16)
+    assert row.engine == "ONNX Runtime, fp32" and cut == {16}
+    assert [one.documents for one in row.latency] == list(speed_latency.DOCUMENTS)
+    assert all(0 < one.p50_ms <= one.p95_ms and one.repeats == 3 for one in row.latency)
 
 
 def test_engines_read_from_a_cache_as_the_hubs_client_makes_it_and_from_plain_files(folder: Path) -> None:

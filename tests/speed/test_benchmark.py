@@ -23,7 +23,7 @@ from release.errors import CannotRun, ReleaseError
 from release.evaluation import rerankers
 from release.family import ModelConfig
 from release.results.speed import ConfigurationSpeed, folder_for
-from release.speed import benchmark, configurations, machine, timing
+from release.speed import benchmark, configurations, latency, machine, timing
 from release.speed.benchmark import SpeedRecord
 from release.speed.configurations import Configuration
 from release.speed.machine import EnergyReading
@@ -50,7 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
 @pytest.fixture
 def quick_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that look at something else: latency is half of the work."""
-    monkeypatch.setattr(benchmark, "LATENCY", (2,))
+    monkeypatch.setattr(latency, "DOCUMENTS", (2,))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def measured(place: Path) -> tuple[SpeedRecord, str]:
     """The record of one run through the command line, and what it printed."""
     shown = io.StringIO()
     with contextlib.chdir(place), contextlib.redirect_stdout(shown), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "REPEATS", 5)
+        patch.setattr(latency, "REPEATS", 5)
         assert main(WORDS) == 0
         model = built.family().folder(built.SIZE)
         record = records.read(model / "records", results.SPEED, model_sha256=records.model_hash(model / "model"))
@@ -280,7 +280,7 @@ def test_one_failing_configuration_ends_nothing(place: Path, monkeypatch: pytest
     monkeypatch.setattr(benchmark, "candidates", lambda device: (list(found), {}))
     monkeypatch.setattr(benchmark, "load", load)
     monkeypatch.setattr(benchmark, "_configuration_speed", speed)
-    monkeypatch.setattr(benchmark, "latency", fails)
+    monkeypatch.setattr(benchmark, "latencies", fails)
     source = str(family.folder(built.SIZE) / "model")
     how = ModelConfig(max_length=77)
     family = replace(family, models={source: how})
