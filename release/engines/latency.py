@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from release import mode
+from release import console, mode
 from release.export import portable
 from release.export.pairs import Pair
 from release.family import Family
@@ -21,7 +21,7 @@ ENGINES = ("openvino", "onnxruntime")  # of cpu_engines: in bf16 where the CPU h
 
 
 def measure(export: Path, family: Family) -> tuple[EngineLatency, ...]:
-    """Each engine with all cores, alone on the machine.
+    """Each engine that runs here with all cores, alone on the machine.
 
     A process of its own for each: in one that ran OpenVINO before, two threads in ONNX Runtime waited for ever
     (OpenVINO 2026.4.1, ONNX Runtime 1.32.0).
@@ -32,8 +32,14 @@ def measure(export: Path, family: Family) -> tuple[EngineLatency, ...]:
     pool = draw(family, mode.amount(MOST, REHEARSED))
     limit = min(family.speed.max_length, portable.max_length(export))
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as processes:
-        rows = [processes.submit(of_engine, name, export, pool, limit) for name in ENGINES]
-        return tuple(row.result() for row in rows)
+        running = {name: processes.submit(of_engine, name, export, pool, limit) for name in ENGINES}
+        rows = []
+        for name, row in running.items():
+            try:
+                rows.append(row.result())
+            except Exception as error:  # it is not installed, or cannot run here: each engine raises its own
+                console.say(f"latency of {name}: not measured, {type(error).__name__}: {error}"[:200])
+        return tuple(rows)
 
 
 def of_engine(name: str, export: Path, pool: list[Pair], max_length: int) -> EngineLatency:
