@@ -130,4 +130,4 @@ def _reason(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip() and "complete log" not in line] or [
         "no message"
     ]
-    return re.sub(r"https?://\S+", "the registry", lines[-1])[:200]
+    return re.sub(r"https?://\S+|(?<=EAI_AGAIN )\S+|(?<=ENOTFOUND )\S+", "the registry", lines[-1])[:200]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,11 @@ REQUIRED = {
 ALLOWED = {  # anything else, pickles above all, is refused
     "model": (
         "*.md",
-        "*.json",
+        *MODEL_FILES,  # by name: some reader would take another JSON file for settings, or weights for an adapter's
+        "sentence_bert_config.json",
+        manifest.FILE,
+        "records/*.json",
         *signing.FILES,
-        "*.safetensors",
         *(f"{file}{data}" for file in (graph.FILE, *quantize.FILES.values()) for data in ("", "_data")),
         "compare/*.png",
         ".eval_results/*.yaml",
@@ -293,8 +296,9 @@ def _records(folder: Path, family: Family, size: str, sha256: str) -> Iterator[s
 def rehearsed(folder: Path) -> Iterator[str]:
     """Records of a rehearsal, unless this is one."""
     for path in sorted((folder / "records").glob("*.json")) if not mode.active() else []:
-        if json.loads(path.read_text(encoding="utf-8")).get("rehearsal"):
-            yield f"records/{path.name}: measured in a rehearsal"
+        with suppress(ValueError, AttributeError):  # no record: `folder_problems` says so
+            if json.loads(path.read_bytes()).get("rehearsal"):
+                yield f"records/{path.name}: measured in a rehearsal"
 
 
 def shards(folder: Path, *, texts: bool = False) -> Iterator[str]:

@@ -134,6 +134,7 @@ def test_why_an_environment_cannot_be_built_names_no_place_of_this_machine() -> 
     said = "npm error code X\nnpm error request to https://packages.example/a%2fb failed: no network\n"
     log = "npm error A complete log of this run can be found in: /home/someone/.npm/_logs/debug-0.log\n"
     assert environments._reason(said + log) == "npm error request to the registry failed: no network"
+    assert environments._reason("getaddrinfo EAI_AGAIN packages.example") == "getaddrinfo EAI_AGAIN the registry"
     assert environments._reason("\n") == "no message"
 
 

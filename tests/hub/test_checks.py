@@ -65,9 +65,13 @@ def test_a_licence_of_ones_own_and_another_language_come_onto_the_cards(family: 
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "settings of one reader": (
+        lambda repo: (repo / "special_tokens_map.json").write_text("{}"),
+        "special_tokens_map.json: not a kind of file that is published",
+    ),
     "pickle": (lambda repo: (repo / "pytorch_model.bin").write_bytes(b"x"), "not a kind of file that is published"),
     "missing": (lambda repo: (repo / "onnx/model.onnx").unlink(), "onnx/model.onnx: required, and missing"),
-    "empty": (lambda repo: (repo / "empty.json").touch(), "empty.json: empty"),
+    "empty": (lambda repo: (repo / "records/empty.json").touch(), "records/empty.json: empty"),
     "token": (
         lambda repo: (repo / "notes.md").write_text("hf_" + "a1B2" * 9),
         "notes.md: holds what looks like a token",
