@@ -9,6 +9,9 @@ SIZE   ?=
 PUSH   ?=
 
 # Given to make itself only: a variable of the shell that happens to have that name decides nothing.
+ifeq ($(origin ORG):$(strip $(ORG)),command line:)
+  $(error ORG= names no organisation; hint: ORG=name, or leave it out for the family's own)
+endif
 ORG_GIVEN := $(if $(filter command line,$(origin ORG)),$(ORG))
 ifneq ($(ORG_GIVEN),)
   export RELEASE_ORG := $(ORG_GIVEN)

@@ -19,6 +19,7 @@ import typer
 from release import every_size, stages
 from release.command_line import exit_status
 from release.console import hide_bars
+from release.errors import ReleaseError
 from release.files import resource
 from release.mode import ORGANIZATION
 from release.options import ETTIN
@@ -60,10 +61,15 @@ EXTRAS = {  # the packages that a verb needs beside the core ones; for all other
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; return 0, 1 for an error that people can correct, 2 for wrong usage, or 130 for Ctrl-C."""
     hide_bars()
-    arguments = _take_organization(sys.argv[1:] if arguments is None else arguments)
+    organization, arguments = _split_organization(sys.argv[1:] if arguments is None else arguments)
+    if organization:
+        os.environ[ORGANIZATION] = organization
     verb = arguments[0] if arguments else ""
 
     def call() -> int | None:
+        if organization == "":
+            hint = "--org NAME, or leave it out for the family's own"
+            raise ReleaseError("--org names no organisation", hint=hint)
         if every_size.option(arguments, "--size") == every_size.ALL and verb in VERBS:
             family = every_size.option(arguments, "--family") or str(ETTIN)
             return every_size.run_verb(arguments, resource(family), os.environ.get(ORGANIZATION, ""))
@@ -97,19 +103,14 @@ def _about(
     """From an encoder, a teacher and text to a released reranker whose card holds only measured numbers."""
 
 
-def _take_organization(arguments: list[str]) -> list[str]:
-    """The arguments without --org, which any verb takes; what it says goes to everything that reads a family file."""
-    rest = list(arguments)
+def _split_organization(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """What --org says, which any verb takes, None without it; and the arguments without it."""
     for index, word in enumerate(arguments):
         if word == "--org" and index + 1 < len(arguments):
-            os.environ[ORGANIZATION] = arguments[index + 1]
-            del rest[index : index + 2]
-            break
+            return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
         if word.startswith("--org="):
-            os.environ[ORGANIZATION] = word.removeprefix("--org=")
-            del rest[index]
-            break
-    return rest
+            return word.removeprefix("--org="), arguments[:index] + arguments[index + 1 :]
+    return None, arguments
 
 
 def _verb() -> None:

@@ -59,6 +59,12 @@ def test_every_verb_takes_it_before_and_behind(
     assert "acme/docstring-reranker-mini-v1" in shown and "local/" not in shown
 
 
+@pytest.mark.parametrize("words", [["plan", "--org="], ["--org", "", "plan"]])
+def test_an_empty_one_is_not_taken_for_the_familys_own(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--family", str(built.DEMO), "--size", "mini"]) == 1
+    assert capsys.readouterr().err.startswith("error: --org names no organisation; hint: --org NAME")
+
+
 @pytest.mark.parametrize("name", ["a/b", "..", "two words", "-x", "a" * 97])
 def test_what_is_no_organisation_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ORGANIZATION, name)
@@ -73,6 +79,7 @@ def test_make_passes_it_on_and_remakes_what_names_it(project: Project) -> None:
     facts = json.loads((project.folder / BUILD / "mini/facts/card.json").read_text())
     assert facts["family"]["organization"] == "acme"
     assert "'two words' is no organisation" in project.make("stage", "ORG=two words").stderr
+    assert "ORG= names no organisation; hint: ORG=name" in project.make("stage", "ORG=").stderr
     project.use_python()
     shown = project.make("plan", "ORG=acme")
     assert "acme/docstring-reranker-mini-v1" in shown.stdout, shown.stderr
