@@ -42,6 +42,37 @@ def parse(kind: type[T], raw: Any, where: str, *, hint: str) -> T:
         ReleaseError: A key is unknown or missing, or a value has the wrong type or is out of range: the first such mistake,
             and how many there are beside it.
     """
+    mistakes = _mistakes(kind, raw, where, hint)
+    if isinstance(mistakes, list):
+        raise _first(kind, raw, mistakes, where, hint)
+    return mistakes
+
+
+def check_part(kind: type[Any], raw: Any, where: str, *, hint: str) -> None:
+    """Check what is there of a dataclass `kind` that something else completes, as `parse` would.
+
+    Args:
+        where: The file and the key at which it stands.
+
+    Raises:
+        ReleaseError: A key is unknown, or a value has the wrong type or is out of range.
+    """
+    mistakes = _mistakes(kind, raw, where, hint)
+    wrong = [one for one in mistakes if not _may_be_completed(one)] if isinstance(mistakes, list) else []
+    if wrong:
+        first = _first(kind, raw, wrong, where, hint)
+        raise ReleaseError(first.what, where=str(first.where).replace(f"{where}, key ", f"{where}."), hint=first.hint)
+
+
+def _may_be_completed(mistake: ErrorDetails) -> bool:
+    """Whether more keys could mend it: one is missing, or those of the whole do not go together yet."""
+    return mistake["type"] in ("missing", "union_tag_not_found") or (
+        mistake["type"] == "problem" and not mistake["loc"]
+    )
+
+
+def _mistakes(kind: type[T], raw: Any, where: str, hint: str) -> T | list[ErrorDetails]:
+    """`kind` of `raw`, or all that pydantic found wrong."""
     try:
         text = json.dumps(raw, default=_refuse_type, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -49,14 +80,15 @@ def parse(kind: type[T], raw: Any, where: str, *, hint: str) -> T:
     try:
         return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        unknown = [one for one in details if one["type"] == "unexpected_keyword_argument"]
-        first = _error(kind, raw, (unknown or details)[0], where, hint)
-        if others := len(details) - 1:
-            first = ReleaseError(
-                first.what, where=first.where, hint=f"{first.hint} ({others} more to correct after this)"
-            )
-        raise first from error
+        return error.errors(include_url=False)
+
+
+def _first(kind: Any, raw: Any, mistakes: list[ErrorDetails], where: str, hint: str) -> ReleaseError:
+    """The first mistake, unknown keys before all others, and how many there are beside it."""
+    unknown = [one for one in mistakes if one["type"] == "unexpected_keyword_argument"]
+    first = _error(kind, raw, (unknown or mistakes)[0], where, hint)
+    others = f" ({len(mistakes) - 1} more to correct after this)" if len(mistakes) > 1 else ""
+    return ReleaseError(first.what, where=first.where, hint=f"{first.hint}{others}")
 
 
 def problem(what: str, hint: str) -> PydanticCustomError:

@@ -18,9 +18,10 @@ from yaml.constructor import ConstructorError
 
 from release.errors import ReleaseError
 from release.names import ConfigName, FileName, License, Line, MaybeLine, RepositoryId, SplitName, WebAddress
-from release.schema import STRICT, MaybeRows, Pairs, Ranks, Rows, Seed, closest, parse, problem
+from release.schema import STRICT, MaybeRows, Pairs, Ranks, Rows, Seed, check_part, closest, parse, problem
 
 HINT = "datasets/README.md explains every key"
+NAMED = "a config is called as its key under configs: says"
 
 
 # --- Where rows come from ---------------------------------------------------------------------------------------------
@@ -328,7 +329,7 @@ def load(path: Path) -> MixtureSpec:
         raise ReleaseError(what, where=str(path), hint="correct that line") from error
     top = _mapping(raw, str(path))
     _given_by_place(top, "path", str(path), "the file is its own path")
-    templates = _mapping(top.pop("templates", {}), f"{path}, key templates")
+    templates = _templates(top.pop("templates", {}), path)
     configs = _mapping(top.get("configs", {}), f"{path}, key configs")
     if configs:
         top["configs"] = {name: _merged(name, entry, templates, path) for name, entry in configs.items()}
@@ -365,17 +366,28 @@ def _given_by_place(entry: dict[str, Any], key: str, where: str, hint: str) -> N
         raise ReleaseError(f"unknown key {key!r}", where=where, hint=f"remove it: {hint}")
 
 
+def _templates(raw: Any, path: Path) -> dict[str, dict[str, Any]]:
+    """Every template, used or not, as far as it can be checked without the config that completes it."""
+    templates = {}
+    for name, template in _mapping(raw, f"{path}, key templates").items():
+        where = f"{path}, key templates.{name}"
+        templates[name] = entry = _mapping(template, where)
+        _given_by_place(entry, "name", where, NAMED)
+        entry["source"] = _mapping(entry.get("source", {}), f"{where}.source")
+        check_part(ConfigSpec, entry, where, hint=HINT)
+    return templates
+
+
 def _merged(name: str, raw: Any, templates: dict[str, Any], path: Path) -> dict[str, Any]:
     """A config completed by its template, with its name."""
     where = f"{path}, key configs.{name}"
-    entry, hint = _mapping(raw, where), "a config is called as its key under configs: says"
-    _given_by_place(entry, "name", where, hint)
+    entry = _mapping(raw, where)
+    _given_by_place(entry, "name", where, NAMED)
     template = entry.pop("template", None)
     if template is None:
         return {"name": name, **entry}
     if not isinstance(template, str) or template not in templates:
         raise ReleaseError(f"unknown template {template!r}", where=where, hint=closest(str(template), templates))
-    base = _mapping(templates[template], f"{path}, key templates.{template}")
-    _given_by_place(base, "name", f"{path}, key templates.{template}", hint)
-    source = {**_mapping(base.get("source", {}), where), **_mapping(entry.get("source", {}), f"{where}.source")}
+    base = templates[template]
+    source = {**base.get("source", {}), **_mapping(entry.get("source", {}), f"{where}.source")}
     return {"name": name, **base, **entry, "source": source}

@@ -113,6 +113,12 @@ def test_a_good_declaration_is_read(tmp_path: Path) -> None:
         ("overlaps: []", "overlaps: []\n    held_out: {rows: 1, split: train}", "cannot be held out as 'train'"),
         ("overlaps: []", "overlaps: []\n    held_out: {rows: 1, split: Train}", "cannot be held out as 'Train'"),
         ("overlaps: []", "overlaps: []\n    held_out: {rows: 1, split: ../x}", "cannot be held out as '../x'"),
+        ("configs:", "templates: {spare: 0}\nconfigs:", r"expected keys and values.*key templates\.spare"),
+        ("configs:", "templates: {spare: {source: 0}}\nconfigs:", r"values, found int.*templates\.spare\.source"),
+        ("configs:", "templates: {spare: {lables: x}}\nconfigs:", "unknown key 'lables'.*spare; hint: .*'labels'"),
+        ("configs:", "templates: {spare: {labels: x}}\nconfigs:", r"unknown value 'x'.*templates\.spare\.labels"),
+        ("configs:", "templates: {spare: {cap: {rows: 0}}}\nconfigs:", r"than 0, found int 0.*spare\.cap\.rows"),
+        ("configs:", "templates: {spare: {source: {kind: fils}}}\nconfigs:", r"'fils'.*templates\.spare\.source"),
         ("overlaps: []", "overlaps: []\n    template: none", "unknown template 'none'"),
         ("overlaps: []", "overlaps: []\n    template: [none]", r"unknown template \['none'\]"),
         ("overlaps: []", "overlaps: []\n    license_note: 2024-01-01", "is a date; text needs quotes"),
@@ -208,5 +214,7 @@ def test_names_that_differ_by_case_only_are_refused(tmp_path: Path) -> None:
 
 def test_a_band_that_cannot_fill_the_places_is_refused(tmp_path: Path) -> None:
     text = ETTIN.read_text(encoding="utf-8").replace("band: [32, 256]", "band: [32, 40]")
-    with pytest.raises(ReleaseError, match=r"band \[32, 40\] cannot give 32 candidates.*rerank_fever"):
+    with pytest.raises(
+        ReleaseError, match=r"band \[32, 40\] cannot give 32 candidates.*key templates\.retrieval\.sampling"
+    ):
         load(tmp_path, text)
