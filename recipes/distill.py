@@ -66,8 +66,9 @@ def main() -> None:
         value, (least, most) = values[key], RANGES.get(key, (1, 10**6))  # None is an option left out; nan in no range
         if value is not None and not (type(value) in (type(least), type(most)) and least <= value <= most):
             parser.error(f"{key} = {value!r} cannot be; in {options.family} or the options; hint: {least} to {most}")
-    if not project and training["loss"] != "mse":
-        parser.error(f"loss = {training['loss']!r} needs the package release; hint: install it, or take loss = 'mse'")
+    for name, known in (("loss", ["mse"]), ("precision", ["bf16", "fp32"])) if not project else ():
+        if training[name] not in known:  # another loss needs the package release
+            parser.error(f"{name} = {training[name]!r} cannot be on the page alone; in {options.family}; hint: {known}")
     output = options.output or Path("build", about["name"], options.size)
     key = fingerprint.Hasher.hash([SMOKE, options.data, given, training, evaluation, size])
     folder = output / "checkpoints" / ("" if run else key)  # no run goes on from another's checkpoint
@@ -94,14 +95,13 @@ def main() -> None:
     kwargs: Any = {"always_rerank_positives": evaluation.get("always_rerank_positives", False), "batch_size": 64}
     evaluator = (project.NanoBEIR if project else CrossEncoderNanoBEIREvaluator)([*names], evaluation["nano"], **kwargs)
     # 5. Train, from the last checkpoint if there is one
-    args.batch_sampler = sampler
     if run and not run.begin(model, args, train, held_out, configs):  # checks every row, sets args.output_dir
         return  # this very run is finished
     whole = Path(str(args.output_dir)).glob("checkpoint-*/trainer_state.json")  # this file is written last
     resume = max((str(file.parent) for file in whole), key=lambda name: int(name.rpartition("-")[2]), default=None)
     if len(train) < (args.train_batch_size * args.world_size if args.dataloader_drop_last else 1):
         parser.error(f"{len(train)} pairs are less than a step; in {data}; hint: more of them, or a smaller batch")
-    args.eval_on_start = resume is None  # the baseline
+    args.batch_sampler, args.eval_on_start = sampler, resume is None  # the baseline
     trainer = CrossEncoderTrainer(model, args, train, held_out, loss, evaluator, callbacks=run and run.callbacks)
     trainer.train(resume_from_checkpoint=resume)
     if not trainer.is_world_process_zero():
@@ -127,8 +127,8 @@ def load_mixture(data: str, revision: str | None, validation: str) -> tuple[Data
     configs = {name: load_dataset(*path, revision=revision).select_columns(columns) for name, path in paths.items()}
     train = concatenate_datasets([splits["train"] for splits in configs.values()])
     train = train.sort("query").select(range(min(len(train), 64))) if SMOKE else train  # of few queries
-    held_out = None if SMOKE else configs[validation].get("validation")
-    return train, held_out, configs
+    own: Any = SMOKE or configs.get(validation) or sys.exit(f"error: validation = {validation!r}; hint: {[*configs]}")
+    return train, None if SMOKE else own.get("validation"), configs
 
 
 def build_model(encoder: str, max_length: int, fp32: Any = ("4.linear",), device: str | None = None) -> CrossEncoder:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from torch.distributed import run as torchrun
 
+from recipes import distill
 from tests import forked
 from tests.training.helpers import METRIC, ROOT, assert_equal, record, step_losses, weights
 
@@ -97,9 +98,8 @@ def test_a_finished_run_keeps_its_record_and_other_data_is_another_run(
 
 
 def test_two_processes_give_the_losses_of_one_and_go_on_where_they_stopped(
-    trained: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, work: Path, tmp_path: Path, recipe: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(work)
     script = Path(__file__).with_name("two_legs.py")
     # Children of this process have the libraries already; its own signals stay as they are.
     children = ["--start-method=fork", "--signals-to-handle=SIGUSR2", "--run-path"]
@@ -115,3 +115,18 @@ def test_two_processes_give_the_losses_of_one_and_go_on_where_they_stopped(
     assert [pytest.approx(each, abs=1e-3) for each in expected] == figures  # both processes share each evaluation
     assert record(tmp_path).measured.resumed_at == 8
     assert step_losses(tmp_path) == pytest.approx(losses, rel=1e-5)  # the same rows in the same order
+    monkeypatch.setattr(distill, "project", None)
+    recipe("--data", "build/tiny/data/mixture", "--output", str(tmp_path / "one"))
+    assert logged(tmp_path / "alone") == pytest.approx(
+        logged(tmp_path / "one"), rel=1e-3
+    )  # the page without the project
+    assert weights(tmp_path / "alone/model").keys() == weights(tmp_path / "one/model").keys()
+
+
+def logged(folder: Path) -> list[float]:
+    """Every training loss of a run without a record, and the score of each of its evaluations."""
+    (state,) = folder.glob("checkpoints/*/checkpoint-12/trainer_state.json")
+    history = json.loads(state.read_text())["log_history"]
+    numbers = [float(entry[key]) for entry in history for key in ("loss", METRIC) if key in entry]
+    assert len(numbers) == 12 + 4
+    return numbers

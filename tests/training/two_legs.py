@@ -1,4 +1,7 @@
-"""The recipe as a whole run and then as one that was stopped before its end, in the same processes: run by test_resume.py."""
+"""The recipe as a whole run, as one that was stopped before its end, and without the project, in the same processes.
+
+Run by test_resume.py.
+"""
 
 from __future__ import annotations
 
@@ -19,4 +22,8 @@ if __name__ == "__main__":
         (OUTPUT / "records").rename(OUTPUT / "first")
         shutil.rmtree(next((OUTPUT / "checkpoints").glob("*/checkpoint-12")))
     torch.distributed.barrier()
+    distill.main()
+    torch.distributed.barrier()
+    distill.project = None
+    sys.argv += ["--data", "build/tiny/data/mixture", "--output", str(OUTPUT / "alone")]
     distill.main()
