@@ -14,6 +14,7 @@ import platform
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -101,7 +102,10 @@ def version_of(package: str) -> str | None:
         return platform.python_version()
     if find_spec(package) is None:
         return None
-    return metadata.version(metadata.packages_distributions().get(package, [package])[0])
+    return metadata.version(_distributions().get(package, [package])[0])
+
+
+_distributions = cache(metadata.packages_distributions)  # it reads what all installed packages hold
 
 
 def code_hash() -> str:

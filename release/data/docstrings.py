@@ -136,6 +136,8 @@ def _pair(package: str, name: str, text: str) -> DocstringPair | None:
     """Split a docstring after its first paragraph; too short, too long or templated ones are no pair."""
     lines = inspect.cleandoc(text).strip().splitlines()
     end = next((i for i, line in enumerate(lines) if not line.strip()), len(lines))
+    if end == len(lines):
+        return None  # most have one paragraph only
     summary, body = clean(" ".join(lines[:end])), clean("\n".join(lines[end:]))
     if not 3 <= len(summary.split()) <= 40 or len(body.split()) < 12 or "{" in summary or "%(" in summary:
         return None
