@@ -163,7 +163,9 @@ def compare(
 ) -> EnginesResult:
     """Run those of `rows` of which no outcome is kept, and judge each."""
     scored = [*pairs, *(judged.pairs if judged else ())]  # by whatever NDCG@10 is needed of
-    work: dict[str, EngineJob | str] = {}
+    default = next(engine for engine in rows if engine.name == DEFAULT)
+    trained = EngineJob(default.snippet.replace("MODEL_ID", jobs.TRAINED), pairs)
+    work: dict[str, EngineJob | str] = {jobs.TRAINED: trained}  # what all others are compared with comes first
     for engine in rows:
         try:
             program, environment = environments.program(engine)
@@ -175,8 +177,6 @@ def compare(
         work[engine.name] = EngineJob(engine.snippet, own_pairs, engine.versions, timed, program, environment)
         if engine.without_option and not engine.core:
             work[f"{engine.name} by default"] = EngineJob(engine.without_option, pairs, (), (), program, environment)
-    default = next(engine for engine in rows if engine.name == DEFAULT)
-    work[jobs.TRAINED] = EngineJob(default.snippet.replace("MODEL_ID", jobs.TRAINED), pairs)
     outcomes = _run(root, model_id, work, keep)
     reference = jobs.scores_of(outcomes.pop(jobs.TRAINED), "the trained model")
     allowed = parity.allowed(reference, mode.active())
