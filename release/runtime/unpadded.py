@@ -199,7 +199,9 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scal
     scores = torch.bmm((query * scaling).flatten(0, 1), key.flatten(0, 1).transpose(1, 2))
     if mask is not None:
         scores.unflatten(0, (count, heads)).add_(mask)
-    return torch.bmm(scores.softmax(-1), value.flatten(0, 1)).unflatten(0, (count, heads))
+    # In place: new memory for the largest matrix of a layer costs as much as the products.
+    shares = scores.softmax(-1) if scores.requires_grad else torch.softmax(scores, -1, out=scores)
+    return torch.bmm(shares, value.flatten(0, 1)).unflatten(0, (count, heads))
 
 
 def attention(
