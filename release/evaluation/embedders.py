@@ -6,6 +6,7 @@ nomic's two prefixes) and wrappers (nomic's layer norm); a family may name other
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -79,10 +80,18 @@ def load(name: str, commit: str, how: ModelConfig) -> Any:
 
 
 def load_folder(folder: Path, contents: str) -> Any:
-    """A SentenceTransformer in a folder, in float32; `contents` is the hash that names it."""
+    """A SentenceTransformer in a folder, in float32; `contents` is the hash that names it.
+
+    Raises:
+        ReleaseError: It is none, or a CrossEncoder, which would load as one that embeds in one dimension.
+    """
     from sentence_transformers import SentenceTransformer
 
+    settings = folder / "config_sentence_transformers.json"
     try:
+        if settings.is_file() and json.loads(settings.read_bytes()).get("model_type") == "CrossEncoder":
+            what = "a reranker, whose one score of a text finds nothing"
+            raise ReleaseError(what, where=str(folder), hint="name an embedder: a SentenceTransformer, or bm25")
         wrapped = PLAIN(SentenceTransformer(str(folder), model_kwargs={"dtype": "float32"}, trust_remote_code=False))
     except (OSError, ValueError) as error:
         raise missing(str(folder)) from error

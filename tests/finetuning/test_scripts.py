@@ -94,6 +94,7 @@ def test_a_base_is_measured_on_any_beir_folder_with_candidates_of_ones_own(call:
         (("finetune", "base", "--data", "judged"), "not a prepared folder"),
         (("evaluate", "base", "--data", "absent"), "no collection absent"),
         (("evaluate", "judged", "--data", "judged"), "no CrossEncoder there"),
+        (("evaluate", "base", "--data", "judged", "--retriever", "base"), "a reranker, whose one score"),
         (("finetune", "base", "--data", "absent"), "not a prepared folder"),
         (("finetune", "absent", "--data", "absent"), "no model 'absent' here"),
         (("evaluate", "base", "--data", "data.jsonl"), "no collection data.jsonl"),
