@@ -29,16 +29,16 @@ class Kept:
     subject: str
 
     def read(self, work: Mapping[str, EngineJob]) -> dict[str, Outcome]:
-        """What is kept of `work`, by the name of each; what is of another subject, or damaged, is removed."""
+        """What is kept of `work`, by the name of each; what is of another subject or job, or damaged, is removed."""
         outcomes = {}
         for file in self.folder.glob("*.json"):
             with suppress(ValueError, TypeError, KeyError):  # damaged by hand: it was written atomically
                 value = json.loads(file.read_bytes())
-                if value["subject"] == self.subject:
-                    job = work.get(name := value["engine"])
-                    if job and value["identity"] == _identity(job):
+                name, job = value["engine"], work.get(value["engine"])
+                if value["subject"] == self.subject and (job is None or value["identity"] == _identity(job)):
+                    if job:  # else it is of a run of more engines
                         outcomes[name] = Outcome(**value["outcome"])
-                    continue  # or it is of a run of more engines, or written anew
+                    continue
             file.unlink()
         return outcomes
 
