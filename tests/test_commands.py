@@ -102,6 +102,7 @@ NEEDS = {  # what no test can have
     **{f"python recipes/distill.py --size {size}": "a GPU" for size in ("17m", "32m", "68m", "150m", "400m", "1b")},
     "torchrun --nproc_per_node=8 recipes/distill.py --size 17m": "eight GPUs",
     "python -m release verify --repo cross-encoder/ettin-reranker-68m-v1 --endpoint https://huggingface.co": "a network",
+    "python -m release verify --repo ID --identity ... --identity-provider ...": "a network",
     "make rehearse ALL=1": "an idle machine",
     "make bench-train": "an idle machine",
     "make bench-predict": "an idle machine",
