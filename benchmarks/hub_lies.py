@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from release.errors import ReleaseError
 from release.family import Family
-from release.hub import anywhere, publish, stage, state
-from release.localhub import Account, running_hub
+from release.hub import anywhere, stage, state
 from release.records import sealed
 from release.truth import manifest
 
@@ -125,20 +123,6 @@ THOROUGH: dict[str, Lie] = {  # with release.json and the message of the commit
     "fewer steps": _record("records/run.json", lambda record: record["measured"].update(steps=1)),
     "other data": _text("records/mixture.json", '"rows"', '"raws"'),
 }
-
-
-def tell_all(family: Family, size: str) -> dict[str, str | None]:
-    """Release what is staged in the working folder to an embedded Hub of its own, without loading the model, and tell every lie."""
-    token = "hf_" + "loopback" * 4
-    with running_hub(Path("hub"), [Account("maker", token, (family.about.organization,))]) as (endpoint, _):
-        os.environ["HF_TOKEN"] = token
-        publish.publish(family, size, endpoint)
-        api = HfApi(endpoint=endpoint, token=token)
-        repos = state.desired_repos(family, size)
-        commits = {repo.id: state.remote_repo(api, repo).commit or "" for repo in repos}
-        publish.finish(family, size, api, commits)
-        caught = tell(api, family.model_id(size), stage.model_repo(family, size).resolve())
-        return caught | tell_more(api, family, size)
 
 
 def tell(api: HfApi, repo: str, folder: Path, only: set[str] | None = None) -> dict[str, str | None]:

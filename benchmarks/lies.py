@@ -18,12 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import hub_lies
+from benchmarks import data_lies, finetuned_lies, hub_lies, signed_lies
 from release import records
 from release.console import print_json, table
 from release.errors import ReleaseError
 from release.family import Family, load
-from release.hub import checks, stage
+from release.hub import checks, publish, stage, state
+from release.localhub import Account, running_hub
 
 FAMILY, SIZE = Path("recipes/demo.toml"), "mini"
 Change = Callable[[dict[str, Any]], object]
@@ -236,15 +237,36 @@ def _tell_staged(family: Family, size: str, path: Path, alter: Callable[[Path], 
             path.write_bytes(before)
 
 
+def _on_hub(family: Family, size: str, family_file: str) -> dict[str, str | None]:
+    """Release what is staged to an embedded Hub of its own, without loading the model, and tell every lie there."""
+    token = "hf_" + "loopback" * 4
+    with running_hub(Path("hub"), [Account("maker", token, (family.about.organization,))]) as (endpoint, _):
+        os.environ["HF_TOKEN"] = token
+        publish.publish(family, size, endpoint)
+        api = state.connect(endpoint)
+        repos = state.desired_repos(family, size)
+        commits = {repo.id: state.remote_repo(api, repo).commit or "" for repo in repos}
+        publish.finish(family, size, api, commits)
+        caught = hub_lies.tell(api, family.model_id(size), stage.model_repo(family, size).resolve())
+        caught |= data_lies.tell_on_hub(api, family, size)
+        caught |= signed_lies.tell(api, family_file, size)
+        _stage(family, size)
+        return caught | hub_lies.tell_more(api, family, size)
+
+
 def main() -> None:
     """Tell them all to a copy of the demo's build."""
     family = load(FAMILY)
     if not (family.folder(SIZE) / "records/export.json").is_file():
         raise ReleaseError("no finished build to lie about", where=str(family.build), hint="make demo")
     with tempfile.TemporaryDirectory(prefix="lies-") as scratch:
+        text = FAMILY.read_text(encoding="utf-8")
         shutil.copytree(family.build, Path(scratch) / family.build, ignore=shutil.ignore_patterns("checkpoints"))
         with contextlib.chdir(scratch):
-            caught = tell(family, SIZE) | hub_lies.tell_all(family, SIZE)
+            caught = tell(family, SIZE) | data_lies.tell(family, SIZE)
+            caught |= finetuned_lies.tell(finetuned_lies.release_of(family, SIZE, Path("own")))
+            _stage(family, SIZE)
+            caught |= _on_hub(family, SIZE, text)
     table("Lies", ["lie", "caught by"], [[name, (line or "NOBODY")[:110]] for name, line in caught.items()])
     missed = [name for name, line in caught.items() if line is None]
     print_json({"told": len(caught), "caught": len(caught) - len(missed), "missed": missed})

@@ -17,13 +17,13 @@ from release.errors import ReleaseError
 from release.export import checkpoint, quantize
 from release.export.pairs import PAIRS_FILE, read_pairs
 from release.files import atomic_directory, copy_file, list_files, sha256_folder, write_atomic
+from release.finetuning import possible
 from release.hub import checks, plan, publish, state, verify
 from release.names import LicenseName, WebAddress, hub_licenses, language_name, licence_mistake
 from release.records import Record
 from release.results.export import ExportResult, ExportSubject, NarrowExport, VerifySubject
 from release.results.finetuning import FinetuneResult, FinetuneSubject
 from release.schema import parse
-from release.truth import arithmetic
 
 KINDS = ("finetune", "export")  # records/*.json of the repository
 
@@ -173,10 +173,8 @@ def _problems(folder: Path) -> Iterator[str]:
     for kind in KINDS:
         if not records.is_sealed(folder / f"records/{kind}.json"):
             yield f"records/{kind}.json: edited since it was measured"
-    measured = records.read(folder / "records", results.FINETUNE).measured
-    yield from (f"records/finetune.json: {line}" for line in arithmetic.paired("test", measured.test))
-    exported = records.read(folder / "records", results.EXPORT).measured
-    yield from (f"records/export.json: {line}" for line in arithmetic.CHECKS["export"](exported))
+    record, exported = (records.read(folder / "records", kind) for kind in (results.FINETUNE, results.EXPORT))
+    yield from possible.problems(record, exported)
 
 
 def card(release: FinetunedRelease) -> str:

@@ -25,7 +25,9 @@ ASKED_SECONDS = 300  # the longest window of the public Hub's rate limits
 SILENT_SECONDS = 120.0  # without a byte of an answer
 STEP_SECONDS = 600.0  # of one step, and for its bytes:
 BYTES_PER_SECOND = 250_000
-NOTE_SECONDS = 15.0
+NOTE_SECONDS = 15.0  # between two notes, and two looks whether the Hub is there
+LOOK_SECONDS = 15.0  # in which it answers a request for nothing, on a connection of its own, however slow the link is
+LOOKS = 3  # that it may leave unanswered in a row
 XET = {  # its client has its own retries, which nobody can interrupt
     "HF_XET_CLIENT_RETRY_MAX_DURATION": "60s",
     "HF_XET_CLIENT_CONNECT_TIMEOUT": "20s",
@@ -65,31 +67,51 @@ def _origin(request: Any) -> str:
 
 
 @contextmanager
-def limited(doing: str, size: int = 0, seconds: float = 0.0) -> Generator[None]:
+def limited(doing: str, size: int = 0, seconds: float = 0.0, *, hub: str | None = None) -> Generator[None]:
     """A step with an end, which says every quarter of a minute that it still goes on; `size` bytes are sent or fetched in it.
+
+    Args:
+        hub: The endpoint that it talks to. One that is dead or frozen ends the step: an upload alone would be tried again for
+            minutes, and slowness of the link is no reason, since any answer will do.
 
     Raises:
         ReleaseError: It took too long. Whatever it waits for, in Python or in the client's own runtime, is interrupted.
     """
-    begin, done, late = time.monotonic(), threading.Event(), threading.Event()
+    begin, done = time.monotonic(), threading.Event()
     seconds = (seconds or STEP_SECONDS) + size / BYTES_PER_SECOND
+    over: list[str] = []
 
     def watch() -> None:
+        silent = 0
         while not done.wait(min(NOTE_SECONDS, max(0.0, begin + seconds - time.monotonic()))):
-            if time.monotonic() < begin + seconds:
-                note(f"still: {doing} ({time.monotonic() - begin:.0f} s)")
-                continue
-            late.set()
-            os.kill(os.getpid(), signal.SIGINT)
-            return
+            silent = 0 if hub is None or _answers(hub) else silent + 1
+            if done.is_set():
+                return
+            if silent >= LOOKS:
+                over.append(f"{hub} does not answer any more")
+            elif time.monotonic() >= begin + seconds:
+                over.append(f"it takes longer than {seconds:.0f} seconds")
+            if over:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            note(f"still: {doing} ({time.monotonic() - begin:.0f} s)")
 
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     except KeyboardInterrupt:
-        if late.is_set():
+        if over:
             hint = "run it again, it continues where it stopped"
-            raise ReleaseError(f"cannot {doing}: it takes longer than {seconds:.0f} seconds", hint=hint) from None
+            raise ReleaseError(f"cannot {doing}: {over[0]}", hint=hint) from None
         raise
     finally:
         done.set()
+
+
+def _answers(hub: str) -> bool:
+    """Whether anything at all comes back from there."""
+    try:
+        httpx2.head(hub, timeout=LOOK_SECONDS)
+    except httpx2.HTTPError:
+        return False
+    return True

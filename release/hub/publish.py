@@ -170,7 +170,7 @@ def carry_out(
         say(f"{step.verb} {step.target}: {step.detail}")
         doing = f"{step.verb} {step.target}"
         size = sum((step.repo.folder / name).stat().st_size for name in step.upload) if step.repo else 0
-        with hub_errors(api, doing), patience.limited(doing, size):
+        with hub_errors(api, doing), patience.limited(doing, size, hub=str(api.endpoint)):
             if step.repo is not None:
                 _change_repo(api, step, step.repo, saw)
             else:

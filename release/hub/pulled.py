@@ -70,7 +70,7 @@ def elsewhere(task: dict[str, Any], api: Any, size: int) -> list[dict[str, Any]]
     """
     with _scratch() as (folder, own):
         write_atomic(folder / "task.json", json.dumps(task))
-        with patience.limited("pull everything back", size):
+        with patience.limited("pull everything back", size, hub=str(api.endpoint)):
             _run(FETCH, folder, _with_token(api, folder), own, api)
         with (
             patience.limited("score what was pulled back", seconds=SECONDS),

@@ -20,7 +20,6 @@ from release.results.data import DataResult
 from release.results.engines import EnginesResult
 from release.results.evaluation import Calibration, EvaluationResult, NanoResult, Quality, TaskResult
 from release.results.export import ExportResult
-from release.results.finetuning import PairedComparison
 from release.results.speed import BatchSpeed, ConfigurationSpeed, Latency, SpeedResult
 from release.results.training import CheckpointChoice, TrainingRun
 
@@ -39,12 +38,12 @@ def problems(measured: CardRecords) -> Iterator[str]:
 
 def of_record(kind: str, record: Record[Any, Any], name: str) -> Iterator[str]:
     """Every figure of one record that cannot be."""
-    for lines in (CHECKS[kind](record.measured), _origin(record)):
+    for lines in (CHECKS[kind](record.measured), origin(record)):
         yield from (f"{name}: {line}" for line in lines)
 
 
-def _origin(record: Record[Any, Any]) -> Iterator[str]:
-    """When it was measured, and on what."""
+def origin(record: Record[Any, Any]) -> Iterator[str]:
+    """What cannot be of when a record was measured, and on what."""
     try:
         created = datetime.fromisoformat(record.created)
     except ValueError:
@@ -79,13 +78,6 @@ def _quality(key: str, quality: Quality) -> Iterator[str]:
     yield from must(inside, f"{key}: the interval from ci_low to ci_high leaves its own gain out")
     most = max(quality.first_stage_ndcg, quality.reranked_ndcg) <= quality.oracle_ndcg + EQUAL
     yield from must(most, f"{key}: better than a perfect order of the same candidates")
-
-
-def paired(key: str, compared: PairedComparison) -> Iterator[str]:
-    """What cannot be of a fine-tuned model beside its base."""
-    yield from equal(f"{key}.delta", compared.delta, compared.score - compared.baseline)
-    inside = compared.ci_low - EQUAL <= compared.delta <= compared.ci_high + EQUAL
-    yield from must(inside, f"{key}: the interval from ci_low to ci_high leaves its own delta out")
 
 
 def _rows(key: str, rows: Sequence[TaskResult]) -> Iterator[str]:

@@ -45,7 +45,7 @@ def staged(tuned: tuple[Path, Finetuned], tmp_path_factory: pytest.TempPathFacto
 def rewrite(release: FinetunedRelease, test: PairedComparison) -> None:
     """Let the record say `test`, by a command without paths of this machine, on a base that is on a Hub."""
     record = release.record()
-    measured = replace(record.measured, test=test)
+    measured = replace(record.measured, test=test, tuned=test)
     subject = replace(record.subject, base="user/base-reranker", base_revision="c" * 40)
     record = replace(record, measured=measured, subject=subject, command="python finetune.py")
     (release.output / "records/finetune.json").unlink()

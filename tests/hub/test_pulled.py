@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -185,6 +186,31 @@ def test_a_step_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> N
         time.sleep(60)
     with pytest.raises(KeyboardInterrupt), patience.limited("look", 10**9):
         os.kill(os.getpid(), signal.SIGINT)  # somebody's own
+
+
+@pytest.mark.parametrize("kind", ["dead", "frozen"])
+def test_a_hub_that_dies_in_the_middle_ends_the_step_long_before_its_time(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NOTE_SECONDS", "LOOK_SECONDS"):
+        monkeypatch.setattr(patience, name, 0.02)
+    with socket.create_server(("127.0.0.1", 0), backlog=8) as hub:
+        endpoint = f"http://127.0.0.1:{hub.getsockname()[1]}"
+        if kind == "dead":
+            hub.close()
+        says = rf"cannot upload acme/mine: {endpoint} does not answer any more; hint: run it again"
+        with pytest.raises(ReleaseError, match=says), patience.limited("upload acme/mine", 10**9, hub=endpoint):
+            time.sleep(60)  # as the client, which tries again and again
+
+
+def test_a_slow_hub_that_answers_is_waited_for(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "NOTE_SECONDS", 0.01)
+    looks: list[bool] = []
+    answers = patience._answers
+    monkeypatch.setattr(patience, "_answers", lambda endpoint: looks.append(answers(endpoint)) or looks[-1])
+    with patience.limited("upload acme/mine", hub=hub):
+        _wait(lambda: len(looks) > patience.LOOKS)
+    assert all(looks[: patience.LOOKS + 1])
 
 
 def test_a_step_that_goes_on_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
