@@ -70,7 +70,7 @@ def tell(family: Family, size: str) -> dict[str, str | None]:
     """Tell each before anything is published, to the build in the working folder, which is left as it was."""
     caught: dict[str, str | None] = {}
     for name, change in LIES.items():
-        with _told(family, size, change):
+        with told(family, size, change):
             try:
                 stage.stage_dataset(family)
                 stage.stage_model(family, size)
@@ -83,7 +83,7 @@ def tell(family: Family, size: str) -> dict[str, str | None]:
 
 
 @contextlib.contextmanager
-def _told(family: Family, size: str, change: Change) -> Generator[None]:
+def told(family: Family, size: str, change: Change) -> Generator[None]:
     """The build with a lie in manifest and record, and with a model that says that it learnt from just that."""
     paths = [family.mixture_folder / MANIFEST, family.build / RECORD, family.folder(size) / "records/run.json"]
     before = [path.read_bytes() for path in paths]

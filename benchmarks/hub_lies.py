@@ -89,6 +89,8 @@ LIES: dict[str, Lie] = {
     "a figure of model-index": _text("README.md", "value: 0.", "value: 0.9"),
     "a licence": _text("README.md", "license: apache-2.0", "license: mit"),
     "a file beside release.json": MORE,
+    "a file where the client keeps its own": lambda folder: {".cache/huggingface/notes.json": b"{}"},
+    "a file that begins like the Hub's own": lambda folder: {".gitattributes.json": b"{}"},
     "a file gone": lambda folder: {"onnx/model.onnx": None},
     "no release.json": lambda folder: {manifest.FILE: None},
     "a hash in release.json": _manifest(lambda value: value["files"]["README.md"].update(sha256="0" * 64)),
@@ -105,6 +107,7 @@ THOROUGH: dict[str, Lie] = {  # with release.json and the message of the commit
     "a headline": CARD,
     "a figure of model-index": _text("README.md", "value: 0.", "value: 0.9"),
     "a licence": _text("records/family.json", '"license": "apache-2.0"', '"license": "mit"'),
+    "one key twice": _text("records/family.json", '"license"', '"license": "mit", "license"'),
     "a teacher": _text("records/family.json", '"model": "', '"model": "better-'),
     "a file more": MORE,
     "a record more": lambda folder: {"records/notes.json": b"{}"},
@@ -205,6 +208,11 @@ def _moved(api: HfApi, repo: str, only: set[str] | None) -> dict[str, str | None
         _tag(api, repo, tag.name, first)
         caught[name] = _verified(api, repo)
         _tag(api, repo, tag.name, tag.target_commit)
+    name = "on the Hub: a branch called like the tag"
+    if only is None or name in only:
+        api.create_branch(repo, branch=tag.name, revision=api.list_repo_commits(repo)[-1].commit_id)
+        caught[name] = _verified(api, repo)
+        api.delete_branch(repo, branch=tag.name)
     more: Files = {"notes.json": b"{}"}
     gone: Files = {"notes.json": None}
     for name, commits in (("on the Hub: main moved", [more]), ("on the Hub: main moved, the same files", [more, gone])):

@@ -17,7 +17,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from release import console
 from release.errors import ReleaseError
 from release.family import Signer
-from release.hub import cards, proof, state
+from release.hub import cards, formats, proof, state
 from release.truth import manifest, signing
 from release.truth.manifest import Manifest
 
@@ -29,6 +29,7 @@ class PublishedRelease:
     Attributes:
         given: Whether a revision was asked for; else it is the main branch, which people load.
         client: The one that may read it.
+        names: Every file that the Hub lists: a folder may hold files of the client too.
     """
 
     id: str
@@ -39,6 +40,8 @@ class PublishedRelease:
     message: str
     given: bool
     client: HfApi
+    names: frozenset[str]
+    branches: frozenset[str]
 
 
 def verify(repo_id: str, api: HfApi, revision: str | None = None, signer: Signer | None = None) -> dict[str, str]:
@@ -99,7 +102,10 @@ def download(repo_id: str, api: HfApi, revision: str | None, folder: Path) -> Pu
             message = client.list_repo_commits(repo_id, repo_type=kind, revision=commit)[0].message
             client.snapshot_download(repo_id, repo_type=kind, revision=commit, local_dir=folder)
             tags = {ref.name: ref.target_commit for ref in refs.tags}
-            return PublishedRelease(info.id, kind, commit, folder, tags, message, revision is not None, client)
+            names = frozenset(client.list_repo_files(repo_id, repo_type=kind, revision=commit))
+            branches = frozenset(ref.name for ref in refs.branches)
+            given = revision is not None
+            return PublishedRelease(info.id, kind, commit, folder, tags, message, given, client, names, branches)
     hint = "correct the name, or log in with a token that may read it"
     raise ReleaseError("no such repository, or it is private", where=f"{api.endpoint}/{repo_id}", hint=hint)
 
@@ -122,12 +128,19 @@ def bound(release: PublishedRelease, made: Manifest, expected: Signer | None = N
     }
     for name, how in manifest.differences(made, release.folder):
         raise ReleaseError(f"{name}: {says[how].format(file=manifest.FILE)}")
+    for name in sorted(release.names - made.files.keys() - {*made.beside, ".gitattributes"}):
+        raise ReleaseError(f"{name}: {says['beside'].format(file=manifest.FILE)}")
+    for name in made.files:
+        if form := formats.problem(release.folder / name):
+            raise ReleaseError(f"{name}: {form}")
     size = sum(entry.bytes for entry in made.files.values())
     yield "files", f"{len(made.files)} of {size / 1e6:,.1f} MB, each as {manifest.FILE} names it, and none beside"
     tag = state.newest(made.version, release.tags)
     tagged = release.tags.get(tag or "")
     if tagged is None or made.version not in release.tags:
         raise ReleaseError(f"no tag {made.version}: the release was never finished")
+    if release.branches & release.tags.keys():
+        raise ReleaseError(f"a branch is called like the tag {min(release.branches & release.tags.keys())}")
     if tagged != release.commit and not release.given:
         raise ReleaseError(f"main is not what is tagged {tag} (at {tagged[:12]})")
     yield (

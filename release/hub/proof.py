@@ -159,7 +159,7 @@ def _same(contents: dict[str, manifest.Content], folder: Path, made: Manifest) -
     Raises:
         ReleaseError: A file differs; of a text the first line that does.
     """
-    present = {name for name in list_files(folder) if not name.startswith(manifest.HUBS_OWN)}
+    present = {name for name in list_files(folder) if not manifest.hubs_own(name)}
     if left := present - contents.keys() - {*made.beside}:
         raise ReleaseError(f"{min(left)}: nothing in the repository gives this file")
     for name, content in contents.items():

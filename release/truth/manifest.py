@@ -25,7 +25,7 @@ from release.truth import signing
 
 FILE = "release.json"
 FAMILY_FILE = "records/family.json"  # the tables of the family file, in every repository of a release
-HUBS_OWN = (".gitattributes", ".cache/")  # what a Hub, or its client, adds to a repository
+HUBS_OWN = (".gitattributes", ".cache/huggingface/")  # what a Hub, or its client, adds to a repository
 Content = Path | str  # a file, or the text of one
 Difference = Literal["beside", "missing", "other"]  # nobody names it; it is named and not there; it is another
 
@@ -161,9 +161,14 @@ def read(folder: Path) -> Manifest:
     return parse(path.read_bytes(), str(path))
 
 
+def hubs_own(name: str) -> bool:
+    """Whether a file is one that a Hub, or its client, adds to a repository."""
+    return name == HUBS_OWN[0] or name.startswith(HUBS_OWN[1])
+
+
 def differences(manifest: Manifest, folder: Path) -> Iterator[tuple[str, Difference]]:
     """Every file of `folder` that is not as the manifest says, with what is wrong."""
-    present = {name for name in list_files(folder) if not name.startswith(HUBS_OWN)}
+    present = {name for name in list_files(folder) if not hubs_own(name)}
     for name in sorted({*manifest.files, *present} - {*manifest.beside}):
         if name not in manifest.files:
             yield name, "beside"

@@ -75,6 +75,18 @@ def test_a_release_is_proved_from_its_name_alone(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_note_in_the_collection_says_what_the_records_give(release: tuple[HfApi, Family, Path]) -> None:
+    api, family, _ = release
+    collection = state.find_collection(api, family)
+    item = next(each for each in collection.items if each.item_id == family.model_id(built.SIZE))
+    api.update_collection_item(collection.slug, item.item_object_id, note="the best of all")
+    with pytest.raises(
+        ReleaseError, match=r"its note in the collection .* says 'the best of all', and its records give"
+    ):
+        anywhere.verify(family.model_id(built.SIZE), api)
+    api.update_collection_item(collection.slug, item.item_object_id, note=item.note)
+
+
 def test_what_is_no_release_of_this_project_is_one_line(release: tuple[HfApi, Family, Path], stranger: HfApi) -> None:
     release[0].create_repo("local/other", exist_ok=True)
     release[0].upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id="local/other")
@@ -93,6 +105,7 @@ def test_whoever_can_write_there_is_caught_all_the_same(release: tuple[HfApi, Fa
         "on the Hub, with release.json: a recall": r"records/evaluate\.json: tasks\.0\.recall: 0\.9, and its queries give",
         "on the Hub, with release.json: a record more": r"notes\.json: nothing in the repository gives this file",
         "on the Hub, with release.json: a bit of the weights": "not the one that was compared with the trained model",
+        "on the Hub: a file where the client keeps its own": r"notes\.json: it lies beside",
         "on the Hub: main moved, the same files": "main is not what is tagged v1",
     }
     caught = hub_lies.tell(api, family.model_id(built.SIZE), root / stage.model_repo(family, built.SIZE), set(lies))

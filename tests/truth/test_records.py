@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import lies
+from benchmarks import data_lies, lies
 from release.errors import ReleaseError
 from release.evaluation import queries
 from release.family import Family
@@ -127,3 +127,12 @@ def test_lies_of_every_kind_are_caught(family: Family) -> None:
     }
     caught = lies.tell(family, built.SIZE, sample)
     assert caught.keys() == sample and all(caught.values()), caught
+
+
+@pytest.mark.parametrize("name", ["another mean label", "more rows read", "another first row"])
+def test_what_a_manifest_says_of_its_shards_is_counted_again_in_them(family: Family, name: str) -> None:
+    with data_lies.told(family, built.SIZE, data_lies.LIES[name]):
+        stage.stage_dataset(family)
+        assert len(checks.data_problems(family)) == 1
+    stage.stage_dataset(family)
+    assert checks.data_problems(family) == []
