@@ -114,7 +114,7 @@ def tell_on_hub(api: HfApi, family: Family, size: str) -> dict[str, str | None]:
     for name, old, new in (
         ("a count in croissant.json", "croissant.json", "pairs. Licence"),
         ("a count on the card", "README.md", "pairs of query and document"),
-        ("a licence", manifest.FAMILY_FILE, '"license"'),
+        ("a title", manifest.FAMILY_FILE, "Docstring"),
     ):
         content = (folder / old).read_bytes()
         assert new.encode() in content

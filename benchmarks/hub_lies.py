@@ -89,7 +89,6 @@ LIES: dict[str, Lie] = {
     "a figure of model-index": _text("README.md", "value: 0.", "value: 0.9"),
     "a licence": _text("README.md", "license: apache-2.0", "license: mit"),
     "a file beside release.json": MORE,
-    "a file where the client keeps its own": lambda folder: {".cache/huggingface/notes.json": b"{}"},
     "a file that begins like the Hub's own": lambda folder: {".gitattributes.json": b"{}"},
     "a file gone": lambda folder: {"onnx/model.onnx": None},
     "no release.json": lambda folder: {manifest.FILE: None},

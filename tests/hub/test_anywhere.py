@@ -105,7 +105,7 @@ def test_whoever_can_write_there_is_caught_all_the_same(release: tuple[HfApi, Fa
         "on the Hub, with release.json: a recall": r"records/evaluate\.json: tasks\.0\.recall: 0\.9, and its queries give",
         "on the Hub, with release.json: a record more": r"notes\.json: nothing in the repository gives this file",
         "on the Hub, with release.json: a bit of the weights": "not the one that was compared with the trained model",
-        "on the Hub: a file where the client keeps its own": r"notes\.json: it lies beside",
+        "on the Hub: a file that begins like the Hub's own": r"\.gitattributes\.json: it lies beside",
         "on the Hub: main moved, the same files": "main is not what is tagged v1",
     }
     caught = hub_lies.tell(api, family.model_id(built.SIZE), root / stage.model_repo(family, built.SIZE), set(lies))
