@@ -129,10 +129,17 @@ def test_lies_of_every_kind_are_caught(family: Family) -> None:
     assert caught.keys() == sample and all(caught.values()), caught
 
 
-@pytest.mark.parametrize("name", ["another mean label", "more rows read", "another first row"])
-def test_what_a_manifest_says_of_its_shards_is_counted_again_in_them(family: Family, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("a wider range of labels", "label.max: "),
+        ("more rows read", "rows_in without what was dropped"),
+        ("another first row", "not the first row of the files"),
+    ],
+)
+def test_what_a_manifest_says_of_its_shards_is_counted_again_in_them(family: Family, name: str, says: str) -> None:
     with data_lies.told(family, built.SIZE, data_lies.LIES[name]):
         stage.stage_dataset(family)
-        assert len(checks.data_problems(family)) == 1
+        assert any(says in line for line in checks.data_problems(family))
     stage.stage_dataset(family)
     assert checks.data_problems(family) == []
