@@ -96,6 +96,8 @@ def limited(doing: str, size: int = 0, seconds: float = 0.0, *, hub: str | None 
                 return
             note(f"still: {doing} ({time.monotonic() - begin:.0f} s)")
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what goes on in its background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import HfApi, constants
@@ -177,7 +178,9 @@ def test_what_came_back_different_is_named_and_a_large_file_is_hashed_once(
     assert pulled._differing(repo, commit, "*.parquet") == wrong | {manifest.FILE}
 
 
-def test_a_step_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])  # the second in a shell's background
+def test_a_step_ends_when_its_time_is_over(before: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    signal.signal(signal.SIGINT, before)
     monkeypatch.setattr(patience, "STEP_SECONDS", 0.05)
     with (
         pytest.raises(ReleaseError, match=r"cannot look: it takes longer than 0 seconds.*run it again"),
