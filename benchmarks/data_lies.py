@@ -147,6 +147,8 @@ def _in_collection(api: HfApi, family: Family, size: str) -> dict[str, str | Non
     """Notes that say something else, in the family's collection and in another one of its name."""
     collection = state.find_collection(api, family)
     caught: dict[str, str | None] = {}
+    for repo in (family.model_id(size), family.data_id):
+        assert verified(api, repo) is None  # what is refused below is refused for the lie
     for kind, repo in (("model", family.model_id(size)), ("data", family.data_id)):
         item = next(each for each in collection.items if each.item_id == repo)
         api.update_collection_item(collection.slug, item.item_object_id, note=f"{item.note} NDCG@10 0.999.")
