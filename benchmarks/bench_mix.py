@@ -79,9 +79,9 @@ def write_source(path: Path, number: int, rows: int = FILE_ROWS) -> None:
     spelt = np.random.default_rng(SEED).choice(letters, (50_000, 9))
     vocabulary = pa.array(["".join(word[:size]) + " " for word, size in zip(spelt, sizes, strict=True)])
     columns = {name: texts(draw, vocabulary, rows, mean) for name, mean in (("query", 8), ("document", 60))}
-    places = np.arange(rows)
-    repeats = (draw.random(rows) < 0.1) & (places > 0)
-    original = np.where(repeats, (draw.random(rows) * places).astype(np.int64), places)
+    indices = np.arange(rows)
+    repeats = (draw.random(rows) < 0.1) & (indices > 0)
+    original = np.where(repeats, (draw.random(rows) * indices).astype(np.int64), indices)
     columns = {name: column.take(pa.array(original)) for name, column in columns.items()}
     columns["similarity"] = pa.array(draw.normal(3, 5, rows))
     columns["drop"] = pa.array(draw.random(rows) < 0.03)
@@ -96,8 +96,8 @@ def texts(draw: np.random.Generator, vocabulary: pa.Array, rows: int, mean: int)
     ends = np.concatenate([[0], np.cumsum(counts)])
     chosen = (draw.random(ends[-1], np.float32) ** 3 * len(vocabulary)).astype(np.int32)
     chosen[chosen == len(vocabulary)] = 0
-    _, places, letters = vocabulary.take(pa.array(chosen)).buffers()
-    cuts = np.frombuffer(places, np.int32)[ends]
+    _, offsets, letters = vocabulary.take(pa.array(chosen)).buffers()
+    cuts = np.frombuffer(offsets, np.int32)[ends]
     return pa.StringArray.from_buffers(rows, pa.py_buffer(cuts), letters)
 
 
@@ -153,9 +153,9 @@ def plain(millions: int, overlap: bool = False) -> None:
     from datasets import Features, Value, load_dataset
 
     link(millions)
-    held = Path("held")
+    collection = Path("held")
     if overlap:
-        write_collection(held)
+        write_collection(collection)
     cores = len(os.sched_getaffinity(0))
     features = Features({"query": Value("string"), "document": Value("string"), "label": Value("float32")})
 
@@ -175,7 +175,7 @@ def plain(millions: int, overlap: bool = False) -> None:
             num_proc=cores,
         )
         if overlap:
-            data = data.map(plain_comparison(held), features=features, num_proc=cores)
+            data = data.map(plain_comparison(collection), features=features, num_proc=cores)
         shards = []
         total = -(-len(data) // FILE_ROWS)
         for number in range(total):

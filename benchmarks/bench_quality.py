@@ -162,10 +162,10 @@ def sources(data: Path) -> list[tuple[list[str], list[str], list[int]]]:
         tables.append(([rows[document] for document in documents], documents, list(range(len(documents)))))
     folder = data / "collections" / "scifact"
     corpus = {key: f"{title} {text}".strip() for key, title, text in beir.texts(folder / "corpus.jsonl.gz")}
-    places = {key: index for index, key in enumerate(corpus)}
+    indices = {key: index for index, key in enumerate(corpus)}
     claims = {key: text for key, _, text in beir.texts(folder / "queries.train.jsonl")}
     judged = beir.judgements(folder / "qrels.train.tsv")
-    own = {query: places[next(iter(documents))] for query, documents in judged.items()}
+    own = {query: indices[next(iter(documents))] for query, documents in judged.items()}
     tables.append(([claims[query] for query in own], list(corpus.values()), list(own.values())))
     return tables
 
@@ -391,24 +391,24 @@ def main() -> None:
     pool = make_pool(options.data, options.output)
     results = [run(name, options, pool) for name in options.variants]
 
-    places = list(results[0]["ndcg"])
+    collections = list(results[0]["ndcg"])
     table = Table(title=f"{options.encoder}: {options.minutes:g} CPU minutes each, NDCG@10 of the top {options.top_k}")
-    for column in ("variant", "pairs", "Spearman", "within query", "MSE", *places):
+    for column in ("variant", "pairs", "Spearman", "within query", "MSE", *collections):
         table.add_column(column, justify="left" if column == "variant" else "right")
-    first = [f"{results[0]['ndcg'][each]['first_stage_ndcg']:.3f}" for each in places]
+    first = [f"{results[0]['ndcg'][each]['first_stage_ndcg']:.3f}" for each in collections]
     table.add_row("first stage alone", "", "", "", "", *first)
     for row in results:
         agrees = [f"{row['agreement'][key]:.3f}" for key in ("spearman", "spearman_within", "mse")]
-        ndcg = [f"{row['ndcg'][each]['reranked_ndcg']:.3f}" for each in places]
+        ndcg = [f"{row['ndcg'][each]['reranked_ndcg']:.3f}" for each in collections]
         table.add_row(row["variant"], f"{row['pairs']:,}", *agrees, *ndcg)
     Console(width=160).print(table)
     base, *others = (folder_of(name, options) for name in options.variants)
     differences = {each.name: against(base, each) for each in others}
     table = Table(title=f"NDCG@10 beyond {base.name}, query by query, with the 95 % interval")
-    for column in ("variant", *places):
+    for column in ("variant", *collections):
         table.add_column(column, justify="left" if column == "variant" else "right")
     for name, row in differences.items():
-        table.add_row(name, *("{:+.3f} ({:+.3f} to {:+.3f})".format(*row[each]) for each in places))
+        table.add_row(name, *("{:+.3f} ({:+.3f} to {:+.3f})".format(*row[each]) for each in collections))
     Console(width=160).print(table)
     print(json.dumps({"minutes": options.minutes, "results": results, "beyond_the_first": differences}), flush=True)
 

@@ -41,10 +41,10 @@ def files(folder: Path, split: str | None = None) -> BeirFiles:
     qrels = ["qrels.tsv", "qrels/test.tsv"] if split is None else [f"qrels/{split}.tsv", f"qrels.{split}.tsv"]
     names = [["corpus.jsonl", "corpus.jsonl.gz"], queries, qrels]
     there = [[name for name in some if (folder / name).is_file()] for some in names]
-    if absent := [some for some, found in zip(names, there, strict=True) if not found]:
+    if absent := [some for some, matches in zip(names, there, strict=True) if not matches]:
         what = ", ".join(f"no {' or '.join(some)}" for some in absent)
         raise ReleaseError(what, where=str(folder), hint=FORM)
-    if twice := next((found for found in there if len(found) > 1), None):
+    if twice := next((matches for matches in there if len(matches) > 1), None):
         raise ReleaseError(f"both {' and '.join(twice)}", where=str(folder), hint="keep one of the two")
     return BeirFiles(*(folder / name for (name,) in there))
 

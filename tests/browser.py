@@ -21,10 +21,10 @@ FIXED = (
 
 def browse(home: Path, url: str, *options: str) -> str:
     """What Chromium prints for a page."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not found:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
         pytest.skip("no Chromium is installed: apt-get install chromium")
-    command = [found, *FIXED, f"--user-data-dir={home}", *options, url]
+    command = [chromium, *FIXED, f"--user-data-dir={home}", *options, url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

@@ -117,9 +117,9 @@ def write_mixture(data: Path) -> None:
         columns: dict[str, Any] = {"query": [row[0] for row in rows[part]], "document": [row[1] for row in rows[part]]}
         columns["label"] = pa.array(labels[part], pa.float32())
         parquet.write_table(pa.table(columns), path)
-        found = {"name": path.name, "split": split, "rows": len(labels[part]), "bytes": path.stat().st_size}
-        found["bytes_in_memory"] = pa.table(columns).nbytes
-        shards.append(found | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+        shard = {"name": path.name, "split": split, "rows": len(labels[part]), "bytes": path.stat().st_size}
+        shard["bytes_in_memory"] = pa.table(columns).nbytes
+        shards.append(shard | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
     entry = {
         "source": {"kind": "docstrings"},
         "license": "other",
@@ -148,9 +148,9 @@ def write_collection(folder: Path, longest: int = 200) -> None:
     """Docstrings in BEIR's form: each line's own text, cut at `longest` characters to be scored quickly, is its answer."""
     rows = [(line, text[:longest]) for line, text in docstrings()[:80]]
     folder.mkdir(parents=True)
-    corpus = [json.dumps({"_id": f"d{place}", "title": "", "text": text}) for place, (_, text) in enumerate(rows)]
-    queries = [json.dumps({"_id": f"q{place}", "text": text}) for place, (text, _) in enumerate(rows)]
-    judged = ["query-id\tcorpus-id\tscore", *(f"q{place}\td{place}\t1" for place in range(len(rows)))]
+    corpus = [json.dumps({"_id": f"d{index}", "title": "", "text": text}) for index, (_, text) in enumerate(rows)]
+    queries = [json.dumps({"_id": f"q{index}", "text": text}) for index, (text, _) in enumerate(rows)]
+    judged = ["query-id\tcorpus-id\tscore", *(f"q{index}\td{index}\t1" for index in range(len(rows)))]
     for name, lines in (("corpus.jsonl", corpus), ("queries.jsonl", queries), ("qrels.tsv", judged)):
         (folder / name).write_text("\n".join(lines) + "\n")
 
@@ -171,7 +171,7 @@ def scores(stage: str, first: float, gain: float, better: float) -> QueryScores:
     return QueryScores(
         task="docstrings",
         first_stage=stage,
-        queries=tuple(f"q{place}" for place in range(QUERIES)),
+        queries=tuple(f"q{index}" for index in range(QUERIES)),
         first_stage_ndcg=(first,) * QUERIES,
         reranked_ndcg=tuple(first + each for each in gains),
         oracle_ndcg=(0.91357,) * QUERIES,
@@ -356,15 +356,15 @@ def choice() -> CheckpointChoice:
 
 def evaluation_subject(family: Family, dtype: str = "float32") -> EvaluationSubject:
     """The subject of the record "evaluate" for the family's tasks, first stages and nano sets."""
-    asked = family.evaluation
+    settings = family.evaluation
     return EvaluationSubject(
         model="model",
         dtype=dtype,
         max_length=512,
         attention="unpadded",
-        top_k=asked.top_k,
-        first_stages=dict.fromkeys(asked.embedders, "1" * 40),
-        tasks=dict.fromkeys((*asked.tasks, *asked.collections), "0" * 40),
+        top_k=settings.top_k,
+        first_stages=dict.fromkeys(settings.embedders, "1" * 40),
+        tasks=dict.fromkeys((*settings.tasks, *settings.collections), "0" * 40),
         nano={},
         mteb="2.26.24",
     )
@@ -408,7 +408,7 @@ def write_records(family: Family, sha256: str) -> None:
         records.write(record, family.folder(SIZE) / "records")
 
 
-def write_engines(found: Family, export: Record[ExportResult, ExportSubject]) -> None:
+def write_engines(model_family: Family, export: Record[ExportResult, ExportSubject]) -> None:
     """The record "engines" of an export, as if every core engine had been run and was equal."""
     rows = tuple(
         EngineResult(
@@ -439,13 +439,13 @@ def write_engines(found: Family, export: Record[ExportResult, ExportSubject]) ->
     result = EnginesResult(132, 29, (-4.12, 6.78), 0.000109, judged, rows, speed, waited)
     record = records.new(
         results.ENGINES,
-        family=found.about.name,
+        family=model_family.about.name,
         size=SIZE,
         model_sha256=export.model_sha256,
         measured=result,
         subject=EnginesSubject(export.measured.sha256),
     )
-    records.write(record, found.folder(SIZE) / "records")
+    records.write(record, model_family.folder(SIZE) / "records")
 
 
 def write_comparison(found: Family, *, compared: int = 3, device: str = "NVIDIA H100 80GB HBM3") -> None:
@@ -468,16 +468,18 @@ def write_comparison(found: Family, *, compared: int = 3, device: str = "NVIDIA 
     write_speed(found, found.build / "teacher", 387.4, **about)
 
 
-def write_speed(found: Family, folder: Path, rate: float, **about: Any) -> None:
+def write_speed(model_family: Family, folder: Path, rate: float, **about: Any) -> None:
     """The record "speed" with `rate` pairs per second as the best."""
-    record = records.new(results.SPEED, measured=speed_result(rate, "bfloat16"), subject=speed_subject(found), **about)
+    record = records.new(
+        results.SPEED, measured=speed_result(rate, "bfloat16"), subject=speed_subject(model_family), **about
+    )
     records.write(record, folder / "records")
 
 
-def compared_evaluation(found: Family, number: int, size: str) -> EvaluationResult:
+def compared_evaluation(model_family: Family, number: int, size: str) -> EvaluationResult:
     """An evaluation whose figures depend on the model's place in the order."""
-    asked = found.evaluation
-    tasks = (*asked.tasks, *asked.collections)
+    settings = model_family.evaluation
+    tasks = (*settings.tasks, *settings.collections)
 
     def mean(stage: int, gain: float) -> MeanResult:
         first = 0.34951 + 0.05017 * stage
@@ -485,22 +487,22 @@ def compared_evaluation(found: Family, number: int, size: str) -> EvaluationResu
         return MeanResult(first, first + gain, 0.9, gain, *interval, rows=60, queries=12_345)
 
     def means(level: float) -> Means:
-        stages = {name: mean(place, level - 0.03 * place) for place, name in enumerate(asked.embedders)}
+        stages = {name: mean(index, level - 0.03 * index) for index, name in enumerate(settings.embedders)}
         return Means(mean(2, level), mean(2, level - 0.02), mean(2, level - 0.013), stages)
 
     rows = tuple(
-        dataclasses.replace(row(stage, 0.5, 0.6, 0.05, 0.15), task=task, top_k=asked.top_k)
+        dataclasses.replace(row(stage, 0.5, 0.6, 0.05, 0.15), task=task, top_k=settings.top_k)
         for task in tasks
-        for stage in asked.embedders
+        for stage in settings.embedders
     )
-    level = 0.10123 + 0.01371 * number if size else 0.15511 - 0.00713 * (number - len(found.sizes))
+    level = 0.10123 + 0.01371 * number if size else 0.15511 - 0.00713 * (number - len(model_family.sizes))
     score = 0.67461 + 0.00937 * number
-    means_of_nano = [NanoMeans(each, dict.fromkeys(asked.nano_sets, each)) for each in (score + 0.11117, score)]
-    nano = NanoResult(asked.nano, "f" * 40, dict.fromkeys(asked.nano_sets, score), score, 0.5, "100 candidates")
-    nano = dataclasses.replace(nano, always_rerank_positives=False, dtype=asked.nano_dtype)
+    means_of_nano = [NanoMeans(each, dict.fromkeys(settings.nano_sets, each)) for each in (score + 0.11117, score)]
+    nano = NanoResult(settings.nano, "f" * 40, dict.fromkeys(settings.nano_sets, score), score, 0.5, "100 candidates")
+    nano = dataclasses.replace(nano, always_rerank_positives=False, dtype=settings.nano_dtype)
     nano = dataclasses.replace(nano, all_positives=means_of_nano[0], retrieved_positives=means_of_nano[1])
     other = dataclasses.replace(nano, sets={"Other": score})  # sets that the family does not name: not shown
-    teacher = TeacherEvaluation(found.teacher.model, "cross-encoder", 1_543_714_305, rows, means(0.18037), other)
+    teacher = TeacherEvaluation(model_family.teacher.model, "cross-encoder", 1_543_714_305, rows, means(0.18037), other)
     return EvaluationResult(
         tasks=rows,
         means=means(level),
@@ -520,10 +522,10 @@ def template(reranker: Path) -> Path:
 def write_template(folder: Path, reranker: Path) -> None:
     """Fill `folder` as the stages up to the export leave it."""
     with contextlib.chdir(folder):
-        found = family()
-        write_mixture(found.build / "data")
-        write_records(found, write_model(found.folder(SIZE), reranker))
-        write_engines(found, checkpoint.export(found, SIZE))
+        model_family = family()
+        write_mixture(model_family.build / "data")
+        write_records(model_family, write_model(model_family.folder(SIZE), reranker))
+        write_engines(model_family, checkpoint.export(model_family, SIZE))
 
 
 def workspace(folder: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:

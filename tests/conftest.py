@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def rank(item: pytest.Item) -> int:
         name = item.nodeid.removeprefix("tests/")
-        return next((place for place, beginning in enumerate(LONGEST) if name.startswith(beginning)), len(LONGEST))
+        return next((index for index, beginning in enumerate(LONGEST) if name.startswith(beginning)), len(LONGEST))
 
     items.sort(key=rank)  # keeps the order within a file
 

@@ -45,13 +45,13 @@ REASONS = {
 
 def test_a_file_is_written_whole_or_in_a_place_where_half_of_it_harms_nobody() -> None:
     excepted = [name for names in REASONS.values() for name in names]
-    found = {
+    paths = {
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
         if PLAIN.search(path.read_text(encoding="utf-8"))
     }
-    assert found - {*excepted} == set()
-    assert {*excepted} - found == set()  # an exception that is no longer needed goes
+    assert paths - {*excepted} == set()
+    assert {*excepted} - paths == set()  # an exception that is no longer needed goes
     assert len(excepted) == len({*excepted})
 
 

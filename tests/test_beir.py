@@ -53,14 +53,14 @@ def refused(path: Path, says: str) -> None:
     "heading", ["", HEADING, "query_id\tdoc_id\tRelevance\r\n", "qid\titer\tdocno\trel\n", "\n\n" + HEADING, "\ufeff" + HEADING]
 )  # fmt: skip
 def test_a_heading_is_known_by_its_words(tmp_path: Path, heading: str) -> None:
-    found = beir.judgements(folder(tmp_path, qrels=heading + "q1\td1\t1\nq2\td2\t2\n") / "qrels.tsv")
-    assert found == {"q1": {"d1": 1}, "q2": {"d2": 2}}
+    judged = beir.judgements(folder(tmp_path, qrels=heading + "q1\td1\t1\nq2\td2\t2\n") / "qrels.tsv")
+    assert judged == {"q1": {"d1": 1}, "q2": {"d2": 2}}
 
 
 @pytest.mark.parametrize("score", ["1.0", "1e0", "+1", " 1", "1 ", "01", "1."])
 def test_a_first_row_that_is_a_judgement_is_no_heading(tmp_path: Path, score: str) -> None:
-    found = beir.judgements(folder(tmp_path, qrels=f"q1\td1\t{score}\nq2\td2\t2\n") / "qrels.tsv")
-    assert found == {"q1": {"d1": 1}, "q2": {"d2": 2}}
+    judged = beir.judgements(folder(tmp_path, qrels=f"q1\td1\t{score}\nq2\td2\t2\n") / "qrels.tsv")
+    assert judged == {"q1": {"d1": 1}, "q2": {"d2": 2}}
 
 
 @pytest.mark.parametrize(
@@ -253,8 +253,8 @@ texts = st.fixed_dictionaries(
 def test_any_bytes_give_a_task_or_one_clear_line(qrels: list[bytes], corpus: list[bytes]) -> None:
     import tempfile
 
-    with tempfile.TemporaryDirectory() as place:
-        path = folder(Path(place), corpus=[*CORPUS, *corpus], qrels=b"\n".join(qrels))
+    with tempfile.TemporaryDirectory() as directory:
+        path = folder(Path(directory), corpus=[*CORPUS, *corpus], qrels=b"\n".join(qrels))
         try:
             task = tasks.from_folder(path)
         except ReleaseError as error:
@@ -278,8 +278,8 @@ def test_any_bytes_give_a_task_or_one_clear_line(qrels: list[bytes], corpus: lis
 def test_no_number_changes(judged: dict[tuple[str, str], float], heading: str) -> None:
     import tempfile
 
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "qrels.tsv"
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "qrels.tsv"
         path.write_text(heading + "".join(f"{q}\t{d}\t{value!r}\n" for (q, d), value in judged.items()))
-        found = beir.labels(path)
-        assert {(q, d): value for q, labels in found.items() for d, value in labels.items()} == judged
+        by_query = beir.labels(path)
+        assert {(q, d): value for q, labels in by_query.items() for d, value in labels.items()} == judged

@@ -144,8 +144,8 @@ def test_scripts_without_blanks_are_found_whatever_the_language_is_called(
     documents: list[str], queries: list[str]
 ) -> None:
     for language in ("en", "zh"):
-        found = [int(best(scores, 1)[0]) for scores in Bm25Index(documents, language).scores(queries)]
-        assert found == [0, 1, 2]
+        best_rows = [int(best(scores, 1)[0]) for scores in Bm25Index(documents, language).scores(queries)]
+        assert best_rows == [0, 1, 2]
 
 
 def test_a_run_of_characters_becomes_its_bigrams_and_words_around_it_stay() -> None:
@@ -166,8 +166,8 @@ def test_scores_are_mtebs() -> None:
     mtebs.index(corpus, encode_kwargs={}, **setting)
     theirs = mtebs.search(queries, top_k=len(bodies), encode_kwargs={}, **setting)
     for query, ours in zip(queries["id"], Bm25Index(bodies).scores(summaries), strict=True):
-        wanted = [theirs[query].get(str(row), 0.0) for row in range(len(bodies))]
-        assert ours == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+        expected = [theirs[query].get(str(row), 0.0) for row in range(len(bodies))]
+        assert ours == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def test_equal_scores_come_in_the_order_of_the_documents() -> None:
@@ -191,11 +191,11 @@ def test_documents_without_a_word_are_one_clear_line(documents: list[str]) -> No
 
 def test_bm25_over_the_querys_idf_is_between_zero_and_one_and_fixed_by_the_statistics() -> None:
     statistics = CorpusStatistics.of(DOCUMENTS)
-    found = statistics.relevance(PAIRS)
-    assert ((found >= 0) & (found < 1)).all()
-    assert found[0] > found[1]
-    assert found[4] == found[5] == 0
-    assert statistics.relevance(PAIRS[:1])[0] == found[0]
+    values = statistics.relevance(PAIRS)
+    assert ((values >= 0) & (values < 1)).all()
+    assert values[0] > values[1]
+    assert values[4] == values[5] == 0
+    assert statistics.relevance(PAIRS[:1])[0] == values[0]
     assert CorpusStatistics.of(reversed(DOCUMENTS * 2)).sha256 == statistics.sha256
 
 
@@ -203,8 +203,8 @@ def test_bm25_is_the_formula() -> None:
     statistics = CorpusStatistics.of(["a a b", "b c", "c c c c"])
     idf = {word: np.log1p((3 - df + 0.5) / (df + 0.5)) for word, df in {"a": 1, "b": 2, "z": 0}.items()}
     shrink = 1.5 * (1 - 0.75 + 0.75 * 3 / 3)
-    wanted = (idf["a"] * 2 / (2 + shrink) + idf["b"] * 1 / (1 + shrink)) / sum(idf.values())
-    assert statistics.relevance([("A, b z", "a a b")])[0] == pytest.approx(wanted)
+    expected = (idf["a"] * 2 / (2 + shrink) + idf["b"] * 1 / (1 + shrink)) / sum(idf.values())
+    assert statistics.relevance([("A, b z", "a a b")])[0] == pytest.approx(expected)
 
 
 def test_without_documents_there_are_no_statistics() -> None:

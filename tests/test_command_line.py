@@ -63,8 +63,8 @@ def test_a_wrong_option_is_one_line(words: tuple[str, ...], says: str) -> None:
 
 def test_make_n_release_shows_every_stage() -> None:
     shown = run("make", "-n", "release", "SIZE=68m", "PUSH=1").stdout
-    wanted = [stage.name for stage in STAGES if stage.name != "train"]
-    for stage in ("preflight", *(f"release {name}" for name in wanted), "distill.py"):
+    names = [stage.name for stage in STAGES if stage.name != "train"]
+    for stage in ("preflight", *(f"release {name}" for name in names), "distill.py"):
         assert stage in shown, stage
 
 

@@ -125,13 +125,13 @@ def inline_code(page: Path) -> list[str]:
 
 def shown() -> dict[str, str]:
     """Every command of every page, and the page that shows it."""
-    found = {}
+    sources = {}
     for name in PAGES:
         for block in pages.blocks(ROOT / name):
-            found |= dict.fromkeys(block.commands, name)
-        found |= {code: name for code in inline_code(ROOT / name) if COMMAND.match(code)}
+            sources |= dict.fromkeys(block.commands, name)
+        sources |= {code: name for code in inline_code(ROOT / name) if COMMAND.match(code)}
     stages = {f"make {stage.name}" for stage in STAGES}  # tests/test_makefile.py holds each of them
-    return {command: page for command, page in found.items() if not SCRIPT.match(command) and command not in stages}
+    return {command: page for command, page in sources.items() if not SCRIPT.match(command) and command not in stages}
 
 
 def test_every_command_is_run_somewhere_or_says_what_it_needs() -> None:

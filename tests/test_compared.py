@@ -21,47 +21,49 @@ M0 = "jinaai/jina-reranker-m0"
 def ettin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
     """The Ettin family with records of the sizes, the teacher and the first three of the compared rerankers."""
     monkeypatch.chdir(tmp_path)
-    found = family.load(ETTIN)
-    built.write_comparison(found)
-    return found
+    facts = family.load(ETTIN)
+    built.write_comparison(facts)
+    return facts
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+def measurements(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What is measured, without the hours that it takes."""
-    found: list[tuple[str, str]] = []
+    calls: list[tuple[str, str]] = []
 
     def measured(kind: str, name: str) -> None:
         if name == M0:
             raise CannotRun("it brings code of its own", where=name)
-        found.append((kind, name))
+        calls.append((kind, name))
 
     monkeypatch.setattr("release.evaluation.evaluate.evaluate_compared", lambda _, name: measured("evaluate", name))
     monkeypatch.setattr("release.speed.benchmark.measure_other", lambda _, name: measured("speed", name))
-    return found
+    return calls
 
 
-def test_only_what_no_record_shows_is_measured(ettin: Family, asked: list[tuple[str, str]]) -> None:
+def test_only_what_no_record_shows_is_measured(ettin: Family, measurements: list[tuple[str, str]]) -> None:
     rest = [name for name in ettin.evaluation.compared[3:] if name != M0]
     assert compared.measure_missing(ettin) == 2 * len(rest)
-    assert asked == [(kind, name) for name in rest for kind in ("evaluate", "speed")]
-    asked.clear()
+    assert measurements == [(kind, name) for name in rest for kind in ("evaluate", "speed")]
+    measurements.clear()
     (ettin.build / "teacher/records/speed.json").unlink()
     compared.measure_missing(ettin)
-    assert asked[0] == ("speed", ettin.teacher.model)
+    assert measurements[0] == ("speed", ettin.teacher.model)
 
 
-def test_a_model_that_cannot_be_run_is_listed_with_its_reason(ettin: Family, asked: list[tuple[str, str]]) -> None:
+def test_a_model_that_cannot_be_run_is_listed_with_its_reason(
+    ettin: Family, measurements: list[tuple[str, str]]
+) -> None:
     assert M0 in comparison.gather(ettin).unmeasured
     compared.measure_missing(ettin)
-    found = comparison.gather(ettin)
-    assert f"{M0} cannot be run: it brings code of its own" in found.left_out
-    assert M0 not in found.unmeasured
-    assert f"- {M0} cannot be run" in compare.text(ettin, found, [])
+    gathered = comparison.gather(ettin)
+    assert f"{M0} cannot be run: it brings code of its own" in gathered.left_out
+    assert M0 not in gathered.unmeasured
+    assert f"- {M0} cannot be run" in compare.text(ettin, gathered, [])
 
 
 def test_a_hub_that_is_away_is_no_reason(
-    ettin: Family, asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+    ettin: Family, measurements: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
         raise ReleaseError("no CrossEncoder there (no network)")

@@ -62,8 +62,8 @@ class Project:
         done = self.make("-n", *(words or ("stage",)))
         assert done.returncode == 0, done.stderr
         lines = "\n".join(line for line in done.stdout.splitlines() if "--goals" not in line)  # a question, no stage
-        found = re.findall(r"-m release (\S+)|recipes/(distill)\.py", lines)
-        return [verb or "train" for verb, _ in found if verb != "check"]
+        matches = re.findall(r"-m release (\S+)|recipes/(distill)\.py", lines)
+        return [verb or "train" for verb, _ in matches if verb != "check"]
 
     def use_python(self, flags: str = "") -> None:
         """Let make call this Python; -S hides every package from it."""

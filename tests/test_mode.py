@@ -68,8 +68,8 @@ def test_a_rehearsed_record_is_refused_by_everything_but_a_rehearsal(
     mark(family.build)
     with pytest.raises(ReleaseError, match="measured in a rehearsal"):
         acceptance.data_records(family)
-    found = [line for line in checks.problems(family, built.SIZE) if "rehearsal" in line]
-    assert {Path(line.partition(":")[0]).stem for line in found} >= {*stage.RECORDS, "data"}
+    messages = [line for line in checks.problems(family, built.SIZE) if "rehearsal" in line]
+    assert {Path(line.partition(":")[0]).stem for line in messages} >= {*stage.RECORDS, "data"}
     rehearse(monkeypatch)
     assert acceptance.card_records(family, built.SIZE).speed.rehearsal
     assert not any("rehearsal" in line for line in checks.problems(family, built.SIZE))

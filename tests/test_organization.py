@@ -32,21 +32,21 @@ def test_cards_collection_and_repositories_name_the_other_organisation_only(
     before = built.workspace(tmp_path, reranker, monkeypatch)
     assert before.about.organization == "local"
     monkeypatch.setenv(ORGANIZATION, "acme")
-    found = family.load(built.DEMO)
-    measured = acceptance.card_records(found, built.SIZE)
+    facts = family.load(built.DEMO)
+    measured = acceptance.card_records(facts, built.SIZE)
     texts = [
-        render.model_card(found, built.SIZE, measured),
-        render.dataset_card(found, measured.data, measured.manifest),
-        render.collection_text(found, built.SIZE, measured),
-        compare.text(found, comparison.gather(found), []),
+        render.model_card(facts, built.SIZE, measured),
+        render.dataset_card(facts, measured.data, measured.manifest),
+        render.collection_text(facts, built.SIZE, measured),
+        compare.text(facts, comparison.gather(facts), []),
     ]
     for text in texts:
         assert "local/docstring" not in text and "](/local)" not in text
-    assert f'CrossEncoder("acme/{found.model_name(built.SIZE)}"' in texts[0] and "](/acme)" in texts[0]
-    ids = [repo.id for repo in desired_repos(found, built.SIZE)]
-    assert ids == ["acme/docstring-reranker-data", f"acme/{found.model_name(built.SIZE)}"]
+    assert f'CrossEncoder("acme/{facts.model_name(built.SIZE)}"' in texts[0] and "](/acme)" in texts[0]
+    ids = [repo.id for repo in desired_repos(facts, built.SIZE)]
+    assert ids == ["acme/docstring-reranker-data", f"acme/{facts.model_name(built.SIZE)}"]
     assert all(item["id"] in ids for item in render.collection(texts[2])["items"])
-    assert found.build == before.build  # what was measured is not measured again under another name
+    assert facts.build == before.build  # what was measured is not measured again under another name
 
 
 @pytest.mark.parametrize("words", [["--org", "acme", "plan"], ["plan", "--org", "acme"], ["plan", "--org=acme"]])

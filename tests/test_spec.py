@@ -22,10 +22,10 @@ DEMO = ROOT / "datasets/docstring-reranker-data.yaml"
 def test_the_folder_never_becomes_importable() -> None:
     assert {path.suffix for path in (ROOT / "datasets").rglob("*") if path.is_file()} <= {".yaml", ".md"}
     assert not (ROOT / "datasets.py").exists()
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", "import datasets; print(datasets.__file__)"], cwd=ROOT, capture_output=True, text=True
     )
-    assert "site-packages" in found.stdout
+    assert "site-packages" in done.stdout
 
 
 def test_the_family_is_39_configs_with_the_published_facts() -> None:
@@ -48,8 +48,8 @@ def test_the_family_is_39_configs_with_the_published_facts() -> None:
 @pytest.mark.parametrize("name", ["ettin", "demo"])
 def test_each_family_names_a_declaration_with_its_validation_config(name: str) -> None:
     facts = family.load(ROOT / f"recipes/{name}.toml")
-    found = spec.load(ROOT / facts.data.declaration)
-    held_out = found.configs[facts.data.validation].held_out
+    loaded = spec.load(ROOT / facts.data.declaration)
+    held_out = loaded.configs[facts.data.validation].held_out
     assert held_out is not None
     assert held_out.split == "validation"
 

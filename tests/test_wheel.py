@@ -147,22 +147,22 @@ def plain(name: str) -> str:
 
 def declared(extra: str) -> set[str]:
     """The packages of an extra, with those of the extras that it includes."""
-    found = set()
+    packages = set()
     for word in PROJECT["optional-dependencies"][extra]:
         inner = re.fullmatch(r"ettin-release\[(.*)\]", word)
-        found |= set().union(*map(declared, inner[1].split(","))) if inner else {plain(word)}
-    return found
+        packages |= set().union(*map(declared, inner[1].split(","))) if inner else {plain(word)}
+    return packages
 
 
 def imports() -> set[tuple[str, str]]:
     """Every (file, top-level module) that is imported and neither ours nor Python's own."""
-    found = set()
+    pairs = set()
     for name in tracked("release", "recipes", "skills", "benchmarks", "tests"):
         for node in ast.walk(ast.parse((ROOT / name).read_text())) if name.endswith(".py") else ():
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [str(node.module)] if isinstance(node, ast.ImportFrom) and not node.level else []
-            found |= {(name, module.split(".")[0]) for module in modules}
-    return {(name, module) for name, module in found if module not in sys.stdlib_module_names | OURS}
+            pairs |= {(name, module.split(".")[0]) for module in modules}
+    return {(name, module) for name, module in pairs if module not in sys.stdlib_module_names | OURS}
 
 
 def test_every_package_that_is_imported_is_declared_where_it_is_needed() -> None:
@@ -171,14 +171,14 @@ def test_every_package_that_is_imported_is_declared_where_it_is_needed() -> None
     for name, module in sorted(imports()):
         part = next((part for part in EXTRAS if name == part or name.startswith(f"{part}/")), "")
         allowed = core.union(*map(declared, EXTRAS.get(part, ())))
-        if not {plain(found) for found in distributions.get(module, [module])} & allowed:
+        if not {plain(distribution) for distribution in distributions.get(module, [module])} & allowed:
             undeclared.append(f"{name} imports {module}")
     assert undeclared == []
 
 
 def test_every_package_that_is_declared_is_imported_or_pinned_with_a_reason() -> None:
     distributions = packages_distributions()
-    imported = {plain(found) for _, module in imports() for found in distributions.get(module, [module])}
+    imported = {plain(distribution) for _, module in imports() for distribution in distributions.get(module, [module])}
     everything = {plain(word) for word in PROJECT["dependencies"]}.union(
         *map(declared, PROJECT["optional-dependencies"])
     )

@@ -224,10 +224,10 @@ class RecordCollector:
 
     def _nano(self, nano: NanoResult | None) -> float | None:
         """The mean over the family's nano sets by the family's rule; None where other sets, or not that figure, were measured."""
-        asked = self.family.evaluation
-        if nano is None or set(nano.sets) != set(asked.nano_sets):
+        settings = self.family.evaluation
+        if nano is None or set(nano.sets) != set(settings.nano_sets):
             return None
-        figure = nano.all_positives if asked.always_rerank_positives else nano.retrieved_positives
+        figure = nano.all_positives if settings.always_rerank_positives else nano.retrieved_positives
         return figure.mean if figure else None
 
 

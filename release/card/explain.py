@@ -28,16 +28,16 @@ def command(size: options.Size, figure: Figure, family_file: options.Family = op
     """Say of a number on the card or in the collection what it is: record, key, command, machine, commit, scores."""
     family = load(family_file)
     explained = Explained(family, size)
-    found = explained.origins(number(figure, explained))
+    all_origins = explained.origins(number(figure, explained))
     for shown in explained.lines(number(figure, explained)):
         print(*console.wrapped(shown[:400], indent="  "), sep="\n")
-    rows = [[origin.file, origin.key, explained.says(origin)] for origin in found]
+    rows = [[origin.file, origin.key, explained.says(origin)] for origin in all_origins]
     console.table(f"{figure} comes from", ["file", "key", "there"], rows)
-    measured = [fact for fact in map(explained.measurement, found) if fact]
+    measured = [fact for fact in map(explained.measurement, all_origins) if fact]
     for fact in {fact["file"]: fact for fact in measured}.values():
         print(*console.wrapped(f"{fact['file']}: {fact['command']}; on {fact['machine']}", indent="  "), sep="\n")
         print(f"  at commit {fact['commit'] or 'unknown'}, {fact['created']}")
-    facts = [dataclasses.asdict(origin) | (explained.measurement(origin) or {}) for origin in found]
+    facts = [dataclasses.asdict(origin) | (explained.measurement(origin) or {}) for origin in all_origins]
     console.print_json({"figure": figure, "origins": facts})
 
 

@@ -75,7 +75,7 @@ def collecting() -> bool:
 
 def numbers(text: str) -> list[Decimal]:
     """Every number in a text as people read it: with its sign, without separators; +0.010 is 0.01."""
-    return [Decimal(found.replace(",", "")).normalize() for found in NUMBER.findall(text)]
+    return [Decimal(match.replace(",", "")).normalize() for match in NUMBER.findall(text)]
 
 
 class _Traced:
@@ -105,8 +105,8 @@ class TracedInt(_Traced, int):
 def _calculated(function: Callable[..., Any], *, reflected: bool = False) -> Any:
     def calculate(self: Any, *others: Any) -> Any:
         plain = [each.plain if isinstance(each, _Traced) else each for each in (self, *others)]
-        found = dict.fromkeys(origin for each in (self, *others) for origin in getattr(each, "origins", ()))
-        return _with(function(*(reversed(plain) if reflected else plain)), tuple(found))
+        origins = dict.fromkeys(origin for each in (self, *others) for origin in getattr(each, "origins", ()))
+        return _with(function(*(reversed(plain) if reflected else plain)), tuple(origins))
 
     return calculate
 
@@ -149,7 +149,7 @@ def _traced(value: Any, file: str, key: str) -> Any:
     if isinstance(value, dict):
         return {name: _traced(part, file, f"{at}{name}") for name, part in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(_traced(part, file, f"{at}{place}") for place, part in enumerate(value))
+        return type(value)(_traced(part, file, f"{at}{index}") for index, part in enumerate(value))
     return _with(value, (Origin(file, key),))
 
 
@@ -165,30 +165,30 @@ def leaves(value: Any, file: str, key: str = "") -> Iterator[tuple[Any, Origin]]
             yield str(name), Origin(file, f"{at}{name}", "text")
             yield from leaves(part, file, f"{at}{name}")
     elif isinstance(value, tuple | list):
-        for place, part in enumerate(value):
-            yield from leaves(part, file, f"{at}{place}")
+        for index, part in enumerate(value):
+            yield from leaves(part, file, f"{at}{index}")
     elif isinstance(value, str | Path):
         yield str(value)[: 10 if key == "created" else None], Origin(file, key, "text")  # no number is a minute
 
 
 def mentioned(number: Decimal, sources: dict[str, Any]) -> list[Origin]:
     """Where texts of the records name a number; else what there is that many of."""
-    found = [each for file, value in sources.items() for each in leaves(value, file)]
-    texts = [origin for value, origin in found if isinstance(value, str) and number in numbers(value)]
-    counts = [origin for value, origin in found if not isinstance(value, str) and len(value) == number]
+    entries = [each for file, value in sources.items() for each in leaves(value, file)]
+    texts = [origin for value, origin in entries if isinstance(value, str) and number in numbers(value)]
+    counts = [origin for value, origin in entries if not isinstance(value, str) and len(value) == number]
     return texts or counts
 
 
 def constants(number: Decimal) -> list[Origin]:
     """Lines of templates and of this package whose own text has a number."""
-    found = []
+    origins = []
     for path in sorted(path for pattern in TEMPLATES for path in (RESOURCES / "cards").glob(pattern)):
         text = EXPRESSION.sub(lambda part: "\n" * part.group().count("\n"), path.read_text(encoding="utf-8"))
         lines = enumerate(text.splitlines(), start=1)
         file = path.relative_to(RESOURCES).as_posix()
-        found += [Origin(file, f"line {line}", "constant") for line, own in lines if number in numbers(own)]
+        origins += [Origin(file, f"line {line}", "constant") for line, own in lines if number in numbers(own)]
     for path in sorted((PACKAGE / "card").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and number in numbers(node.value):
-                found.append(Origin(f"release/card/{path.name}", f"line {node.lineno}", "constant"))
-    return found
+                origins.append(Origin(f"release/card/{path.name}", f"line {node.lineno}", "constant"))
+    return origins

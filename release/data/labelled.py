@@ -66,37 +66,37 @@ def read(folder: Path, names: list[str], *, texts: bool) -> LabelledShards:
 
 def described(folder: Path, names: list[str]) -> dict[str, Any]:
     """What the manifest says of one config's labelled shards: files, range of the labels, rows set aside."""
-    found = read(folder, names, texts=True)
-    files = zip(names, found.memory, strict=True)
+    contents = read(folder, names, texts=True)
+    files = zip(names, contents.memory, strict=True)
     aside = [folder / f"{Path(name).stem}.quarantine.jsonl" for name in names]  # none of a mixture that was fetched
     return {
         "shards": [shards.describe(folder / name).as_dict() | {"bytes_in_memory": memory} for name, memory in files],
-        "label": {key: round(value, ROUNDED) for key, value in found.label.items()},
-        "labels_on_bf16_grid": found.on_bf16_grid,
+        "label": {key: round(value, ROUNDED) for key, value in contents.label.items()},
+        "labels_on_bf16_grid": contents.on_bf16_grid,
         "quarantined": sum(path.read_bytes().count(b"\n") for path in aside if path.is_file()),
-        "sample": found.sample,
+        "sample": contents.sample,
     }
 
 
 def problems(folder: Path, manifest: dict[str, Any], *, texts: bool) -> Iterator[str]:
     """Every figure of a manifest that the shards in `folder`, which it names, do not give; each line begins with the config."""
     for name, entry in manifest["configs"].items():
-        found = read(folder / name, [shard["name"] for shard in entry["shards"]], texts=texts)
-        for place, shard in enumerate(entry["shards"]):
+        contents = read(folder / name, [shard["name"] for shard in entry["shards"]], texts=texts)
+        for index, shard in enumerate(entry["shards"]):
             path = folder / name / shard["name"]
-            given = {"rows": found.rows[place], "bytes": path.stat().st_size, "split": path.name.partition("-")[0]}
+            given = {"rows": contents.rows[index], "bytes": path.stat().st_size, "split": path.name.partition("-")[0]}
             for key, value in given.items():
                 if shard[key] != value:
                     yield f"{name}: {key} of {shard['name']}: {shard[key]!r}, and the file gives {value!r}"
-            memory, stated = found.memory[place], shard["bytes_in_memory"]
+            memory, stated = contents.memory[index], shard["bytes_in_memory"]
             if texts and not abs(stated - memory) <= MEMORY * memory:
                 yield f"{name}: bytes_in_memory of {shard['name']}: {stated:,}, and the file gives {memory:,}"
-        for key, value in found.label.items():
+        for key, value in contents.label.items():
             if not abs(entry["label"][key] - value) <= 0.51 * 10**-ROUNDED:
                 yield f"{name}: label.{key}: {entry['label'][key]:.6g}, and the files give {value:.6g}"
-        if entry.get("labels_on_bf16_grid", found.on_bf16_grid) != found.on_bf16_grid:
-            yield f"{name}: labels_on_bf16_grid: {not found.on_bf16_grid}, and the files give {found.on_bf16_grid}"
-        if texts and entry.get("sample") != found.sample:
+        if entry.get("labels_on_bf16_grid", contents.on_bf16_grid) != contents.on_bf16_grid:
+            yield f"{name}: labels_on_bf16_grid: {not contents.on_bf16_grid}, and the files give {contents.on_bf16_grid}"
+        if texts and entry.get("sample") != contents.sample:
             yield f"{name}: sample: not the first row of the files"
 
 

@@ -57,21 +57,21 @@ class SeenHashes:
     """
 
     def __init__(self, most: int) -> None:
-        places = 1 << (max(2 * most, 2).bit_length() - 1)  # more than hashes, at most twice as many
-        self._table = np.zeros(places, np.uint64)  # zero for none
+        size = 1 << (max(2 * most, 2).bit_length() - 1)  # more than hashes, at most twice as many
+        self._table = np.zeros(size, np.uint64)  # zero for none
         self._mask = np.uint64(len(self._table) - 1)
 
     def add(self, hashes: np.ndarray) -> np.ndarray:
         """Which of `hashes`, uint64 of shape (rows,), are new and the first of their kind: bool of the same shape."""
         distinct, first = np.unique(hashes | np.uint64(1), return_index=True)
         fresh = np.zeros(len(hashes), bool)
-        places = scatter(distinct) & self._mask
+        slots = scatter(distinct) & self._mask
         while len(distinct):
-            there = self._table[places]
+            there = self._table[slots]
             empty = there == 0
-            self._table[places[empty]] = distinct[empty]  # of several for one place the last one stays
-            won = empty & (self._table[places] == distinct)
+            self._table[slots[empty]] = distinct[empty]  # of several for one slot the last one stays
+            won = empty & (self._table[slots] == distinct)
             fresh[first[won]] = True
             left = ~won & (there != distinct)
-            distinct, first, places = distinct[left], first[left], (places[left] + np.uint64(1)) & self._mask
+            distinct, first, slots = distinct[left], first[left], (slots[left] + np.uint64(1)) & self._mask
         return fresh

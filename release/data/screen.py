@@ -37,8 +37,8 @@ class Seen:
         return (self._bits.take(byte) & bit) != 0
 
     def _place(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        place = hashes >> self._shift
-        return (place >> np.uint64(3)).view(np.int64), BITS.take((place & np.uint64(7)).view(np.int64))
+        position = hashes >> self._shift
+        return (position >> np.uint64(3)).view(np.int64), BITS.take((position & np.uint64(7)).view(np.int64))
 
 
 class Screen:
@@ -94,31 +94,31 @@ class Shortened:
         """Of equal keys of a text at most one, and at times none: bool of shape (keys,)."""
         numbers, table = np.arange(len(self.keys), dtype=np.int32), np.empty(PLACES, np.int32)
         texts = np.arange(len(self.looked), dtype=np.uint64) * FACTORS[0]
-        places = self.keys + np.repeat(texts, _words(self.looked))
-        places >>= np.uint64(20)
-        places &= np.uint64(PLACES - 1)
-        table[places.view(np.int64)] = numbers
-        return table.take(places.view(np.int64)) == numbers
+        slots = self.keys + np.repeat(texts, _words(self.looked))
+        slots >>= np.uint64(20)
+        slots &= np.uint64(PLACES - 1)
+        table[slots.view(np.int64)] = numbers
+        return table.take(slots.view(np.int64)) == numbers
 
 
 def _shortened(data: np.ndarray, offsets: np.ndarray, whole: bool = False) -> Shortened:
     """The first half of each text's shingles, or the `whole` text."""
     within = words.inside(data)
-    places = np.flatnonzero(words.begins(within, offsets))
-    starts = np.searchsorted(places, offsets)
+    positions = np.flatnonzero(words.begins(within, offsets))
+    starts = np.searchsorted(positions, offsets)
     counts = np.diff(starts)
     shingles = np.maximum(counts - SHINGLE + 1, counts > 0)
     looked = shingles if whole else np.minimum(shingles // 2 + 1, shingles)
     taken = _words(looked)
     ends = np.cumsum(taken)
     begins, total = ends - taken, int(ends[-1]) if len(ends) else 0
-    places = places.take(np.repeat(starts[:-1] - begins, taken) + np.arange(total), mode="clip")
+    positions = positions.take(np.repeat(starts[:-1] - begins, taken) + np.arange(total), mode="clip")
     second = np.zeros(len(data) + 1, np.uint8)  # nothing where no word goes on
     np.multiply(data, within.view(np.uint8), out=second[:-1])
     second[offsets] = 0
     letters = np.zeros((total + SHINGLE - 1, 2), np.uint8)
-    letters[:total, 0] = data.take(places)
-    letters[:total, 1] = second.take(places + 1)
+    letters[:total, 0] = data.take(positions)
+    letters[:total, 1] = second.take(positions + 1)
     few = np.flatnonzero((counts > 0) & (counts < SHINGLE))  # all of it is the shingle
     missing = np.arange(SHINGLE) >= counts[few, None]
     letters[(begins[few, None] + np.arange(SHINGLE))[missing]] = 0

@@ -81,10 +81,10 @@ def workplace(model_id: str, export: Path, model: Path, inside: Path | None = No
         write_atomic(cache / "refs/main", COMMIT)
         (cache / "blobs").mkdir()
         for number, name in enumerate(list_files(export)):
-            blob, place = cache / "blobs" / str(number), cache / "snapshots" / COMMIT / name
+            blob, pointer = cache / "blobs" / str(number), cache / "snapshots" / COMMIT / name
             link(str(export / name), str(blob))
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(os.path.relpath(blob, place.parent))
+            pointer.parent.mkdir(parents=True, exist_ok=True)
+            pointer.symlink_to(os.path.relpath(blob, pointer.parent))
         yield root
 
 

@@ -244,8 +244,11 @@ def judge(
         judgements: The judged pairs, whose scores follow the others', and NDCG@10 of each query in fp32.
     """
     allowed = parity.allowed(reference, mode.active())
-    places = [at for at, each in enumerate(kind) if each not in engine.unequal]
-    expected, scores = [reference[at] for at in places], [outcome.scores[at] for at in places] if outcome.scores else []
+    indices = [at for at, each in enumerate(kind) if each not in engine.unequal]
+    expected, scores = (
+        [reference[at] for at in indices],
+        [outcome.scores[at] for at in indices] if outcome.scores else [],
+    )
     difference = _difference(scores, expected) if scores else None
     rest: dict[str, Any] = {"ndcg": None, "ndcg_change": None}
     verdict, reason = _verdict(engine, outcome, difference, allowed)

@@ -159,7 +159,7 @@ def _run_file(stage: FirstStage, task: Task, run_folder: Path) -> str:
     raw: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
 
     def keep(scores: dict[str, dict[str, float]], *_: Any, hf_subset: str, hf_split: str, **__: Any) -> None:
-        raw.setdefault(hf_subset, {})[hf_split] = {query: dict(found) for query, found in scores.items()}
+        raw.setdefault(hf_subset, {})[hf_split] = {query: dict(documents) for query, documents in scores.items()}
 
     evaluated._save_task_predictions = keep  # mteb writes a million scores for seconds; they are written below
     with TemporaryDirectory(dir=run_folder) as folder:

@@ -91,8 +91,8 @@ def describe(model: Any) -> str:
     """What was loaded, in a few words, for a record: the architecture and what makes a score of it."""
     architecture = type(model[0].model).__name__
     if tokens := compared_tokens(model):
-        asked = template_of(model)
-        template = f"chat template {hashlib.sha256(asked.encode()).hexdigest()[:12]}" if asked else "no chat template"
+        source = template_of(model)
+        template = f"chat template {hashlib.sha256(source.encode()).hexdigest()[:12]}" if source else "no chat template"
         return f"{architecture}, logit of {' minus logit of '.join(tokens)}, {template}"
     others = [type(module).__name__ for module in list(model)[1:]]
     return ", ".join([architecture, *others])

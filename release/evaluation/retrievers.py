@@ -115,6 +115,6 @@ class PackagedMiniLM:
         depth = min(top_k, len(self.names))
         nearest = np.argpartition(-similarity, depth - 1, axis=1)[:, :depth]
         return {
-            query: {self.names[index]: float(row[index]) for index in places}
-            for query, row, places in zip(queries["id"], similarity, nearest, strict=True)
+            query: {self.names[index]: float(row[index]) for index in indices}
+            for query, row, indices in zip(queries["id"], similarity, nearest, strict=True)
         }

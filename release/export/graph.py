@@ -148,11 +148,11 @@ def changed_weights(folder: Path) -> Iterator[str]:
     import onnx_ir
 
     tensors = (value.const_value for value in onnx_ir.load(folder / FILE).graph.initializers.values())
-    held = {_digest(each.numpy()) for each in tensors if each is not None and each.dtype == onnx_ir.DataType.FLOAT}
+    digests = {_digest(each.numpy()) for each in tensors if each is not None and each.dtype == onnx_ir.DataType.FLOAT}
     with safe_open(folder / WEIGHTS, "np") as root:
         for name in root.keys():  # noqa: SIM118 - no dict
             tensor = root.get_tensor(name)
-            if not {_digest(tensor), _digest(tensor.T)} & held:
+            if not {_digest(tensor), _digest(tensor.T)} & digests:
                 yield f"{FILE}: {name} is not the root's"
 
 

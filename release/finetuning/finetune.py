@@ -177,12 +177,12 @@ def read_length(options: FinetuneOptions, base: BaseModel, released: int) -> int
     Raises:
         ReleaseError: The base reads fewer than it is told to, or than it was trained with.
     """
-    if (wanted := options.max_length or base.max_length) and wanted > released:
+    if (requested := options.max_length or base.max_length) and requested > released:
         whose = "--max-length says" if options.max_length else "its training read"
-        what = f"it reads {released:,} tokens of a pair at most, and {whose} {wanted:,}"
+        what = f"it reads {released:,} tokens of a pair at most, and {whose} {requested:,}"
         hint = f"pass a --max-length up to {released:,}, or correct max_seq_length in its sentence_bert_config.json"
         raise ReleaseError(what, where=base.name, hint=hint)
-    return wanted or min(models.MAX_LENGTH, released)
+    return requested or min(models.MAX_LENGTH, released)
 
 
 class JudgedSets:

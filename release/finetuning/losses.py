@@ -177,12 +177,12 @@ def contrasts(rows: Dataset, seed: int, folder: Path) -> Dataset:
     with pq.ParquetWriter(path, schema) as writer:
         draws = _draw((order[start:end] for start, end in zip(starts, ends, strict=True)), labels, seed)
         while drawn := list(islice(draws, 1000)):
-            places = np.array(drawn)  # of the positive and its negatives, (rows of this table, 1 + NEGATIVES)
-            texts = rows.with_format("arrow")[places.ravel()]
-            first = np.arange(len(places)) * places.shape[1]
-            columns = [texts["document"].take(pa.array(first + index)) for index in range(places.shape[1])]
+            indices = np.array(drawn)  # of the positive and its negatives, (rows of this table, 1 + NEGATIVES)
+            texts = rows.with_format("arrow")[indices.ravel()]
+            first = np.arange(len(indices)) * indices.shape[1]
+            columns = [texts["document"].take(pa.array(first + index)) for index in range(indices.shape[1])]
             writer.write_table(pa.table([texts["query"].take(pa.array(first)), *columns], schema=schema))
-            written += len(places)
+            written += len(indices)
     if not written:
         what = "no query has both a relevant document and one of less relevance"
         raise ReleaseError(what, where="the prepared data", hint="prepare again with --negatives 7")

@@ -94,7 +94,7 @@ def prepare(
     seen, tested = survey(source), survey(given) if given else None
     _check_labels(seen, source, negatives, relevant_from)
     _check_threshold(
-        {str(one.path): found for one, found in ((source, seen), (given, tested)) if one and found}, relevant_from
+        {str(one.path): summary for one, summary in ((source, seen), (given, tested)) if one and summary}, relevant_from
     )
     with atomic_directory(output) as folder:
         division = Division(source, given, seen, tested, relevant_from, language)
@@ -157,12 +157,12 @@ def _check_labels(seen: Survey, source: PairSource, negatives: int, relevant_fro
         raise ReleaseError("found negatives have no score", where=where, hint="score them with the teacher first")
 
 
-def _check_threshold(found: dict[str, Survey], relevant_from: float | None) -> None:
+def _check_threshold(surveys: dict[str, Survey], relevant_from: float | None) -> None:
     """Whether the threshold is given where labels are scores, in the data and in the test data, and fits them."""
-    scored = {where: seen for where, seen in found.items() if not seen.grades}
+    scored = {where: seen for where, seen in surveys.items() if not seen.grades}
     if relevant_from is not None and not scored:
         what = "these labels are judgements, not scores"
-        raise ReleaseError(what, where=next(iter(found)), hint="leave --relevant-from out")
+        raise ReleaseError(what, where=next(iter(surveys)), hint="leave --relevant-from out")
     for where, seen in scored.items():
         labels = f"from {seen.lowest:g} to {seen.highest:g}"
         if relevant_from is None:

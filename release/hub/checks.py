@@ -118,7 +118,7 @@ def data_problems(family: Family) -> list[str]:
     folder = stage.dataset_repo(family)
     if not folder.is_dir():
         return [f"{folder}: not staged, make stage"]
-    found = [
+    lines = [
         *folder_problems(folder, REQUIRED["dataset"], ALLOWED["dataset"]),
         *_card("dataset", folder, family, next(iter(family.sizes))),
         *rehearsed(folder),
@@ -126,7 +126,7 @@ def data_problems(family: Family) -> list[str]:
         *data_untrue(family),
         *stage.differences(stage.dataset_contents(family), folder),
     ]
-    return [f"{folder}/{line}" for line in dict.fromkeys(found)]
+    return [f"{folder}/{line}" for line in dict.fromkeys(lines)]
 
 
 def untrue(family: Family, size: str, measured: CardRecords) -> Iterator[str]:

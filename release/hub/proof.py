@@ -52,12 +52,12 @@ def proved(
         family = dataclasses.replace(family, about=dataclasses.replace(family.about, organization=organization))
         if made.repository != (family.model_id(made.size) if made.size else family.data_id):
             raise ReleaseError(f"{manifest.FAMILY_FILE} is not the family file of {made.repository}")
-        found, note = _model(family, made, folder) if made.size else _data(family, folder)
+        proofs, note = _model(family, made, folder) if made.size else _data(family, folder)
         if client and made.size:
-            found |= _trained_on(family, made, client)
+            proofs |= _trained_on(family, made, client)
         if client and main:
-            found |= {"collection": _collected(family, made.repository, note, client)}
-    return found
+            proofs |= {"collection": _collected(family, made.repository, note, client)}
+    return proofs
 
 
 def _model(family: Family, made: Manifest, folder: Path) -> tuple[dict[str, str], str]:
@@ -147,8 +147,8 @@ def lay_out(made: Manifest, folder: Path, scratch: Path) -> None:
     for name in made.files:
         if name.startswith(RENDERED):
             continue
-        kept = not made.size or name.startswith(("records/", "compare/"))
-        target = moved.get(name) or (own / name if kept else own / "export" / name)
+        not_exported = not made.size or name.startswith(("records/", "compare/"))
+        target = moved.get(name) or (own / name if not_exported else own / "export" / name)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.hardlink_to(folder / name)  # both are thrown away, and nobody writes to them
 

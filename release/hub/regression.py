@@ -87,10 +87,10 @@ def check(
 
 def before(family: Family, size: str) -> str | None:
     """ID@TAG of the model of the version before, None for a first version or one without a number."""
-    found = re.fullmatch(r"(.*?)(\d+)", family.about.version)
-    if found is None or int(found.group(2)) < 2:
+    match = re.fullmatch(r"(.*?)(\d+)", family.about.version)
+    if match is None or int(match.group(2)) < 2:
         return None
-    tag = f"{found.group(1)}{int(found.group(2)) - 1}"
+    tag = f"{match.group(1)}{int(match.group(2)) - 1}"
     return f"{family.about.organization}/{family.about.name}-{size}-{tag}@{tag}"
 
 

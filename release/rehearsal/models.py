@@ -118,13 +118,13 @@ def shape(name: str, most: int | None = None) -> dict[str, Any]:
     known = published()
     if name not in known["encoders"]:
         return TINY | {"vocab_size": PUBLISHED_VOCABULARY, "local_attention": 128, "global_attn_every_n_layers": 3}
-    found = known["common"] | known["encoders"][name]
+    config = known["common"] | known["encoders"][name]
     if most is not None:
-        width, layers = found["hidden_size"], found["num_hidden_layers"]
-        of_a_layer = width * (4 * width + 3 * found["intermediate_size"])
-        fitting = (most - found["vocab_size"] * width) // of_a_layer
-        found["num_hidden_layers"] = min(layers, max(LEAST_LAYERS, fitting))
-    return found
+        width, layers = config["hidden_size"], config["num_hidden_layers"]
+        of_a_layer = width * (4 * width + 3 * config["intermediate_size"])
+        fitting = (most - config["vocab_size"] * width) // of_a_layer
+        config["num_hidden_layers"] = min(layers, max(LEAST_LAYERS, fitting))
+    return config
 
 
 def _special(tokenizer: Any) -> dict[str, int]:

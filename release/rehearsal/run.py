@@ -258,8 +258,8 @@ def _cpu_seconds() -> float:
 
 def bytes_of(folder: Path) -> int:
     """What the files below a folder take, each once however many names it has; no link is followed."""
-    found = [path.lstat() for path in folder.rglob("*")]
-    return sum({each.st_ino: each.st_blocks * 512 for each in found}.values())
+    stats = [path.lstat() for path in folder.rglob("*")]
+    return sum({each.st_ino: each.st_blocks * 512 for each in stats}.values())
 
 
 def _show(rehearsal: Rehearsal, published: list[str], seconds: float) -> None:

@@ -102,9 +102,9 @@ class Workspace:
         """Remove a model from the client's cache."""
         cache = self.root / "home/hub"
         if cache.is_dir():
-            found = scan_cache_dir(cache)
-            commits = [each.commit_hash for repo in found.repos if repo.repo_id == model for each in repo.revisions]
-            found.delete_revisions(*commits).execute()
+            info = scan_cache_dir(cache)
+            commits = [each.commit_hash for repo in info.repos if repo.repo_id == model for each in repo.revisions]
+            info.delete_revisions(*commits).execute()
 
     def environment(self, endpoint: str, token: str, threads: int) -> dict[str, str]:
         """For every verb: this Hub alone, an empty cache at first, and the switch of rehearsals."""
@@ -124,10 +124,10 @@ class Workspace:
 def small(text: str) -> str:
     """A family file as a rehearsal has it: its mixture is made, not only taken from the Hub; few rows are many steps still."""
 
-    def smaller(found: re.Match[str]) -> str:
-        number = int(found[3])
+    def smaller(match: re.Match[str]) -> str:
+        number = int(match[3])
         batch = max(min(number, LEAST_BATCH), number // BATCHES)
-        return found[1] + str(min(number, AT_MOST[found[2]]) if found[2] in AT_MOST else batch)
+        return match[1] + str(min(number, AT_MOST[match[2]]) if match[2] in AT_MOST else batch)
 
     return NUMBER.sub(smaller, MIXTURE.sub("", text))
 

@@ -113,9 +113,9 @@ def _place(row: int, configs: dict[str, int], split: str) -> str:
 
 def _fail(name: str, value: pa.Array, where: str) -> None:
     if name == "label":
-        found = value[0].as_py()
-        large = "" if found is None or not math.isfinite(found) else f", beyond {LARGEST:,.0f}"
-        what = "missing" if found is None else f"{found}{large}"
+        label = value[0].as_py()
+        large = "" if label is None or not math.isfinite(label) else f", beyond {LARGEST:,.0f}"
+        what = "missing" if label is None else f"{label}{large}"
     else:
         what = "missing" if value.null_count else "no UTF-8"
     raise ReleaseError(f"the {name} is {what}", where=where, hint=HINT)

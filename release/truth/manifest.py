@@ -95,8 +95,8 @@ def of(
         contents: By name in the repository.
         known: sha256 of files that were read already.
     """
-    found = list(measured)
-    packages = sorted({name for record in found for name in record.versions})
+    all_records = list(measured)
+    packages = sorted({name for record in all_records for name in record.versions})
     return Manifest(
         repository=family.model_id(size) if size else family.data_id,
         type="model" if size else "dataset",
@@ -104,12 +104,12 @@ def of(
         size=size,
         version=family.about.version,
         family_file=family.path.name,
-        commits=tuple(sorted({record.commit for record in found})),
+        commits=tuple(sorted({record.commit for record in all_records})),
         versions={
-            name: tuple(sorted({record.versions[name] for record in found if name in record.versions}))
+            name: tuple(sorted({record.versions[name] for record in all_records if name in record.versions}))
             for name in packages
         },
-        rehearsal=any(record.rehearsal for record in found),
+        rehearsal=any(record.rehearsal for record in all_records),
         signing_key=family.about.signing_key,
         signing_identity=family.about.signing_identity,
         signing_provider=family.about.signing_provider,

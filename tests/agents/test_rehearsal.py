@@ -48,7 +48,7 @@ COMPARED = {"score": 0.5, "baseline": 0.25, "delta": 0.25, "ci_low": 0.125, "ci_
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Workplace]:
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Workplace]:
     """A workplace on a Hub whose bucket holds a skill of other commands."""
     record = tmp_path / "record.json"
     record.write_text(json.dumps({"measured": {"test": COMPARED, "guard": {**COMPARED, "delta": -0.01}}}))
@@ -64,26 +64,28 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Workplac
         yield Workplace(tmp_path / "work", tmp_path / "wheels", endpoint, TOKEN, 1)
 
 
-def test_commands_are_read_out_of_the_page_and_the_first_failure_ends_it(place: Workplace, tmp_path: Path) -> None:
-    outcome = rehearse(UserData("mine", "file", tmp_path / "data.jsonl"), place)
-    assert (place.folder / "asked").read_text() == f"data.jsonl {rehearsal.BASE} somebody/mine-reranker\n"
-    assert "agent" not in (place.folder / "installed").read_text() and (place.folder / "installed").read_text()
-    assert (place.folder / "done").read_text() == "one\n"
+def test_commands_are_read_out_of_the_page_and_the_first_failure_ends_it(workplace: Workplace, tmp_path: Path) -> None:
+    outcome = rehearse(UserData("mine", "file", tmp_path / "data.jsonl"), workplace)
+    assert (workplace.folder / "asked").read_text() == f"data.jsonl {rehearsal.BASE} somebody/mine-reranker\n"
+    assert "agent" not in (workplace.folder / "installed").read_text() and (workplace.folder / "installed").read_text()
+    assert (workplace.folder / "done").read_text() == "one\n"
     assert outcome["failed"] == "false: no message" and outcome["commands"] == 5
     assert (outcome["verdict"], outcome["delta"], outcome["guard_delta"]) == ("WIN", 0.25, -0.01)
     assert outcome["published"] is False
 
 
-def test_a_regression_that_is_not_published_is_no_failure_of_the_rehearsal(place: Workplace, tmp_path: Path) -> None:
+def test_a_regression_that_is_not_published_is_no_failure_of_the_rehearsal(
+    workplace: Workplace, tmp_path: Path
+) -> None:
     page = tmp_path / "hub/buckets" / bundle.BUCKET / f"skills/{check.NAME}/SKILL.md"
     refusal = "echo 'error: worse than its base: VERDICT: REGRESSION; hint: keep it' >&2; false"
     page.write_text(page.read_text().replace("false  # an error", refusal))
-    outcome = rehearse(UserData("mine", "file", tmp_path / "data.jsonl"), place)
+    outcome = rehearse(UserData("mine", "file", tmp_path / "data.jsonl"), workplace)
     assert outcome["failed"] is None and "VERDICT: REGRESSION" in outcome["refused"] and not outcome["published"]
 
 
-def test_a_skill_that_cannot_be_installed_is_said(place: Workplace, tmp_path: Path) -> None:
+def test_a_skill_that_cannot_be_installed_is_said(workplace: Workplace, tmp_path: Path) -> None:
     (tmp_path / "hub/buckets" / bundle.BUCKET / "marketplace.json").write_text('{"plugins": []}')
-    outcome = rehearse(UserData("mine", "file", tmp_path / "data.jsonl"), place)
+    outcome = rehearse(UserData("mine", "file", tmp_path / "data.jsonl"), workplace)
     assert outcome["commands"] == 0 and outcome["failed"].startswith("hf skills add")
     assert outcome["verdict"] is None

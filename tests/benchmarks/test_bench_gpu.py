@@ -135,8 +135,8 @@ def imported(module: str, seen: set[str]) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
     ours = {name for name in names if name.split(".")[0] in ("release", "benchmarks", "recipes")}
-    found = {name.split(".")[0] for name in names - ours} - sys.stdlib_module_names
-    return found.union(*(imported(name, seen) for name in ours - seen))
+    packages = {name.split(".")[0] for name in names - ours} - sys.stdlib_module_names
+    return packages.union(*(imported(name, seen) for name in ours - seen))
 
 
 def test_a_machine_with_little_installed_can_run_it() -> None:

@@ -46,11 +46,11 @@ def test_pairs_are_as_long_as_questions_with_their_passages() -> None:
 
 
 def test_the_six_shapes_are_the_familys() -> None:
-    found = shapes.published_shapes()
-    assert {name: shape.batch for name, shape in found.items()} == {
+    published = shapes.published_shapes()
+    assert {name: shape.batch for name, shape in published.items()} == {
         "17m": 1024, "32m": 512, "68m": 256, "150m": 192, "400m": 256, "1b": 512,
     }  # fmt: skip
-    assert found["1b"].config.hidden_size == 1792 and found["150m"].config.num_hidden_layers == 22
+    assert published["1b"].config.hidden_size == 1792 and published["150m"].config.num_hidden_layers == 22
 
 
 def test_padding_taken_out_for_attention_alone_changes_no_score() -> None:

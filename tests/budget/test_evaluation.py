@@ -18,13 +18,13 @@ ETTIN = str(ROOT / "recipes/ettin.toml")
 def test_ettins_plan_has_the_published_number_of_pairs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan-evaluate", "--family", ETTIN, "--pairs-per-second", "1000", "--world", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    found = json.loads(lines[-1])
-    assert (found["tasks"], found["first_stages"], found["first_stage_runs"]) == (10, 6, 60)
-    assert found["pairs_of_a_first_stage"] == pytest.approx(0.88e6, rel=0.01)  # as mteb's tasks have it
-    assert found["nano_pairs"] == 65_000
-    assert found["pairs_of_a_reranker"] == 6 * found["pairs_of_a_first_stage"] + 65_000
-    assert found["rerankers"] == 6 + 1 + 16
-    assert found["hours_of_a_reranker"] == pytest.approx(found["pairs_of_a_reranker"] / 2000 / 3600)
+    plan = json.loads(lines[-1])
+    assert (plan["tasks"], plan["first_stages"], plan["first_stage_runs"]) == (10, 6, 60)
+    assert plan["pairs_of_a_first_stage"] == pytest.approx(0.88e6, rel=0.01)  # as mteb's tasks have it
+    assert plan["nano_pairs"] == 65_000
+    assert plan["pairs_of_a_reranker"] == 6 * plan["pairs_of_a_first_stage"] + 65_000
+    assert plan["rerankers"] == 6 + 1 + 16
+    assert plan["hours_of_a_reranker"] == pytest.approx(plan["pairs_of_a_reranker"] / 2000 / 3600)
     assert all(len(line.rstrip()) <= 80 for line in lines[:-1])
 
 

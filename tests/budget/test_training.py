@@ -19,12 +19,12 @@ def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
 
 
 def test_the_smallest_size_has_exactly_the_published_parameters(capsys: pytest.CaptureFixture[str]) -> None:
-    found = planned(capsys, "--size", "17m", "--world", "32", "--pairs-per-second", "100")
-    assert found["encoder_parameters"] == 16_797_440
-    assert found["parameters"] == 16_797_440 + 66_305
-    assert (found["per_device_batch"], found["steps"]) == (32, -(-143_393_475 // 1024))
-    assert found["hours"] == pytest.approx(143_393_475 / 3200 / 3600)
-    assert found["state_gb_per_device"] == pytest.approx(found["parameters"] * 16e-9)
+    plan = planned(capsys, "--size", "17m", "--world", "32", "--pairs-per-second", "100")
+    assert plan["encoder_parameters"] == 16_797_440
+    assert plan["parameters"] == 16_797_440 + 66_305
+    assert (plan["per_device_batch"], plan["steps"]) == (32, -(-143_393_475 // 1024))
+    assert plan["hours"] == pytest.approx(143_393_475 / 3200 / 3600)
+    assert plan["state_gb_per_device"] == pytest.approx(plan["parameters"] * 16e-9)
 
 
 @pytest.mark.parametrize(("size", "millions"), [("32m", 32), ("68m", 68), ("150m", 150), ("400m", 400), ("1b", 1000)])

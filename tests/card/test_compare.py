@@ -65,14 +65,14 @@ def everything(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_sizes_teacher_and_public_rerankers_stand_in_one_table(ettin: Family) -> None:
-    found = comparison.gather(ettin)
-    table = rows(compare.text(ettin, found, []))
+    family_comparison = comparison.gather(ettin)
+    table = rows(compare.text(ettin, family_comparison, []))
     names = [re.sub(r"[*\[\]]|\(http\S+\)", "", row[0]) for row in table]
     assert names[:7] == [*(f"ettin-reranker-{size}-v1" for size in ettin.sizes), f"{TEACHER} (teacher)"]
     assert set(names[7:]) == set(ettin.evaluation.compared[:3])
     quality = [float(row[2]) for row in table]
     assert quality[7:] == sorted(quality[7:], reverse=True)
-    assert found.unmeasured == list(ettin.evaluation.compared[3:]) and not found.left_out
+    assert family_comparison.unmeasured == list(ettin.evaluation.compared[3:]) and not family_comparison.left_out
     assert table[0][1] == f"{17_000_001 + 66_305:,}"  # counted, encoder and head
     assert [row[-1] for row in (table[0], table[6])] == ["8,001", "387"]
 
@@ -108,16 +108,16 @@ def test_figures_of_the_nano_sets_are_all_of_the_rule_that_the_family_names(etti
     built.edit(ettin.folder("32m") / "records/evaluate.json", lambda record: record["measured"]["nano"].update(older))
     for every, expected in ((False, 0.67461), (True, 0.78578)):
         asking = replace(ettin, evaluation=replace(ettin.evaluation, always_rerank_positives=every))
-        found = comparison.gather(asking)
-        first, second, *_ = found.models
+        family_comparison = comparison.gather(asking)
+        first, second, *_ = family_comparison.models
         assert (first.nano, second.nano) == (pytest.approx(expected), None)
         assert f"with `always_rerank_positives={every}`, as chose the checkpoints, in float32" in compare.text(
-            asking, found, []
+            asking, family_comparison, []
         )
 
 
 def change(path: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[Family], None]:
-    return lambda found: built.edit(found.build / path, edit)
+    return lambda model_family: built.edit(model_family.build / path, edit)
 
 
 ANOTHER = {
@@ -164,7 +164,7 @@ ANOTHER = {
         "a record of other 32m, not of 32m",
     ),
     "damaged": (
-        lambda found: (found.build / "32m/records/evaluate.json").write_text("{"),
+        lambda model_family: (model_family.build / "32m/records/evaluate.json").write_text("{"),
         "damaged record",
     ),
 }
@@ -174,22 +174,24 @@ ANOTHER = {
 def test_what_may_not_stand_beside_the_others_is_left_out_with_its_reason(case: str, ettin: Family) -> None:
     alter, says = ANOTHER[case]
     alter(ettin)
-    found = comparison.gather(ettin)
-    (line,) = found.left_out
+    family_comparison = comparison.gather(ettin)
+    (line,) = family_comparison.left_out
     assert says in line and "32m/records" in line
-    text = compare.text(ettin, found, [])
+    text = compare.text(ettin, family_comparison, [])
     assert line in text
     row = next(row for row in rows(text) if "32m" in row[0])
     kind = "evaluate" if "evaluate" in line else "speed"
     missing = [2, 3, 4, 5, 6] if kind == "evaluate" else [7, 8]
-    assert [place for place, cell in enumerate(row) if cell == "not measured"] == missing
+    assert [column for column, cell in enumerate(row) if cell == "not measured"] == missing
 
 
 def test_records_of_a_model_that_was_trained_again_are_left_out(ettin: Family, reranker: Path) -> None:
     built.write_model(ettin.folder("68m"), reranker)
-    found = comparison.gather(ettin)
-    assert len(found.left_out) == 3 and all("on another model" in line for line in found.left_out)
-    assert "ettin-reranker-68m-v1" in found.unmeasured
+    family_comparison = comparison.gather(ettin)
+    assert len(family_comparison.left_out) == 3 and all(
+        "on another model" in line for line in family_comparison.left_out
+    )
+    assert "ettin-reranker-68m-v1" in family_comparison.unmeasured
 
 
 def test_nothing_to_compare_is_one_clear_line(
@@ -212,9 +214,9 @@ def test_nothing_to_compare_is_one_clear_line(
 def test_without_speeds_there_is_no_plot_of_them_and_no_number(ettin: Family) -> None:
     for path in Path("build").rglob("speed.json"):
         path.unlink()
-    found = comparison.gather(ettin)
-    assert {row[-1] for row in rows(compare.text(ettin, found, []))} == {"not measured"}
-    assert all(model.pairs_per_second is None for model in found.models)
+    family_comparison = comparison.gather(ettin)
+    assert {row[-1] for row in rows(compare.text(ettin, family_comparison, []))} == {"not measured"}
+    assert all(model.pairs_per_second is None for model in family_comparison.models)
 
 
 @pytest.fixture(scope="module")
@@ -247,9 +249,9 @@ def test_plots_are_there_in_both_forms_for_light_and_dark(drawn: Path) -> None:
 
 def test_the_same_records_give_the_same_bytes(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(drawn.parent.parent.parent)
-    found = family.load(ETTIN)
-    again = replace(comparison.gather(found), first_stages={})  # two of the three plots: the first one takes seconds
-    plots.draw(again, found.about.title, tmp_path)
+    loaded = family.load(ETTIN)
+    again = replace(comparison.gather(loaded), first_stages={})  # two of the three plots: the first one takes seconds
+    plots.draw(again, loaded.about.title, tmp_path)
     drawn_again = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(drawn_again) == 8
     assert drawn_again == {name: (drawn / name).read_bytes() for name in drawn_again}
@@ -263,8 +265,10 @@ def test_the_front_holds_what_nothing_else_beats() -> None:
 
 def with_others() -> Family:
     """The embedded family, compared with a reranker that was measured and with one that cannot be run."""
-    found = built.family()
-    return replace(found, evaluation=replace(found.evaluation, compared=("acme/other", "jinaai/jina-reranker-m0")))
+    model_family = built.family()
+    return replace(
+        model_family, evaluation=replace(model_family.evaluation, compared=("acme/other", "jinaai/jina-reranker-m0"))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -284,15 +288,16 @@ def compared(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return with_others()
 
 
-def write_compared(found: Family) -> None:
-    own = records.read(found.folder(built.SIZE) / "records", results.EVALUATE)
+def write_compared(model_family: Family) -> None:
+    own = records.read(model_family.folder(built.SIZE) / "records", results.EVALUATE)
     other = replace(own, size="", model_sha256="9" * 40)
-    records.write(other, found.compared_folder("acme/other") / "records")
+    records.write(other, model_family.compared_folder("acme/other") / "records")
     write_json(
-        found.compared_folder("jinaai/jina-reranker-m0") / comparison.CANNOT_RUN, {"reason": "it has its own <code>"}
+        model_family.compared_folder("jinaai/jina-reranker-m0") / comparison.CANNOT_RUN,
+        {"reason": "it has its own <code>"},
     )
-    compare.write(found, comparison.gather(found))
-    beside.take(found, built.SIZE)
+    compare.write(model_family, comparison.gather(model_family))
+    beside.take(model_family, built.SIZE)
 
 
 def test_a_card_shows_the_comparison_that_was_written_and_its_files_are_published(compared: Family) -> None:

@@ -73,8 +73,8 @@ def test_a_number_is_a_key_of_a_record_with_its_command_machine_commit_and_score
 )
 def test_each_kind_of_number_is_found(family: Family, figure: str, file: str, key: str) -> None:
     explained = Explained(family, built.SIZE)
-    found = explained.origins(explain.number(figure, explained))
-    assert any(origin.file == file and origin.key.startswith(key) for origin in found), found
+    matches = explained.origins(explain.number(figure, explained))
+    assert any(origin.file == file and origin.key.startswith(key) for origin in matches), matches
 
 
 def test_a_number_that_is_not_there_is_refused_with_the_nearest(family: Family) -> None:

@@ -37,8 +37,8 @@ def test_both_figures_stand_under_their_names_and_sets_of_the_same_origin_are_ma
 
 
 def test_another_dtype_stands_beside_the_familys() -> None:
-    every, found = replace(EVERY, mean=0.607), replace(FOUND, mean=0.809)
-    coarse = replace(NANO, dtype="bfloat16", all_positives=every, retrieved_positives=found)
+    every, retrieved = replace(EVERY, mean=0.607), replace(FOUND, mean=0.809)
+    coarse = replace(NANO, dtype="bfloat16", all_positives=every, retrieved_positives=retrieved)
     assert "In bfloat16 the means are 0.607 (True) and 0.809 (False).\n\n" in shown(NANO, coarse)
 
 

@@ -50,15 +50,15 @@ def numbers(value: object) -> set[str]:
 
 
 def test_every_number_in_the_body_is_in_a_record_or_the_family(family: Family) -> None:
-    found = acceptance.card_records(family, built.SIZE)
-    _, body = checks.split_card(render.model_card(family, built.SIZE, found))
+    model_records = acceptance.card_records(family, built.SIZE)
+    _, body = checks.split_card(render.model_card(family, built.SIZE, model_records))
     kinds = [
-        *(getattr(found, kind) for kind in ("run", "choice", "evaluate", "speed", "export", "engines")),
-        found.manifest,
+        *(getattr(model_records, kind) for kind in ("run", "choice", "evaluate", "speed", "export", "engines")),
+        model_records.manifest,
     ]
     known = numbers([kind if isinstance(kind, dict) else asdict(kind) for kind in kinds])
     known |= {
-        f"{found.run.measured.parameters.total:,}",
+        f"{model_records.run.measured.parameters.total:,}",
         "95",
         "10",
         "0",
@@ -70,33 +70,35 @@ def test_every_number_in_the_body_is_in_a_record_or_the_family(family: Family) -
         "8",
     }  # names, not figures
     known |= numbers([vars(part) for part in (family.about, family.training, family.evaluation, family.speed)])
-    known |= numbers(tables.data(found.manifest))
+    known |= numbers(tables.data(model_records.manifest))
     prose = re.sub(r"```.*?```|`[^`]*`|https?://\S+|all-MiniLM-L6-v2|\(R\).*?Processor", " ", body, flags=re.DOTALL)
     unknown = {number for number in re.findall(r"\d[\d.,e-]*\d|\d", prose)} - known
     assert not unknown
 
 
 def test_the_card_says_in_words_what_the_interval_says(family: Family) -> None:
-    found = acceptance.card_records(family, built.SIZE)
-    text = render.model_card(family, built.SIZE, found)
+    model_records = acceptance.card_records(family, built.SIZE)
+    text = render.model_card(family, built.SIZE, model_records)
     assert "| 0.579 | 0.601 | +0.022 (+0.008 to +0.036) | 0.914 | 0.875 | 0.643 |" in text
     assert "over bm25: the whole interval lies above zero" in text
     assert "all-MiniLM-L6-v2: the interval spans zero" in text
-    evaluation = found.evaluate.measured
+    evaluation = model_records.evaluate.measured
     worse = replace(evaluation.means, all=replace(evaluation.means.all, ci_low=-0.03, ci_high=-0.01))
-    found = replace(found, evaluate=replace(found.evaluate, measured=replace(evaluation, means=worse)))
-    assert "In words: the whole interval lies below zero" in render.model_card(family, built.SIZE, found)
+    model_records = replace(
+        model_records, evaluate=replace(model_records.evaluate, measured=replace(evaluation, means=worse))
+    )
+    assert "In words: the whole interval lies below zero" in render.model_card(family, built.SIZE, model_records)
     assert "stand-in" in text and "not a trained reranker" in text
 
 
 def test_many_rows_are_shown_as_means_with_the_rest_folded(family: Family) -> None:
-    found = acceptance.card_records(family, built.SIZE)
-    first, second = found.evaluate.measured.tasks
+    model_records = acceptance.card_records(family, built.SIZE)
+    first, second = model_records.evaluate.measured.tasks
     more = [replace(first, task=f"Task{n}", in_domain=True) for n in range(5)]
     more.append(replace(second, task="ArguAna", dataset="mteb/arguana", in_domain=None))
-    measured = replace(found.evaluate.measured, tasks=(first, second, *more))
-    found = replace(found, evaluate=replace(found.evaluate, measured=measured))
-    front, body = checks.split_card(render.model_card(family, built.SIZE, found))
+    measured = replace(model_records.evaluate.measured, tasks=(first, second, *more))
+    model_records = replace(model_records, evaluate=replace(model_records.evaluate, measured=measured))
+    front, body = checks.split_card(render.model_card(family, built.SIZE, model_records))
     assert "Means over the 7 tasks" in body and "Of the 8 rows below, 6 show a gain" in body
     assert "Task4 †" in body and "† The training data holds" in body and "Nobody has recorded" in body
     types = [result["dataset"]["type"] for result in front["model-index"][0]["results"]]
@@ -104,12 +106,12 @@ def test_many_rows_are_shown_as_means_with_the_rest_folded(family: Family) -> No
 
 
 def test_a_measurement_that_changes_changes_the_card(family: Family) -> None:
-    found = acceptance.card_records(family, built.SIZE)
-    before = render.model_card(family, built.SIZE, found)
-    faster = (replace(found.speed.measured.best, pairs_per_second=1234.4),)
-    speed = replace(found.speed, measured=replace(found.speed.measured, configurations=faster))
-    found = replace(found, speed=speed)
-    after = render.model_card(family, built.SIZE, found)
+    model_records = acceptance.card_records(family, built.SIZE)
+    before = render.model_card(family, built.SIZE, model_records)
+    faster = (replace(model_records.speed.measured.best, pairs_per_second=1234.4),)
+    speed = replace(model_records.speed, measured=replace(model_records.speed.measured, configurations=faster))
+    model_records = replace(model_records, speed=speed)
+    after = render.model_card(family, built.SIZE, model_records)
     assert "| 1,234 |" in after and "| 1,234 |" not in before
 
 
@@ -153,29 +155,33 @@ def test_snippets_ask_the_familys_own_question(family: Family) -> None:
 
 def test_what_a_model_rests_on_is_cited_and_the_encoders_notice_kept(family: Family) -> None:
     ettin = load(built.DEMO.parent / "ettin.toml")
-    found = acceptance.card_records(family, built.SIZE)
-    text = render.model_card(replace(family, card=ettin.card), built.SIZE, found)
+    model_records = acceptance.card_records(family, built.SIZE)
+    text = render.model_card(replace(family, card=ettin.card), built.SIZE, model_records)
     for paper in ("2507.11412", "2506.03487", "2604.04734", "blog/ettin-reranker", "@misc{docstring-reranker-mini-v1"):
         assert paper in text
     assert "Copyright (c) 2025 Johns Hopkins University" in text and "Permission is hereby granted" in text
-    assert "Permission is hereby granted" not in render.model_card(family, built.SIZE, found)  # the models' own licence
+    assert "Permission is hereby granted" not in render.model_card(
+        family, built.SIZE, model_records
+    )  # the models' own licence
     taken = replace(family, data=replace(family.data, mixture="acme/taken"))  # what others published is theirs
-    text = render.model_card(replace(taken, card=replace(family.card, encoder_license="cc-by-4.0")), built.SIZE, found)
+    text = render.model_card(
+        replace(taken, card=replace(family.card, encoder_license="cc-by-4.0")), built.SIZE, model_records
+    )
     theirs = "title = {taken},\n  author = {{acme}},\n  url = {https://huggingface.co/datasets/acme/taken}"
     assert theirs in text and "another licence, cc-by-4.0, which holds for them too." in text
     wrong = replace(family, card=replace(family.card, citations=("nobody",)))
     with pytest.raises(ReleaseError, match=r"no citation 'nobody'; in .*key card.citations; hint: one of .*modernbert"):
-        render.model_card(wrong, built.SIZE, found)
+        render.model_card(wrong, built.SIZE, model_records)
 
 
 def test_results_for_leaderboards_are_written_only_where_the_family_asks(family: Family) -> None:
-    found = acceptance.card_records(family, built.SIZE)
-    on_the_hub = replace(found.evaluate.measured.tasks[0], task="SCIDOCS", dataset="mteb/scidocs")
-    measured = replace(found.evaluate.measured, tasks=(on_the_hub, *found.evaluate.measured.tasks))
-    record = replace(found.evaluate, measured=measured)
+    model_records = acceptance.card_records(family, built.SIZE)
+    on_the_hub = replace(model_records.evaluate.measured.tasks[0], task="SCIDOCS", dataset="mteb/scidocs")
+    measured = replace(model_records.evaluate.measured, tasks=(on_the_hub, *model_records.evaluate.measured.tasks))
+    record = replace(model_records.evaluate, measured=measured)
     assert eval_results.files(family, built.SIZE, record) == {}
-    asked = replace(family, card=replace(family.card, eval_results=True))
-    ((name, text),) = eval_results.files(asked, built.SIZE, record).items()  # none for a collection of our own
+    publishing = replace(family, card=replace(family.card, eval_results=True))
+    ((name, text),) = eval_results.files(publishing, built.SIZE, record).items()  # none for a collection of our own
     assert name == ".eval_results/SCIDOCS--bm25.yaml"
     (entry,) = yaml.safe_load(text)
     assert entry["dataset"] == {"id": "mteb/scidocs", "task_id": "SCIDOCS", "revision": "0" * 40}
@@ -183,14 +189,14 @@ def test_results_for_leaderboards_are_written_only_where_the_family_asks(family:
 
 
 def test_the_row_of_this_model_is_marked_among_its_sizes(family: Family) -> None:
-    found = acceptance.card_records(family, built.SIZE)
-    quality, sha256 = found.evaluate.measured.means.all.reranked_ndcg, found.evaluate.model_sha256
+    model_records = acceptance.card_records(family, built.SIZE)
+    quality, sha256 = model_records.evaluate.measured.means.all.reranked_ndcg, model_records.evaluate.model_sha256
     own = beside.ModelRow(family.model_name(built.SIZE), "ours", sha256, 2_721_281, quality, 432.1, 267.9)
     larger = replace(own, name="docstring-reranker-maxi-v1", reranked_ndcg=0.71239, published_pairs_per_second=None)
     path = family.folder(built.SIZE) / "compare"
     path.mkdir()
     beside.write(path, beside.Beside((own, larger), 1, 2, "a CPU", (), False, False))
-    text = render.model_card(family, built.SIZE, found)
+    text = render.model_card(family, built.SIZE, model_records)
     assert "| **docstring-reranker-mini-v1** (this one) | 2,721,281 | 0.605 | 268 |" in text
     assert "| docstring-reranker-maxi-v1 | 2,721,281 | 0.712 | not measured |" in text
     assert "**docstring-reranker-mini-v1** (this model) | 2,721,281 | 0.605 | 268 | 432 |" in text
@@ -198,11 +204,11 @@ def test_the_row_of_this_model_is_marked_among_its_sizes(family: Family) -> None
 
 def test_a_rank_is_claimed_only_where_the_comparison_shows_it(family: Family) -> None:
     proud = replace(family, about=replace(family.about, summary="The best small reranker for docstrings."))
-    found = acceptance.card_records(family, built.SIZE)
+    model_records = acceptance.card_records(family, built.SIZE)
     with pytest.raises(
         ReleaseError, match=r"the summary says 'best', and no comparison shows it of mini.*family\.summary"
     ):
-        render.model_card(proud, built.SIZE, found)
+        render.model_card(proud, built.SIZE, model_records)
     own = beside.ModelRow(family.model_name(built.SIZE), "ours", None, 1, 0.605, 432.1, 267.9)
     other = replace(own, name="acme/other", role="compared", reranked_ndcg=0.6)
     claims.check(proud, built.SIZE, beside.Beside((own, other), 1, 2, None, (), False, False))
@@ -213,15 +219,17 @@ def test_a_rank_is_claimed_only_where_the_comparison_shows_it(family: Family) ->
 
 
 def test_the_nano_sets_have_both_figures_and_the_marks_of_the_training_data(family: Family) -> None:
-    found = acceptance.card_records(family, built.SIZE)
-    text = render.model_card(family, built.SIZE, found)
+    model_records = acceptance.card_records(family, built.SIZE)
+    text = render.model_card(family, built.SIZE, model_records)
     assert "<summary>Mean 0.628 (True), 0.712 (False) over 1 set</summary>" in text
     assert "| NanoDocstrings † | 0.628 | 0.712 |" in text and "| first stage | 0.500 | |" in text
     assert "100 candidates for each query" in text and "`False` chose the checkpoint" in text
-    nano = found.evaluate.measured.nano
+    nano = model_records.evaluate.measured.nano
     assert nano is not None
-    unknown = replace(found.evaluate.measured, nano=replace(nano, in_domain=None))
-    text = render.model_card(family, built.SIZE, replace(found, evaluate=replace(found.evaluate, measured=unknown)))
+    unknown = replace(model_records.evaluate.measured, nano=replace(nano, in_domain=None))
+    text = render.model_card(
+        family, built.SIZE, replace(model_records, evaluate=replace(model_records.evaluate, measured=unknown))
+    )
     assert "| NanoDocstrings | 0.628" in text and "text of the same origin is not known" in text
 
 
@@ -231,8 +239,8 @@ def test_texts_of_others_cannot_break_a_table() -> None:
 
 
 def test_front_matter_names_only_what_exists(family: Family) -> None:
-    found = acceptance.card_records(family, built.SIZE)
-    front, _ = checks.split_card(render.model_card(family, built.SIZE, found))
+    model_records = acceptance.card_records(family, built.SIZE)
+    front, _ = checks.split_card(render.model_card(family, built.SIZE, model_records))
     assert front["datasets"] == ["local/docstring-reranker-data"]
     assert "base_model" not in front  # the encoder is a folder of this project, not a model on the Hub
     (result,) = front["model-index"][0]["results"]
@@ -240,9 +248,9 @@ def test_front_matter_names_only_what_exists(family: Family) -> None:
     assert result["dataset"] == {"name": "docstrings (a local collection)", "type": "local-docstrings"} | revision
     assert front["metrics"] == ["ndcg_at_10"] and "base_model_relation" not in front
     assert [metric["value"] for metric in result["metrics"]] == [0.6013, 0.6091]
-    subject = replace(found.run.subject, encoder="jhu-clsp/ettin-encoder-17m")
-    found = replace(found, run=replace(found.run, subject=subject))
-    front, _ = checks.split_card(render.model_card(family, built.SIZE, found))
+    subject = replace(model_records.run.subject, encoder="jhu-clsp/ettin-encoder-17m")
+    model_records = replace(model_records, run=replace(model_records.run, subject=subject))
+    front, _ = checks.split_card(render.model_card(family, built.SIZE, model_records))
     assert (front["base_model"], front["base_model_relation"]) == ("jhu-clsp/ettin-encoder-17m", "finetune")
 
 
@@ -340,16 +348,16 @@ def test_another_device_protocol_or_mixture_is_refused(family: Family) -> None:
 
 
 def test_a_name_that_no_record_holds_is_an_error(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = acceptance.card_records(family, built.SIZE)
+    model_records = acceptance.card_records(family, built.SIZE)
     with pytest.raises(UndefinedError):
-        render.environment().from_string("{{ record.speeed }}").render(record=found.speed)
+        render.environment().from_string("{{ record.speeed }}").render(record=model_records.speed)
     templates = Path("cards").absolute()
     shutil.copytree(render.TEMPLATES / "citations", templates / "citations")
     (templates / "model.md.j2").write_text('{% include "section.md.j2" %}')
     (templates / "section.md.j2").write_text("{{ run.parameters.heads }}")
     monkeypatch.setattr(render, "TEMPLATES", templates)
     with pytest.raises(ReleaseError, match=r"no record holds.*'heads'.*cards/section\.md\.j2.*make again"):
-        render.model_card(family, built.SIZE, found)
+        render.model_card(family, built.SIZE, model_records)
 
 
 def test_a_record_that_lacks_what_the_card_shows_is_one_line_with_its_command(family: Family) -> None:
@@ -377,7 +385,8 @@ def test_the_dataset_card_lists_every_config_with_its_licence(family: Family) ->
         for folder in ("*", "docstrings")
     ]
     assert front["configs"] == [
-        {"config_name": name, "data_files": found} for name, found in zip(("default", "docstrings"), files, strict=True)
+        {"config_name": name, "data_files": data_files}
+        for name, data_files in zip(("default", "docstrings"), files, strict=True)
     ]
     assert (front["license"], front["size_categories"]) == ("other", ["n<1K"])
     assert "docstrings keep the licences of their packages" in body and "numpy 2.0.0" in body
@@ -426,8 +435,8 @@ def test_dataset_info_is_what_the_library_finds_in_the_files(family: Family, tmp
     default, named = front["dataset_info"]
     assert [default | {"config_name": ""}, default["config_name"]] == [named | {"config_name": ""}, "default"]
     for name in (None, "docstrings"):
-        found = load_dataset(str(stage.dataset_repo(family)), name, cache_dir=str(tmp_path / "cache"))
-        assert {split: len(rows) for split, rows in found.items()} == {
+        dataset = load_dataset(str(stage.dataset_repo(family)), name, cache_dir=str(tmp_path / "cache"))
+        assert {split: len(rows) for split, rows in dataset.items()} == {
             split["name"]: split["num_examples"] for split in default["splits"]
         }
     plain = load_dataset(

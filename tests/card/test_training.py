@@ -71,10 +71,10 @@ def test_a_batch_that_was_never_full_may_be_left_out(family: Family) -> None:
 def test_what_was_not_trained_to_the_end_stands_in_no_comparison(family: Family) -> None:
     assert [model.label for model in comparison.gather(family).models if model.role == comparison.OURS] == [built.SIZE]
     edit(family.folder(built.SIZE), {"steps": 10}, {})
-    found = comparison.RecordCollector(family)
+    collector = comparison.RecordCollector(family)
     name = family.model_name(built.SIZE)
-    assert found.model(family.folder(built.SIZE), built.SIZE, name, built.SIZE, comparison.OURS) is None
-    assert ["stopped after 10 of 617 steps" in line for line in found.left_out] == [True]
+    assert collector.model(family.folder(built.SIZE), built.SIZE, name, built.SIZE, comparison.OURS) is None
+    assert ["stopped after 10 of 617 steps" in line for line in collector.left_out] == [True]
 
 
 def test_evaluations_in_two_dtypes_do_not_stand_side_by_side(family: Family) -> None:

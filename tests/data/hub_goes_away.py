@@ -37,16 +37,16 @@ def main(endpoint: str) -> dict[str, Any]:
     mixture = declared(
         10_000, a={"source": {**source, "config": "a"}, **FILTERS}, b={"source": {**source, "config": "b"}, **FILTERS}
     )
-    http, found = Http(endpoint), {}
+    http, results = Http(endpoint), {}
     for name, fault in {"drop": {"action": "drop"}, "503": {"action": "answer", "status": 503}}.items():
         http.faults({"method": "*", "path": "b/all.parquet", "nth": 2, "times": 10_000, **fault})
         sleep, time.sleep = time.sleep, lambda _: None  # the client waits half a minute before it gives up
-        found[name] = refusal(lambda: mix.run(family, mixture))
+        results[name] = refusal(lambda: mix.run(family, mixture))
         time.sleep = sleep
-        found[f"{name} left"] = sorted(path.name for path in (family.build / "data/pairs").iterdir())
+        results[f"{name} left"] = sorted(path.name for path in (family.build / "data/pairs").iterdir())
     http.faults()
-    found["then"] = json.loads(mix.run(family, mixture).read_text())["configs"]["b"]["rows_in"]
-    return found
+    results["then"] = json.loads(mix.run(family, mixture).read_text())["configs"]["b"]["rows_in"]
+    return results
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ class Lengths:
 
     def predict(self, pairs: list[tuple[str, str]], progress: Any = None) -> np.ndarray:
         self.asked += len(pairs)
-        found = np.array([len(document) - len(query) for query, document in pairs], np.float32)
-        return found if self.scores is None else self.scores(found)
+        labels = np.array([len(document) - len(query) for query, document in pairs], np.float32)
+        return labels if self.scores is None else self.scores(labels)
 
 
 class Slow(Lengths):

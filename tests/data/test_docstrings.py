@@ -36,18 +36,18 @@ def packages(tmp_path: Path) -> Path:
 
 def test_summary_and_body_come_from_the_source_without_importing_it(packages: Path) -> None:
     (packages / "first/broken.py").write_text("raise RuntimeError('imported')\ndef (")
-    found = docstrings.pairs((), more=packages, workers=1)
-    assert {pair.summary for pair in found} == {
+    examples = docstrings.pairs((), more=packages, workers=1)
+    assert {pair.summary for pair in examples} == {
         "Find the documents that share words with a query.",
         "Add one document to the index.",
     }
-    assert all("for every word" in pair.body or "counted at once" in pair.body for pair in found)
+    assert all("for every word" in pair.body or "counted at once" in pair.body for pair in examples)
 
 
 def test_near_copies_are_kept_once_and_a_held_out_one_wins(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docstrings, "split_of", lambda name: "heldout" if name.startswith("second") else "train")
-    found = docstrings.pairs((), more=packages, workers=1)
-    assert [pair.split for pair in found] == ["heldout", "heldout"]
+    examples = docstrings.pairs((), more=packages, workers=1)
+    assert [pair.split for pair in examples] == ["heldout", "heldout"]
 
 
 def test_the_split_depends_on_the_name_alone() -> None:

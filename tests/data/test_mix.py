@@ -74,10 +74,10 @@ def test_filters_leave_rows_out_and_count_why(facts: family.Family) -> None:
     manifest = json.loads(path.read_text())["configs"]["agnews"]
     assert manifest["rows_in"] == 1000
     assert manifest["dropped"] == {"drop": 100, "duplicate": 143 - 15}  # a row that both leave out counts for the first
-    wanted = [row for row in range(1000) if row % 10 and row % 7]
+    expected = [row for row in range(1000) if row % 10 and row % 7]
     table = rows_of(facts, "agnews")
-    assert table["query"].to_pylist() == [f"query {row}" for row in wanted]
-    assert table["label"].to_numpy() == pytest.approx(np.array(wanted) / 10 - 12)
+    assert table["query"].to_pylist() == [f"query {row}" for row in expected]
+    assert table["label"].to_numpy() == pytest.approx(np.array(expected) / 10 - 12)
     assert table.schema == shards.ROWS
 
 
@@ -276,9 +276,9 @@ def test_overlap_is_dropped_although_some_text_is_no_utf8(facts: family.Family) 
     queries = pa.array([b"good", b"\xff", b"what is it"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"q": queries, "t": ["a", "b", "c"]}), "a.parquet")
     config = {"source": {"kind": "files", "path": "a.parquet"}, "columns": {"query": "q", "document": "t"}}
-    for overlap, kept in (("drop", ["good"]), ("report", ["good", "what is it"])):
+    for overlap, expected in (("drop", ["good"]), ("report", ["good", "what is it"])):
         entry = json.loads(mix.run(facts, declared(one=config), overlap=overlap).read_text())["configs"]["one"]
-        assert rows_of(facts, "one")["query"].to_pylist() == kept
+        assert rows_of(facts, "one")["query"].to_pylist() == expected
         assert entry["dropped"].get("invalid unicode in the query") == 1
         assert entry["overlap"]["bench"]["queries"] == 1
 
@@ -339,7 +339,7 @@ def retrieval(folder: str, **wrong: Any) -> dict[str, Any]:
         "query_id": [10, 11, 12, 13, 14],
         "document_ids": ids,
         "scores": [np.sort(rng.normal(size=50))[::-1].astype(np.float32).tolist() for _ in range(5)],
-        "positive_ids": [found[:2] for found in ids],
+        "positive_ids": [candidates[:2] for candidates in ids],
     }
     tables = {
         "documents": {"document_id": list(range(199, -1, -1)), "document": [f"text {n}" for n in range(199, -1, -1)]},
@@ -413,20 +413,20 @@ EVALUATION = spec.EvaluationSpec(spec.CollectionSpec("c", 20, 60), spec.NanoSpec
 
 
 def test_the_three_sets_share_no_object() -> None:
-    found = demo_sets.divide(objects(), CANDIDATES, EVALUATION, 12)
-    names = [{pair.name for pair in part} for part in (found.collection, found.nano, found.training)]
+    sets = demo_sets.divide(objects(), CANDIDATES, EVALUATION, 12)
+    names = [{pair.name for pair in part} for part in (sets.collection, sets.nano, sets.training)]
     assert [len(part) for part in names] == [60, 50, 200]
     assert not (names[0] & names[1] or names[0] & names[2] or names[1] & names[2])
-    assert {pair.split for pair in found.collection} == {"heldout"}
-    assert demo_sets.divide(objects()[::-1], CANDIDATES, EVALUATION, 12) == found
+    assert {pair.split for pair in sets.collection} == {"heldout"}
+    assert demo_sets.divide(objects()[::-1], CANDIDATES, EVALUATION, 12) == sets
 
 
 def test_every_query_gets_its_gold_document_hard_ones_and_random_ones() -> None:
-    found = demo_sets.divide(objects(), CANDIDATES, EVALUATION, 12).training
-    rows = demo_sets.training_rows(found, CANDIDATES, 80, 12)
+    pairs = demo_sets.divide(objects(), CANDIDATES, EVALUATION, 12).training
+    rows = demo_sets.training_rows(pairs, CANDIDATES, 80, 12)
     assert len(rows) == 800
     assert len(set(rows)) == 800
-    gold = {pair.summary: pair.body for pair in found}
+    gold = {pair.summary: pair.body for pair in pairs}
     by_query: dict[str, list[str]] = {}
     for query, document in rows:
         by_query.setdefault(query, []).append(document)
@@ -434,16 +434,16 @@ def test_every_query_gets_its_gold_document_hard_ones_and_random_ones() -> None:
     validation = {query for query, _ in rows[-80:]}
     assert len(validation) == 10
     assert not validation & {query for query, _ in rows[:-80]}
-    places = [row[1] for row in rows[:-80]]
-    assert sum(left != right for left, right in pairwise(places)) == len(set(places)) - 1
-    assert rows == demo_sets.training_rows(found, CANDIDATES, 80, 12)
+    training_documents = [row[1] for row in rows[:-80]]
+    assert sum(left != right for left, right in pairwise(training_documents)) == len(set(training_documents)) - 1
+    assert rows == demo_sets.training_rows(pairs, CANDIDATES, 80, 12)
 
 
 def test_the_evaluation_sets_load_in_the_forms_they_claim(tmp_path: Path) -> None:
     from datasets import load_dataset
 
-    found = demo_sets.divide(objects(), CANDIDATES, EVALUATION, 12)
-    hashes = demo_sets.write_files(tmp_path, demo_sets.nano_files(found.nano, EVALUATION.nano), "nano")
+    sets = demo_sets.divide(objects(), CANDIDATES, EVALUATION, 12)
+    hashes = demo_sets.write_files(tmp_path, demo_sets.nano_files(sets.nano, EVALUATION.nano), "nano")
     assert demo_sets.present(tmp_path, hashes)
     loaded = {
         name: load_dataset(str(tmp_path / "nano"), name, split="NanoC")
@@ -453,7 +453,7 @@ def test_the_evaluation_sets_load_in_the_forms_they_claim(tmp_path: Path) -> Non
     ids = set(loaded["corpus"]["_id"])
     assert all(len(row["corpus-ids"]) == 15 and set(row["corpus-ids"]) <= ids for row in loaded["bm25"])
     assert set(loaded["qrels"]["corpus-id"]) <= ids
-    files = demo_sets.collection_files(found.collection, EVALUATION.collection)
+    files = demo_sets.collection_files(sets.collection, EVALUATION.collection)
     assert len(files["corpus.jsonl"].splitlines()) == 60
     assert files["qrels.tsv"].splitlines()[0] == "query-id\tcorpus-id\tscore"
     assert len(files["qrels.tsv"].splitlines()) == 21
@@ -462,10 +462,10 @@ def test_the_evaluation_sets_load_in_the_forms_they_claim(tmp_path: Path) -> Non
 def test_a_nano_set_that_changed_is_read_anew(tmp_path: Path) -> None:
     from datasets import load_dataset
 
-    found = demo_sets.divide(objects(), CANDIDATES, EVALUATION, 12).nano
+    pairs = demo_sets.divide(objects(), CANDIDATES, EVALUATION, 12).nano
     for candidates in (15, 5):  # datasets caches what it reads of a folder
         plan = dataclasses.replace(EVALUATION.nano, candidates=candidates)
-        demo_sets.write_files(tmp_path, demo_sets.nano_files(found, plan), "nano")
+        demo_sets.write_files(tmp_path, demo_sets.nano_files(pairs, plan), "nano")
         loaded = load_dataset(str(tmp_path / "nano"), "bm25", split="NanoC")
         assert {len(row["corpus-ids"]) for row in loaded} == {candidates}
 
@@ -479,7 +479,7 @@ def test_a_row_less_leaves_most_of_a_shard_as_it_was(tmp_path: Path) -> None:
     whole = shards.write_table(tmp_path / "whole.parquet", table).read_bytes()
     less = pa.concat_tables([table.slice(0, 100), table.slice(101)]).combine_chunks()
     changed = shards.write_table(tmp_path / "less.parquet", less).read_bytes()
-    blocks = [changed[place : place + 4096] for place in range(0, len(changed) - 4096, 4096)]
+    blocks = [changed[offset : offset + 4096] for offset in range(0, len(changed) - 4096, 4096)]
     assert sum(block in whole for block in blocks) / len(blocks) > 0.8
 
 
@@ -494,31 +494,31 @@ def test_equal_and_nearly_equal_texts_are_found_and_others_are_not() -> None:
     near[0] = "changed"  # 55 of 57 shingles stay
     far = texts[8].split()
     far[10:40] = ["x"] * 30
-    asked = [texts[3].upper() + " !", " ".join(near), " ".join(far), "something else entirely", "", texts[9][:40]]
-    assert TextIndex({"t": texts}).repeats(asked).tolist() == [[True, True, False, False, False, False]]
+    queries = [texts[3].upper() + " !", " ".join(near), " ".join(far), "something else entirely", "", texts[9][:40]]
+    assert TextIndex({"t": texts}).repeats(queries).tolist() == [[True, True, False, False, False, False]]
     assert not TextIndex({"t": [], "u": ["", "?"]}).repeats(["a", "", "?"]).any()
-    found = TextIndex({"t": ["two words", "“Ünï” — x"], "u": ["a b"]}).repeats(
+    matches = TextIndex({"t": ["two words", "“Ünï” — x"], "u": ["a b"]}).repeats(
         ["Two, words!", "two words more", "ünï x", "A b"]
     )
-    assert found.tolist() == [[True, False, True, False], [False, False, False, True]]
+    assert matches.tolist() == [[True, False, True, False], [False, False, False, True]]
     often = TextIndex({"t": [*[texts[3]] * 500, texts[4]], "u": texts[3:5], "v": texts[5:9]})
-    found = often.repeats([texts[4], "none of these", texts[3], " ".join(near)])
-    assert found.tolist() == [[True, False, True, False], [True, False, True, False], [False, False, False, True]]
+    matches = often.repeats([texts[4], "none of these", texts[3], " ".join(near)])
+    assert matches.tolist() == [[True, False, True, False], [True, False, True, False], [False, False, False, True]]
 
 
 @settings(deadline=None)
 @given(st.lists(st.text("ab cD_1.,é“ ", max_size=60), max_size=30))
 def test_shingles_are_runs_of_five_words(texts: list[str]) -> None:
     """The readable version is the oracle: equal runs of words have equal hashes, others have others."""
-    wanted, found = [], []
+    runs, all_hashes = [], []
     for text in texts:
         words = re.findall(r"\w+", text.lower())
-        wanted += [tuple(words[n : n + 5]) for n in range(max(len(words) - 4, min(len(words), 1)))]
+        runs += [tuple(words[n : n + 5]) for n in range(max(len(words) - 4, min(len(words), 1)))]
     for _, hashes, starts in shingles(texts):
         assert starts[-1] == len(hashes)
-        found += hashes.tolist()
-    assert len(found) == len(wanted)
-    assert len(set(zip(found, wanted, strict=True))) == len(set(found)) == len(set(wanted))
+        all_hashes += hashes.tolist()
+    assert len(all_hashes) == len(runs)
+    assert len(set(zip(all_hashes, runs, strict=True))) == len(set(all_hashes)) == len(set(runs))
 
 
 def five_words(text: str) -> set[tuple[str, ...]]:
@@ -536,16 +536,16 @@ def test_a_first_look_passes_every_text_that_repeats_an_indexed_one(texts: list[
     screen = Screen(0.7)
     screen.add(texts)
     screen.close()
-    asked = [form for one in texts for form in (one, one.upper(), one[cut:], "b a " * cut + one, f"{one} {one}")]
-    asked += ["1 2 3 4 5 6 7", *reversed(texts), "x_ " * 9]
-    wanted = set()
-    for row, text in enumerate(asked):
+    queries = [form for one in texts for form in (one, one.upper(), one[cut:], "b a " * cut + one, f"{one} {one}")]
+    queries += ["1 2 3 4 5 6 7", *reversed(texts), "x_ " * 9]
+    expected = set()
+    for row, text in enumerate(queries):
         mine = five_words(text)
         others = (five_words(other) for other in texts)
         if any(len(mine & theirs) >= 0.7 * len(mine | theirs) for theirs in others if mine and theirs):
-            wanted.add(row)
-    possible = screen.possible(pa.chunked_array([asked[:3], asked[3:]]))
-    assert wanted <= set(possible.tolist())
+            expected.add(row)
+    possible = screen.possible(pa.chunked_array([queries[:3], queries[3:]]))
+    assert expected <= set(possible.tolist())
     assert (np.diff(possible) > 0).all()
 
 
@@ -564,8 +564,8 @@ def test_a_text_counts_the_same_wherever_the_stream_is_cut() -> None:
     together = pa.array(texts)
     cut = pa.chunked_array([together.slice(0, 7), together.slice(7, 1), together.slice(8)])
     index = TextIndex({"t": [*texts[:20_000:100], texts[-1]]})
-    wanted = [number % 100 == 0 for number in range(20_000)] + [False, True]
-    assert index.repeats(together).tolist() == index.repeats(cut).tolist() == [wanted]
+    expected = [number % 100 == 0 for number in range(20_000)] + [False, True]
+    assert index.repeats(together).tolist() == index.repeats(cut).tolist() == [expected]
 
 
 LONG = " ".join(f"w{n}" for n in range(30))
@@ -611,9 +611,9 @@ def test_overlap_is_dropped_before_cap_and_held_out_rows_are_drawn(facts: family
     manifest = json.loads(mix.run(facts, declared(agnews=config), overlap="drop").read_text())["configs"]["agnews"]
     assert manifest["dropped"] == {"overlap": 3, "cap": 7}
     assert manifest["overlap"]["bench"]["queries"] == 2  # what was found, and is gone
-    kept = [row for row in range(1000) if row not in (3, 501, 999)][:990]
-    assert rows_of(facts, "agnews")["document"].to_pylist() == [f"document {row}" for row in kept[:980]]
-    assert rows_of(facts, "agnews", "validation")["document"].to_pylist() == [f"document {row}" for row in kept[980:]]
+    rows = [row for row in range(1000) if row not in (3, 501, 999)][:990]
+    assert rows_of(facts, "agnews")["document"].to_pylist() == [f"document {row}" for row in rows[:980]]
+    assert rows_of(facts, "agnews", "validation")["document"].to_pylist() == [f"document {row}" for row in rows[980:]]
 
 
 def test_an_evaluation_set_that_changed_is_compared_anew_and_a_missing_one_is_refused(facts: family.Family) -> None:
@@ -624,8 +624,8 @@ def test_an_evaluation_set_that_changed_is_compared_anew_and_a_missing_one_is_re
     ]
     queries = facts.build / "data/collections/bench/queries.jsonl"
     queries.write_text(json.dumps({"_id": "0", "text": "what is it"}))
-    found = json.loads(mix.run(with_bench, declaration).read_text())["configs"]["agnews"]["overlap"]["bench"]
-    assert found["queries"] == 2
+    counts = json.loads(mix.run(with_bench, declaration).read_text())["configs"]["agnews"]["overlap"]["bench"]
+    assert counts["queries"] == 2
     queries.unlink()
     with pytest.raises(ReleaseError, match=r"no queries.jsonl.*collections 'bench'.*--no-overlap"):
         mix.run(with_bench, declaration)

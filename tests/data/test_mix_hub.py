@@ -61,9 +61,9 @@ def test_a_retrieval_source_gives_the_same_rows_as_its_local_copy(facts: dict[st
     ],
 )
 def test_what_is_not_on_the_hub_is_one_clear_line(facts: dict[str, Any], wrong: str, says: str) -> None:
-    found = facts["refused"][wrong]
-    assert re.search(says, found), found
-    assert "\n" not in found
+    message = facts["refused"][wrong]
+    assert re.search(says, message), message
+    assert "\n" not in message
 
 
 def test_only_the_declared_configs_are_read(facts: dict[str, Any], http: Http) -> None:
@@ -78,9 +78,9 @@ def published(facts: dict[str, Any], http: Http, tmp_path_factory: pytest.TempPa
     http.clear_log()
     root = Path(__file__).resolve().parents[2]
     environment = client_environment(http.endpoint, tmp_path_factory.mktemp("home")) | {"PYTHONPATH": str(root)}
-    found = run_client(root / "tests/localhub/hub_data.py", "acme", environment=environment)
+    result = run_client(root / "tests/localhub/hub_data.py", "acme", environment=environment)
     read = {path for method, path, _ in http.log() if method == "GET" and path.endswith(".parquet")}
-    return found | {"read": {path.partition("/resolve/")[2].partition("/")[2] for path in read}}
+    return result | {"read": {path.partition("/resolve/")[2].partition("/")[2] for path in read}}
 
 
 def test_one_config_comes_back_as_it_was_sent_and_no_other_is_fetched(published: dict[str, Any]) -> None:

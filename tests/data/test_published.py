@@ -100,9 +100,9 @@ def test_each_pair_counts_once() -> None:
     rows = [(f"q{number % 50}", f"d{number}") for number in draw.integers(0, 4_000, 10_000)]
     tables = [pa.table({"query": queries, "document": documents}) for queries, documents in _parts(rows, 700)]
     counts: Counter[str] = Counter()
-    kept = [row for table in repeats.distinct(iter(tables), len(rows), counts) for row in _rows(table)]
-    assert kept == list(dict.fromkeys(rows))
-    assert counts == {repeats.REASON: len(rows) - len(kept)}
+    unique_rows = [row for table in repeats.distinct(iter(tables), len(rows), counts) for row in _rows(table)]
+    assert unique_rows == list(dict.fromkeys(rows))
+    assert counts == {repeats.REASON: len(rows) - len(unique_rows)}
 
 
 def test_a_query_and_a_document_that_change_places_are_another_pair() -> None:

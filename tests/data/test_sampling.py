@@ -20,9 +20,9 @@ def readable_first(scores: list[float], positive: list[bool], key: int, plan: Sa
     """All positives, the hardest negatives, and one candidate from each stratum of the other negatives."""
     order = sorted(range(len(scores)), key=lambda row: (not positive[row], -scores[row], row))
     positives = sum(positive)
-    wanted = min(len(scores), max(plan.candidates, positives))
-    certain = min(positives + plan.hardest, wanted)
-    rest, strata = order[certain:], wanted - certain
+    size = min(len(scores), max(plan.candidates, positives))
+    certain = min(positives + plan.hardest, size)
+    rest, strata = order[certain:], size - certain
     drawn = []
     for number in range(strata):
         low, high = number * len(rest) // strata, (number + 1) * len(rest) // strata
@@ -32,33 +32,33 @@ def readable_first(scores: list[float], positive: list[bool], key: int, plan: Sa
 
 def readable_second(order: list[int], positive: list[bool], key: int, plan: SamplingSpec, seed: int) -> list[int]:
     """The head of the list, the positives below it, and a draw without replacement from the band."""
-    wanted = min(len(order), plan.keep)
-    head = min(plan.head, wanted)
-    end = max(min(len(order), plan.band[1]), wanted)
-    begin = max(min(plan.band[0], end - (wanted - head)), head)
+    size = min(len(order), plan.keep)
+    head = min(plan.head, size)
+    end = max(min(len(order), plan.band[1]), size)
+    begin = max(min(plan.band[0], end - (size - head)), head)
     certain = [rank for rank in range(head, len(order)) if positive[order[rank]]]
     slots = sorted(range(end - begin), key=lambda slot: (bits(seed + 1, key, slot) >> sampling.POSITION_BITS, slot))
     drawn = [begin + slot for slot in slots if begin + slot not in certain]
-    return order[:head] + [order[rank] for rank in sorted((certain + drawn)[: wanted - head])]
+    return order[:head] + [order[rank] for rank in sorted((certain + drawn)[: size - head])]
 
 
-def bits(seed: int, key: int, place: int) -> int:
-    return int(sampling._hash(seed, np.array([key], np.uint64), np.array([place]))[0, 0])
+def bits(seed: int, key: int, slot: int) -> int:
+    return int(sampling._hash(seed, np.array([key], np.uint64), np.array([slot]))[0, 0])
 
 
-def luck(seed: int, key: int, place: int, below: int) -> int:
-    return (bits(seed, key, place) >> 32) * below >> 32
+def luck(seed: int, key: int, slot: int, below: int) -> int:
+    return (bits(seed, key, slot) >> 32) * below >> 32
 
 
 @st.composite
 def queries(draw: st.DrawFn) -> list[tuple[list[float], list[bool]]]:
     """Lists of candidates: empty to long, with many ties and any number of positives."""
     score = st.one_of(st.sampled_from([0.0, -0.0, 1.5, -3.0]), st.floats(-20, 20, width=32))
-    found = []
+    candidate_lists = []
     for _ in range(draw(st.integers(1, 4))):
         scores = draw(st.lists(score, max_size=40))
-        found.append((scores, draw(st.lists(st.booleans(), min_size=len(scores), max_size=len(scores)))))
-    return found
+        candidate_lists.append((scores, draw(st.lists(st.booleans(), min_size=len(scores), max_size=len(scores)))))
+    return candidate_lists
 
 
 def flat(lists: list[tuple[list[float], list[bool]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -79,10 +79,10 @@ def test_the_fast_version_is_the_readable_one(
     marked = sampling._marked(first, positive, starts)
     second = sampling.second_cut(first, marked, keys, plan, seed)
     for number, (values, marks) in enumerate(lists):
-        wanted = readable_first(values, marks, int(keys[number]), plan, seed)
-        assert first.positions[number][: first.lengths[number]].tolist() == wanted
-        wanted = readable_second(wanted, marks, int(keys[number]), plan, seed)
-        assert second.positions[number][: second.lengths[number]].tolist() == wanted
+        expected = readable_first(values, marks, int(keys[number]), plan, seed)
+        assert first.positions[number][: first.lengths[number]].tolist() == expected
+        expected = readable_second(expected, marks, int(keys[number]), plan, seed)
+        assert second.positions[number][: second.lengths[number]].tolist() == expected
 
 
 @settings(deadline=None, max_examples=150)
@@ -92,12 +92,12 @@ def test_sizes_are_exact_no_positive_is_lost_and_nothing_comes_twice(
 ) -> None:
     starts, scores, positive, keys = flat(lists)
     first = sampling.first_cut(starts, scores, positive, keys, SMALL, seed)
-    for (values, marks), places, filled in zip(lists, first.positions, first.filled, strict=True):
-        rows = places[filled].tolist()
+    for (values, marks), row_numbers, filled in zip(lists, first.positions, first.filled, strict=True):
+        rows = row_numbers[filled].tolist()
         assert len(set(rows)) == len(rows) == min(len(values), max(SMALL.candidates, sum(marks)))
         assert {row for row, mark in enumerate(marks) if mark} <= set(rows)
-    kept = sampling.sample_candidates(starts, scores, positive, keys, SMALL, seed)
-    assert len(set(kept.tolist())) == len(kept) == sum(min(len(values), SMALL.keep) for values, _ in lists)
+    sample = sampling.sample_candidates(starts, scores, positive, keys, SMALL, seed)
+    assert len(set(sample.tolist())) == len(sample) == sum(min(len(values), SMALL.keep) for values, _ in lists)
 
 
 def test_the_hardest_negatives_and_the_head_always_stay() -> None:
@@ -112,10 +112,10 @@ def test_the_hardest_negatives_and_the_head_always_stay() -> None:
     assert set(negatives[:16]) <= set(rows.tolist())
     assert (np.diff(scores[rows]) <= 0).all()
     assert scores[rows[-1]] < np.quantile(scores, 0.02)  # the strata reach down to the easiest ones
-    kept = sampling.sample_candidates(starts, scores, positive, keys, PLAN, 12)
-    assert kept[:32].tolist() == rows[:32].tolist()
-    assert set(kept[32:].tolist()) <= set(rows[32:].tolist())
-    assert (np.diff(scores[kept]) <= 0).all()
+    sample = sampling.sample_candidates(starts, scores, positive, keys, PLAN, 12)
+    assert sample[:32].tolist() == rows[:32].tolist()
+    assert set(sample[32:].tolist()) <= set(rows[32:].tolist())
+    assert (np.diff(scores[sample]) <= 0).all()
 
 
 def test_a_lone_positive_stays_wherever_the_teacher_ranks_it() -> None:
@@ -124,9 +124,9 @@ def test_a_lone_positive_stays_wherever_the_teacher_ranks_it() -> None:
     positive = np.zeros(2048, bool)
     positive[1500] = True
     starts = np.arange(201) * 2048
-    kept = sampling.sample_candidates(starts, np.tile(scores, 200), np.tile(positive, 200), keys, PLAN, 12)
-    assert len(kept) == 200 * 64
-    assert (np.bincount(kept // 2048, weights=kept % 2048 == 1500) == 1).all()
+    sample = sampling.sample_candidates(starts, np.tile(scores, 200), np.tile(positive, 200), keys, PLAN, 12)
+    assert len(sample) == 200 * 64
+    assert (np.bincount(sample // 2048, weights=sample % 2048 == 1500) == 1).all()
 
 
 def test_a_querys_draw_depends_on_no_other_query() -> None:
@@ -146,8 +146,8 @@ def test_a_querys_draw_depends_on_no_other_query() -> None:
 def test_fewer_candidates_than_asked_are_all_kept(length: int) -> None:
     scores = np.zeros(length, np.float32)  # all tied
     starts, keys = np.array([0, length]), np.array([5], np.uint64)
-    kept = sampling.sample_candidates(starts, scores, np.zeros(length, bool), keys, PLAN, 0)
-    assert len(kept) == len(set(kept.tolist())) == min(length, 64)
+    sample = sampling.sample_candidates(starts, scores, np.zeros(length, bool), keys, PLAN, 0)
+    assert len(sample) == len(set(sample.tolist())) == min(length, 64)
 
 
 def test_nan_is_refused() -> None:

@@ -44,14 +44,14 @@ def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> family.Family:
 
 def make_pairs(facts: family.Family, changed: int | None = None, count: int = SHARDS) -> None:
     folder = facts.build / "data/pairs/docstrings"
-    found = []
+    descriptions = []
     for number in range(count):
         word = "changed" if number == changed else "query"
         rows = [(f"{word} {number} {row}", "word " * (row + 1)) for row in range(ROWS)]
         name = f"train-{number:05d}-of-{count:05d}.parquet"
         shards.write_table(folder / name, shards.tables(rows))
-        found.append(shards.describe(folder / name).as_dict())
-    entry = {"key": "k", "shards": found, "overlaps_declared": ["docstrings", "elsewhere"]}
+        descriptions.append(shards.describe(folder / name).as_dict())
+    entry = {"key": "k", "shards": descriptions, "overlaps_declared": ["docstrings", "elsewhere"]}
     write_json(facts.build / "data/pairs/manifest.json", {"name": "n", "configs": {"docstrings": entry}})
 
 
@@ -124,9 +124,9 @@ def test_labels_of_the_sources_belong_to_no_teacher(facts: family.Family, monkey
 @pytest.mark.parametrize(
     ("scores", "says"),
     [
-        (lambda found: np.where(found > 0, np.nan, found), "not a number.*row"),
-        (lambda found: found * np.float32(np.inf), "not a number"),
-        (lambda found: found[1:], "39 scores for 40 pairs"),
+        (lambda labels: np.where(labels > 0, np.nan, labels), "not a number.*row"),
+        (lambda labels: labels * np.float32(np.inf), "not a number"),
+        (lambda labels: labels[1:], "39 scores for 40 pairs"),
     ],
 )
 def test_a_label_that_is_no_number_stops_the_shard(facts: family.Family, scores: Any, says: str) -> None:
@@ -142,8 +142,8 @@ def test_poisoned_rows_are_set_aside_with_their_reason(facts: family.Family) -> 
     rows = [("good", "document"), ("", "document"), ("query", " "), ("query", "x" * (rejects.LONGEST + 1))]
     shards.write_table(folder / "train-00000-of-00006.parquet", shards.tables(rows))
     score.run(facts, Lengths())
-    kept = pq.read_table(mixture(facts) / "docstrings/train-00000-of-00006.parquet")
-    assert kept["query"].to_pylist() == ["good"]
+    table = pq.read_table(mixture(facts) / "docstrings/train-00000-of-00006.parquet")
+    assert table["query"].to_pylist() == ["good"]
     lines = (mixture(facts) / "docstrings/train-00000-of-00006.quarantine.jsonl").read_text().splitlines()
     reasons = {line["row"]: line["reason"] for line in map(json.loads, lines)}
     assert reasons == {1: "empty query", 2: "empty document", 3: f"document of {rejects.LONGEST + 1} characters"}
@@ -260,8 +260,8 @@ def command_line(pid: int) -> bytes:
 
 
 class Short:
-    def __call__(self, found: np.ndarray) -> np.ndarray:
-        return found[1:]
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        return scores[1:]
 
 
 def test_only_shards_whose_pairs_changed_are_made_again_and_old_ones_go(facts: family.Family) -> None:
@@ -331,10 +331,10 @@ def test_on_a_gpu_a_teacher_takes_flash_attention_from_whichever_package_is_here
     package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No GPU exists where tests run: what is asked of the library is looked at."""
-    asked: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
 
     def away(*_: Any, model_kwargs: dict[str, Any], **__: Any) -> None:
-        asked.append(model_kwargs)
+        calls.append(model_kwargs)
         raise ImportError("no kernel for this GPU")
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
@@ -343,21 +343,21 @@ def test_on_a_gpu_a_teacher_takes_flash_attention_from_whichever_package_is_here
         monkeypatch.setattr(f"transformers.utils.is_{other}_available", lambda other=other: other == package)
     with pytest.raises(ReleaseError, match=r"cannot load the teacher .no kernel for this GPU"):
         cross_encoder.CrossEncoderTeacher("acme/teacher", max_length=64)
-    assert asked == [{"dtype": "bfloat16", "attn_implementation": "flash_attention_2"}]
+    assert calls == [{"dtype": "bfloat16", "attn_implementation": "flash_attention_2"}]
 
 
 def test_a_cross_encoder_gives_its_raw_logits(reranker: Path) -> None:
     from sentence_transformers import CrossEncoder
     from torch import nn
 
-    found = cross_encoder.CrossEncoderTeacher(str(reranker), max_length=64)
+    teacher = cross_encoder.CrossEncoderTeacher(str(reranker), max_length=64)
     told: list[int] = []
-    scores = found.predict(PAIRS, told.append)
+    scores = teacher.predict(PAIRS, told.append)
     raw = CrossEncoder(str(reranker), device="cpu", max_length=64, activation_fn=nn.Identity()).predict(PAIRS)
     assert scores == pytest.approx(raw, abs=1e-5)
     assert sum(told) == len(PAIRS)
-    assert found.identity["revision"] == records.model_hash(reranker)
-    assert found.identity["dtype"] == "float32"
+    assert teacher.identity["revision"] == records.model_hash(reranker)
+    assert teacher.identity["dtype"] == "float32"
 
 
 TEMPLATE = (
@@ -419,10 +419,10 @@ def causal(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_a_causal_teacher_must_compare_1_with_0(causal: dict[str, Path]) -> None:
-    found = cross_encoder.CrossEncoderTeacher(str(causal["good"]), max_length=200)
-    scores = found.predict(PAIRS)
+    teacher = cross_encoder.CrossEncoderTeacher(str(causal["good"]), max_length=200)
+    scores = teacher.predict(PAIRS)
     assert (scores.min() < 0) or (scores.max() > 1)  # logits, although it was saved with a sigmoid
-    assert found.model.keep_in_fp32_modules == ["0.model.lm_head"]
+    assert teacher.model.keep_in_fp32_modules == ["0.model.lm_head"]
     with pytest.raises(ReleaseError, match=r"compares the tokens \['0', '1'\]"):
         cross_encoder.CrossEncoderTeacher(str(causal["wrong"]), max_length=200)
 
@@ -439,8 +439,8 @@ def test_a_teacher_that_is_asked_nothing_or_has_random_weights_is_refused(
 
 
 def test_the_headless_form_gives_the_same_scores(causal: dict[str, Path]) -> None:
-    found = cross_encoder.CrossEncoderTeacher(str(causal["good"]), max_length=200)
-    assert cross_encoder.headless(found.model).predict(PAIRS) == pytest.approx(found.predict(PAIRS), abs=1e-4)
+    teacher = cross_encoder.CrossEncoderTeacher(str(causal["good"]), max_length=200)
+    assert cross_encoder.headless(teacher.model).predict(PAIRS) == pytest.approx(teacher.predict(PAIRS), abs=1e-4)
 
 
 def test_another_template_is_another_teacher(causal: dict[str, Path], tmp_path: Path) -> None:

@@ -226,9 +226,9 @@ def test_a_page_that_is_damaged_is_one_line_with_the_rows_before_it(tmp_path: Pa
     pq.write_table(
         pa.table({"q": rows, "t": rows}), path := tmp_path / "a.parquet", row_group_size=20_000, compression="zstd"
     )
-    place = pq.read_metadata(path).row_group(1).column(0).data_page_offset
+    offset = pq.read_metadata(path).row_group(1).column(0).data_page_offset
     content = bytearray(path.read_bytes())
-    content[place : place + 4000] = bytes(4000)
+    content[offset : offset + 4000] = bytes(4000)
     path.write_bytes(bytes(content))
     refused(config(path), r"unreadable .*a.parquet after row [\d,]+; hint")
 
@@ -419,8 +419,8 @@ def test_no_text_and_no_number_changes(rows: list[tuple[str, str, float]]) -> No
     writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerows([("q", "t", "l"), *rows])
     lines = [json.dumps({"q": query, "t": document, "l": label}) for query, document, label in rows]
-    wanted = [row for row in rows if rejects.reject_reason(row[0].encode(), row[1].encode()) is None]
+    expected = [row for row in rows if rejects.reject_reason(row[0].encode(), row[1].encode()) is None]
     with tempfile.TemporaryDirectory() as folder:
         for name, content in (("a.csv", stream.getvalue()), ("b.jsonl", "\n".join(lines))):
-            found = read(open_source(config(written(Path(folder) / name, content), columns=LABEL)))[0]
-            assert [tuple(row.values()) for row in found] == wanted
+            records = read(open_source(config(written(Path(folder) / name, content), columns=LABEL)))[0]
+            assert [tuple(row.values()) for row in records] == expected

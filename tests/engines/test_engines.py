@@ -109,11 +109,11 @@ def test_an_environment_that_was_not_finished_is_built_anew_and_a_finished_one_n
     monkeypatch.chdir(tmp_path)
     built_: list[Path] = []
 
-    def build(engine: Engine, place: Path) -> None:
-        assert not place.exists()
-        place.mkdir()
-        (place / "half").touch()
-        built_.append(place)
+    def build(engine: Engine, path: Path) -> None:
+        assert not path.exists()
+        path.mkdir()
+        (path / "half").touch()
+        built_.append(path)
         if len(built_) == 1:
             raise KeyboardInterrupt
 
@@ -223,8 +223,12 @@ def test_what_is_rounded_is_judged_by_ndcg(worse: bool, verdict: str) -> None:
 def test_kinds_of_pairs_are_found_by_the_exports_own_tokenizer(folder: Path) -> None:
     natural = pairs.library_pairs(28)
     compared = natural + pairs.hard_pairs(natural, 512)
-    found = measure.kinds(compared, folder / "export")
-    assert found[28 : 28 + pairs.CUT] == ["cut"] * pairs.CUT and found.count("empty") == 2 and "blanks" in found
+    pair_kinds = measure.kinds(compared, folder / "export")
+    assert (
+        pair_kinds[28 : 28 + pairs.CUT] == ["cut"] * pairs.CUT
+        and pair_kinds.count("empty") == 2
+        and "blanks" in pair_kinds
+    )
 
 
 def test_a_record_of_another_export_is_not_shown(

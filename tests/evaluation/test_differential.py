@@ -81,11 +81,13 @@ def test_an_evaluation_is_what_the_definitions_say(
         query: sorted(names, key=lambda name, query=query: -judged[query].get(name, 0))
         for query, names in first.items()
     }
-    wanted = [[gains_of(order[query], grades) for query, grades in relevant.items()] for order in (first, second, best)]
+    expected = [
+        [gains_of(order[query], grades) for query, grades in relevant.items()] for order in (first, second, best)
+    ]
     result = row.result
     measured = (result.first_stage_ndcg, result.reranked_ndcg, result.oracle_ndcg)
-    assert measured == pytest.approx(np.mean(wanted, axis=1), abs=1e-9)
-    assert row.gains == pytest.approx(np.subtract(wanted[1], wanted[0]), abs=1e-9)
+    assert measured == pytest.approx(np.mean(expected, axis=1), abs=1e-9)
+    assert row.gains == pytest.approx(np.subtract(expected[1], expected[0]), abs=1e-9)
     shares = [
         sum(grades.get(name, 0) > 0 for name in first[query]) / sum(grade > 0 for grade in grades.values())
         for query, grades in relevant.items()

@@ -81,11 +81,11 @@ def collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def judged(collection: Path) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
+    qrels: dict[str, dict[str, int]] = {}
     for line in (collection / "qrels.tsv").read_text().splitlines()[1:]:
         query, document, score = line.split("\t")
-        found.setdefault(query, {})[document] = int(score)
-    return found
+        qrels.setdefault(query, {})[document] = int(score)
+    return qrels
 
 
 def texts(collection: Path, name: str) -> dict[str, str]:
@@ -109,26 +109,26 @@ def oracle(collection: Path) -> Counting:
     return Counting(lambda query, document: float(qrels[queries[query]].get(corpus[document], 0)))
 
 
-def measure(collection: Path, predict: Counting, kept: str = "kept", top_k: int = TOP, **facts: Any) -> Row:
+def measure(collection: Path, predict: Counting, cache: str = "kept", top_k: int = TOP, **facts: Any) -> Row:
     reranker = Reranker(**({"name": "r", "revision": "1"} | facts), predict=predict)
     stage = first_stage.first_stage("bm25")
     (row,) = evaluate_task(
-        reranker, tasks.from_folder(collection), [stage], top_k=top_k, runs=Path("runs"), cache_dir=Path(kept)
+        reranker, tasks.from_folder(collection), [stage], top_k=top_k, runs=Path("runs"), cache_dir=Path(cache)
     )
     return row
 
 
 def ndcg(run: dict[str, dict[str, float]], qrels: dict[str, dict[str, int]]) -> float:
     """Mean NDCG@10 over all judged queries by trec_eval itself."""
-    found = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut_10"}).evaluate(run)
-    return float(np.mean([found[query]["ndcg_cut_10"] if query in found else 0.0 for query in qrels]))
+    per_query = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut_10"}).evaluate(run)
+    return float(np.mean([per_query[query]["ndcg_cut_10"] if query in per_query else 0.0 for query in qrels]))
 
 
 def first_run(top_k: int = TOP) -> dict[str, dict[str, float]]:
     (path,) = Path().rglob("*_predictions.json")
     (subset,) = (value for key, value in json.loads(path.read_text()).items() if key != "mteb_model_meta")
-    (found,) = subset.values()
-    return {query: dict(list(scores.items())[:top_k]) for query, scores in found.items()}
+    (run,) = subset.values()
+    return {query: dict(list(scores.items())[:top_k]) for query, scores in run.items()}
 
 
 def test_a_reranker_that_does_nothing_gains_exactly_nothing(collection: Path) -> None:
@@ -142,13 +142,16 @@ def test_a_reranker_that_does_nothing_gains_exactly_nothing(collection: Path) ->
 def test_an_oracle_reaches_the_ceiling_and_no_more(collection: Path) -> None:
     row = measure(collection, oracle(collection))
     qrels = judged(collection)
-    best = {query: {name: float(qrels[query].get(name, 0)) for name in found} for query, found in first_run().items()}
+    best = {
+        query: {name: float(qrels[query].get(name, 0)) for name in retrieved}
+        for query, retrieved in first_run().items()
+    }
     result = row.result
     assert result.reranked_ndcg == result.oracle_ndcg == pytest.approx(ndcg(best, qrels), abs=1e-9)
     assert result.first_stage_ndcg < result.oracle_ndcg < 1  # BM25 cannot find the hidden answers
     assert result.ci_low <= result.gain <= result.ci_high
-    found = sum(name in first_run()[query] for query, answers in qrels.items() for name in answers)
-    assert result.recall == pytest.approx(found / sum(map(len, qrels.values())))
+    retrieved = sum(name in first_run()[query] for query, answers in qrels.items() for name in answers)
+    assert result.recall == pytest.approx(retrieved / sum(map(len, qrels.values())))
 
 
 def test_the_worst_order_hurts(collection: Path) -> None:
@@ -160,9 +163,9 @@ def test_the_worst_order_hurts(collection: Path) -> None:
 def test_nothing_is_measured_twice_and_nothing_stale_is_reused(collection: Path) -> None:
     predict = Counting(lambda query, document: len(document) + 0.01 * len(query))
     once = measure(collection, predict)
-    asked = predict.asked
+    pairs = predict.asked
     again = measure(collection, predict)
-    assert predict.asked == asked and again.result == once.result and (again.gains == once.gains).all()
+    assert predict.asked == pairs and again.result == once.result and (again.gains == once.gains).all()
     for change in ({"revision": "2"}, {"dtype": "bfloat16"}, {"max_length": 7}, {"attention": "sdpa"}, {"top_k": 5}):
         before = predict.asked
         measure(collection, predict, **change)
@@ -213,21 +216,21 @@ def test_killed_it_continues_behind_the_last_finished_row(collection: Path) -> N
             both(kill)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    kept = {path: path.read_bytes() for path in Path("kept/rows").iterdir()}
-    assert len(kept) == 1 and predict.asked == 0
+    rows = {path: path.read_bytes() for path in Path("kept/rows").iterdir()}
+    assert len(rows) == 1 and predict.asked == 0
     both(predict)
     assert 0 < predict.asked <= QUERIES * TOP  # the second collection only
-    assert all(path.read_bytes() == content for path, content in kept.items())
+    assert all(path.read_bytes() == content for path, content in rows.items())
     assert len(list(Path("kept/rows").iterdir())) == 2
 
 
 def test_tasks_inside_and_outside_the_training_data_are_averaged_apart(collection: Path) -> None:
     row = measure(collection, oracle(collection))
     other = Row(dataclasses.replace(row.result, in_domain=False), -row.gains)
-    found = means([Row(dataclasses.replace(row.result, in_domain=True), row.gains), other])
-    assert found.in_domain is not None and found.in_domain.gain == pytest.approx(row.gains.mean())
-    assert found.out_of_domain is not None and found.out_of_domain.gain == pytest.approx(-row.gains.mean())
-    assert found.all.gain == pytest.approx(0)
+    averages = means([Row(dataclasses.replace(row.result, in_domain=True), row.gains), other])
+    assert averages.in_domain is not None and averages.in_domain.gain == pytest.approx(row.gains.mean())
+    assert averages.out_of_domain is not None and averages.out_of_domain.gain == pytest.approx(-row.gains.mean())
+    assert averages.all.gain == pytest.approx(0)
 
 
 def test_any_cross_encoder_on_any_folder(collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -296,12 +299,12 @@ def test_calibration_finds_the_map_keeps_the_order_and_says_how_good_it_is() -> 
     draw = np.random.default_rng(5)
     labels = draw.normal(0, 3, 4000)  # the teacher's logits
     scores = (4 * labels + 7).astype(np.float32)  # a model that says the same on another scale
-    found = calibration.measure(scores, labels.astype(np.float32))
-    assert found.temperature is not None and found.offset is not None and found.brier is not None
-    assert found.temperature == pytest.approx(4, rel=1e-3) and found.offset == pytest.approx(7, rel=1e-2)
-    assert found.brier < 1e-6 < found.brier_sigmoid
-    assert sum(bin.pairs for bin in found.reliability) == found.pairs_measured == 2000
-    mapped = calibration.sigmoid((np.sort(scores.astype(np.float64)) - found.offset) / found.temperature)
+    result = calibration.measure(scores, labels.astype(np.float32))
+    assert result.temperature is not None and result.offset is not None and result.brier is not None
+    assert result.temperature == pytest.approx(4, rel=1e-3) and result.offset == pytest.approx(7, rel=1e-2)
+    assert result.brier < 1e-6 < result.brier_sigmoid
+    assert sum(bin.pairs for bin in result.reliability) == result.pairs_measured == 2000
+    mapped = calibration.sigmoid((np.sort(scores.astype(np.float64)) - result.offset) / result.temperature)
     assert (np.diff(mapped) >= 0).all() and mapped.min() >= 0 and mapped.max() <= 1
     upside_down = calibration.measure(-scores, labels.astype(np.float32))
     assert upside_down.temperature is None and upside_down.brier is None  # no falling map is offered

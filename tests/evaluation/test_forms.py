@@ -25,9 +25,9 @@ ONE_OF_EACH = {
 
 
 def test_every_compared_model_of_the_family_has_its_form_in_code_and_docs() -> None:
-    found = family.load(ETTIN)
+    ettin = family.load(ETTIN)
     text = (ROOT / "recipes/README.md").read_text(encoding="utf-8")
-    for name in (found.teacher.model, *found.evaluation.compared):
+    for name in (ettin.teacher.model, *ettin.evaluation.compared):
         form = forms.documented(name)
         assert form is not None, name
         how = f"{form.how}: {form.refused}" if form.refused else form.how
@@ -42,9 +42,9 @@ def test_what_needs_code_of_its_own_is_refused_before_anything_is_fetched() -> N
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_a_stand_in_in_the_documented_form_is_described(name: str, tmp_path: Path) -> None:
     says, more = ONE_OF_EACH[name]
-    found = rerankers.load(str(models.build(name, "compared", tmp_path / "model")))
-    assert found.form is not None and found.form.startswith(says) and len(found.form) == len(says) + more
-    forms.check(name, found.model)
+    reranker = rerankers.load(str(models.build(name, "compared", tmp_path / "model")))
+    assert reranker.form is not None and reranker.form.startswith(says) and len(reranker.form) == len(says) + more
+    forms.check(name, reranker.model)
 
 
 def test_other_tokens_a_head_or_no_question_are_refused(tmp_path: Path) -> None:

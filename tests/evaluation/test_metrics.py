@@ -30,7 +30,7 @@ def by_scikit_learn(order: list[str], relevance: dict[str, int]) -> float:
     """NDCG@10 over all documents; what was not retrieved ranks after ten documents that nobody judged."""
     gains = {name: max(grade, 0) for name, grade in relevance.items()}
     names = [*order, *(f"nothing {number}" for number in range(10)), *(name for name in gains if name not in order)]
-    return ndcg_score([[gains.get(name, 0) for name in names]], [[-place for place in range(len(names))]], k=10)
+    return ndcg_score([[gains.get(name, 0) for name in names]], [[-rank for rank in range(len(names))]], k=10)
 
 
 @settings(deadline=None, max_examples=300)
@@ -39,8 +39,8 @@ def test_ndcg_is_scikit_learns_with_ties_missing_queries_and_grades_below_zero(
     run: dict[str, dict[str, float]], judgements: dict[str, dict[str, int]]
 ) -> None:
     measured = metrics.ndcg(metrics.ranking(run), judgements)
-    wanted = [by_scikit_learn(ranked(run.get(query, {})), grades) for query, grades in judgements.items()]
-    assert measured == pytest.approx(wanted, abs=1e-9)
+    expected = [by_scikit_learn(ranked(run.get(query, {})), grades) for query, grades in judgements.items()]
+    assert measured == pytest.approx(expected, abs=1e-9)
 
 
 @settings(deadline=None)
@@ -54,8 +54,8 @@ def test_recall_is_its_definition(
         for query, grades in judgements.items()
         if any(grade > 0 for grade in grades.values())
     ]
-    wanted = sum(shares) / len(shares) if shares else 0.0
-    assert metrics.recall(metrics.ranking(run, top_k), judgements) == pytest.approx(wanted)
+    expected = sum(shares) / len(shares) if shares else 0.0
+    assert metrics.recall(metrics.ranking(run, top_k), judgements) == pytest.approx(expected)
 
 
 def test_a_collection_of_one_document_is_measured() -> None:

@@ -28,15 +28,15 @@ from tests import built
 def trained(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
     """A folder with a trained size whose best and last checkpoints rank in opposite orders."""
     with contextlib.chdir(tmp_path_factory.mktemp("trained")):
-        found = built.family()
-        built.write_collection(found.build / "data/collections/docstrings")
-        folder = found.folder(built.SIZE)
+        demo = built.family()
+        built.write_collection(demo.build / "data/collections/docstrings")
+        folder = demo.folder(built.SIZE)
         built.write_model(folder, reranker)
         model = CrossEncoder(str(reranker), device="cpu")
         with torch.no_grad():
             model[4].linear.weight.neg_()
         model.save_pretrained(str(folder / "last"))
-        write_run(found)
+        write_run(demo)
         return Path.cwd()
 
 
@@ -50,8 +50,8 @@ def chosen(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 def after_bm25() -> Family:
     """The family of a folder, reranking after BM25 only."""
-    found = built.family()
-    return replace(found, evaluation=replace(found.evaluation, embedders=("bm25",), top_k=10))
+    demo = built.family()
+    return replace(demo, evaluation=replace(demo.evaluation, embedders=("bm25",), top_k=10))
 
 
 def inside(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
@@ -115,10 +115,10 @@ def test_the_evaluation_that_follows_scores_no_pair_again(after: tuple[Family, R
     family, record = after
     folder = family.folder(built.SIZE)
     loaded = rerankers.load(str(folder / "model"), name=family.model_id(built.SIZE))  # as the evaluation loads it
-    asked: list[Pairs] = []
-    watched = replace(loaded, predict=lambda pairs: asked.append(pairs) or loaded.predict(pairs))
+    batches: list[Pairs] = []
+    watched = replace(loaded, predict=lambda pairs: batches.append(pairs) or loaded.predict(pairs))
     mean = two_stage.mean_result(family_rows.all_rows(watched, family, cache_dir=folder / "evaluation"))
-    assert not asked
+    assert not batches
     assert mean.reranked_ndcg == record.measured.candidate(record.measured.released).reranked_ndcg
 
 

@@ -65,7 +65,7 @@ def write_task(folder: Path, seed: int) -> None:
             "queries": ("test", [{"_id": key, "text": text} for key, text in queries.items()]),
             "default": (
                 "test",
-                [{"query-id": q, "corpus-id": d, "score": 1} for q, found in judged.items() for d in found],
+                [{"query-id": q, "corpus-id": d, "score": 1} for q, relevant in judged.items() for d in relevant],
             ),
         },
     )
@@ -75,10 +75,10 @@ def nano_set(seed: int) -> tuple[Texts, Texts, Judged, dict[str, list[str]]]:
     """As `texts`, with candidates in some order: not all judged documents are among them, of the last query none."""
     corpus, queries, judged = texts(seed)
     draw = random.Random(seed)
-    found = {query: draw.sample(sorted(corpus), 12) for query in queries}
+    ranked = {query: draw.sample(sorted(corpus), 12) for query in queries}
     last = list(queries)[-1]
-    found[last] = [name for name in found[last] if name not in judged[last]]
-    return corpus, queries, judged, found
+    ranked[last] = [name for name in ranked[last] if name not in judged[last]]
+    return corpus, queries, judged, ranked
 
 
 def write_nano(folder: Path) -> None:
@@ -88,12 +88,12 @@ def write_nano(folder: Path) -> None:
     head = "---\nconfigs:\n"
     for config in ("corpus", "queries", "qrels", "bm25"):
         head += f"- config_name: {config}\n  data_files:\n"
-        for name, (corpus, queries, judged, found) in sets.items():
+        for name, (corpus, queries, judged, ranked) in sets.items():
             rows = {
                 "corpus": [{"_id": key, "text": text} for key, text in corpus.items()],
                 "queries": [{"_id": key, "text": text} for key, text in queries.items()],
                 "qrels": [{"query-id": query, "corpus-id": key} for query, keys in judged.items() for key in keys],
-                "bm25": [{"query-id": query, "corpus-ids": keys} for query, keys in found.items()],
+                "bm25": [{"query-id": query, "corpus-ids": keys} for query, keys in ranked.items()],
             }[config]
             (folder / f"{config}-{name}.jsonl").write_text(lines(rows))
             head += f"  - {{split: {name}, path: {config}-{name}.jsonl}}\n"
@@ -132,7 +132,7 @@ FAMILY = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
     """A folder with a family of one trained model, its teacher, two embedders, two tasks and the nano sets."""
     root = tmp_path_factory.mktemp("twostage")
     with pytest.MonkeyPatch.context() as patch:
@@ -142,66 +142,66 @@ def place(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
             assert old in text
             text = text.replace(old, new)
         Path("family.toml").write_text(text)
-        found = family.load(Path("family.toml"))
+        demo = family.load(Path("family.toml"))
         for seed, name in enumerate(TASKS):
             write_task(Path("tasks") / name, 10 + seed)
         write_nano(Path("nano"))
         for name, width in zip(EMBEDDERS, (64, 32), strict=True):
             write_embedder(root / name, width)
         tiny_reranker(root / "teacher", tiny_encoder(root / "encoder", hidden=32))
-        built.write_model(found.folder(built.SIZE), reranker)
-        built.write_mixture(found.build / "data")
+        built.write_model(demo.folder(built.SIZE), reranker)
+        built.write_mixture(demo.build / "data")
         entry = {"overlaps_declared": ["SCIDOCS", SETS[1]]}
         built.edit(
-            found.build / "data/mixture/manifest.json",
+            demo.build / "data/mixture/manifest.json",
             lambda value: value.update(teacher=None, in_domain=["SCIDOCS"], configs={"docstrings": entry}),
         )
     return root
 
 
 @pytest.fixture
-def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
-    monkeypatch.chdir(place)
+def here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    monkeypatch.chdir(workspace)
     for name in TASKS:
-        point(monkeypatch, name, place / "tasks" / name, "1" * 40)
+        point(monkeypatch, name, workspace / "tasks" / name, "1" * 40)
     return family.load(Path("family.toml"))
 
 
 @pytest.fixture(scope="module")
-def measured(place: Path) -> Evaluated:
+def measured(workspace: Path) -> Evaluated:
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
+        patch.chdir(workspace)
         for name in TASKS:
-            point(patch, name, place / "tasks" / name, "1" * 40)
+            point(patch, name, workspace / "tasks" / name, "1" * 40)
         return evaluate.evaluate_size(family.load(Path("family.toml")), built.SIZE)
 
 
-def candidates(place: Path, embedder: str, name: str) -> dict[str, dict[str, float]]:
+def candidates(workspace: Path, embedder: str, name: str) -> dict[str, dict[str, float]]:
     """The nearest documents of each query by cosine, computed without mteb."""
     from sentence_transformers import SentenceTransformer
 
     corpus, queries, _ = texts(10 + TASKS.index(name))
-    model = SentenceTransformer(str(place / embedder), device="cpu")
+    model = SentenceTransformer(str(workspace / embedder), device="cpu")
     left, right = (
         model.encode(list(part.values()), normalize_embeddings=True, show_progress_bar=False)
         for part in (queries, corpus)
     )
-    found = {}
+    run = {}
     for query, row in zip(queries, left @ right.T, strict=True):
         nearest = sorted(zip(corpus, row.tolist(), strict=True), key=lambda pair: -pair[1])[:TOP]
-        found[query] = {key: score for key, score in nearest if name != "ArguAna" or key != query}
-    return found
+        run[query] = {key: score for key, score in nearest if name != "ArguAna" or key != query}
+    return run
 
 
 def rescored(
-    model: Path, found: dict[str, dict[str, float]], corpus: Texts, queries: Texts
+    model: Path, first_run: dict[str, dict[str, float]], corpus: Texts, queries: Texts
 ) -> dict[str, dict[str, float]]:
     from sentence_transformers import CrossEncoder
 
     scorer = CrossEncoder(str(model), device="cpu", max_length=256)
-    pairs = [(query, key) for query, keys in found.items() for key in keys]
+    pairs = [(query, key) for query, keys in first_run.items() for key in keys]
     scores = scorer.predict([(queries[query], corpus[key]) for query, key in pairs], show_progress_bar=False)
-    result: dict[str, dict[str, float]] = {query: {} for query in found}
+    result: dict[str, dict[str, float]] = {query: {} for query in first_run}
     for (query, key), score in zip(pairs, scores.tolist(), strict=True):
         result[query][key] = score
     return result
@@ -218,11 +218,11 @@ def part(record: Evaluated, who: str) -> EvaluationResult | TeacherEvaluation:
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("embedder", EMBEDDERS)
 def test_both_stages_of_an_mteb_task_are_as_trec_eval_has_them(
-    who: str, name: str, embedder: str, place: Path, measured: Evaluated
+    who: str, name: str, embedder: str, workspace: Path, measured: Evaluated
 ) -> None:
-    model = place / ("teacher" if who == "teacher" else f"build/tiny/{built.SIZE}/model")
+    model = workspace / ("teacher" if who == "teacher" else f"build/tiny/{built.SIZE}/model")
     corpus, queries, judged = texts(10 + TASKS.index(name))
-    first = candidates(place, embedder, name)
+    first = candidates(workspace, embedder, name)
     run = rescored(model, first, corpus, queries)
     (row,) = (
         row
@@ -252,10 +252,10 @@ def test_no_embedder_gets_anothers_score(measured: Evaluated) -> None:
         assert len(set(scores)) == len(EMBEDDERS)
 
 
-def test_results_lie_in_the_layout_of_the_public_repository(place: Path, measured: Evaluated) -> None:
+def test_results_lie_in_the_layout_of_the_public_repository(workspace: Path, measured: Evaluated) -> None:
     """results/<organization>__<model>/<revision>/experiments/<what differs>/<task>.json, beside model_meta.json."""
     folder = (
-        place
+        workspace
         / f"build/tiny/{built.SIZE}/evaluation/mteb/results/local__tiny-{built.SIZE}-v1/{measured.model_sha256[:40]}"
     )
     files = {path.relative_to(folder).as_posix(): json.loads(path.read_text()) for path in folder.rglob("*.json")}
@@ -273,24 +273,24 @@ def test_results_lie_in_the_layout_of_the_public_repository(place: Path, measure
 
 
 def test_marks_and_means_follow_the_manifest_of_the_data(measured: Evaluated) -> None:
-    found = measured.measured
-    for mean, name in ((found.means.in_domain, "SCIDOCS"), (found.means.out_of_domain, "ArguAna")):
-        rows = [row.reranked_ndcg for row in found.tasks if row.task == name]
+    result = measured.measured
+    for mean, name in ((result.means.in_domain, "SCIDOCS"), (result.means.out_of_domain, "ArguAna")):
+        rows = [row.reranked_ndcg for row in result.tasks if row.task == name]
         assert mean is not None and mean.reranked_ndcg == pytest.approx(np.mean(rows))
-    assert {row.task for row in found.tasks if row.in_domain} == {"SCIDOCS"}
-    teacher = found.teacher
+    assert {row.task for row in result.tasks if row.in_domain} == {"SCIDOCS"}
+    teacher = result.teacher
     assert teacher is not None and teacher.name == "teacher"
-    assert (teacher.parameters or 0) < (found.parameters or 0)
+    assert (teacher.parameters or 0) < (result.parameters or 0)
     assert teacher.means.all.rows == len(TASKS) * len(EMBEDDERS)
-    assert found.calibration is not None and found.calibration.pairs_fitted == 40
+    assert result.calibration is not None and result.calibration.pairs_fitted == 40
 
 
 @pytest.mark.parametrize("who", ["model", "teacher"])
-def test_the_nano_sets_are_as_trec_eval_has_them(who: str, place: Path, measured: Evaluated) -> None:
+def test_the_nano_sets_are_as_trec_eval_has_them(who: str, workspace: Path, measured: Evaluated) -> None:
     """Normalised over the positives among the candidates, as the recipe does: a query without any counts 0."""
-    model = place / ("teacher" if who == "teacher" else f"build/tiny/{built.SIZE}/model")
-    found, expected, over_all = part(measured, who).nano, {}, {}
-    assert found is not None
+    model = workspace / ("teacher" if who == "teacher" else f"build/tiny/{built.SIZE}/model")
+    nano_result, expected, over_all = part(measured, who).nano, {}, {}
+    assert nano_result is not None
     for seed, name in enumerate(SETS):
         corpus, queries, judged, ranked = nano_set(seed)
         run = rescored(model, {query: dict.fromkeys(keys, 0.0) for query, keys in ranked.items()}, corpus, queries)
@@ -305,13 +305,18 @@ def test_the_nano_sets_are_as_trec_eval_has_them(who: str, place: Path, measured
         assert len(scores) < QUERIES
         every = {query: dict.fromkeys([*keys, *judged[query]], 0.0) for query, keys in ranked.items()}
         over_all[name] = ndcg(rescored(model, every, corpus, queries), judged)
-    assert found.all_positives is not None and found.retrieved_positives is not None
-    assert found.all_positives.sets == pytest.approx(over_all, abs=1e-9)
-    assert (found.retrieved_positives.sets, found.retrieved_positives.mean) == (found.sets, found.mean)
-    assert found.always_rerank_positives is False and found.all_positives.mean != pytest.approx(found.mean)
-    assert (found.dtype, found.in_domain) == ("float32", (SETS[1],))
-    assert found.sets == pytest.approx(expected, abs=1e-9)
-    assert found.mean == pytest.approx(np.mean(list(expected.values())), abs=1e-9)
+    assert nano_result.all_positives is not None and nano_result.retrieved_positives is not None
+    assert nano_result.all_positives.sets == pytest.approx(over_all, abs=1e-9)
+    assert (nano_result.retrieved_positives.sets, nano_result.retrieved_positives.mean) == (
+        nano_result.sets,
+        nano_result.mean,
+    )
+    assert nano_result.always_rerank_positives is False and nano_result.all_positives.mean != pytest.approx(
+        nano_result.mean
+    )
+    assert (nano_result.dtype, nano_result.in_domain) == ("float32", (SETS[1],))
+    assert nano_result.sets == pytest.approx(expected, abs=1e-9)
+    assert nano_result.mean == pytest.approx(np.mean(list(expected.values())), abs=1e-9)
 
 
 def test_measured_again_nothing_is_scored_and_the_record_is_the_same(
@@ -326,9 +331,9 @@ def test_measured_again_nothing_is_scored_and_the_record_is_the_same(
 
 
 def test_a_task_that_moved_is_measured_again(
-    here: Family, place: Path, measured: Evaluated, monkeypatch: pytest.MonkeyPatch
+    here: Family, workspace: Path, measured: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    point(monkeypatch, "SCIDOCS", place / "tasks/SCIDOCS", "2" * 40)
+    point(monkeypatch, "SCIDOCS", workspace / "tasks/SCIDOCS", "2" * 40)
     rows = here.folder(built.SIZE) / "evaluation/rows"
     before = set(rows.iterdir())
     again = evaluate.evaluate_size(here, built.SIZE)
@@ -344,23 +349,23 @@ def test_tasks_that_cannot_be_had_are_one_clear_line(here: Family, monkeypatch: 
         tasks.mteb_task("Scidoc")
 
 
-def test_a_family_may_name_the_dtype_of_each_table(here: Family, place: Path, tmp_path: Path) -> None:
+def test_a_family_may_name_the_dtype_of_each_table(here: Family, workspace: Path, tmp_path: Path) -> None:
     text = Path("family.toml").read_text().replace("[speed]", 'nano_dtype = "bfloat16"\n\n[speed]', 1)
     path = tmp_path / "family.toml"
     path.write_text(text)
-    found = evaluate.evaluate_size(family.load(path), built.SIZE)
-    result, teacher = found.measured, found.measured.teacher
-    assert result.nano is not None and teacher is not None and found.subject.dtype == "float32"
+    evaluated = evaluate.evaluate_size(family.load(path), built.SIZE)
+    result, teacher = evaluated.measured, evaluated.measured.teacher
+    assert result.nano is not None and teacher is not None and evaluated.subject.dtype == "float32"
     (other,) = result.nano_other_dtypes
     assert (result.nano.dtype, other.dtype, teacher.nano.dtype) == ("bfloat16", "float32", "bfloat16")
     named = tuple(
         replace(row, first_stage=f"embedders/{row.first_stage}") for row in result.tasks
     )  # folders have no id
-    found = replace(found, measured=replace(result, tasks=named))
-    acceptance.evaluation(found, family.load(path), path)
+    evaluated = replace(evaluated, measured=replace(result, tasks=named))
+    acceptance.evaluation(evaluated, family.load(path), path)
     with pytest.raises(ReleaseError, match="the nano sets were measured in bfloat16, not float32"):
         path.write_text(text.replace('nano_dtype = "bfloat16"', 'nano_dtype = "float32"'))
-        acceptance.evaluation(found, family.load(path), path)
+        acceptance.evaluation(evaluated, family.load(path), path)
     with pytest.raises(ReleaseError, match="the evaluation was made in float32, not bfloat16"):
         path.write_text(text.replace("nano_dtype", 'dtype = "bfloat16"\nnano_dtype'))
-        acceptance.evaluation(found, family.load(path), path)
+        acceptance.evaluation(evaluated, family.load(path), path)

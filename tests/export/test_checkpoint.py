@@ -102,8 +102,8 @@ def test_narrower_files_are_released_only_if_their_measured_ndcg_allows_it(
     assert not list(graph.problems(folder))
 
     shutil.rmtree(family.build / "data/collections")  # the hand-made evaluation is of another one
-    found = {"int8": asdict(narrow["int8"]), "fp16": asdict(unjudged)}
-    built.edit(records_ / "export.json", lambda record: record["measured"].update(found))
+    entries = {"int8": asdict(narrow["int8"]), "fp16": asdict(unjudged)}
+    built.edit(records_ / "export.json", lambda record: record["measured"].update(entries))
     shown = checks.split_card(render.model_card(family, built.SIZE, acceptance.card_records(family, built.SIZE)))[1]
     assert "`onnx/model_quantized.onnx` is the ONNX file with 8-bit weights" in shown
     assert f"No ONNX file in 16 bits is released: {why}" in shown

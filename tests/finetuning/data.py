@@ -33,9 +33,9 @@ PLACES = ["river", "forest", "mountain", "desert", "island"]
 
 def rows() -> list[tuple[str, str, list[str]]]:
     """(query, its document, documents of others) for a hundred queries of eight words."""
-    names = [(animal, place) for animal in ANIMALS for place in PLACES]
-    texts = [f"the {animal} of the {place} sleeps by day and hunts for {place} food" for animal, place in names]
-    queries = [f"where and when does the {place} {animal} sleep" for animal, place in names]
+    names = [(animal, habitat) for animal in ANIMALS for habitat in PLACES]
+    texts = [f"the {animal} of the {habitat} sleeps by day and hunts for {habitat} food" for animal, habitat in names]
+    queries = [f"where and when does the {habitat} {animal} sleep" for animal, habitat in names]
     return [
         (query, texts[row], [texts[(row + step) % len(texts)] for step in (5, 35, 60)])
         for row, query in enumerate(queries)
@@ -55,7 +55,7 @@ def write_scored(path: Path, *, good: float = 7.5, bad: float = -3.25) -> Path:
     lines = [
         {"query": query, "document": text, "score": score}
         for query, right, wrong in rows()
-        for text, score in [(right, good), *((text, bad - place) for place, text in enumerate(wrong))]
+        for text, score in [(right, good), *((text, bad - index) for index, text in enumerate(wrong))]
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path

@@ -150,8 +150,8 @@ def test_a_repeat_is_a_leak_in_every_script() -> None:
     accents, japanese = "où dort le renard rusé", "5番目の質問はどこで買えますかそしていつ届きますか教えてください"
     check = LeakCheck([accents, japanese])
     near, other = japanese.removesuffix("ください"), "今日の天気は晴れで明日は雨が降るでしょうか教えてください"
-    asked = [unicodedata.normalize("NFD", accents), "ou dort le renard ruse", near, other]
-    assert check.repeats(asked).tolist() == [True, False, True, False]
+    texts = [unicodedata.normalize("NFD", accents), "ou dort le renard ruse", near, other]
+    assert check.repeats(texts).tolist() == [True, False, True, False]
 
 
 @pytest.mark.parametrize(("one", "other"), [("in C++", "in C#"), ("\u0915\u0940", "\u0915\u093e")])
@@ -196,9 +196,9 @@ def test_test_data_that_contradicts_itself_or_is_too_small_is_refused(tmp_path: 
 def test_a_near_repeat_of_a_held_out_query_is_left_out_of_the_training(tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "data.jsonl")
     prepare(data, tmp_path / "one")
-    held = next(text for _, _, text in beir.texts(tmp_path / "one/test/queries.jsonl"))
-    long = f"{held} and what else does it do there in the night and in the morning"
-    lines = data.read_text().replace(held, long) + json.dumps(
+    test_query = next(text for _, _, text in beir.texts(tmp_path / "one/test/queries.jsonl"))
+    long = f"{test_query} and what else does it do there in the night and in the morning"
+    lines = data.read_text().replace(test_query, long) + json.dumps(
         {"query": f"please {long}", "positives": ["something"], "negatives": ["else"]}
     )
     data.write_text(lines + "\n")

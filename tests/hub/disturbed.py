@@ -114,7 +114,7 @@ def report(what: str, result: dict[str, Any]) -> int:
     rows = {name: (row["tried"], row["converged"]) for name, row in result.pop("rows").items()}
     lines = [[name, tried, right, tried - right] for name, (tried, right) in rows.items()]
     console.table(what, ["", "tried", "converged", "diverged"], lines)
-    tried, right = (sum(row[place] for row in rows.values()) for place in (0, 1))
+    tried, right = (sum(row[index] for row in rows.values()) for index in (0, 1))
     console.print_json({"tried": tried, "converged": right, "diverged": tried - right} | result)
     return 1 if result["names"] or result["incomplete"] else 0
 

@@ -97,10 +97,10 @@ def cases(counts: dict[str, int]) -> Iterator[tuple[str, str, dict[str, Any]]]:
         for name, fault in FAULTS.items():
             if fault["action"] == "spoil" and method not in ("POST", "PUT"):
                 continue
-            for place, nth in {"first": 1, "last": count}.items():
-                if place == "first" or (kind in LATER and count > 1):
+            for position, nth in {"first": 1, "last": count}.items():
+                if position == "first" or (kind in LATER and count > 1):
                     yield (
-                        f"{kind}, {place}",
+                        f"{kind}, {position}",
                         name,
                         fault | {"method": method, "path": path, "nth": nth, "times": 10_000},
                     )

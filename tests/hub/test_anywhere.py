@@ -52,8 +52,8 @@ def test_a_release_is_proved_from_its_name_alone(
     release: tuple[HfApi, Family, Path], stranger: HfApi, tmp_path: Path
 ) -> None:
     _, family, _ = release
-    found = anywhere.verify(family.model_id(built.SIZE), stranger)
-    assert found.keys() == {
+    proofs = anywhere.verify(family.model_id(built.SIZE), stranger)
+    assert proofs.keys() == {
         "files",
         "tag",
         "commit",
@@ -67,8 +67,8 @@ def test_a_release_is_proved_from_its_name_alone(
         "not proved",
         "revision",
     }
-    assert "rendered again to the same" in found["card"]
-    assert "its note is what its records give" in found["collection"] and "no signature" in found["not proved"]
+    assert "rendered again to the same" in proofs["card"]
+    assert "its note is what its records give" in proofs["collection"] and "no signature" in proofs["not proved"]
     data = anywhere.verify(family.data_id, stranger)
     assert "rendered again to the same" in data["card"] and "its note is what" in data["collection"]
     assert "greatest label of each config counted again" in data["figures"] and "teacher" in data["not proved"]

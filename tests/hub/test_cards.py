@@ -39,10 +39,10 @@ def first(tmp_path_factory: pytest.TempPathFactory, reranker: Path, patch: pytes
 def released(first: Family, monkeypatch: pytest.MonkeyPatch) -> Generator[Family]:
     """The release as the family file says it, with the records as they were."""
     monkeypatch.chdir(first.path.parent)
-    text, kept = first.path.read_text(), (first.folder(built.SIZE) / "records/speed.json").read_bytes()
+    text, record = first.path.read_text(), (first.folder(built.SIZE) / "records/speed.json").read_bytes()
     yield load(first.path)
     first.path.write_text(text)
-    (first.folder(built.SIZE) / "records/speed.json").write_bytes(kept)
+    (first.folder(built.SIZE) / "records/speed.json").write_bytes(record)
     restage(load(first.path))
 
 
@@ -50,9 +50,9 @@ def released(first: Family, monkeypatch: pytest.MonkeyPatch) -> Generator[Family
 def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch, hub: str) -> Family:
     """Another release, which is staged."""
     built.workspace(tmp_path, reranker, monkeypatch)
-    found = built.renamed(tmp_path / "family.toml", f"c{tmp_path.name[-6:].strip('_')}")
-    restage(found)
-    return found
+    facts = built.renamed(tmp_path / "family.toml", f"c{tmp_path.name[-6:].strip('_')}")
+    restage(facts)
+    return facts
 
 
 def restage(family: Family) -> None:

@@ -20,10 +20,10 @@ from tests import built
 
 @pytest.fixture
 def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
-    found = built.workspace(tmp_path, reranker, monkeypatch)
-    stage.stage_dataset(found)
-    stage.stage_model(found, built.SIZE)
-    return found
+    facts = built.workspace(tmp_path, reranker, monkeypatch)
+    stage.stage_dataset(facts)
+    stage.stage_model(facts, built.SIZE)
+    return facts
 
 
 def rewrite(path: Path, old: str, new: str) -> None:
@@ -125,9 +125,9 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_each_fault_is_named(family: Family, fault: str) -> None:
     change, says = FAULTS[fault]
     change(stage.model_repo(family, built.SIZE))
-    found = checks.problems(family, built.SIZE)
-    assert found and any(says in line for line in found), found
-    assert all("\n" not in line for line in found)
+    messages = checks.problems(family, built.SIZE)
+    assert messages and any(says in line for line in messages), messages
+    assert all("\n" not in line for line in messages)
 
 
 def test_all_problems_come_at_once(family: Family, capsys: pytest.CaptureFixture[str]) -> None:

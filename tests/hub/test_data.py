@@ -19,9 +19,9 @@ from tests import built
 @pytest.fixture
 def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Family:
     built.workspace(tmp_path, reranker, monkeypatch)
-    found = built.renamed(tmp_path / "family.toml", f"d{abs(hash(request.node.name)) % 10**6}")
-    stage.stage_model(found, built.SIZE)
-    return found
+    facts = built.renamed(tmp_path / "family.toml", f"d{abs(hash(request.node.name)) % 10**6}")
+    stage.stage_model(facts, built.SIZE)
+    return facts
 
 
 @pytest.fixture

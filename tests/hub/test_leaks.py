@@ -109,5 +109,5 @@ def test_hashes_weights_vocabularies_and_addresses_are_no_leaks(tmp_path: Path) 
         "document": ["AKIAIOSFODNN7EXAMPLE is in the manual, /home/alice/x too"],
     }
     parquet.write_table(pa.table(said), tmp_path / "x.parquet")
-    found = {path.name: list(leaks.in_file(path)) for path in tmp_path.iterdir()}
-    assert len(found) == 4 and not any(found.values()), found
+    matches = {path.name: list(leaks.in_file(path)) for path in tmp_path.iterdir()}
+    assert len(matches) == 4 and not any(matches.values()), matches

@@ -41,9 +41,9 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
 def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Family:
     """A staged release under names that no other test uses."""
     built.workspace(tmp_path, reranker, monkeypatch)
-    found = built.renamed(tmp_path / "family.toml", f"r{abs(hash(request.node.name)) % 10**6}")
-    restage(found)
-    return found
+    facts = built.renamed(tmp_path / "family.toml", f"r{abs(hash(request.node.name)) % 10**6}")
+    restage(facts)
+    return facts
 
 
 def restage(family: Family) -> None:
@@ -87,9 +87,9 @@ def test_a_release_is_private_then_public_then_tagged_and_then_nothing_is_left_t
     assert verbs(steps) == ["tag"] * 2 + ["make public"] * 2 + ["create"]
     assert all(state.tagged and not state.private for state in states(api, family))
     content = yaml.safe_load((family.folder(built.SIZE) / "collection.yaml").read_text())
-    found = publish.find_collection(api, family)
-    assert [(item.item_id, item.note) for item in found.items] == [(i["id"], i["note"]) for i in content["items"]]
-    assert found.description == content["description"]
+    collection = publish.find_collection(api, family)
+    assert [(item.item_id, item.note) for item in collection.items] == [(i["id"], i["note"]) for i in content["items"]]
+    assert collection.description == content["description"]
 
     assert plan.diff(family, built.SIZE, api) == []
     assert publish.finish(family, built.SIZE, api, commits(api, family)) == []
@@ -226,12 +226,12 @@ def test_another_size_joins_the_collection_in_its_place(family: Family, hub: str
     api = state.connect(hub)
     publish.publish(family, built.SIZE, hub)
     publish.finish(family, built.SIZE, api, commits(api, family))
-    found = publish.find_collection(api, family)
+    collection = publish.find_collection(api, family)
     api.create_repo("local/zz-by-hand", exist_ok=True)
-    api.add_collection_item(found.slug, "local/zz-by-hand", "model", note="added by a person")
-    for item in found.items:
+    api.add_collection_item(collection.slug, "local/zz-by-hand", "model", note="added by a person")
+    for item in collection.items:
         if item.item_type == "model":
-            api.delete_collection_item(found.slug, item.item_object_id)
+            api.delete_collection_item(collection.slug, item.item_object_id)
     assert verbs(plan.diff(family, built.SIZE, api)) == ["collect"]
     publish.finish(family, built.SIZE, api, commits(api, family))
     ids = [item.item_id for item in publish.find_collection(api, family).items]

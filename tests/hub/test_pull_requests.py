@@ -33,10 +33,10 @@ def hub(fast_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
 @pytest.fixture
 def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
     built.workspace(tmp_path, reranker, monkeypatch)
-    found = built.renamed(tmp_path / "family.toml", "pulls")
-    stage.stage_dataset(found)
-    stage.stage_model(found, built.SIZE)
-    return found
+    facts = built.renamed(tmp_path / "family.toml", "pulls")
+    stage.stage_dataset(facts)
+    stage.stage_model(facts, built.SIZE)
+    return facts
 
 
 def with_summary(family: Family, text: str) -> Family:

@@ -123,8 +123,8 @@ def _runs(number: int) -> bool:
 
 def _wait(until: Callable[[], object]) -> str:
     for _ in range(3000):
-        if found := until():
-            return str(found)
+        if value := until():
+            return str(value)
         time.sleep(0.01)
     pytest.fail("it did not happen")
 

@@ -19,9 +19,9 @@ from tests import built
 @pytest.fixture
 def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
     """A measured size, with a copy of its records as the release before it."""
-    found = built.workspace(tmp_path, reranker, monkeypatch)
-    shutil.copytree(found.folder(built.SIZE) / "records", tmp_path / "before/records")
-    return found
+    facts = built.workspace(tmp_path, reranker, monkeypatch)
+    shutil.copytree(facts.folder(built.SIZE) / "records", tmp_path / "before/records")
+    return facts
 
 
 def worse(folder: Path, by: float) -> None:

@@ -33,10 +33,10 @@ def hub(fast_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> G
 
 @pytest.fixture
 def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
-    found = built.workspace(tmp_path, reranker, monkeypatch)
-    stage.stage_dataset(found)
-    stage.stage_model(found, built.SIZE)
-    return found
+    facts = built.workspace(tmp_path, reranker, monkeypatch)
+    stage.stage_dataset(facts)
+    stage.stage_model(facts, built.SIZE)
+    return facts
 
 
 def private(family: Family, endpoint: str) -> list[bool]:

@@ -109,7 +109,7 @@ def main(model: str, data: str) -> dict[str, Any]:
     facts["after merge"] = api.file_exists(model, "pr.txt")
     (folder / "config.json").write_text('{"a": 2}')
     facts["pull"] = api.upload_folder(repo_id=model, folder_path=folder, create_pr=True).pr_revision
-    facts["pulls"] = [(found.num, found.status) for found in api.get_repo_discussions(model)]
+    facts["pulls"] = [(listed.num, listed.status) for listed in api.get_repo_discussions(model)]
     closed = api.change_discussion_status(model, 2, new_status="closed").new_status
     facts["closed"] = [
         closed,
@@ -131,7 +131,7 @@ def main(model: str, data: str) -> dict[str, Any]:
     facts["long text"] = attempt(lambda: api.update_collection_metadata(shelf.slug, description="d" * 151))
     shelf = api.get_collection(shelf.slug)
     facts["items"] = [(item.item_id, item.item_type, len(item.note or "")) for item in shelf.items]
-    facts["listed"] = [found.slug == shelf.slug for found in api.list_collections(owner=model.split("/")[0])]
+    facts["listed"] = [listed.slug == shelf.slug for listed in api.list_collections(owner=model.split("/")[0])]
     api.delete_collection(shelf.slug)
 
     card = ModelCard.load(model)
@@ -154,7 +154,7 @@ def main(model: str, data: str) -> dict[str, Any]:
     facts["tag stays"] = api.model_info(model, revision="v1.0").sha == first
     api.update_repo_settings(model, private=False)
     facts["public"] = HfApi(token=False).model_info(model).private
-    facts["mine"] = [found.id for found in api.list_models(author=model.split("/")[0]) if found.id == model]
+    facts["mine"] = [listed.id for listed in api.list_models(author=model.split("/")[0]) if listed.id == model]
     api.delete_repo(model)
     facts["deleted"] = api.repo_exists(model)
     return facts

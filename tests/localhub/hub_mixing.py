@@ -100,8 +100,8 @@ def main(namespace: str) -> dict[str, Any]:
     nothing = dataclasses.replace(facts.evaluation, collections=(), nano_sets=(), tasks=())
     facts = dataclasses.replace(facts, evaluation=nothing)
     pretraining, reranked = f"{namespace}/pretraining", f"{namespace}/reranked"
-    for place in ("agnews", "quora"):
-        Path(f"{namespace}-pretraining/{place}").mkdir(parents=True)
+    for subset in ("agnews", "quora"):
+        Path(f"{namespace}-pretraining/{subset}").mkdir(parents=True)
     for part, first in (("0", "one"), ("1", "two")):
         queries = [f"{first} {row}" for row in range(1000)]
         upstream(f"{namespace}-pretraining/agnews/part-{part}.parquet", query=queries)
@@ -136,8 +136,8 @@ def main(namespace: str) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))["configs"]
 
     def table(name: str) -> pa.Table:
-        found = sorted((facts.build / "data/pairs" / name).glob("train-*.parquet"))
-        return pa.concat_tables([pq.read_table(file) for file in found])
+        paths = sorted((facts.build / "data/pairs" / name).glob("train-*.parquet"))
+        return pa.concat_tables([pq.read_table(file) for file in paths])
 
     unknown = {"license": "unknown"}
     made = mixed(pinned=config() | unknown, newest=config(revision=None), rerank_nq=sampled | unknown)

@@ -45,8 +45,8 @@ def test_a_crash_at_any_moment_leaves_a_state_that_was_meant(fast_folder: Path) 
     command = [sys.executable, "-m", "tests.localhub.crashes", str(fast_folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["moments"] > 60 and set(found["seen"]) == meant, "a state between two steps, or not every step"
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["moments"] > 60 and set(report["seen"]) == meant, "a state between two steps, or not every step"
 
 
 def test_kill_9_loses_no_commit_that_was_acknowledged(tmp_path: Path) -> None:

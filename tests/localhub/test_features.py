@@ -46,8 +46,8 @@ def test_ids_are_the_same_in_any_case(facts: dict[str, Any]) -> None:
 
 
 def test_the_beginning_of_a_commit_id_is_enough(facts: dict[str, Any]) -> None:
-    found, text, unknown, too_short = facts["ids"]["short"]
-    assert (found, text) == (True, "1")
+    resolved, text, unknown, too_short = facts["ids"]["short"]
+    assert (resolved, text) == (True, "1")
     assert unknown.startswith("RevisionNotFoundError") and too_short.startswith("RevisionNotFoundError")
 
 
@@ -86,8 +86,8 @@ def test_commits_come_as_html_where_asked_for(facts: dict[str, Any]) -> None:
 
 
 def test_what_gitignore_names_is_not_sent(facts: dict[str, Any]) -> None:
-    kept = [".gitattributes", ".gitignore", "a.txt", "keep.bin"]
-    assert facts["ignored"] == {"first": kept, "then": sorted([*kept, "b.txt"])}
+    files = [".gitattributes", ".gitignore", "a.txt", "keep.bin"]
+    assert facts["ignored"] == {"first": files, "then": sorted([*files, "b.txt"])}
 
 
 def test_lists_are_filtered_sorted_cut_and_expanded(facts: dict[str, Any]) -> None:

@@ -60,8 +60,8 @@ def test_ranges_mean_what_http_says(header: str, part: tuple[int, int] | None) -
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_no_line_of_a_commit_breaks_the_reader(line: bytes) -> None:
     with suppress(ValidationError):
-        found = CommitLine.model_validate_json(line)
-        assert found.key in ("header", "file", "lfsFile", "deletedFile", "deletedFolder")
+        parsed = CommitLine.model_validate_json(line)
+        assert parsed.key in ("header", "file", "lfsFile", "deletedFile", "deletedFolder")
 
 
 @pytest.fixture(scope="module")

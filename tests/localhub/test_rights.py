@@ -106,7 +106,11 @@ def test_strangers_see_no_private_repo(hub: Http, path: str) -> None:
 
 def test_lists_leave_out_what_is_private(hub: Http) -> None:
     hub("POST", "/api/collections", {"title": "mixed", "namespace": "acme"})
-    slug = next(found["slug"] for found in hub("GET", "/api/collections?owner=acme").json if found["title"] == "mixed")
+    slug = next(
+        collection["slug"]
+        for collection in hub("GET", "/api/collections?owner=acme").json
+        if collection["title"] == "mixed"
+    )
     for name in ("open", "closed"):
         item = {"item": {"type": "model", "id": f"acme/{name}"}}
         assert hub("POST", f"/api/collections/{slug}/items", item).status == 200

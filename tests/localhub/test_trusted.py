@@ -93,8 +93,8 @@ def test_the_exchange_is_an_answer_in_the_form_of_the_real_hub(tmp_path: Path) -
             line.removeprefix("export ").split("=", 1) for line in (tmp_path / "ci.env").read_text().splitlines()
         )
         assert (tmp_path / "ci.env").stat().st_mode & 0o077 == 0
-        asked = {"Authorization": f"Bearer {lines['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"}
-        identity = http("GET", f"/ci/identity?audience={endpoint}", headers=asked).json["value"]
+        authorization = {"Authorization": f"Bearer {lines['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"}
+        identity = http("GET", f"/ci/identity?audience={endpoint}", headers=authorization).json["value"]
         assert http("GET", "/ci/identity", token=None).status == 401
 
         def exchanged(**changed: str) -> Any:

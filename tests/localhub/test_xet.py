@@ -87,9 +87,9 @@ chunk_lists = st.lists(st.binary(min_size=1, max_size=3000), min_size=1, max_siz
 @given(chunk_lists, st.sampled_from([0, 1, 2]), st.booleans())
 def test_a_xorb_gives_its_chunks_back(chunks: list[bytes], scheme: int, footer: bool) -> None:
     stream = io.BytesIO(pack(chunks, scheme) + (b"XETBLOB and more" if footer else b""))
-    found = list(scan_xorb(stream))
-    assert [chunk.read(stream) for chunk in found] == chunks
-    assert [(chunk.hash, chunk.size) for chunk in found] == table(chunks)
+    scanned = list(scan_xorb(stream))
+    assert [chunk.read(stream) for chunk in scanned] == chunks
+    assert [(chunk.hash, chunk.size) for chunk in scanned] == table(chunks)
 
 
 def test_a_xorb_has_no_more_chunks_than_a_table_can_hold() -> None:

@@ -66,8 +66,8 @@ def test_either_package_gives_flash_attention(has, monkeypatch: pytest.MonkeyPat
     has(H100)
     for here, lines in ((("kernels",), 0), (("flash_attn",), 0), ((), 1)):
         monkeypatch.setattr(machine, "find_spec", lambda name, here=here: name in (*here, "codecarbon") or None)
-        found = list(machine.advice(ETTIN, {"train", "speed"}))
-        assert len(found) == lines and all("flash attention is not measured" in what for what, _ in found)
+        hints = list(machine.advice(ETTIN, {"train", "speed"}))
+        assert len(hints) == lines and all("flash attention is not measured" in what for what, _ in hints)
 
 
 def test_several_gpus_are_for_torchrun(has, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,13 +35,13 @@ def ask(hub: Http, monkeypatch: pytest.MonkeyPatch) -> Generator[object]:
     monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
-    def asked(token: str, version: str = "v1") -> list[str]:
+    def publishing_lacks(token: str, version: str = "v1") -> list[str]:
         monkeypatch.setenv("HF_TOKEN", token)
-        found = family.load(built.DEMO)
-        found = dataclasses.replace(found, about=dataclasses.replace(found.about, version=version))
-        return [lack.what for lack in publishing(found, built.SIZE)]
+        facts = family.load(built.DEMO)
+        facts = dataclasses.replace(facts, about=dataclasses.replace(facts.about, version=version))
+        return [lack.what for lack in publishing(facts, built.SIZE)]
 
-    yield asked
+    yield publishing_lacks
 
 
 def test_only_a_token_that_may_write_to_the_organisation_passes(

@@ -39,10 +39,10 @@ def main(hub: Path) -> dict[str, Any]:
     family = load(Path("tests/rehearsal/small.toml"))
     declaration = work / "small.yaml"
     declaration.write_text(sources.scaled(family.data.declaration.read_text(encoding="utf-8")), encoding="utf-8")
-    found = repositories.stand_ins(family, spec.load(declaration), ["tiny"])
+    repos = repositories.stand_ins(family, spec.load(declaration), ["tiny"])
     api = HfApi()
-    repositories.put(api, found, repositories.build(found, work / "stand-ins"), hub)
-    facts: dict[str, Any] = {"repositories": [each.id for each in found]}
+    repositories.put(api, repos, repositories.build(repos, work / "stand-ins"), hub)
+    facts: dict[str, Any] = {"repositories": [each.id for each in repos]}
 
     # The same name with other weights is another revision: of a compared model, and of the teacher.
     revisions, commits = [], []
@@ -56,8 +56,10 @@ def main(hub: Path) -> dict[str, Any]:
     facts["teacher"] = [teacher.identity["revision"], api.model_info(family.teacher.model).sha]
 
     # One that is documented at a pull request: it is read there, for the main branch has no modules.json.
-    asked = replace(family, evaluation=replace(family.evaluation, compared=(PULLED,), embedders=(), tasks=()))
-    (pulled,) = (each for each in repositories.stand_ins(asked, spec.load(declaration), ["tiny"]) if each.id == PULLED)
+    pulled_family = replace(family, evaluation=replace(family.evaluation, compared=(PULLED,), embedders=(), tasks=()))
+    (pulled,) = (
+        each for each in repositories.stand_ins(pulled_family, spec.load(declaration), ["tiny"]) if each.id == PULLED
+    )
     repositories.put(api, [pulled], repositories.build([pulled], work / "pulled"), hub)
     loaded, main = rerankers.load(PULLED), api.model_info(PULLED)
     facts["pulled"] = [loaded.revision, api.model_info(PULLED, revision="refs/pr/11").sha, main.sha, loaded.form]

@@ -44,13 +44,13 @@ def test_the_released_checkpoint_is_the_better_one(
     best: dict[str, Any], last: dict[str, Any], released: str, says: str | None, family: Family, tmp_path: Path
 ) -> None:
     choose(family, candidates={"best": best, "last": last}, released=released)
-    found = list(checks._checkpoints(family, [built.SIZE]))
-    assert len(found) == bool(says) and (says is None or says in found[0])
+    problems = list(checks._checkpoints(family, [built.SIZE]))
+    assert len(problems) == bool(says) and (says is None or says in problems[0])
     work = tmp_path / "root/work"
     work.mkdir(parents=True)
     (work / "build").symlink_to(family.build.parent.resolve())
-    place = workspace.Workspace(tmp_path / "root", family.path)
-    assert len(checks.not_rehearsed(family, [built.SIZE], place)) == (best["step"] == last["step"])
+    new_workspace = workspace.Workspace(tmp_path / "root", family.path)
+    assert len(checks.not_rehearsed(family, [built.SIZE], new_workspace)) == (best["step"] == last["step"])
 
 
 def test_a_repository_that_nobody_asked_for_is_named(
@@ -61,5 +61,5 @@ def test_a_repository_that_nobody_asked_for_is_named(
         api = HfApi(endpoint, token=token)
         for name, kind in ((family.data_id, "dataset"), ("local/known", "model"), ("local/stray", "model")):
             api.create_repo(name, repo_type=kind)
-        found = list(checks._unexpected(family, [built.SIZE], api, ["local/known"]))
-    assert found == ["local/stray: it was not requested"]
+        problems = list(checks._unexpected(family, [built.SIZE], api, ["local/known"]))
+    assert problems == ["local/stray: it was not requested"]

@@ -32,8 +32,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
 
 
 def test_only_copies_of_family_and_declaration_are_changed(project: Family) -> None:
-    place = workspace.prepare(project)
-    small = (place.work / project.data.declaration).read_text()
+    new_workspace = workspace.prepare(project)
+    small = (new_workspace.work / project.data.declaration).read_text()
     assert "5000000" not in small
     assert "5000, split" in project.data.declaration.read_text()
     text = SMALL.read_text()
@@ -44,25 +44,25 @@ def test_only_copies_of_family_and_declaration_are_changed(project: Family) -> N
         "top_k = 20": "top_k = 8",
     }.items():
         text = text.replace(large, few)
-    assert (place.work / SMALL).read_text() == text
-    assert (place.work / "recipes/distill.py").is_file()
-    assert place.work.is_relative_to(Path("build/rehearsal").resolve())
-    (place.stand_ins / "kept").mkdir(parents=True)
-    (place.hub / "old").mkdir(parents=True)
+    assert (new_workspace.work / SMALL).read_text() == text
+    assert (new_workspace.work / "recipes/distill.py").is_file()
+    assert new_workspace.work.is_relative_to(Path("build/rehearsal").resolve())
+    (new_workspace.stand_ins / "kept").mkdir(parents=True)
+    (new_workspace.hub / "old").mkdir(parents=True)
     workspace.prepare(project)
-    assert (place.stand_ins / "kept").is_dir()
-    assert not place.hub.exists()
+    assert (new_workspace.stand_ins / "kept").is_dir()
+    assert not new_workspace.hub.exists()
 
 
 def test_no_verb_of_a_rehearsal_knows_another_hub(project: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_real")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    found = workspace.prepare(project).environment("http://127.0.0.1:9", "hf_rehearsed", 1)
-    assert (found["HF_ENDPOINT"], found["HF_TOKEN"]) == ("http://127.0.0.1:9", "hf_rehearsed")
-    assert "HF_HUB_OFFLINE" not in found
-    assert found[mode.VARIABLE] == "1"
-    assert found["NO_PROXY"] == "127.0.0.1,localhost"
-    assert Path(found["HF_HOME"]).is_relative_to(Path("build/rehearsal").resolve())
+    variables = workspace.prepare(project).environment("http://127.0.0.1:9", "hf_rehearsed", 1)
+    assert (variables["HF_ENDPOINT"], variables["HF_TOKEN"]) == ("http://127.0.0.1:9", "hf_rehearsed")
+    assert "HF_HUB_OFFLINE" not in variables
+    assert variables[mode.VARIABLE] == "1"
+    assert variables["NO_PROXY"] == "127.0.0.1,localhost"
+    assert Path(variables["HF_HOME"]).is_relative_to(Path("build/rehearsal").resolve())
 
 
 @pytest.mark.parametrize("path", ["/family.toml", "../family.toml", "build/family.toml"])
@@ -80,11 +80,11 @@ def test_a_rehearsal_needs_a_checkout(project: Family, tmp_path: Path) -> None:
 def test_a_family_beside_the_makefile_is_rehearsed_too_with_the_files_that_it_names(project: Family) -> None:
     Path("my.toml").write_text(SMALL.read_text())
     Path("my-text.jsonl").write_text("{}")
-    place = workspace.prepare(load(Path("my.toml")))
-    assert place.load().size("tiny").global_batch_size == 8
+    new_workspace = workspace.prepare(load(Path("my.toml")))
+    assert new_workspace.load().size("tiny").global_batch_size == 8
     assert load(Path("my.toml")).size("tiny").global_batch_size == 64
-    assert (place.work / "my-text.jsonl").resolve() == Path("my-text.jsonl").resolve()
-    assert not (place.work / "build").exists()
+    assert (new_workspace.work / "my-text.jsonl").resolve() == Path("my-text.jsonl").resolve()
+    assert not (new_workspace.work / "build").exists()
 
 
 def test_a_rehearsal_mixes_what_a_release_takes_from_the_hub(project: Family) -> None:
@@ -155,14 +155,16 @@ def _cached(cache: Path, model: str) -> Path:
 
 
 def test_what_no_later_stage_reads_is_given_back(project: Family) -> None:
-    place = workspace.prepare(project)
-    folder = place.work / project.folder("tiny")
+    new_workspace = workspace.prepare(project)
+    folder = new_workspace.work / project.folder("tiny")
     for name, text in {"checkpoints/1/a": "1", "last/a": "1", "model/a": "1", "export/a": "1", "repo/a": "1"}.items():
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text(text)
     (folder / "repo/README.md").write_text("a card")
-    cached = [_cached(place.root / "home/hub", name) for name in (project.size("tiny").encoder, "acme/embedder")]
-    place.give_back(project, "tiny")
+    cached = [
+        _cached(new_workspace.root / "home/hub", name) for name in (project.size("tiny").encoder, "acme/embedder")
+    ]
+    new_workspace.give_back(project, "tiny")
     assert [path.exists() for path in cached] == [False, True]
     assert sorted(path.name for path in folder.iterdir()) == ["export", "model", "repo"]
     assert (folder / "repo/a").samefile(folder / "export/a")
@@ -170,14 +172,14 @@ def test_what_no_later_stage_reads_is_given_back(project: Family) -> None:
 
 
 def test_a_step_that_fails_is_kept_with_its_line_and_its_log(project: Family) -> None:
-    found = run.Rehearsal(project, ("tiny",), workspace.prepare(project), 1)
+    rehearsal = run.Rehearsal(project, ("tiny",), workspace.prepare(project), 1)
     environment = dict(os.environ) | {"RELEASE_REHEARSAL": "1"}
-    with found.step("evaluate tiny"):
-        found.make("nothing-of-this-name", environment)
-    (step,) = found.steps
+    with rehearsal.step("evaluate tiny"):
+        rehearsal.make("nothing-of-this-name", environment)
+    (step,) = rehearsal.steps
     assert step.failure is not None and "No rule to make target" in step.failure
     assert "\n" not in step.failure
-    log = next(found.workspace.logs.iterdir()).read_text()
+    log = next(rehearsal.workspace.logs.iterdir()).read_text()
     assert log.startswith("$ make --no-print-directory nothing-of-this-name FAMILY=tests/rehearsal/small.toml")
 
 
@@ -195,15 +197,15 @@ def test_the_failure_of_a_step_is_what_its_verb_said_last(stderr: str, line: str
 
 
 def test_a_second_run_that_makes_a_file_again_is_named(project: Family) -> None:
-    place = workspace.prepare(project)
-    record = place.work / "build/small-reranker/tiny/records/run.json"
+    new_workspace = workspace.prepare(project)
+    record = new_workspace.work / "build/small-reranker/tiny/records/run.json"
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"seconds": 9}))
-    before = checks.state_of(place)
-    checks.unchanged(before, checks.state_of(place))
+    before = checks.state_of(new_workspace)
+    checks.unchanged(before, checks.state_of(new_workspace))
     record.write_text(json.dumps({"seconds": 0}))
     with pytest.raises(ReleaseError, match=r"1 file.* changed although nothing was to be done: .*run.json"):
-        checks.unchanged(before, checks.state_of(place))
+        checks.unchanged(before, checks.state_of(new_workspace))
 
 
 def test_a_file_with_two_names_is_on_the_disk_once_and_what_a_link_leads_to_is_elsewhere(tmp_path: Path) -> None:

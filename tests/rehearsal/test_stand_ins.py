@@ -60,8 +60,8 @@ def test_a_large_encoder_may_have_fewer_layers_and_nothing_else() -> None:
 
 def test_the_same_name_gives_the_same_weights_and_another_name_others(tmp_path: Path) -> None:
     folders = {
-        place: models.build(name, "embedder", tmp_path / place)
-        for place, name in (("one", "a/b"), ("again", "a/b"), ("other", "a/c"))
+        subfolder: models.build(name, "embedder", tmp_path / subfolder)
+        for subfolder, name in (("one", "a/b"), ("again", "a/b"), ("other", "a/c"))
     }
     one, again, other = ((folder / "model.safetensors").read_bytes() for folder in folders.values())
     assert one == again != other
@@ -140,12 +140,12 @@ def test_the_nano_sets_are_read_by_the_evaluator_of_sentence_transformers(tmp_pa
 
     folder = benchmarks.nano(tmp_path / "nano", FAMILY.evaluation.nano_sets)
     names = [name.removeprefix("Nano").lower() for name in FAMILY.evaluation.nano_sets]
-    found = CrossEncoderNanoBEIREvaluator(names, dataset_id=str(folder), always_rerank_positives=False)
-    assert len(found.evaluators) == 13
-    for each in found.evaluators:
+    evaluator = CrossEncoderNanoBEIREvaluator(names, dataset_id=str(folder), always_rerank_positives=False)
+    assert len(evaluator.evaluators) == 13
+    for each in evaluator.evaluators:
         assert len(each.samples) == benchmarks.NANO_QUERIES
         assert all(len(sample["documents"]) == benchmarks.NANO_CANDIDATES for sample in each.samples)
-    reached = [sample["positive"][0] in sample["documents"] for each in found.evaluators for sample in each.samples]
+    reached = [sample["positive"][0] in sample["documents"] for each in evaluator.evaluators for sample in each.samples]
     assert sum(reached) / len(reached) > 0.7  # words find most answers, and there is something left to rerank
 
 
@@ -239,9 +239,9 @@ def test_the_sources_have_every_config_with_marks_and_more_rows_than_the_cap(
     from datasets import get_dataset_config_names, load_dataset
 
     objects = hub_objects(FAMILY, declaration, [])
-    found = {each.id: list(each.configs) for each in objects if each.role == "source"}
-    assert sum(map(len, found.values())) == len(declaration.configs) == 39
-    (plain, configs), (retrieval, domains) = sorted(found.items(), key=lambda item: -len(item[1]))
+    configs_by_id = {each.id: list(each.configs) for each in objects if each.role == "source"}
+    assert sum(map(len, configs_by_id.values())) == len(declaration.configs) == 39
+    (plain, configs), (retrieval, domains) = sorted(configs_by_id.items(), key=lambda item: -len(item[1]))
     folder = sources.write_source(tmp_path / "plain", configs)
     assert set(get_dataset_config_names(str(folder))) == {config.source.config for config in configs}  # ty: ignore
     rows = load_dataset(str(folder), "amazon_reviews", split="train")
@@ -265,15 +265,15 @@ def test_the_sources_have_every_config_with_marks_and_more_rows_than_the_cap(
 def test_a_family_of_two_sizes_needs_39_repositories_fifteen_of_them_at_a_commit(declaration: MixtureSpec) -> None:
     import mteb
 
-    found = repositories.stand_ins(FAMILY, declaration, ["17m", "32m"])
-    assert len({each.id for each in found}) == len(found) == 39
-    pinned = {each.id: each.commit for each in found if each.commit}
+    repos = repositories.stand_ins(FAMILY, declaration, ["17m", "32m"])
+    assert len({each.id for each in repos}) == len(repos) == 39
+    pinned = {each.id: each.commit for each in repos if each.commit}
     tasks = [mteb.get_task(name).metadata.dataset for name in FAMILY.evaluation.tasks]
     registry = {name: embedders.registered(name) for name in FAMILY.evaluation.embedders}
     known = {name: meta.revision for name, meta in registry.items() if meta}
     assert pinned == {task["path"]: task["revision"] for task in tasks} | known
     assert len(known) == 5  # jina v5 "-retrieval" is not in mteb's registry
-    roles = {role: sum(each.role == role for each in found) for role in ("encoder", "embedder", "compared", "source")}
+    roles = {role: sum(each.role == role for each in repos) for role in ("encoder", "embedder", "compared", "source")}
     assert roles == {"encoder": 2, "embedder": 6, "compared": 16, "source": 2}
 
 

@@ -22,8 +22,8 @@ def folder(reranker: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pairs() -> list[tuple[str, str]]:
-    found = built.docstrings()[:24]
-    return [found[3], ("", ""), ("a", found[0][1] * 9), *found]  # short, empty, and far too long
+    examples = built.docstrings()[:24]
+    return [examples[3], ("", ""), ("a", examples[0][1] * 9), *examples]  # short, empty, and far too long
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -32,12 +32,12 @@ def test_scores_are_those_of_the_trained_model(
     engine: str, threads: int, folder: Path, pairs: list[tuple[str, str]]
 ) -> None:
     expected = np.array(parity.cross_encoder(str(folder / "model"), pairs))
-    found = ENGINES[engine](folder / "export", "fp32", threads)
-    scores = found.predict(pairs)
+    model = ENGINES[engine](folder / "export", "fp32", threads)
+    scores = model.predict(pairs)
     assert scores.dtype == np.float32 and scores.shape == (len(pairs),)
     np.testing.assert_allclose(scores, expected, atol=1e-4)
-    np.testing.assert_allclose(found.predict(pairs, token_budget=1), expected, atol=1e-4)  # one by one
-    assert found.predict([]).shape == (0,)
+    np.testing.assert_allclose(model.predict(pairs, token_budget=1), expected, atol=1e-4)  # one by one
+    assert model.predict([]).shape == (0,)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "int8"])
@@ -50,9 +50,9 @@ def test_narrower_types_stay_near(dtype: str, folder: Path, pairs: list[tuple[st
 
 def test_batches_are_of_like_length_and_within_the_budget() -> None:
     lengths = np.random.default_rng(3).integers(1, 300, 200)
-    found = cpu_engines.batches(lengths, 1024)
-    assert sorted(np.concatenate(found).tolist()) == list(range(200))
-    for batch in found:
+    all_batches = cpu_engines.batches(lengths, 1024)
+    assert sorted(np.concatenate(all_batches).tolist()) == list(range(200))
+    for batch in all_batches:
         assert len(batch) * -(-lengths[batch].max() // cpu_engines.STEP) * cpu_engines.STEP <= 1024
-    assert len(found) < 1.3 * lengths.sum() / 1024  # and little of it is padding
+    assert len(all_batches) < 1.3 * lengths.sum() / 1024  # and little of it is padding
     assert [len(batch) for batch in cpu_engines.batches(np.array([5000, 4]), 1024)] == [1, 1]  # too long: alone

@@ -97,17 +97,19 @@ def test_every_length_on_a_bare_encoder(lengths: list[int], gradient: bool) -> N
 
 
 def test_the_kernel_for_gpus_is_asked_for_the_same_attention(monkeypatch: pytest.MonkeyPatch) -> None:
-    def kernel(query: Any, key: Any, value: Any, starts: Any, ends: Any, longest: int, also: int, **asked: Any) -> Any:
+    def kernel(
+        query: Any, key: Any, value: Any, starts: Any, ends: Any, longest: int, also: int, **options: Any
+    ) -> Any:
         """What torch documents for `varlen_attn`, one sequence at a time: (tokens, heads, head)."""
         assert starts is ends and longest == also == 300 and starts.dtype == torch.int32
-        left, right = asked["window_size"]
+        left, right = options["window_size"]
         parts = []
         for first, last in pairwise(starts.tolist()):
-            place = torch.arange(last - first)
-            far = place[None] - place[:, None]
+            index = torch.arange(last - first)
+            far = index[None] - index[:, None]
             seen = (far >= -left if left >= 0 else far == far) & (far <= right if right >= 0 else far == far)
             rows = (part[first:last].transpose(0, 1) for part in (query, key, value))
-            out = torch.nn.functional.scaled_dot_product_attention(*rows, attn_mask=seen, scale=asked["scale"])
+            out = torch.nn.functional.scaled_dot_product_attention(*rows, attn_mask=seen, scale=options["scale"])
             parts.append(out.transpose(0, 1))
         return torch.cat(parts)
 

@@ -35,7 +35,7 @@ HALF = Configuration("bf16", "bfloat16", "unpadded", False)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
+def project_folder(tmp_path_factory: pytest.TempPathFactory, reranker: Path) -> Path:
     """A working folder with the embedded family's pairs and a model that was trained to read fewer tokens than it can."""
     root = tmp_path_factory.mktemp("speed")
     with contextlib.chdir(root):
@@ -54,10 +54,10 @@ def quick_latency(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def measured(place: Path) -> tuple[SpeedRecord, str]:
+def measured(project_folder: Path) -> tuple[SpeedRecord, str]:
     """The record of one run through the command line, and what it printed."""
     shown = io.StringIO()
-    with contextlib.chdir(place), contextlib.redirect_stdout(shown), pytest.MonkeyPatch.context() as patch:
+    with contextlib.chdir(project_folder), contextlib.redirect_stdout(shown), pytest.MonkeyPatch.context() as patch:
         patch.setattr(latency, "REPEATS", 5)
         assert main(WORDS) == 0
         model = built.family().folder(built.SIZE)
@@ -66,16 +66,16 @@ def measured(place: Path) -> tuple[SpeedRecord, str]:
 
 
 def test_the_protocol_is_kept(measured: tuple[SpeedRecord, str]) -> None:
-    found = measured[0].measured
-    assert found.pairs == PAIRS
-    for row in found.configurations:
+    result = measured[0].measured
+    assert result.pairs == PAIRS
+    for row in result.configurations:
         tried = row.batches
-        assert [each.batch for each in tried] == [8 << place for place in range(len(tried))]
+        assert [each.batch for each in tried] == [8 << index for index in range(len(tried))]
         assert all(each.pairs_per_second == statistics.median(each.passes) for each in tried)
         assert {len(each.passes) for each in tried} == {3}
         assert row.pairs_per_second == max(each.pairs_per_second for each in tried)
         assert row.peak_memory_mb > 50
-    assert found.best == max(found.configurations, key=lambda row: row.pairs_per_second)
+    assert result.best == max(result.configurations, key=lambda row: row.pairs_per_second)
 
 
 def test_the_record_says_what_was_measured_on_what(measured: tuple[SpeedRecord, str]) -> None:
@@ -101,10 +101,10 @@ def test_the_latency_of_one_query(measured: tuple[SpeedRecord, str]) -> None:
 
 
 def test_full_length_is_the_models_not_the_one_it_was_trained_on(measured: tuple[SpeedRecord, str]) -> None:
-    found = measured[0].measured
-    assert found.lengths.max > 256
-    assert found.full_length is not None and found.full_length.max_length == 512
-    assert found.full_length.truncated < found.lengths.truncated
+    result = measured[0].measured
+    assert result.lengths.max > 256
+    assert result.full_length is not None and result.full_length.max_length == 512
+    assert result.full_length.truncated < result.lengths.truncated
 
 
 def test_the_last_line_is_for_programs(measured: tuple[SpeedRecord, str]) -> None:
@@ -124,9 +124,9 @@ def test_help_says_every_word(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_run_that_is_stopped_leaves_the_earlier_record(
-    place: Path, measured: tuple[SpeedRecord, str], monkeypatch: pytest.MonkeyPatch
+    project_folder: Path, measured: tuple[SpeedRecord, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(project_folder)
     folder = built.family().folder(built.SIZE) / "records"
     before = {path: path.read_bytes() for path in folder.iterdir()}
     measure_one, done = benchmark._configuration_speed, []
@@ -143,11 +143,11 @@ def test_a_run_that_is_stopped_leaves_the_earlier_record(
 
 
 def test_weights_of_another_type_than_the_configuration_says_are_refused(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    project_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sentence_transformers import CrossEncoder
 
-    model = str(place / built.family().folder(built.SIZE) / "model")
+    model = str(project_folder / built.family().folder(built.SIZE) / "model")
     assert configurations.load(HALF, model, 64).weights == "bfloat16"
     # A library that ignores the wish: so it was in the CPU table that the published cards had to correct.
     monkeypatch.setattr(
@@ -159,22 +159,26 @@ def test_weights_of_another_type_than_the_configuration_says_are_refused(
 
 def test_what_this_machine_cannot_run_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    found, skipped = configurations.candidates("CPU")
-    assert {each.dtype for each in found} == {"float32"}
+    runnable, skipped = configurations.candidates("CPU")
+    assert {each.dtype for each in runnable} == {"float32"}
     assert skipped == {"bf16, unpadded": "this CPU has no bf16 instructions"}
     for package in ("flash_attn_2", "kernels"):
         monkeypatch.setattr(f"transformers.utils.is_{package}_available", lambda: False)
-    found, skipped = configurations.candidates("NVIDIA H100 80GB HBM3")
-    assert all("flash" not in each.name for each in found)
+    runnable, skipped = configurations.candidates("NVIDIA H100 80GB HBM3")
+    assert all("flash" not in each.name for each in runnable)
     assert set(skipped.values()) == {"neither flash-attn nor kernels is installed"} and len(skipped) == 2
     monkeypatch.setattr("transformers.utils.is_kernels_available", lambda: True)
-    found, skipped = configurations.candidates("NVIDIA H100 80GB HBM3")
-    assert len([each for each in found if each.attention == "flash_attention_2"]) == 2 and not skipped
+    runnable, skipped = configurations.candidates("NVIDIA H100 80GB HBM3")
+    assert len([each for each in runnable if each.attention == "flash_attention_2"]) == 2 and not skipped
 
 
 @pytest.mark.usefixtures("quick_latency")
 def test_a_public_reranker_by_the_familys_protocol(
-    tmp_path: Path, place: Path, encoder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    project_folder: Path,
+    encoder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
@@ -184,7 +188,7 @@ def test_a_public_reranker_by_the_familys_protocol(
     )
     BertForSequenceClassification(config).save_pretrained("public/bert")
     AutoTokenizer.from_pretrained(encoder).save_pretrained("public/bert")
-    shutil.copytree(place / "build/docstring-reranker/data", "build/docstring-reranker/data")
+    shutil.copytree(project_folder / "build/docstring-reranker/data", "build/docstring-reranker/data")
     text = built.DEMO.read_text().replace("compared = []", 'compared = ["public/bert"]')
     Path("family.toml").write_text(text)
     words = ["speed", "--family", "family.toml", "--model", "public/bert", "--pairs", "16"]
@@ -253,17 +257,17 @@ def test_peak_memory_is_that_of_each_batch(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("quick_latency")
-def test_one_failing_configuration_ends_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_failing_configuration_ends_nothing(project_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is raised: one configuration does not load, one does not run, one fails while it is timed, and so does latency."""
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(project_folder)
     real_load, real_speed = benchmark.load, benchmark._configuration_speed
     family = built.family()
-    found = [Configuration("broken", "float32", None, True), *configurations.candidates("CPU")[0][:2]]
-    found[1:1] = [Configuration(name, "float32", None, True) for name in ("does not run", "breaks later")]
-    asked = []
+    variants = [Configuration("broken", "float32", None, True), *configurations.candidates("CPU")[0][:2]]
+    variants[1:1] = [Configuration(name, "float32", None, True) for name in ("does not run", "breaks later")]
+    model_configs = []
 
     def load(configuration: Configuration, source: str, limit: int, how: ModelConfig) -> Any:
-        asked.append(how)
+        model_configs.append(how)
         if configuration.name == "broken":
             raise ImportError("no kernel for this GPU\nmore lines")
         loaded = real_load(configuration, source, limit, how)
@@ -277,7 +281,7 @@ def test_one_failing_configuration_ends_nothing(place: Path, monkeypatch: pytest
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return real_speed(loaded, *rest)
 
-    monkeypatch.setattr(benchmark, "candidates", lambda device: (list(found), {}))
+    monkeypatch.setattr(benchmark, "candidates", lambda device: (list(variants), {}))
     monkeypatch.setattr(benchmark, "load", load)
     monkeypatch.setattr(benchmark, "_configuration_speed", speed)
     monkeypatch.setattr(benchmark, "latencies", fails)
@@ -285,8 +289,8 @@ def test_one_failing_configuration_ends_nothing(place: Path, monkeypatch: pytest
     how = ModelConfig(max_length=77)
     family = replace(family, models={source: how})
     result = benchmark.measure(source, family, size=built.SIZE, name="x", sha256="0" * 64, count=16).measured
-    assert [row.name for row in result.configurations] == [each.name for each in found[3:]]
-    assert asked and set(map(id, asked)) == {id(how)} and result.latency == ()
+    assert [row.name for row in result.configurations] == [each.name for each in variants[3:]]
+    assert model_configs and set(map(id, model_configs)) == {id(how)} and result.latency == ()
     assert result.skipped == {
         "broken": "ImportError: no kernel for this GPU",
         "does not run": "RuntimeError: CUDA out of memory",
@@ -294,7 +298,7 @@ def test_one_failing_configuration_ends_nothing(place: Path, monkeypatch: pytest
         "breaks later": "RuntimeError: CUDA error: an illegal memory access was encountered",
     }
     assert result.published is not None and not result.published.ours
-    monkeypatch.setattr(benchmark, "candidates", lambda device: (found[:1], {}))
+    monkeypatch.setattr(benchmark, "candidates", lambda device: (variants[:1], {}))
     with pytest.raises(CannotRun, match=r"no configuration runs .*no kernel for this GPU"):
         benchmark.measure(source, family, size=built.SIZE, name="x", sha256="0" * 64, count=16)
 
@@ -332,9 +336,9 @@ def test_a_model_without_scaled_dot_product_attention_runs_with_what_it_has(tmp_
 
 @pytest.mark.usefixtures("quick_latency")
 def test_a_record_from_another_device_than_the_cards_require_lies_beside_theirs(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    project_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(project_folder)
     family = built.family()
     official = replace(family, speed=replace(family.speed, device="H100"))
     path = family.folder(built.SIZE) / "records/speed.json"
@@ -368,10 +372,10 @@ def test_energy_is_read_where_there_is_a_counter(tmp_path: Path) -> None:
     assert machine.energy(work, "CPU", powercap=tmp_path) == EnergyReading(3.5, "RAPL, 2 package(s)")
     for damaged in ("", "no number"):
         (first / "energy_uj").write_text(damaged)
-        found = machine.energy(lambda: None, "CPU", powercap=tmp_path)
-        assert found == EnergyReading(None, "not readable here: the energy counter (ValueError)")
-    found = machine.energy(lambda: pytest.fail("nothing to read"), "CPU", powercap=tmp_path / "none")
-    assert found == EnergyReading(None, "not readable here: no energy counter")
+        reading = machine.energy(lambda: None, "CPU", powercap=tmp_path)
+        assert reading == EnergyReading(None, "not readable here: the energy counter (ValueError)")
+    reading = machine.energy(lambda: pytest.fail("nothing to read"), "CPU", powercap=tmp_path / "none")
+    assert reading == EnergyReading(None, "not readable here: no energy counter")
 
 
 def test_a_gpus_energy_is_its_mean_power_times_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

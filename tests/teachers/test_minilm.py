@@ -41,8 +41,8 @@ def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_finding_the_weights_imports_no_torch() -> None:
     program = "import sys; from release.teachers import minilm; minilm.minilm_folder(); print('torch' in sys.modules)"
     root = Path(__file__).resolve().parents[2]
-    found = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
-    assert found.stdout.strip() == "False", found.stderr
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 @installed

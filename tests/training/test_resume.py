@@ -60,22 +60,22 @@ def test_the_last_checkpoint_lies_beside_the_best_one(limit: int, work: Path, re
     recipe("--output", str(output), family=family)
     (folder,) = (output / "checkpoints").iterdir()
     state = json.loads((folder / "checkpoint-12/trainer_state.json").read_text())
-    kept = min(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*"))
-    assert kept < 12
+    oldest = min(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*"))
+    assert oldest < 12
     for entry in state["log_history"]:
         if METRIC in entry:
-            entry[METRIC] = 0.999 if entry["step"] == kept else 0.1  # as if that one had been the best
+            entry[METRIC] = 0.999 if entry["step"] == oldest else 0.1  # as if that one had been the best
     state |= {
         "best_metric": 0.999,
-        "best_global_step": kept,
-        "best_model_checkpoint": str(folder / f"checkpoint-{kept}"),
+        "best_global_step": oldest,
+        "best_model_checkpoint": str(folder / f"checkpoint-{oldest}"),
     }
     (folder / "checkpoint-12/trainer_state.json").write_text(json.dumps(state))
     (output / "records/run.json").unlink()
     recipe("--output", str(output), family=family)
     measured = record(output).measured
-    assert (measured.best.step, measured.last.step, measured.released) == (kept, 12, "best")
-    for name, step in (("model", kept), ("last", 12)):
+    assert (measured.best.step, measured.last.step, measured.released) == (oldest, 12, "best")
+    for name, step in (("model", oldest), ("last", 12)):
         assert_equal(weights(output / name), weights(folder, f"checkpoint-{step}"))
 
 

@@ -40,11 +40,11 @@ def test_rows_come_in_the_order_of_the_trainers_own_sampler(encoder: Path, tmp_p
             str(tmp_path), per_device_train_batch_size=10, seed=12, use_cpu=True, batch_sampler=sampler
         )
         loader: Any = CrossEncoderTrainer(model, args, rows, loss=MSELoss(model)).get_train_dataloader()
-        found = []
+        epochs = []
         for epoch in range(2):
             loader.set_epoch(epoch)
-            found.append([query for batch in loader for query in batch["query"]])
-        return found
+            epochs.append([query for batch in loader for query in batch["query"]])
+        return epochs
 
     ours = orders(ShuffledBatches)
     assert ours == orders("batch_sampler") and ours[0] != ours[1]

@@ -91,9 +91,9 @@ LIES: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
 @pytest.mark.parametrize("name", LIES)
 def test_a_record_that_makes_no_sense_is_named_with_its_key(family: Family, name: str) -> None:
     kind, change, says = LIES[name]
-    found = lie(family, kind, change)
-    assert any(says in line and f"{kind}.json" in line for line in found), found
-    assert all("\n" not in line for line in found)
+    messages = lie(family, kind, change)
+    assert any(says in line and f"{kind}.json" in line for line in messages), messages
+    assert all("\n" not in line for line in messages)
 
 
 def test_an_edit_by_hand_is_seen_whatever_it_says(family: Family) -> None:

@@ -43,10 +43,10 @@ def family(tmp_path: Path, reranker: Path, monkeypatch: pytest.MonkeyPatch) -> F
     text = built.DEMO.read_text(encoding="utf-8")
     path = Path("signed.toml")
     path.write_text(text.replace('version = "v1"', f'version = "v1"\nsigning_key = "{fingerprint}"', 1))
-    found = load(path)
-    stage.stage_dataset(found)
-    stage.stage_model(found, built.SIZE)
-    return found
+    facts = load(path)
+    stage.stage_dataset(facts)
+    stage.stage_model(facts, built.SIZE)
+    return facts
 
 
 def test_a_release_is_signed_once_and_its_card_says_how_to_check_it(
@@ -61,8 +61,8 @@ def test_a_release_is_signed_once_and_its_card_says_how_to_check_it(
     assert sha256_folder(stage.stage_model(family, built.SIZE)) == before  # the signature is kept, no key is needed
     made = manifest.read(folder)
     assert made.signing_key == family.about.signing_key and not {*signing.FILES} & made.files.keys()
-    found = proof.proved(made, folder.resolve(), tmp_path / "again")
-    assert "rendered again to the same" in found["card"]
+    proofs = proof.proved(made, folder.resolve(), tmp_path / "again")
+    assert "rendered again to the same" in proofs["card"]
 
 
 def sign_less(folder: Path) -> None:
@@ -91,8 +91,8 @@ def test_a_signature_holds_for_all_but_the_card(family: Family, name: str) -> No
     folder = stage.model_repo(family, built.SIZE)
     change, says = EDITS[name]
     change(folder)
-    found = signing.problem(folder, family.about.signer or Signer())
-    assert found is None if says is None else str(found).startswith(says), found
+    message = signing.problem(folder, family.about.signer or Signer())
+    assert message is None if says is None else str(message).startswith(says), message
     assert checks.problems(family, built.SIZE)  # an edited card is no lie to the signature, and one to release.json
 
 
