@@ -16,10 +16,11 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
+from benchmarks.hub_lies import verified
 from release.errors import ReleaseError
 from release.family import Family
 from release.files import sha256_file
-from release.hub import anywhere, checks, stage, state
+from release.hub import checks, stage, state
 from release.records import sealed
 from release.truth import manifest
 
@@ -162,12 +163,3 @@ def _in_collection(api: HfApi, family: Family, size: str) -> dict[str, str | Non
     api.delete_collection(other.slug)
     assert verified(api, repo) is None
     return caught
-
-
-def verified(api: HfApi, repo: str, revision: str | None = None) -> str | None:
-    """What verify says to a stranger, None if it says nothing."""
-    try:
-        anywhere.verify(repo, api, revision)
-    except ReleaseError as error:
-        return f"verify: {error.what}"
-    return None

@@ -17,7 +17,7 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from release.errors import ReleaseError
-from release.family import Family
+from release.family import Family, Signer
 from release.hub import anywhere, stage, state
 from release.records import sealed
 from release.truth import manifest
@@ -145,7 +145,7 @@ def tell(api: HfApi, repo: str, folder: Path, only: set[str] | None = None) -> d
         if only is None or name in only:
             api.create_branch(repo, branch=f"lie-{number}", revision="main")
             revision = _commit(api, repo, f"lie-{number}", lie(folder), whole=whole)
-            caught[name] = _verified(api, repo, revision)
+            caught[name] = verified(api, repo, revision)
     return caught | _moved(api, repo, only)
 
 
@@ -163,11 +163,11 @@ def tell_more(api: HfApi, family: Family, size: str) -> dict[str, str | None]:
     for name, tags in (("a record", {tag: before[model.id]}), ("without the release", {})):
         revision = _commit(api, model.id, "main", _staged(model), whole=True)
         _tags(api, model, tags | {state.card_tag(tag, 2): revision})
-        caught[f"on the Hub, a revision of the card: {name}"] = _verified(api, model.id)
+        caught[f"on the Hub, a revision of the card: {name}"] = verified(api, model.id)
     path.write_bytes(record)
     stage.stage_model(family, size)
     _tags(api, model, {tag: _commit(api, model.id, "main", _staged(model), whole=True)})
-    assert _verified(api, model.id) is None
+    assert verified(api, model.id) is None
     manifest_name = "manifest.json"
     other = (data.folder / manifest_name).read_bytes().replace(b'"rows_in": ', b'"rows_in": 1', 1)
     done = api.upload_file(
@@ -178,10 +178,10 @@ def tell_more(api: HfApi, family: Family, size: str) -> dict[str, str | None]:
         commit_message="Release v1",
     )
     _tags(api, data, {tag: str(done.oid)})
-    caught["on the Hub: other data than the model was trained on"] = _verified(api, model.id)
-    caught["on the Hub: other data, by themselves"] = _verified(api, data.id)
+    caught["on the Hub: other data than the model was trained on"] = verified(api, model.id)
+    caught["on the Hub: other data, by themselves"] = verified(api, data.id)
     _tags(api, data, {})
-    caught["on the Hub: data without a tag"] = _verified(api, model.id)
+    caught["on the Hub: data without a tag"] = verified(api, model.id)
     return caught
 
 
@@ -205,12 +205,12 @@ def _moved(api: HfApi, repo: str, only: set[str] | None) -> dict[str, str | None
     if only is None or name in only:
         first = api.list_repo_commits(repo)[-1].commit_id
         _tag(api, repo, tag.name, first)
-        caught[name] = _verified(api, repo)
+        caught[name] = verified(api, repo)
         _tag(api, repo, tag.name, tag.target_commit)
     name = "on the Hub: a branch called like the tag"
     if only is None or name in only:
         api.create_branch(repo, branch=tag.name, revision=api.list_repo_commits(repo)[-1].commit_id)
-        caught[name] = _verified(api, repo)
+        caught[name] = verified(api, repo)
         api.delete_branch(repo, branch=tag.name)
     more: Files = {"notes.json": b"{}"}
     gone: Files = {"notes.json": None}
@@ -218,7 +218,7 @@ def _moved(api: HfApi, repo: str, only: set[str] | None) -> dict[str, str | None
         if only is None or name in only:
             for files in commits:
                 _commit(api, repo, "main", files, whole=False)
-            caught[name] = _verified(api, repo)
+            caught[name] = verified(api, repo)
     return caught
 
 
@@ -238,9 +238,10 @@ def _commit(api: HfApi, repo: str, branch: str, files: Files, *, whole: bool) ->
     return str(done.oid)
 
 
-def _verified(api: HfApi, repo: str, revision: str | None = None) -> str | None:
+def verified(api: HfApi, repo: str, revision: str | None = None, signer: Signer | None = None) -> str | None:
+    """What verify says to a stranger, None if it says nothing."""
     try:
-        anywhere.verify(repo, api, revision)
+        anywhere.verify(repo, api, revision, signer)
     except ReleaseError as error:
         return f"verify: {error.what}"
     return None

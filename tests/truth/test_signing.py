@@ -9,6 +9,7 @@ from pathlib import Path
 import jwt
 import pytest
 
+from benchmarks.signed_lies import new_key
 from release.card import acceptance
 from release.errors import ReleaseError
 from release.family import Family, Signer, load
@@ -19,19 +20,8 @@ from tests import built
 
 pytest.importorskip("model_signing", reason="the extra `sign` is not installed")
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from model_signing import hashing
 from model_signing import signing as model_signing
-
-
-def new_key(path: Path) -> str:
-    """A private key at `path`; returns its fingerprint."""
-    private, public = ec.generate_private_key(ec.SECP256R1()), path.with_suffix(".pub")
-    pem = serialization.Encoding.PEM
-    path.write_bytes(private.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    public.write_bytes(private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
-    return signing.key_fingerprint(public)
 
 
 @pytest.fixture
