@@ -69,6 +69,11 @@ class Signer:
     identity: str | None = None
     provider: str | None = None
 
+    @classmethod
+    def of(cls, *names: str | None) -> Self | None:
+        """Its attributes in their order; None where none of them is given, for then nobody signs."""
+        return cls(*names) if any(name is not None for name in names) else None
+
     def __str__(self) -> str:
         """In words."""
         return f"the key {self.key}" if self.key else f"{self.identity} (as {self.provider} says)"
@@ -100,8 +105,7 @@ class FamilyInfo:
     @property
     def signer(self) -> Signer | None:
         """Who signs, None where nobody does."""
-        named = Signer(self.signing_key, self.signing_identity, self.signing_provider)
-        return None if named == Signer() else named
+        return Signer.of(self.signing_key, self.signing_identity, self.signing_provider)
 
     @model_validator(mode="after")
     def _signed_once(self) -> Self:

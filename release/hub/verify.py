@@ -43,12 +43,12 @@ def command(
     """Pull the published release back and compare it; with `--push`, make it public, collect it and tag it."""
     if bool(repo) == bool(size) or (revision and not repo) or (push and repo):
         raise typer.BadParameter("give either --size, for a release of your own, or --repo and perhaps --revision")
-    signer = Signer(key, identity, identity_provider)
-    if signer != Signer() and (not repo or bool(key) == bool(identity) or bool(identity) != bool(identity_provider)):
+    signer = Signer.of(key, identity, identity_provider)
+    if signer and (not repo or bool(key) == bool(identity) or bool(identity) != bool(identity_provider)):
         raise typer.BadParameter("give --key, or --identity and --identity-provider, with --repo")
     if repo:
         api = state.connect(endpoint, write=False)
-        console.print_json(anywhere.verify(repo, api, revision, signer if signer != Signer() else None))
+        console.print_json(anywhere.verify(repo, api, revision, signer))
         return
     family = load(family_file)
     api = state.connect(endpoint)

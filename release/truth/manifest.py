@@ -72,8 +72,7 @@ class Manifest:
     @property
     def signer(self) -> Signer | None:
         """Who signed the repository, None where nobody did."""
-        named = Signer(self.signing_key, self.signing_identity, self.signing_provider)
-        return None if named == Signer() else named
+        return Signer.of(self.signing_key, self.signing_identity, self.signing_provider)
 
     @property
     def beside(self) -> tuple[str, ...]:
