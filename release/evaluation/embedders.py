@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from mteb.models import SentenceTransformerEncoderWrapper
 from mteb.models.get_model_meta import MODEL_REGISTRY
 from mteb.models.model_meta import ModelMeta
@@ -19,6 +21,7 @@ from release import hub_access
 from release.errors import ReleaseError
 from release.family import ModelConfig
 from release.hub_access import Reason
+from release.revisions import MARKS
 
 PLAIN = SentenceTransformerEncoderWrapper
 ROLES = ("query", "document")
@@ -58,8 +61,9 @@ def load(name: str, commit: str, how: ModelConfig) -> Any:
     """An embedder of the Hub in mteb's wrapper, in float32.
 
     Raises:
-        ReleaseError: It is not in the cache and cannot be fetched.
+        ReleaseError: It is not in the cache and cannot be fetched, or it is a reranker, of which no weights are fetched.
     """
+    check_kind(name, lambda file: _of_hub(name, commit, file))
     known, given = registered(name), prompts(name, how)
     options: dict[str, Any] = dict(known.loader_kwargs) if known else {}
     options |= {"model_prompts": given} if given else {}
@@ -87,17 +91,46 @@ def load_folder(folder: Path, contents: str) -> Any:
     """
     from sentence_transformers import SentenceTransformer
 
-    settings = folder / "config_sentence_transformers.json"
+    check_kind(str(folder), lambda file: folder / file)
     try:
-        if settings.is_file() and json.loads(settings.read_bytes()).get("model_type") == "CrossEncoder":
-            what = "a reranker, whose one score of a text finds nothing"
-            raise ReleaseError(what, where=str(folder), hint="name an embedder: a SentenceTransformer, or bm25")
         wrapped = PLAIN(SentenceTransformer(str(folder), model_kwargs={"dtype": "float32"}, trust_remote_code=False))
     except (OSError, ValueError) as error:
         raise missing(str(folder)) from error
     meta = wrapped.mteb_model_meta.model_copy(update={"name": f"local/{folder.resolve().name}", "revision": contents})
     wrapped.mteb_model_meta = meta
     return wrapped
+
+
+def check_kind(name: str, file: Callable[[str], Path]) -> None:
+    """Refuse a reranker by its settings alone: a CrossEncoder says so, an older one is a sequence classifier without modules.
+
+    Args:
+        file: Where a file of the model's root is; one that is not there raises an OSError.
+
+    Raises:
+        ReleaseError: It is one.
+    """
+
+    def settings(path: str) -> Any:
+        try:
+            return json.loads(file(path).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    own = settings("config_sentence_transformers.json")
+    kind = own.get("model_type") if isinstance(own, dict) else None
+    if kind is None and settings("modules.json") is None and isinstance(config := settings("config.json"), dict):
+        classifies = str(config.get("architectures")).count("ForSequenceClassification")
+        kind = "CrossEncoder" if classifies else None
+    if kind == "CrossEncoder":
+        what = "a reranker, whose one score of a text finds nothing"
+        raise ReleaseError(what, where=name, hint="name an embedder: a SentenceTransformer, or bm25")
+
+
+def _of_hub(name: str, commit: str, file: str) -> Path:
+    """A file of a model's root, a few kB; where the model is in the cache no other is looked for."""
+    cached = any(isinstance(try_to_load_from_cache(name, mark, revision=commit), str) for mark in MARKS)
+    return Path(hf_hub_download(name, file, revision=commit, local_files_only=cached))
 
 
 def missing(name: str, commit: str | None = None, why: Reason | None = None) -> ReleaseError:

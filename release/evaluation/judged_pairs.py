@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from release import hub_access
 from release.errors import ReleaseError
 from release.evaluation import metrics
 from release.evaluation.metrics import Judgements, Ranking
@@ -17,6 +18,7 @@ from release.start_up import loading
 from release.text_files import lines, number
 
 TOP_K = 20  # candidates of each query, where what is compared are two rerankers on the same ones
+NANO_HINT = "give a folder in BEIR's form, or sentence-transformers/NanoBEIR-en where the Hub can be reached"
 RUN_FORM = "six columns between blanks, as trec_eval reads them: query Q0 document rank score tag"
 
 
@@ -104,6 +106,8 @@ def from_nano(source: str, *, top_k: int = TOP_K, queries: int | None = None) ->
     """
     from datasets import get_dataset_split_names, load_dataset
 
+    if not source or not Path(source).is_dir():
+        _check_on_hub(source)
     try:
         with named_by_contents(source) as folder:
             tables = {
@@ -112,8 +116,7 @@ def from_nano(source: str, *, top_k: int = TOP_K, queries: int | None = None) ->
             }
     except Exception as error:  # datasets, the Hub and the network each raise their own
         what = f"no sets of NanoBEIR's form here, and none can be fetched ({type(error).__name__})"
-        hint = "give a folder in BEIR's form, or sentence-transformers/NanoBEIR-en where the Hub can be reached"
-        raise ReleaseError(what, where=source, hint=hint) from error
+        raise ReleaseError(what, where=source, hint=NANO_HINT) from error
     first: Ranking = {}
     judged: dict[str, dict[str, int]] = {}
     pairs: list[tuple[str, str]] = []
@@ -128,6 +131,29 @@ def from_nano(source: str, *, top_k: int = TOP_K, queries: int | None = None) ->
             pairs += [(texts[row["query-id"]], documents[document]) for document in names]
     judgements = {query: judged.get(query, {}) for query in first}
     return JudgedPairs(Path(source).name, BM25, top_k, first, judgements, pairs)
+
+
+def _check_on_hub(source: str) -> None:
+    """Ask the Hub for a data set once: the library `datasets` asks again and again for half a minute.
+
+    Raises:
+        ReleaseError: `source` is no id of a data set, or neither the Hub nor its cache has it.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    nothing = "no sets of NanoBEIR's form here"
+    if source.count("/") != 1:
+        what = f"{nothing}: {source!r} is neither a folder nor the id of a data set"
+        raise ReleaseError(what, hint=NANO_HINT)
+    try:
+        HfApi().dataset_info(source, timeout=20)
+    except Exception as error:  # no network, no such data set, no access: the Hub's client raises its own
+        why = hub_access.reason(error, source)
+        away = why is None or why.kind in ("unreachable", "offline")
+        if away and isinstance(try_to_load_from_cache(source, "README.md", repo_type="dataset"), str):
+            return
+        what = why.what if why else f"it cannot be fetched ({type(error).__name__})"
+        raise ReleaseError(f"{nothing}: {what}", where=source, hint=NANO_HINT) from error
 
 
 def _own(path: Path, judgements: Judgements, documents: Mapping[str, str], top_k: int) -> Ranking:

@@ -145,3 +145,24 @@ def test_a_first_stage_is_named_by_the_registrys_commit_and_all_that_is_special(
     other = first_stage.first_stage(bge.name, "en", family.ModelConfig(revision="a" * 40, prompts={"query": "q: "}))
     assert other.revision == f"{'a' * 40}, query 'q: '"
     assert len({bge.slug, nomic.slug, other.slug}) == 3
+
+
+def test_a_reranker_on_the_hub_is_refused_by_its_settings_before_a_weight_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    classifier = {"architectures": ["BertForSequenceClassification"]}
+    for name, files in (
+        ("acme/new", {"config_sentence_transformers.json": {"model_type": "CrossEncoder"}, "modules.json": []}),
+        ("acme/old", {"config.json": classifier}),
+    ):
+        snapshot = tmp_path / f"models--{name.replace('/', '--')}/snapshots/{'c' * 40}"
+        snapshot.mkdir(parents=True)
+        for file, value in files.items():
+            (snapshot / file).write_text(json.dumps(value))
+        with pytest.raises(ReleaseError, match="a reranker, whose one score"):
+            embedders.load(name, "c" * 40, family.ModelConfig())
+        with pytest.raises(ReleaseError, match="a reranker, whose one score"):
+            embedders.load_folder(snapshot, "")
+    (snapshot / "modules.json").write_text("[]")  # an embedder whose encoder was a classifier
+    embedders.check_kind("acme/old", lambda file: snapshot / file)

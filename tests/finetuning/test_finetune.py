@@ -399,3 +399,7 @@ def test_sets_of_nanobeirs_form_guard_over_their_own_rankings(tmp_path: Path) ->
     assert all(judged.judgements.values()) and judged.pairs[0][0].endswith("summary")
     with pytest.raises(ReleaseError, match="no sets of NanoBEIR's form here"):
         guard.load(str(tmp_path / "absent"), tmp_path, top_k=4)
+    with pytest.raises(ReleaseError, match="'' is neither a folder nor the id of a data set"):
+        guard.load("", tmp_path, top_k=4)
+    with pytest.raises(ReleaseError, match=r"the client is offline .*in acme/absent"):
+        guard.load("acme/absent", tmp_path, top_k=4)
