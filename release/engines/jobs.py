@@ -40,6 +40,7 @@ class EngineJob:
     Attributes:
         snippet: With MODEL_ID and PAIRS as in engines.toml.
         pairs: To score; `timed` once more, to measure.
+        alone: How many of `pairs`, from the first, are in a call of their own each.
         versions: Packages whose version is written down.
         program: The interpreter with its arguments; this project's own if empty.
     """
@@ -50,6 +51,7 @@ class EngineJob:
     timed: Sequence[Pair] = ()
     program: Sequence[str] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    alone: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,9 @@ def link(source: str, target: str) -> None:
 def run(root: Path, model_id: str, job: EngineJob, threads: int | None = None) -> Outcome:
     """Run a job in a process of its own, with `threads` threads or as many as it takes by itself."""
     with tempfile.TemporaryDirectory(dir=root, prefix="job-") as folder:
-        content = {"snippet": job.snippet.replace("MODEL_ID", model_id), "pairs": job.pairs, "timed": job.timed}
-        write_atomic(Path(folder) / "job.json", json.dumps(content | {"versions": job.versions}))
+        content = {key: getattr(job, key) for key in ("pairs", "alone", "versions", "timed")}
+        content["snippet"] = job.snippet.replace("MODEL_ID", model_id)
+        write_atomic(Path(folder) / "job.json", json.dumps(content))
         program = job.program or [sys.executable, str(WORKER)]
         environment = os.environ | QUIET | {"HF_HOME": str(root / "home")} | job.environment
         if not job.program:

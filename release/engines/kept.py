@@ -52,7 +52,7 @@ class Kept:
 def _identity(job: EngineJob) -> str:
     """The sha256 over all but the model's files that the outcome of a job depends on."""
     where = [job.environment, installed(tuple(job.program)), asdict(records.machine()), mode.active()]
-    what = [job.snippet, job.pairs, job.timed, job.versions]
+    what = [job.snippet, job.pairs, job.alone, job.timed, job.versions]
     return hashlib.sha256(json.dumps([where, what], sort_keys=True).encode()).hexdigest()
 
 

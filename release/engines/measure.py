@@ -22,7 +22,7 @@ from release.engines.kept import Kept, kept
 from release.errors import CannotRun, ReleaseError
 from release.evaluation.judged_pairs import JudgedPairs
 from release.export import parity, portable, quantize
-from release.export.pairs import Pair, hard_pairs, library_pairs, sample_pairs
+from release.export.pairs import Pair, hard_pairs, library_pairs, longest_pairs, sample_pairs
 from release.family import Family, load
 from release.files import sha256_folder
 from release.records import Record
@@ -110,14 +110,14 @@ def measure(family: Family, size: str, *, every: bool = False) -> Record[Engines
         raise ReleaseError(
             "the exported model is missing, or is not the one of its record", where=str(export), hint="make export"
         )
-    pairs = comparison_pairs(family, portable.max_length(export))
+    pairs, alone = comparison_pairs(family, portable.max_length(export))
     judged = quantize.judged_pairs(family, mode.amount(JUDGED_QUERIES, quantize.REHEARSED))
     model_id, rows = family.model_id(size), engines(every=every)
     with (
         kept(folder / "engines", exported.sha256, sha256) as keep,
         jobs.workplace(model_id, export, folder / "model", keep.folder) as root,
     ):
-        result = compare(root, model_id, pairs, judged, rows, kinds(pairs, export), keep)
+        result = compare(root, model_id, pairs, judged, rows, kinds(pairs, export), keep, alone)
     try:
         result = replace(result, latency=latency.measure(export, family))
     except ReleaseError as error:
@@ -132,10 +132,15 @@ def measure(family: Family, size: str, *, every: bool = False) -> Record[Engines
     )
 
 
-def comparison_pairs(family: Family, limit: int) -> list[Pair]:
-    """Real pairs of the family and of Python's documentation, and those on which engines disagree most easily."""
+def comparison_pairs(family: Family, limit: int) -> tuple[list[Pair], int]:
+    """Real pairs of the family and of Python's documentation, and those on which engines disagree most easily.
+
+    Returns:
+        The pairs, and how many of them, from the first, are scored one at a time.
+    """
     natural = sample_pairs(family, NATURAL) + library_pairs(mode.amount(LIBRARY, 2))
-    return natural + hard_pairs(natural, limit)
+    longest = longest_pairs(natural, limit)
+    return longest + natural + hard_pairs(natural, limit), len(longest)
 
 
 def kinds(pairs: Sequence[Pair], export: Path) -> list[str]:
@@ -160,11 +165,12 @@ def compare(
     rows: list[Engine],
     kind: list[str],
     keep: Kept,
+    alone: int = 0,
 ) -> EnginesResult:
-    """Run those of `rows` of which no outcome is kept, and judge each."""
+    """Run those of `rows` of which no outcome is kept, and judge each; the first `alone` pairs are scored one at a time."""
     scored = [*pairs, *(judged.pairs if judged else ())]  # by whatever NDCG@10 is needed of
     default = next(engine for engine in rows if engine.name == DEFAULT)
-    trained = EngineJob(default.snippet.replace("MODEL_ID", jobs.TRAINED), pairs)
+    trained = EngineJob(default.snippet.replace("MODEL_ID", jobs.TRAINED), pairs, alone=alone)
     work: dict[str, EngineJob | str] = {jobs.TRAINED: trained}  # what all others are compared with comes first
     for engine in rows:
         try:
@@ -174,9 +180,10 @@ def compare(
             continue
         own_pairs = scored if engine.rounding or engine.name == EXACT else pairs
         timed = library_pairs(_timed()) if engine.name in (FAST, DEFAULT) else ()
-        work[engine.name] = EngineJob(engine.snippet, own_pairs, engine.versions, timed, program, environment)
-        if engine.without_option and not engine.core:
-            work[f"{engine.name} by default"] = EngineJob(engine.without_option, pairs, (), (), program, environment)
+        work[engine.name] = EngineJob(engine.snippet, own_pairs, engine.versions, timed, program, environment, alone)
+        if engine.without_option and not engine.core:  # not the longest pairs: by default nothing may cut them
+            by_default = EngineJob(engine.without_option, pairs[alone:], (), (), program, environment)
+            work[f"{engine.name} by default"] = by_default
     outcomes = _run(root, model_id, work, keep)
     reference = jobs.scores_of(outcomes.pop(jobs.TRAINED), "the trained model")
     allowed = parity.allowed(reference, mode.active())
@@ -240,7 +247,7 @@ def judge(
 
     Args:
         kind: Of each pair.
-        by_default: What it gave without its option, where that was run.
+        by_default: What it gave without its option, where that was run, on the last pairs of `reference`.
         judgements: The judged pairs, whose scores follow the others', and NDCG@10 of each query in fp32.
     """
     allowed = parity.allowed(reference, mode.active())
@@ -271,7 +278,9 @@ def judge(
         option=engine.option,
         max_score_difference=difference,
         rank_agreement=_rank_agreement(scores, expected) if scores and difference is not None else None,
-        default_difference=_difference(by_default.scores, reference) if by_default and by_default.scores else None,
+        default_difference=_difference(by_default.scores, reference[-len(by_default.scores) :])
+        if by_default and by_default.scores
+        else None,
         versions=outcome.versions,
         language=engine.language,
         snippet=engine.snippet.strip(),

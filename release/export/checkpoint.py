@@ -19,7 +19,7 @@ from huggingface_hub import snapshot_download
 from release import console, options, records, results
 from release.errors import ReleaseError
 from release.export import graph, parity, portable, quantize
-from release.export.dual_root import changed_weights, dual_root, weight_problems
+from release.export.dual_root import changed_weights, dual_root, module_paths, weight_problems
 from release.export.pairs import Pair, library_pairs, sample_pairs
 from release.family import Family, load
 from release.files import atomic_directory, sha256_folder
@@ -107,6 +107,7 @@ def export_any(source: str, output: Path) -> ExportResult:
     if output.exists():
         raise ReleaseError("something is there already", where=str(output), hint="name a new folder for --output")
     model = Path(source) if Path(source).is_dir() else _fetched(source)
+    module_paths(model)  # says first that it is of another kind
     portable.check_activation(model)
     with console.quiet(), atomic_directory(output) as folder:
         scores, forms = assemble(model, folder, library_pairs())
@@ -132,20 +133,29 @@ def assemble(model: Path, folder: Path, pairs: Sequence[Pair]) -> tuple[list[flo
         ReleaseError: A form differs by more than its tolerance, or a file says what some reader would misunderstand.
     """
     build(model, folder)
-    lines = [*problems(folder), *changes(model, folder)]
+    lines = [*graph.problems(folder), *changes(model, folder)]
     gc.collect()  # graphs and models refer to themselves, and each holds all weights
-    if lines:
-        what = f"{len(lines)} reason(s) why some engine would give other scores, the first: {lines[0]}"
-        raise ReleaseError(what, where=str(model), hint="it must not be published: correct the model's files")
+    _refuse(model, lines)
     return compare(model, folder, pairs)
 
 
 def build(model: Path, folder: Path) -> None:
-    """Write the dual root of `model`, its settings and its ONNX file to `folder`; nothing is compared yet."""
+    """Write the dual root of `model`, its settings and its ONNX file to `folder`; nothing is compared yet.
+
+    Raises:
+        ReleaseError: The settings or weights are none that every reader takes alike: then no graph is made of them.
+    """
     load_modules("onnx_ir", "onnxruntime", "sentence_transformers")  # all that the export runs with
     dual_root(model, folder)
     portable.write(folder)
+    _refuse(model, [*portable.problems(folder), *weight_problems(folder)])
     graph.whole_onnx(folder)
+
+
+def _refuse(model: Path, lines: list[str]) -> None:
+    if lines:
+        what = f"{len(lines)} reason(s) why some engine would give other scores, the first: {lines[0]}"
+        raise ReleaseError(what, where=str(model), hint="it must not be published: correct the model's files")
 
 
 def problems(folder: Path) -> Iterator[str]:

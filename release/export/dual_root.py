@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 Tensors = dict[str, "torch.Tensor"]
-WEIGHTS = "model.safetensors"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 COPIED = ("modules.json", CONFIG, SENTENCE, BERT, TOKENIZER, TOKENIZER_CONFIG)
 ENCODER, HEAD = "model.", ("head.", "classifier.")  # how the root checkpoint's tensors begin
 
@@ -51,6 +51,8 @@ def dual_root(model: Path, folder: Path) -> None:
     modules = {path: _weights(model / path) for path in paths[2:]}
     state |= folded_head(*modules.values())
     for name in COPIED:
+        if not (model / name).is_file():
+            raise ReleaseError(f"no {name}", where=str(model), hint="save the model again, by a fast tokenizer")
         shutil.copyfile(model / name, folder / name)
     for path in paths[1:]:
         (folder / path).mkdir(parents=True)
@@ -165,12 +167,21 @@ def module_paths(model: Path) -> list[str]:
 
 
 def _weights(folder: Path) -> Tensors:
+    """The tensors of WEIGHTS or, without it, of the files that its index names, as transformers reads them: nothing beside them."""
     from safetensors.torch import load_file
 
-    files = sorted(folder.glob("model*.safetensors"))
-    if not files:
+    names = {WEIGHTS}
+    if not (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():
+        names = set(_json(folder / INDEX).get("weight_map", {}).values())
+    files = [folder / name for name in sorted(names)]
+    if not files or not all(file.is_file() for file in files):
         raise ReleaseError("no weights (model.safetensors)", where=str(folder), hint="save the model as safetensors")
-    return {name: tensor.float() for file in files for name, tensor in load_file(file).items()}
+    try:
+        return {name: tensor.float() for file in files for name, tensor in load_file(file).items()}
+    except SafetensorError as error:
+        raise ReleaseError(
+            f"weights cannot be read ({error})", where=str(folder), hint="save the model again"
+        ) from error
 
 
 def _json(path: Path) -> Any:

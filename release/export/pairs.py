@@ -73,6 +73,24 @@ def library_pairs(count: int = PAIRS) -> list[Pair]:
     return [pairs[index * len(pairs) // count] for index in range(count)]
 
 
+def longest_pairs(natural: Sequence[Pair], limit: int) -> list[Pair]:
+    """For a model that reads more than LONG tokens, whose hard pairs are not cut: one pair that is, and one whose query alone is.
+
+    Each takes as much memory as a whole batch of others, so they are scored one at a time; in a rehearsal not at all.
+    """
+    if limit <= LONG or mode.active():
+        return []
+    (query, document), (_, other) = natural[:2]
+    text = _repeated(document or query, limit)
+    return [(query, text), (text, other)]
+
+
+def _repeated(text: str, length: int) -> str:
+    """`text` again and again: `length` words and one more, which have a token or more each, in at most 12 characters for each."""
+    words = text.split() or ["word"]
+    return " ".join(" ".join(words * (1 + length // len(words)))[: 12 * length].split()[: length + 1])
+
+
 def hard_pairs(natural: Sequence[Pair], limit: int) -> list[Pair]:
     """Pairs that engines cut, pad or read differently where they do at all.
 
@@ -85,16 +103,12 @@ def hard_pairs(natural: Sequence[Pair], limit: int) -> list[Pair]:
         emoji, Chinese, Japanese, Korean and right-to-left text, one very long word, and other text that tokenizers split in
         their own ways.
     """
-    length = limit if limit <= LONG else mode.amount(LONG, 140)  # a word has a token or more
-
-    def long(text: str) -> str:
-        return " ".join((text.split() or ["word"]) * (1 + length))[: 12 * length]
-
+    length = limit if limit <= LONG else mode.amount(LONG, 140)
     long_ones = natural[: mode.amount(CUT, 1)]
-    cut = [(query, " ".join(long(document or query).split()[: length + 1])) for query, document in long_ones]
+    cut = [(query, _repeated(document or query, length)) for query, document in long_ones]
     query, document = natural[0]
     others = [
-        (" ".join(long(query).split()[: length + 1]), document),
+        (_repeated(query, length), document),
         (query, ""),
         ("", document),
         (query, "🙂 👩‍👩‍👧 🏳️‍🌈 works fine 🎉"),

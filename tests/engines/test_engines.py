@@ -229,6 +229,19 @@ def test_kinds_of_pairs_are_found_by_the_exports_own_tokenizer(folder: Path) -> 
         and pair_kinds.count("empty") == 2
         and "blanks" in pair_kinds
     )
+    assert pairs.longest_pairs(natural, 512) == []
+
+
+def test_a_model_that_reads_more_than_a_batch_can_hold_is_given_pairs_that_it_cuts_one_at_a_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "LONG", 100)
+    natural = pairs.library_pairs(28)
+    longest = pairs.longest_pairs(natural, 512)
+    assert measure.kinds(longest, folder / "export") == ["cut", "cut"]
+    assert len(longest[1][0].split()) > 512 > len(longest[0][0].split())
+    monkeypatch.setenv(mode.VARIABLE, "1")
+    assert pairs.longest_pairs(natural, 512) == []
 
 
 def test_a_record_of_another_export_is_not_shown(
@@ -247,7 +260,8 @@ def test_a_record_of_another_export_is_not_shown(
 
 def test_the_worker_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(
-        '{"snippet": "scores = [len(a + b) for a, b in PAIRS]", "pairs": [["a", "bc"]], "timed": [], "versions": []}'
+        '{"snippet": "scores = [len(a + b) / len(PAIRS) for a, b in PAIRS]", "pairs": [["a", "b"], ["a", "b"], ["a", "b"]],'
+        '"alone": 1, "timed": [], "versions": []}'
     )
     subprocess.run([sys.executable, "-I", "-S", str(jobs.WORKER), str(tmp_path)], check=True)
-    assert (tmp_path / "result.json").read_text() == '{"scores": [3.0], "versions": {}}'
+    assert (tmp_path / "result.json").read_text() == '{"scores": [2.0, 1.0, 1.0], "versions": {}}'
