@@ -26,12 +26,13 @@ from safetensors.torch import load_file, save_file
 from benchmarks import minilm_reranker
 from release.console import print_json, table
 from release.evaluation import first_stage, judged_pairs, tasks, two_stage
+from release.evaluation.paired import candidates, choose, compare, scored
 from release.files import write_atomic, write_json
-from release.finetuning import candidates, guard, lora, merge, prepare, report
+from release.finetuning import guard, lora, merge, prepare, report
 from release.finetuning import model as models
 from release.finetuning.candidates import RATIOS, MergeNdcg
 from release.finetuning.finetune import FinetuneOptions, training_options
-from release.finetuning.measure import DevEvaluator, QueryNdcg, compare
+from release.finetuning.measure import DevEvaluator, QueryNdcg
 from release.finetuning.train import train
 
 COLLECTIONS = Path("../shared/data/collections")
@@ -140,8 +141,12 @@ def run(options: argparse.Namespace) -> None:
     base = MergeNdcg(0.0, ndcg("dev", 0.0, dev), ndcg("guard", 0.0, guarded))
     tuned()
     shares = [MergeNdcg(ratio, ndcg("dev", ratio, dev), ndcg("guard", ratio, guarded)) for ratio in (*RATIOS, 1.0)]
-    rows = [one.beside(base) for one in (base, *shares)]
-    released = candidates.choose(rows)
+    sets = {
+        name: scored(one.judged, {share.ratio: getattr(share, name) for share in (base, *shares)})
+        for name, one in (("dev", dev), ("guard", guarded))
+    }
+    rows = candidates(sets["dev"], sets["guard"])
+    released = choose(rows)
     table(
         "Held-out train claims, and the embedded guard set",
         ["share", "dev", "guard", "forgets"],

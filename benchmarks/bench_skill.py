@@ -26,10 +26,11 @@ from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 from benchmarks.bench_finetune import BASE, Kept
 from release.console import print_json, table
 from release.evaluation import judged_pairs
+from release.evaluation.paired import compare
 from release.finetuning import guard, report
 from release.finetuning import model as models
 from release.finetuning.finetune import FinetuneOptions, finetune
-from release.finetuning.measure import QueryNdcg, compare
+from release.finetuning.measure import QueryNdcg
 from release.results.finetuning import PairedComparison
 
 

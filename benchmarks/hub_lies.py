@@ -26,7 +26,7 @@ Files = dict[str, bytes | None]  # by name in the repository; None deletes one
 Lie = Callable[[Path], Files]  # from the folder that was released
 
 
-def _text(name: str, old: str, new: str) -> Lie:
+def text_lie(name: str, old: str, new: str) -> Lie:
     def lie(folder: Path) -> Files:
         content = (folder / name).read_bytes()
         assert old.encode() in content, f"{name} has no {old!r}"
@@ -35,7 +35,7 @@ def _text(name: str, old: str, new: str) -> Lie:
     return lie
 
 
-def _record(name: str, change: Callable[[Any], object]) -> Lie:
+def record_lie(name: str, change: Callable[[Any], object]) -> Lie:
     """A record, changed and sealed as this project would."""
 
     def lie(folder: Path) -> Files:
@@ -46,7 +46,7 @@ def _record(name: str, change: Callable[[Any], object]) -> Lie:
     return lie
 
 
-def _manifest(change: Callable[[dict[str, Any]], object]) -> Lie:
+def manifest_lie(change: Callable[[dict[str, Any]], object]) -> Lie:
     def lie(folder: Path) -> Files:
         value = json.loads((folder / manifest.FILE).read_bytes())
         change(value)
@@ -55,7 +55,7 @@ def _manifest(change: Callable[[dict[str, Any]], object]) -> Lie:
     return lie
 
 
-def _bit(name: str) -> Lie:
+def bit_lie(name: str) -> Lie:
     def lie(folder: Path) -> Files:
         content = bytearray((folder / name).read_bytes())
         content[-1] ^= 1
@@ -65,10 +65,12 @@ def _bit(name: str) -> Lie:
 
 
 def thorough(lie: Lie) -> Lie:
-    """The same lie, with a release.json that names it."""
+    """The same lie, with a release.json that names it, where that is not the lie itself."""
 
     def told(folder: Path) -> Files:
         files = lie(folder)
+        if manifest.FILE in files:
+            return files
         made = manifest.read(folder)
         named = dict(made.files)
         for name, content in files.items():
@@ -81,72 +83,81 @@ def thorough(lie: Lie) -> Lie:
     return told
 
 
-CARD = _text("README.md", "NDCG@10 0.", "NDCG@10 0.9")
+CARD = text_lie("README.md", "NDCG@10 0.", "NDCG@10 0.9")
 MORE: Lie = lambda folder: {"notes.json": b"{}"}  # noqa: E731
 EVALUATE, SPEED = "records/evaluate.json", "records/speed.json"
 LIES: dict[str, Lie] = {
     "a headline": CARD,
-    "a figure of model-index": _text("README.md", "value: 0.", "value: 0.9"),
-    "a licence": _text("README.md", "license: apache-2.0", "license: mit"),
+    "a figure of model-index": text_lie("README.md", "value: 0.", "value: 0.9"),
+    "a licence": text_lie("README.md", "license: apache-2.0", "license: mit"),
     "a file beside release.json": MORE,
     "a file that begins like the Hub's own": lambda folder: {".gitattributes.json": b"{}"},
     "a file gone": lambda folder: {"onnx/model.onnx": None},
     "no release.json": lambda folder: {manifest.FILE: None},
-    "a hash in release.json": _manifest(lambda value: value["files"]["README.md"].update(sha256="0" * 64)),
-    "other commits in release.json": _manifest(lambda value: value.update(commits=["0" * 40])),
-    "other versions in release.json": _manifest(lambda value: value.update(versions={"torch": ["9.9"]})),
-    "release.json of another repository": _manifest(lambda value: value.update(repository="local/another")),
-    "a version in release.json": _manifest(lambda value: value.update(version="v2")),
-    "a config": _text("config.json", "{", '{"auto_map": {"AutoModel": "x--y.Z"},'),
-    "a bit of the weights": _bit("model.safetensors"),
-    "a bit of the graph": _bit("onnx/model.onnx"),
-    "a record": _record(SPEED, lambda record: record["machine"].update(cores=64)),
+    "a hash in release.json": manifest_lie(lambda value: value["files"]["README.md"].update(sha256="0" * 64)),
+    "other commits in release.json": manifest_lie(lambda value: value.update(commits=["0" * 40])),
+    "other versions in release.json": manifest_lie(lambda value: value.update(versions={"torch": ["9.9"]})),
+    "release.json of another repository": manifest_lie(lambda value: value.update(repository="local/another")),
+    "a version in release.json": manifest_lie(lambda value: value.update(version="v2")),
+    "a config": text_lie("config.json", "{", '{"auto_map": {"AutoModel": "x--y.Z"},'),
+    "a bit of the weights": bit_lie("model.safetensors"),
+    "a bit of the graph": bit_lie("onnx/model.onnx"),
+    "a record": record_lie(SPEED, lambda record: record["machine"].update(cores=64)),
 }
 THOROUGH: dict[str, Lie] = {  # with release.json and the message of the commit
     "a headline": CARD,
-    "a figure of model-index": _text("README.md", "value: 0.", "value: 0.9"),
-    "a licence": _text("records/family.json", '"license": "apache-2.0"', '"license": "mit"'),
-    "one key twice": _text("records/family.json", '"license"', '"license": "mit", "license"'),
-    "a teacher": _text("records/family.json", '"model": "', '"model": "better-'),
+    "a figure of model-index": text_lie("README.md", "value: 0.", "value: 0.9"),
+    "a licence": text_lie("records/family.json", '"license": "apache-2.0"', '"license": "mit"'),
+    "one key twice": text_lie("records/family.json", '"license"', '"license": "mit", "license"'),
+    "a teacher": text_lie("records/family.json", '"model": "', '"model": "better-'),
     "a file more": MORE,
     "a record more": lambda folder: {"records/notes.json": b"{}"},
     "a file gone": lambda folder: {"onnx/model.onnx": None},
-    "a config": _text("config.json", "{", '{"max_position": 1,'),
-    "a bit of the weights": _bit("model.safetensors"),
-    "a bit of the graph": _bit("onnx/model.onnx"),
-    "a recall": _record(EVALUATE, lambda record: record["measured"]["tasks"][0].update(recall=0.9)),
-    "a better NDCG@10": _record(EVALUATE, lambda record: record["measured"]["tasks"][0].update(reranked_ndcg=0.99)),
-    "scores of queries": _text("records/queries.json", "0.", "1."),
-    "another size's record": _record(EVALUATE, lambda record: record.update(size="other")),
-    "another model's record": _record(SPEED, lambda record: record.update(model_sha256="0" * 64)),
-    "speed times ten": _record(SPEED, lambda record: record["measured"]["best"].update(pairs_per_second=99_999.0)),
-    "a larger machine": _record(SPEED, lambda record: record["machine"].update(cores=64)),
-    "a later commit of the code": _record(EVALUATE, lambda record: record.update(commit="f" * 40)),
-    "fewer steps": _record("records/run.json", lambda record: record["measured"].update(steps=1)),
-    "other data": _text("records/mixture.json", '"rows"', '"raws"'),
+    "a config": text_lie("config.json", "{", '{"max_position": 1,'),
+    "a bit of the weights": bit_lie("model.safetensors"),
+    "a bit of the graph": bit_lie("onnx/model.onnx"),
+    "a recall": record_lie(EVALUATE, lambda record: record["measured"]["tasks"][0].update(recall=0.9)),
+    "a better NDCG@10": record_lie(EVALUATE, lambda record: record["measured"]["tasks"][0].update(reranked_ndcg=0.99)),
+    "scores of queries": text_lie("records/queries.json", "0.", "1."),
+    "another size's record": record_lie(EVALUATE, lambda record: record.update(size="other")),
+    "another model's record": record_lie(SPEED, lambda record: record.update(model_sha256="0" * 64)),
+    "speed times ten": record_lie(SPEED, lambda record: record["measured"]["best"].update(pairs_per_second=99_999.0)),
+    "a larger machine": record_lie(SPEED, lambda record: record["machine"].update(cores=64)),
+    "a later commit of the code": record_lie(EVALUATE, lambda record: record.update(commit="f" * 40)),
+    "fewer steps": record_lie("records/run.json", lambda record: record["measured"].update(steps=1)),
+    "other data": text_lie("records/mixture.json", '"rows"', '"raws"'),
 }
 
 
-def tell(api: HfApi, repo: str, folder: Path, only: set[str] | None = None) -> dict[str, str | None]:
+def tell(
+    api: HfApi,
+    repo: str,
+    folder: Path,
+    only: set[str] | None = None,
+    lies: tuple[dict[str, Lie], dict[str, Lie]] = (LIES, THOROUGH),
+    begin: str = "on the Hub",
+) -> dict[str, str | None]:
     """Tell each lie on a branch of its own; name -> what verify says to a stranger, None if it says nothing.
 
     Args:
         folder: What was released.
         only: Some of the names that are returned.
+        lies: Those of a liar who leaves release.json alone, and those of one who writes it anew.
+        begin: Of every name that is returned.
 
     Raises:
         ReleaseError: The release is not as it should be before anything was said.
     """
     anywhere.verify(repo, api)
-    lies = {f"on the Hub: {name}": (lie, False) for name, lie in LIES.items()}
-    lies |= {f"on the Hub, with release.json: {name}": (thorough(lie), True) for name, lie in THOROUGH.items()}
+    each = {f"{begin}: {name}": (lie, False) for name, lie in lies[0].items()}
+    each |= {f"{begin}, with release.json: {name}": (thorough(lie), True) for name, lie in lies[1].items()}
     caught: dict[str, str | None] = {}
-    for number, (name, (lie, whole)) in enumerate(lies.items()):
+    for number, (name, (lie, whole)) in enumerate(each.items()):
         if only is None or name in only:
             api.create_branch(repo, branch=f"lie-{number}", revision="main")
-            revision = _commit(api, repo, f"lie-{number}", lie(folder), whole=whole)
+            revision = commit(api, repo, f"lie-{number}", lie(folder), whole=whole)
             caught[name] = verified(api, repo, revision)
-    return caught | _moved(api, repo, only)
+    return caught | _moved(api, repo, only, begin)
 
 
 def tell_more(api: HfApi, family: Family, size: str) -> dict[str, str | None]:
@@ -161,12 +172,12 @@ def tell_more(api: HfApi, family: Family, size: str) -> dict[str, str | None]:
     path.write_text(json.dumps(sealed(value)), encoding="utf-8")
     stage.stage_model(family, size)
     for name, tags in (("a record", {tag: before[model.id]}), ("without the release", {})):
-        revision = _commit(api, model.id, "main", _staged(model), whole=True)
+        revision = commit(api, model.id, "main", _staged(model), whole=True)
         _tags(api, model, tags | {state.card_tag(tag, 2): revision})
         caught[f"on the Hub, a revision of the card: {name}"] = verified(api, model.id)
     path.write_bytes(record)
     stage.stage_model(family, size)
-    _tags(api, model, {tag: _commit(api, model.id, "main", _staged(model), whole=True)})
+    _tags(api, model, {tag: commit(api, model.id, "main", _staged(model), whole=True)})
     assert verified(api, model.id) is None
     manifest_name = "manifest.json"
     other = (data.folder / manifest_name).read_bytes().replace(b'"rows_in": ', b'"rows_in": 1', 1)
@@ -197,27 +208,27 @@ def _tags(api: HfApi, repo: state.DesiredRepo, tags: dict[str, str]) -> None:
         api.create_tag(repo.id, tag=name, revision=commit, repo_type=repo.type)
 
 
-def _moved(api: HfApi, repo: str, only: set[str] | None) -> dict[str, str | None]:
+def _moved(api: HfApi, repo: str, only: set[str] | None, begin: str) -> dict[str, str | None]:
     """What is told by moving the tag or the main branch."""
     caught: dict[str, str | None] = {}
     tag = api.list_repo_refs(repo).tags[0]
-    name = "on the Hub: the tag elsewhere"
+    name = f"{begin}: the tag elsewhere"
     if only is None or name in only:
         first = api.list_repo_commits(repo)[-1].commit_id
         _tag(api, repo, tag.name, first)
         caught[name] = verified(api, repo)
         _tag(api, repo, tag.name, tag.target_commit)
-    name = "on the Hub: a branch called like the tag"
+    name = f"{begin}: a branch called like the tag"
     if only is None or name in only:
         api.create_branch(repo, branch=tag.name, revision=api.list_repo_commits(repo)[-1].commit_id)
         caught[name] = verified(api, repo)
         api.delete_branch(repo, branch=tag.name)
     more: Files = {"notes.json": b"{}"}
     gone: Files = {"notes.json": None}
-    for name, commits in (("on the Hub: main moved", [more]), ("on the Hub: main moved, the same files", [more, gone])):
+    for name, commits in ((f"{begin}: main moved", [more]), (f"{begin}: main moved, the same files", [more, gone])):
         if only is None or name in only:
             for files in commits:
-                _commit(api, repo, "main", files, whole=False)
+                commit(api, repo, "main", files, whole=False)
             caught[name] = verified(api, repo)
     return caught
 
@@ -227,7 +238,7 @@ def _tag(api: HfApi, repo: str, tag: str, commit: str) -> None:
     api.create_tag(repo, tag=tag, revision=commit)
 
 
-def _commit(api: HfApi, repo: str, branch: str, files: Files, *, whole: bool) -> str:
+def commit(api: HfApi, repo: str, branch: str, files: Files, *, whole: bool) -> str:
     operations = [
         CommitOperationDelete(name) if content is None else CommitOperationAdd(name, content)
         for name, content in files.items()

@@ -248,6 +248,7 @@ def _on_hub(family: Family, size: str, family_file: str) -> dict[str, str | None
         commits = {repo.id: state.remote_repo(api, repo).commit or "" for repo in repos}
         publish.finish(family, size, api, commits)
         caught = data_lies.tell_on_hub(api, family, size)  # first: the others leave main elsewhere
+        caught |= finetuned_lies.tell_on_hub(api, family, size)
         caught |= hub_lies.tell(api, family.model_id(size), stage.model_repo(family, size).resolve())
         caught |= signed_lies.tell(api, family_file, size)
         _stage(family, size)

@@ -20,16 +20,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import TypeAdapter, ValidationError, with_config
 
 from release import mode, stages
 from release.errors import ReleaseError
 from release.files import PACKAGE, RESOURCES, sha256_file, write_json
 from release.results import KINDS, Kind, Result, Subject
-from release.results.ranges import Amount, Positive, Time
+from release.results.ranges import STRICT, Amount, Positive, Time
 
 Parsed = TypeVar("Parsed")
-STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # passed on to the dataclasses inside
 
 PACKAGES = (
     "torch",
@@ -102,12 +101,23 @@ def model_hash(folder: Path) -> str:
     Raises:
         ReleaseError: `folder` holds no saved model.
     """
-    files = [*folder.glob("**/*.safetensors"), *folder.glob("**/*config*.json")]
-    files += [folder / name for name in ("modules.json", "tokenizer.json") if (folder / name).is_file()]
-    if not any(file.suffix == ".safetensors" for file in files):
+    names = {path.relative_to(folder).as_posix() for path in folder.glob("**/*") if path.is_file()}
+    hashes = {name: sha256_file(folder / name) for name in names if in_model_hash(name)}
+    if not any(name.endswith(".safetensors") for name in hashes):
         raise ReleaseError("no model (no safetensors file)", where=str(folder), hint="make train")
-    lines = sorted({f"{file.relative_to(folder).as_posix()} {sha256_file(file)}" for file in files})
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return model_hash_of(hashes)
+
+
+def in_model_hash(name: str) -> bool:
+    """Whether the file of this name in a model's folder is one of those over which `model_hash` is."""
+    last = name.split("/")[-1]
+    settings = last.endswith(".json") and "config" in last.removesuffix(".json")
+    return last.endswith(".safetensors") or settings or name in ("modules.json", "tokenizer.json")
+
+
+def model_hash_of(hashes: dict[str, str]) -> str:
+    """`model_hash` from the sha256 of every such file, by name."""
+    return hashlib.sha256("\n".join(sorted(f"{name} {sha256}" for name, sha256 in hashes.items())).encode()).hexdigest()
 
 
 def new(

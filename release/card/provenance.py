@@ -39,12 +39,17 @@ def steps(measured: CardRecords) -> list[dict[str, str]]:
         {
             "stage": stage,
             "command": record.command,
-            "commit": record.commit[:12] + (" with changes" if record.commit.endswith("+changes") else ""),
+            "commit": commit(record),
             "on": tables.device(record.machine),
             "when": record.created[:10],
         }
         for stage, record in rows
     ]
+
+
+def commit(record: Record[Any, Any]) -> str:
+    """At which commit a record was measured, for people; "" where there was none."""
+    return record.commit[:12] + (" with changes" if record.commit.endswith("+changes") else "")
 
 
 def citation(family: Family, size: str, measured: CardRecords, templates: Environment) -> str:

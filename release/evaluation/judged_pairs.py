@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,12 @@ class JudgedPairs:
         """What they are, for people."""
         ranker = "BM25" if self.first_stage == BM25 else self.first_stage
         return f"{self.name}, {ranker}'s top {self.top_k} of {len(self.first)} queries"
+
+    @property
+    def sha256(self) -> str:
+        """Over queries, candidates, judgements and texts: whoever has the same data gets the same."""
+        content = [self.first, {query: dict(grades) for query, grades in self.judgements.items()}, self.pairs]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def ndcg(self, scores: np.ndarray) -> np.ndarray:
         """NDCG@10 of every query, shape (queries,), from the scores of `pairs`."""

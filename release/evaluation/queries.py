@@ -1,10 +1,11 @@
-"""The scores of every query beside the record `evaluate`: every mean, gain and interval is computed again from them."""
+"""The scores of every query beside a record: every mean, gain and interval is computed again from them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,11 +16,12 @@ from release.evaluation.metrics import QueryMeasures
 from release.files import sha256_file, write_json
 from release.results.evaluation import EvaluationResult, MeanResult, Means, QueryScores, ScoredQueries, TaskResult
 
-FILE = "queries.json"  # beside the record `evaluate`
+Scores = TypeVar("Scores")
+FILE = "queries.json"  # beside the record `evaluate`, or `finetune`
 EQUAL = 1e-9  # of two figures that are computed alike from the same numbers; machines add in another order
 
 
-def write(folder: Path, scores: ScoredQueries) -> str:
+def write(folder: Path, scores: Any) -> str:
     """Write the scores to `folder`; returns the sha256 that the record keeps."""
     return sha256_file(write_json(folder / FILE, asdict(scores)))
 
@@ -30,14 +32,23 @@ def read(folder: Path, evaluate: EvaluationResult) -> ScoredQueries:
     Raises:
         ReleaseError: They are missing, damaged, or not those of this evaluation.
     """
+    return read_scores(folder, ScoredQueries, evaluate.queries_sha256, "evaluate")
+
+
+def read_scores(folder: Path, form: type[Scores], sha256: str | None, kind: str) -> Scores:
+    """The scores beside the record of `kind`, which names their `sha256`.
+
+    Raises:
+        ReleaseError: They are missing, damaged, or others.
+    """
     path = folder / FILE
-    if not path.is_file() or sha256_file(path) != evaluate.queries_sha256:
-        what = "no scores of single queries" if not path.is_file() else "not the scores that the evaluation rests on"
-        raise ReleaseError(what, where=str(path), hint=records.remake_hint("evaluate"))
+    if not path.is_file() or sha256_file(path) != sha256:
+        what = "no scores of single queries" if not path.is_file() else f"not the scores that the record {kind!r} names"
+        raise ReleaseError(what, where=str(path), hint=records.remake_hint(kind))
     try:
-        return records.parse(ScoredQueries, path.read_bytes())
+        return records.parse(form, path.read_bytes())
     except ValueError as error:
-        raise ReleaseError("damaged scores", where=str(path), hint=records.remake_hint("evaluate")) from error
+        raise ReleaseError("damaged scores", where=str(path), hint=records.remake_hint(kind)) from error
 
 
 def problems(evaluate: EvaluationResult, scores: ScoredQueries) -> Iterator[str]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from release.evaluation import judged_pairs, rerankers
 from release.evaluation.judged_pairs import JudgedPairs
+from release.evaluation.paired import compare
 from release.finetuning import model as models
 from release.finetuning import prepare
-from release.finetuning.measure import compare
 from release.results.finetuning import PairedComparison
 
 

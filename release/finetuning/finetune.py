@@ -14,17 +14,17 @@ from sentence_transformers import CrossEncoder
 
 from release import records, results
 from release.errors import ReleaseError
-from release.evaluation import judged_pairs
+from release.evaluation import judged_pairs, paired, queries
 from release.export.pairs import PAIRS_FILE, write_pairs
 from release.files import atomic_directory, exclusive_lock
 from release.finetuning import candidates, guard, lora, losses, merge, prepare
 from release.finetuning import model as models
 from release.finetuning.candidates import MergeNdcg
-from release.finetuning.measure import DevEvaluator, QueryNdcg, compare
+from release.finetuning.measure import DevEvaluator, QueryNdcg
 from release.finetuning.model import BaseModel
 from release.finetuning.train import TrainingOptions, train
 from release.records import Record
-from release.results.finetuning import FinetuneResult, FinetuneSubject
+from release.results.finetuning import FinetuneResult, FinetuneScores, FinetuneSubject
 from release.runtime.precision import has_fast_bf16
 
 SMOKE_QUERIES = 10
@@ -134,30 +134,33 @@ def _finetune(
     base, base_test, base_weights = sets.candidate(scorer), sets.test(scorer), lora.folded(scorer)
     made = train(model, data / "train.parquet", output, DevEvaluator(sets.dev, scorer, base.dev), training)
     measured = candidates.measure(scorer, base_weights, made.weights, sets.dev, sets.guard)
-    tuned_test = sets.test(scorer)
-    rows = [one.beside(base) for one in (base, *measured)]
-    ratio = candidates.choose(rows)
+    test = {0.0: base_test, 1.0: sets.test(scorer)}
+    dev = paired.scored(sets.dev.judged, {one.ratio: one.dev for one in (base, *measured)})
+    guarded = paired.scored(sets.guard.judged, {one.ratio: one.guard for one in (base, *measured)})
+    rows = paired.candidates(dev, guarded)
+    ratio = paired.choose(rows)
     scorer.load_state_dict(merge.blend(base_weights, made.weights, ratio))
-    chosen = next(one for one in measured if one.ratio == ratio)
-    test_first, guard_first = sets.test.judged.first_stage_ndcg(), sets.guard.judged.first_stage_ndcg()
-    tuned = compare(tuned_test, base_test, test_first)
-    result = FinetuneResult(
-        test=tuned if ratio == 1 else compare(sets.test(scorer), base_test, test_first),
-        guard=compare(chosen.guard, base.guard, guard_first),
-        tuned=tuned,
-        candidates=tuple(rows),
-        ratio=ratio,
-        best_step=made.best_step,
-        steps=made.steps,
-        dev_history=made.dev_history,
-        examples=made.examples,
-        seconds=made.seconds,
-        parameters=sum(weight.numel() for weight in scorer.parameters()),
-    )
+    if ratio not in test:
+        test[ratio] = sets.test(scorer)
+    scores = FinetuneScores(paired.scored(sets.test.judged, test), dev, guarded)
     encoder.max_seq_length = released_length  # the release reads as much as its base
     with atomic_directory(output / "model") as folder:
         scorer.save_pretrained(str(folder), create_model_card=False)
         write_pairs(output / PAIRS_FILE, sets.test.judged.pairs)
+        result = FinetuneResult(
+            test=paired.of_share(scores.test, ratio),
+            guard=paired.of_share(guarded, ratio),
+            tuned=paired.of_share(scores.test, 1.0),
+            candidates=rows,
+            ratio=ratio,
+            best_step=made.best_step,
+            steps=made.steps,
+            dev_history=made.dev_history,
+            examples=made.examples,
+            seconds=made.seconds,
+            parameters=sum(weight.numel() for weight in scorer.parameters()),
+            queries_sha256=queries.write(output / "records", scores),
+        )
         record = records.new(
             results.FINETUNE,
             family="",

@@ -1,4 +1,4 @@
-"""NDCG@10 per query of a model on the user's held-out queries and on the guard set, and what a comparison says of them."""
+"""NDCG@10 per query of a model on the user's held-out queries and on the guard set."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import numpy as np
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.evaluation import BaseEvaluator
 
-from release.errors import ReleaseError
 from release.evaluation.judged_pairs import JudgedPairs
-from release.evaluation.metrics import bootstrap, interval
 from release.finetuning import lora
 from release.finetuning.merge import Weights
 from release.finetuning.model import scores
-from release.results.finetuning import PairedComparison
 
 
 class QueryNdcg:
@@ -57,17 +54,3 @@ class DevEvaluator(BaseEvaluator):
             self.best, self.best_step = weights, steps
         self.history.append((steps, score))
         return {"dev_ndcg@10": score}
-
-
-def compare(model: np.ndarray, base: np.ndarray, first_stage: np.ndarray) -> PairedComparison:
-    """NDCG@10 per query of a model, its base and the first stage, each of shape (queries,), as a paired comparison.
-
-    Raises:
-        ReleaseError: They are not of the same queries.
-    """
-    if not model.shape == base.shape == first_stage.shape or not len(model):
-        raise ReleaseError("the two models were measured on other queries", hint="measure both again")
-    gains = model - base
-    low, high = interval(bootstrap(gains))
-    means = float(model.mean()), float(base.mean()), float(first_stage.mean())
-    return PairedComparison(*means, float(gains.mean()), low, high, len(model))

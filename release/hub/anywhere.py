@@ -69,7 +69,8 @@ def verify(repo_id: str, api: HfApi, revision: str | None = None, signer: Signer
 
 def not_proved(made: Manifest) -> str:
     """What a repository cannot show by itself."""
-    return proof.NOT_PROVED[made.type] + ("" if made.signer else "; who made it: there is no signature")
+    kind = "fine-tuned model" if made.finetuned else made.type
+    return proof.NOT_PROVED[kind] + ("" if made.signer else "; who made it: there is no signature")
 
 
 @contextlib.contextmanager

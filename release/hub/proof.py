@@ -19,7 +19,7 @@ from release.card import acceptance, beside, render
 from release.errors import ReleaseError
 from release.family import Family, of
 from release.files import list_files
-from release.hub import checks, data, stage, state
+from release.hub import checks, data, finetuned, stage, state
 from release.truth import manifest
 from release.truth.manifest import Manifest
 
@@ -27,6 +27,8 @@ RENDERED = ("README.md", "croissant.json", ".eval_results/")  # what is made ane
 
 
 NOT_PROVED = {
+    "fine-tuned model": "that these weights give these scores, and which texts they learnt from, for the data are not here: who "
+    "has them can tell, by their sha256 in release.json, and measure again",
     "model": "that these weights give these scores, this speed and this memory: make evaluate and make speed measure them",
     "dataset": "that the teacher gives these labels, and what was left out of the sources: the teacher and they can tell",
 }
@@ -44,6 +46,12 @@ def proved(
     Raises:
         ReleaseError: A record, a figure, the card or the note in the collection is not what it should be.
     """
+    if made.finetuned:
+        return _finetuned(made, folder, scratch, client)
+    if (not made.size and made.type == "model") or not (folder / manifest.FAMILY_FILE).is_file():
+        raise ReleaseError(
+            f"{manifest.FILE}: it names neither a model of a family nor what a model was fine-tuned from"
+        )
     lay_out(made, folder, scratch)
     with contextlib.chdir(scratch):
         tables = json.loads((folder / manifest.FAMILY_FILE).read_text(encoding="utf-8"))
@@ -73,8 +81,21 @@ def _model(family: Family, made: Manifest, folder: Path) -> tuple[dict[str, str]
         "records": f"{len(measured.all)}, as they were written, in themselves and with each other possible",
         "figures": f"{len(rows)} rows and their means, gains and intervals computed again from the scores of each query",
         "weights": "those that were compared with the trained model in every form",
-        "card": f"{(folder / 'README.md').stat().st_size:,} bytes, rendered again to the same",
+        "card": _card(folder),
     }, next(item["note"] for item in collection["items"] if item["id"] == made.repository)
+
+
+def _finetuned(made: Manifest, folder: Path, scratch: Path, client: HfApi | None) -> dict[str, str]:
+    assert made.finetuned is not None
+    release, measured = finetuned.opened(made, folder, scratch / "tuned")
+    proofs = finetuned.proved(release, measured)
+    _same(finetuned.contents(release, measured), folder, made)
+    proofs |= {"card": _card(folder)}
+    return proofs | ({"base": finetuned.based_on(made.finetuned, client, scratch / "base")} if client else {})
+
+
+def _card(folder: Path) -> str:
+    return f"{(folder / 'README.md').stat().st_size:,} bytes, rendered again to the same"
 
 
 def _data(family: Family, folder: Path) -> tuple[dict[str, str], str]:
@@ -88,7 +109,7 @@ def _data(family: Family, folder: Path) -> tuple[dict[str, str], str]:
     return {
         "records": "1, as it was written, in itself and with the manifest possible",
         "figures": f"{data.measured.rows:,} rows, the least, mean and greatest label of each config counted again in the files",
-        "card": f"{(folder / 'README.md').stat().st_size:,} bytes, rendered again to the same",
+        "card": _card(folder),
     }, render.data_note(family, declared)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from release.results.ranges import Amount, Change, Count, Logit, Positive, Sha256, Share, Word
+from pydantic import with_config
+
+from release.results.ranges import STRICT, Amount, Change, Count, Logit, Positive, Sha256, Share, Word
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,7 @@ class QueryScores:
     recall: tuple[Share | None, ...]
 
 
+@with_config(STRICT)
 @dataclass(frozen=True)
 class ScoredQueries:
     """What every mean of an evaluation is over, in the order of its rows: records/queries.json."""

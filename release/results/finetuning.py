@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from release.results.ranges import Amount, Change, Count, Positive, Sha256, Share, Word
+from pydantic import Field, with_config
 
+from release.results.ranges import STRICT, Amount, Change, Count, Positive, Sha256, Share, Word
+
+Ratio = Annotated[str, Field(pattern=r"^(0|1|0\.\d+)$")]  # a share of the fine-tuned weights, in a name
 FEWEST_MEASURED = 10  # queries: of four that get better by chance alone, every resample is a gain
 
 
@@ -63,6 +66,31 @@ class MergeCandidate:
 
 
 @dataclass(frozen=True)
+class ScoredSet:
+    """NDCG@10 of every query of one set, each of shape (queries,) and in the same order; of the user's data nothing else.
+
+    Attributes:
+        sha256: Of the set: its queries, their candidates, the judgements and the texts.
+        first_stage: In the first stage's own order.
+        models: By the share of the fine-tuned weights: "0" is the base, "1" the fine-tuned model.
+    """
+
+    sha256: Sha256
+    first_stage: tuple[Share, ...]
+    models: dict[Ratio, tuple[Share, ...]]
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class FinetuneScores:
+    """What every figure of a fine-tuning is over: records/queries.json. On `test` only the base and what could be released."""
+
+    test: ScoredSet
+    dev: ScoredSet
+    guard: ScoredSet
+
+
+@dataclass(frozen=True)
 class FinetuneResult:
     """A finished fine-tuning.
 
@@ -77,6 +105,7 @@ class FinetuneResult:
         examples: Rows of the table that was trained on.
         seconds: Of the training with its evaluations.
         parameters: Counted.
+        queries_sha256: Of the scores of all queries, which are beside the record as queries.json.
     """
 
     test: PairedComparison
@@ -90,6 +119,7 @@ class FinetuneResult:
     examples: Count
     seconds: Amount
     parameters: Count
+    queries_sha256: Sha256
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import math
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # passed on to the dataclasses inside
 ROUNDING = 1e-6  # a mean of shares may lie this far above 1
 LARGEST = 2**63 - 1
 IDENTITY = {  # of a teacher, whatever its kind

@@ -21,6 +21,7 @@ from release.family import Family, Signer
 from release.files import list_files, sha256_file
 from release.names import FileName, HubName
 from release.records import Record
+from release.results.ranges import Sha256, Word
 from release.truth import signing
 
 FILE = "release.json"
@@ -38,6 +39,29 @@ class FileEntry:
     sha256: str
 
 
+@dataclass(frozen=True)
+class FinetunedFrom:
+    """What a fine-tuned model was made of, and the licence that its card names.
+
+    Attributes:
+        base: Hub id or folder of the base model; `base_revision` its commit, None for a folder; `base_sha256` is over its
+            weights, configuration and tokenizer.
+        data: The name of the data; `data_sha256` is over the rows that were trained on, the others over the sets of queries.
+    """
+
+    base: Word
+    base_revision: str | None
+    base_sha256: Sha256
+    data: str
+    data_sha256: Sha256
+    test_sha256: Sha256
+    dev_sha256: Sha256
+    guard_sha256: Sha256
+    license: str
+    license_name: str | None
+    license_link: str | None
+
+
 @with_config(records.STRICT)
 @dataclass(frozen=True)
 class Manifest:
@@ -45,22 +69,23 @@ class Manifest:
 
     Attributes:
         repository, type: Which repository it describes; its organisation is the release's.
-        family, size, version: Of the release; `size` is "" for the data, which every size shares.
-        family_file: What the family file is called, whose tables are in records/family.json.
+        family, size, version: Of the release; `size` is "" for the data, which every size shares, and both for a fine-tuned model.
+        family_file: What the family file is called, whose tables are in records/family.json; "" for a fine-tuned model.
         commits: Of this project, at which the records were measured, without repetition; "" where there was none.
         versions: Package -> the versions with which the records were measured.
         rehearsal: Whether any of them was measured in a rehearsal.
         signing_key: The fingerprint of the key by which the repository is signed; `signing_identity` and `signing_provider`
             are who signed it by Sigstore. None of them where it is not signed.
         files: Every file but this one and the signature, by name.
+        finetuned: Only of a fine-tuned model, which belongs to no family.
     """
 
     repository: str
     type: Literal["model", "dataset"]
-    family: HubName
+    family: HubName | Literal[""]
     size: HubName | Literal[""]
     version: HubName
-    family_file: FileName
+    family_file: FileName | Literal[""]
     commits: tuple[str, ...]
     versions: dict[str, tuple[str, ...]]
     rehearsal: bool
@@ -68,6 +93,7 @@ class Manifest:
     files: dict[str, FileEntry]
     signing_identity: str | None = None
     signing_provider: str | None = None
+    finetuned: FinetunedFrom | None = None
 
     @property
     def signer(self) -> Signer | None:
@@ -94,8 +120,6 @@ def of(
         contents: By name in the repository.
         known: sha256 of files that were read already.
     """
-    all_records = list(measured)
-    packages = sorted({name for record in all_records for name in record.versions})
     return Manifest(
         repository=family.model_id(size) if size else family.data_id,
         type="model" if size else "dataset",
@@ -103,17 +127,53 @@ def of(
         size=size,
         version=family.about.version,
         family_file=family.path.name,
-        commits=tuple(sorted({record.commit for record in all_records})),
-        versions={
-            name: tuple(sorted({record.versions[name] for record in all_records if name in record.versions}))
-            for name in packages
-        },
-        rehearsal=any(record.rehearsal for record in all_records),
+        **_measured(measured),
         signing_key=family.about.signing_key,
         signing_identity=family.about.signing_identity,
         signing_provider=family.about.signing_provider,
-        files={name: _entry(content, (known or {}).get(name)) for name, content in sorted(contents.items())},
+        files=_entries(contents, known),
     )
+
+
+def of_finetuned(
+    repository: str,
+    version: str,
+    made_of: FinetunedFrom,
+    measured: Iterable[Record[Any, Any]],
+    contents: dict[str, Content],
+    known: dict[str, str] | None = None,
+) -> Manifest:
+    """The same of a fine-tuned model, which nobody signs: its maker has no family file to say who would."""
+    return Manifest(
+        repository=repository,
+        type="model",
+        family="",
+        size="",
+        version=version,
+        family_file="",
+        **_measured(measured),
+        signing_key=None,
+        files=_entries(contents, known),
+        finetuned=made_of,
+    )
+
+
+def _measured(measured: Iterable[Record[Any, Any]]) -> dict[str, Any]:
+    """What the manifest says of where the records were measured."""
+    all_records = list(measured)
+    packages = sorted({name for record in all_records for name in record.versions})
+    return {
+        "commits": tuple(sorted({record.commit for record in all_records})),
+        "versions": {
+            name: tuple(sorted({record.versions[name] for record in all_records if name in record.versions}))
+            for name in packages
+        },
+        "rehearsal": any(record.rehearsal for record in all_records),
+    }
+
+
+def _entries(contents: dict[str, Content], known: dict[str, str] | None) -> dict[str, FileEntry]:
+    return {name: _entry(content, (known or {}).get(name)) for name, content in sorted(contents.items())}
 
 
 def _entry(content: Content, sha256: str | None) -> FileEntry:
@@ -129,7 +189,7 @@ def _entry(content: Content, sha256: str | None) -> FileEntry:
 def text(manifest: Manifest) -> str:
     """The file's text; equal manifests give equal bytes."""
     value = asdict(manifest)
-    for name in ("signing_identity", "signing_provider"):  # which older ones do not have
+    for name in ("signing_identity", "signing_provider", "finetuned"):  # which older ones do not have
         if value[name] is None:
             del value[name]
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -21,15 +21,14 @@ from release import records, results
 from release.data import demo_sets
 from release.data.docstrings import DocstringPair
 from release.errors import ReleaseError
-from release.evaluation import judged_pairs
+from release.evaluation import judged_pairs, paired, queries
 from release.finetuning import finetune as module
 from release.finetuning import guard, lora, losses, measure, merge, model
 from release.finetuning import train as train_module
-from release.finetuning.candidates import MergeNdcg, choose
 from release.finetuning.finetune import Finetuned, FinetuneOptions, finetune
 from release.finetuning.prepare import load
 from release.finetuning.train import evaluations
-from release.results.finetuning import MergeCandidate, PairedComparison
+from release.results.finetuning import FinetuneScores, MergeCandidate, PairedComparison, ScoredSet
 from release.spec import NanoSpec
 from tests.built import edit
 from tests.tiny import PAIRS
@@ -47,6 +46,12 @@ def test_the_record_holds_baseline_history_candidates_and_an_interval(tuned: tup
     assert result.test.ci_low <= result.test.delta <= result.test.ci_high
     assert result.test.delta == pytest.approx(result.test.score - result.test.baseline)
     assert result.guard.baseline == pytest.approx(result.candidates[0].guard)
+    scores = queries.read_scores(folder / "records", FinetuneScores, result.queries_sha256, "finetune")
+    assert paired.of_share(scores.test, result.ratio) == result.test
+    assert paired.candidates(scores.dev, scores.guard) == result.candidates
+    assert scores.test.models.keys() == {"0", "1", paired.share(result.ratio)}, (
+        "no other was looked at on the test queries"
+    )
     (folder / "records/finetune.json").rename(folder / "records/aside.json")
     with pytest.raises(ReleaseError, match="run finetune again"):
         records.read(folder / "records", results.FINETUNE)
@@ -296,7 +301,7 @@ def test_the_best_on_dev_is_released_of_those_that_do_not_forget() -> None:
         """By (dev, guard, forgets) of the shares 0.25, 0.5, ... and the fine-tuned model."""
         ratios = (*(0.25, 0.5, 0.75)[: len(rows) - 1], 1.0)
         candidates = [MergeCandidate(ratio, *row) for ratio, row in zip(ratios, rows, strict=True)]
-        return choose([MergeCandidate(0.0, 0.9, 0.9, False), *candidates])
+        return paired.choose([MergeCandidate(0.0, 0.9, 0.9, False), *candidates])
 
     assert chosen((0.69, 0.9, False), (0.7, 0.6, False)) == 1.0
     assert chosen((0.6, 0.9, False), (0.69, 0.8, False), (0.7, 0.6, True)) == 0.5
@@ -307,11 +312,12 @@ def test_the_best_on_dev_is_released_of_those_that_do_not_forget() -> None:
 
 
 def test_it_forgets_where_the_whole_interval_of_the_guard_set_lies_below_the_base() -> None:
-    base = MergeNdcg(0.0, np.zeros(50), np.full(50, 0.5))
     noise = np.linspace(-0.2, 0.2, 50)
-    assert MergeNdcg(1.0, np.zeros(50), base.guard - 0.2 + noise).beside(base).forgets
-    assert not MergeNdcg(1.0, np.zeros(50), base.guard - 0.01 + noise).beside(base).forgets
-    assert not base.beside(base).forgets
+    models = {"0": noise * 0 + 0.5, "0.5": 0.49 + noise, "1": 0.3 + noise}
+    guard = ScoredSet("0" * 64, (0.0,) * 50, {name: tuple(ndcg.tolist()) for name, ndcg in models.items()})
+    assert [one.forgets for one in paired.candidates(guard, guard)] == [False, False, True]
+    with pytest.raises(ReleaseError, match="other candidates were measured on `dev`"):
+        paired.candidates(dataclasses.replace(guard, models={"0": guard.first_stage}), guard)
 
 
 def test_an_epoch_is_evaluated_as_often_as_it_costs_little() -> None:
@@ -320,15 +326,15 @@ def test_an_epoch_is_evaluated_as_often_as_it_costs_little() -> None:
 
 def test_a_win_needs_the_whole_interval_above_zero() -> None:
     zeros = np.zeros(100)
-    sure = measure.compare(zeros + 0.5, zeros + 0.25, zeros)
+    sure = paired.compare(zeros + 0.5, zeros + 0.25, zeros)
     assert sure.verdict == "WIN"
     assert sure.line == "VERDICT: WIN | score=0.5000 | baseline=0.2500 | delta=+0.2500 | ci=+0.2500..+0.2500"
     noisy = np.array([1.0, -0.9] * 50)
-    assert measure.compare(noisy, zeros, zeros).verdict == "MARGINAL"
-    assert measure.compare(-noisy, zeros, zeros).verdict == "REGRESSION"
+    assert paired.compare(noisy, zeros, zeros).verdict == "MARGINAL"
+    assert paired.compare(-noisy, zeros, zeros).verdict == "REGRESSION"
     assert PairedComparison(0.5, 0.5, 0.4, 0.0, 0.0, 0.0, 9).verdict == "MARGINAL"
     with pytest.raises(ReleaseError, match="other queries"):
-        measure.compare(zeros, zeros[:50], zeros)
+        paired.compare(zeros, zeros[:50], zeros)
 
 
 def test_what_cannot_be_written_is_one_line(

@@ -38,7 +38,7 @@ def publish(
     from release.finetuning import release_model
 
     release = release_model.open_release(output, repo, version, license_id, license_name, license_link)
-    release_model.check_verdict(release, anyway=publish_anyway)
+    verdict = release_model.check_verdict(release, anyway=publish_anyway)
     staged = release_model.stage(release)
     steps = release_model.show_plan(release, None)
     commits = release_model.publish_verified(release, None) if push else {}
@@ -46,7 +46,7 @@ def publish(
         {
             "repository": repo,
             "version": version,
-            "verdict": release.record().measured.test.verdict,
+            "verdict": verdict,
             "staged": str(staged),
             "published": push,
             "commit": commits.get(repo),

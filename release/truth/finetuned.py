@@ -1,25 +1,32 @@
-"""Whether the record of a fine-tuning makes sense: its comparisons, its candidates, and which of them it says was released."""
+"""Whether the records of a fine-tuned model make sense, and whether the scores of each query give their figures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
+from release.errors import ReleaseError
+from release.evaluation import paired
 from release.evaluation.queries import EQUAL
 from release.export import parity
 from release.records import Record
 from release.results.export import ExportResult, ExportSubject
-from release.results.finetuning import FinetuneResult, FinetuneSubject, PairedComparison
+from release.results.finetuning import FinetuneResult, FinetuneScores, FinetuneSubject, PairedComparison
 from release.truth import arithmetic
 from release.truth.arithmetic import equal, must
 
 
 def problems(
-    record: Record[FinetuneResult, FinetuneSubject], export: Record[ExportResult, ExportSubject]
+    record: Record[FinetuneResult, FinetuneSubject],
+    export: Record[ExportResult, ExportSubject],
+    scores: FinetuneScores,
 ) -> Iterator[str]:
-    """Every figure of a fine-tuned model's records that cannot be."""
+    """Every figure of a fine-tuned model's records that cannot be, or that its queries do not give."""
     result, subject = record.measured, record.subject
     lines = (*_paired(result), *_released(result), *_history(result), *_declared(result, subject))
+    lines = (*lines, *_given(result, scores), *_sizes(subject, scores))
     yield from (f"records/finetune.json: {line}" for line in (*lines, *arithmetic.origin(record)))
     yield from arithmetic.of_record("export", export, "records/export.json")
     low, high = export.measured.score_range
@@ -44,13 +51,11 @@ def _paired(result: FinetuneResult) -> Iterator[str]:
 
 def _released(result: FinetuneResult) -> Iterator[str]:
     """The rows of candidates beside what they are of: the base, the best checkpoint, the released one."""
-    from release.finetuning.candidates import choose  # sentence_transformers
-
     rows = {one.ratio: one for one in result.candidates}
     if len(rows) != len(result.candidates) or not {0.0, 1.0, result.ratio} <= rows.keys():
         yield "candidates: not each once, with the base, the fine-tuned model and the released one"
         return
-    yield from must(result.ratio == choose(result.candidates), "ratio: not that of the best candidate on `dev`")
+    yield from must(result.ratio == paired.choose(result.candidates), "ratio: not that of the best candidate on `dev`")
     base, released = rows[0.0], rows[result.ratio]
     yield from equal("candidates: guard of the base", base.guard, result.guard.baseline)
     yield from equal("candidates: guard of the released one", released.guard, result.guard.score)
@@ -77,3 +82,32 @@ def _declared(result: FinetuneResult, subject: FinetuneSubject) -> Iterator[str]
     yield from must(measured, "test.queries: not the held-out queries")
     most = subject.epochs * -(-result.examples // subject.batch_size)
     yield from must(result.steps <= most, "steps: more than its rows and epochs give")
+
+
+def _given(result: FinetuneResult, scores: FinetuneScores) -> Iterator[str]:
+    """Every comparison and candidate again, from NDCG@10 of each query."""
+    try:
+        compared: dict[str, tuple[Any, Any]] = {
+            "test": (result.test, paired.of_share(scores.test, result.ratio)),
+            "guard": (result.guard, paired.of_share(scores.guard, result.ratio)),
+            "tuned": (result.tuned, paired.of_share(scores.test, 1.0)),
+        }
+        candidates = paired.candidates(scores.dev, scores.guard)
+    except ReleaseError as error:
+        yield f"queries.json: {error.what}"
+        return
+    if [one.ratio for one in candidates] != [one.ratio for one in result.candidates]:
+        yield "candidates: not those that there are scores of queries for"
+        return
+    compared |= {f"candidates.{i}": each for i, each in enumerate(zip(result.candidates, candidates, strict=True))}
+    for key, (stated, given) in compared.items():
+        for name, value in asdict(given).items():
+            if abs((says := getattr(stated, name)) - value) > EQUAL:
+                yield f"{key}.{name}: {says:.6g}, and its queries give {value:.6g}"
+
+
+def _sizes(subject: FinetuneSubject, scores: FinetuneScores) -> Iterator[str]:
+    """Whether there are scores of as many queries as were held out."""
+    for name, queries in (("dev", subject.dev), ("test", subject.test)):
+        scored = len(getattr(scores, name).first_stage)
+        yield from must(scored == queries or (subject.smoke and scored < queries), f"{name}: not its held-out queries")
