@@ -21,6 +21,7 @@ NAME = "finetune-ettin-reranker"
 SCRIPTS = ("prepare", "finetune", "evaluate", "publish")
 LONGEST = 150  # lines of SKILL.md: it is a router
 FEWEST_EVALS = 8
+OTHERS = ("pip install ", "ettin-release verify --repo ")  # commands that are no script of the skill
 TAGS = {  # what follows `sh` on a fence: whom a command is for
     "file": "the data is a file",
     "beir": "the data is a folder in BEIR's form",
@@ -99,8 +100,8 @@ def _block_faults(block: pages.Block, options: dict[str, set[str]]) -> Iterator[
     yield from (f"unknown tag {tag!r} (there are: {', '.join(TAGS)})" for tag in block.tags if tag not in TAGS)
     for line in block.commands:
         if not (match := re.search(r'"\$SKILL/scripts/(\w+)\.py"(.*)', line)):
-            if not line.startswith("pip install "):
-                yield f"a command that is neither a script of the skill nor pip: {line}"
+            if not line.startswith(OTHERS):
+                yield f"a command that is neither a script of the skill nor pip or verify: {line}"
             continue
         name, rest = match.groups()
         if name not in options:
