@@ -93,6 +93,8 @@ def load(
     """
     import torch
 
+    if not source:
+        raise ReleaseError("no model is named", hint="give a folder or a Hub id")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = dtype or ("bfloat16" if device == "cuda" else "float32")
     where_from = forms.where_from(source, revision, remote_code=remote_code)
@@ -144,12 +146,15 @@ def _cross_encoder(source: str, device: str, dtype: str, where_from: dict[str, A
     except OSError as error:
         fetch = f"run where the Hub can be reached, or first `hf download {source}`"
         hint = "give a saved model's folder" if Path(source).exists() else fetch
-        otherwise = ReleaseError(f"no CrossEncoder there ({_first_line(error)})", where=source, hint=hint)
+        otherwise = ReleaseError(f"no CrossEncoder there ({_one_line(error)})", where=source, hint=hint)
         raise hub_access.refusal(error, source) or otherwise from error
-    except (ValueError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "ignore_mismatched_sizes" not in str(error):
+    except (ImportError, MemoryError):
+        raise  # nothing is wrong with the model
+    except Exception as error:  # settings, modules, weights and tokenizer each have errors of their own
+        of_weights = any(mark in str(error) for mark in ("ignore_mismatched_sizes", "loading state_dict"))
+        if isinstance(error, RuntimeError) and not of_weights:
             raise  # memory, or a driver
-        what, hint = f"no CrossEncoder there ({_first_line(error)})", "give a model that Sentence Transformers can run"
+        what, hint = f"no CrossEncoder there ({_one_line(error)})", "give a model that Sentence Transformers can run"
         raise CannotRun(what, where=source, hint=hint) from error
 
 
@@ -181,8 +186,8 @@ def parameters(model: Any) -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _fastest(model: Any, device: str) -> tuple[Callable[[Pairs], np.ndarray], str]:

@@ -59,12 +59,13 @@ def evaluate(
     """
     prepared = prepare.load(data) if (data / "prepared.json").is_file() else None
     folder = data / "test" if prepared else data
-    language = language or (prepared.language if prepared else "en")
+    if language is None:
+        language = prepared.language if prepared else "en"
     judged = judged_pairs.from_folder(
         folder, runs, top_k=top_k, queries=queries, retriever=retriever, run=run, language=language
     )
     first, ours = judged.first_stage_ndcg(), _ndcg(model, judged, max_length)
-    comparison = compare(ours, _ndcg(baseline, judged, max_length), first) if baseline else None
+    comparison = compare(ours, _ndcg(baseline, judged, max_length), first) if baseline is not None else None
     return Evaluated(compare(ours, first, first), comparison, judged.description)
 
 

@@ -160,7 +160,7 @@ def load(folder: Path) -> CrossEncoder:
             local_files_only=True,
         )
     except Exception as error:  # weights, tokenizer and configuration each have errors of their own
-        what = f"the model cannot be loaded ({str(error).strip().splitlines()[0][:200]})"
+        what = f"the model cannot be loaded ({' '.join(str(error).split())[:200]})"
         raise ReleaseError(what, where=str(folder), hint="download it again, whole") from error
     if not all(torch.isfinite(weight).all() for weight in model.parameters()):
         raise ReleaseError("its weights are not all finite numbers", where=str(folder), hint="download it again")
@@ -168,7 +168,13 @@ def load(folder: Path) -> CrossEncoder:
     if absent := encoder.model.state_dict().keys() - _stored(folder):
         what = f"{len(absent)} weights of its encoder are not in its files, such as {min(absent)}: they would be random ones"
         raise ReleaseError(what, where=str(folder), hint="take a release of this project or an Ettin reranker")
+    if model.num_labels != 1:
+        what = f"a reranker gives one score per pair, this model {model.num_labels}"
+        raise ReleaseError(what, where=str(folder), hint="take a release of this project or an Ettin reranker")
     positions = encoder.model.config.max_position_embeddings
+    if not isinstance(encoder.max_seq_length, int | None):
+        what = f"max_seq_length is {encoder.max_seq_length!r}, no number of tokens"
+        raise ReleaseError(what, where=f"{folder}/sentence_bert_config.json", hint="correct it, or download it again")
     encoder.max_seq_length = min(encoder.max_seq_length or positions, positions)
     return unpad(model)
 

@@ -90,7 +90,7 @@ def train(model: CrossEncoder, rows: Path, work: Path, dev: DevEvaluator, option
         often = evaluations(len(table) * losses.LOSSES[options.loss].pairs, len(dev.dev.judged.pairs))
         trainer = CrossEncoderTrainer(
             model,
-            _arguments(options, folder, sampler, 1 if options.smoke else 1 / (options.epochs * often)),
+            _arguments(options, folder, sampler, 1 if options.smoke else share_of_steps(options.epochs * often)),
             train_dataset=table,
             loss=loss,
             evaluator=dev,
@@ -117,6 +117,11 @@ def few_rows(table: Dataset) -> Dataset:
 def evaluations(train_pairs: int, dev_pairs: int) -> int:
     """How often an epoch is evaluated: for a third of the training's work, as scoring a pair takes a third of it."""
     return min(MOST_EVALUATIONS, max(1, train_pairs // dev_pairs))
+
+
+def share_of_steps(evaluations: int) -> float:
+    """After which share of all steps there is an evaluation; transformers takes 1 for each single step, not for all of them."""
+    return 1 / evaluations if evaluations > 1 else 1 - 1e-9
 
 
 def _arguments(options: TrainingOptions, folder: str, sampler: object, every: float) -> CrossEncoderTrainingArguments:

@@ -81,8 +81,15 @@ class CrossEncoderTeacher:
 
 
 def limit_length(model: Any, most: int | None) -> None:
-    """Let a CrossEncoder read at most `most` tokens of a pair, and never more than its tokenizer says or it has positions."""
+    """Let a CrossEncoder read at most `most` tokens of a pair, and never more than its tokenizer says or it has positions.
+
+    Raises:
+        ReleaseError: Its settings name no number of tokens.
+    """
     config = model[0].model.config.get_text_config()
+    if not isinstance(model.max_seq_length, int | None):
+        what = f"max_seq_length is {model.max_seq_length!r}, no number of tokens"
+        raise ReleaseError(what, where="sentence_bert_config.json", hint="correct it, or download the model again")
     limits = (most, model.max_seq_length, getattr(config, "max_position_embeddings", None))
     model.max_seq_length = min((limit for limit in limits if limit), default=None)
 

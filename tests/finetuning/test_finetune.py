@@ -16,6 +16,7 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
+from transformers import TrainerState
 
 from release import records, results
 from release.data import demo_sets
@@ -320,8 +321,16 @@ def test_it_forgets_where_the_whole_interval_of_the_guard_set_lies_below_the_bas
         paired.candidates(dataclasses.replace(guard, models={"0": guard.first_stage}), guard)
 
 
-def test_an_epoch_is_evaluated_as_often_as_it_costs_little() -> None:
+def test_an_epoch_is_evaluated_as_often_as_it_costs_little(tmp_path: Path) -> None:
     assert [evaluations(pairs, 2_400) for pairs in (40, 3_000, 5_000, 100_000)] == [1, 1, 2, 4]
+    steps = []
+    for made in (1, 2, 12):  # in all epochs
+        chosen = train_module.TrainingOptions("bce", learning_rate=1e-5, epochs=1, batch_size=8)
+        arguments = train_module._arguments(chosen, str(tmp_path), None, train_module.share_of_steps(made))
+        state = TrainerState()
+        state.compute_steps(arguments, 71)
+        steps.append(state.eval_steps)
+    assert steps == [71, 36, 6]
 
 
 def test_a_win_needs_the_whole_interval_above_zero() -> None:

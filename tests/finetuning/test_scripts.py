@@ -8,8 +8,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from release.agents import check
+from tests.built import edit
 from tests.finetuning.data import write_beir, write_jsonl
 from tests.finetuning.desk import Desk
 
@@ -99,6 +102,7 @@ def test_a_base_is_measured_on_any_beir_folder_with_candidates_of_ones_own(call:
         (("finetune", "absent", "--data", "absent"), "no model 'absent' here"),
         (("evaluate", "base", "--data", "data.jsonl"), "no collection data.jsonl"),
         (("evaluate", "base", "--data", "judged", "--run", "absent.run"), "cannot be read"),
+        (("evaluate", "", "--data", "judged"), "no model is named"),
         (("publish", "me/own", "--output", "absent"), "no fine-tuned model"),
     ],
 )
@@ -107,3 +111,43 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(call: Desk, words: tup
     status, lines, error = call(*words)
     assert status == 1 and not lines and says in error and error.count("\n") == 1 and "hint" in error
     assert sorted(call.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("damaged", "measured", "trained"),
+    [
+        ("cut", "no CrossEncoder there", "the model cannot be loaded"),
+        ("two scores", "one score per pair, this model 2", "one score per pair, this model 2"),
+        ("endless", "max_seq_length is 'many'", "max_seq_length is 'many'"),
+        ("no head", "no CrossEncoder there", "not the family's reranker"),
+    ],
+)
+def test_a_damaged_model_is_one_line_whether_it_is_measured_or_trained(
+    call: Desk, reranker: Path, tmp_path: Path, damaged: str, measured: str, trained: str
+) -> None:
+    base = Path(shutil.copytree(reranker, tmp_path / "base"))
+    (base / "records").mkdir()
+    (base / "records/run.json").write_text(TRAINED)
+    head = base / "4_Dense/model.safetensors"
+    match damaged:
+        case "cut":
+            head.write_bytes(head.read_bytes()[:40])
+        case "two scores":
+            save_file({name: torch.cat([weight, weight]) for name, weight in load_file(head).items()}, head)
+            edit(base / "4_Dense/config.json", lambda config: config.update(out_features=2))
+        case "endless":
+            edit(base / "sentence_bert_config.json", lambda config: config.update(max_seq_length="many"))
+        case "no head":
+            edit(base / "modules.json", lambda modules: modules.__delitem__(slice(2, None)))
+    if not (call.folder / "own").exists():
+        call("prepare", "data.jsonl", "--output", "own")
+    for words, says in (
+        (("evaluate", str(base), "--data", "judged"), measured),
+        (("finetune", str(base), "--data", "own", "--output", "never"), trained),
+    ):
+        status, lines, error = call(*words)
+        assert status == 1 and not lines and error.count("error:") == 1, error
+        assert (
+            says in error.splitlines()[-1] and "hint" in error
+        )  # before it are bars, which a script hides as it starts
+    assert not (call.folder / "never").exists()
