@@ -72,6 +72,7 @@ FINETUNE: dict[str, Change] = {
     "more steps": _at("steps", by=1000),
     "fewer steps than were evaluated": _at("steps", to=5),
     "a better history": lambda value: value["measured"]["dev_history"].insert(2, [15, 0.99]),
+    "fewer parameters": _at("parameters", to=1_000_000),
     "year 2031": lambda value: value.update(created="2031-01-01T00:00:00+00:00"),
     "no commit": lambda value: value.update(commit="unknown"),
 }
@@ -79,6 +80,9 @@ EXPORT: dict[str, Change] = {
     "a difference above its tolerance": _at("forms", 2, "max_score_difference", to=1.0),
     "a wider tolerance": _at("forms", 2, "tolerance", to=1.0),
     "a form that was not compared": lambda value: value["measured"].update(forms=value["measured"]["forms"][:1]),
+    "a longer context": _at("max_length", to=8192),
+    "more layers": _at("architecture", "layers", to=99),
+    "fewer bytes to download": _at("forms", 0, "bytes", to=1_000),
     "before the training": lambda value: value.update(created="2025-06-01T00:00:00+00:00"),
 }
 STAGED: dict[str, tuple[str, str, str]] = {
@@ -124,9 +128,10 @@ def release_of(
     scores = made_up_scores()
     test, guard = paired.of_share(scores.test, 1.0), paired.of_share(scores.guard, 1.0)
     rows = paired.candidates(scores.dev, scores.guard)
+    parameters = records.read(family.folder(size) / "records", results.RUN).measured.parameters.total
     history = ((0, rows[0].dev), (10, 0.58), (20, rows[-1].dev), (30, 0.59))
     named = queries.write(output / "records", scores)
-    result = FinetuneResult(test, guard, test, rows, 1.0, 20, 30, history, 160, 12.5, 4_000_000, named)
+    result = FinetuneResult(test, guard, test, rows, 1.0, 20, 30, history, 160, 12.5, parameters, named)
     subject = FinetuneSubject(
         **{"base": base[0], "base_revision": base[1], "base_sha256": base[2], "labels": "judgements"},
         **{"base_license": "apache-2.0", "data": "data.jsonl", "data_sha256": "d" * 64, "train": 160, "dev": 12},

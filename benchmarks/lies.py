@@ -52,6 +52,11 @@ def _faster(value: dict[str, Any]) -> None:
             speed["pairs_per_second"] *= 10
 
 
+def _moved_to_head(value: dict[str, Any]) -> None:
+    parameters = value["measured"]["parameters"]
+    parameters |= {"encoder": parameters["encoder"] - 1_000, "head": parameters["head"] + 1_000}
+
+
 RECORDS: dict[str, tuple[str, Change]] = {
     "NDCG@10 of 7.5": ("evaluate", _row("reranked_ndcg", 7.5)),
     "a better NDCG@10": ("evaluate", _row("reranked_ndcg", lambda old: old + 0.01)),
@@ -92,6 +97,9 @@ RECORDS: dict[str, tuple[str, Change]] = {
     "another speed protocol": ("speed", _at("subject", "max_length", to=8192)),
     "a longer context": ("export", _at("measured", "max_length", to=8192)),
     "more layers": ("export", _at("measured", "architecture", "layers", to=99)),
+    "fewer bytes to download": ("export", _at("measured", "forms", 0, "bytes", to=1_000)),
+    "a form of another file": ("export", _at("measured", "forms", 1, "file", to="better.safetensors")),
+    "parameters moved to the head": ("run", _moved_to_head),
     "a faster training": ("run", _at("measured", "pairs_per_second", to=1e6)),
     "a shorter training": ("run", _at("measured", "seconds", to=1.0)),
     "more pairs seen": ("run", _at("measured", "examples", to=10**9)),

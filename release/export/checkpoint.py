@@ -199,13 +199,13 @@ def compare(model: Path, folder: Path, pairs: Sequence[Pair]) -> tuple[list[floa
     """
     reference = parity.cross_encoder(str(model), pairs)
     forms = tuple(
-        ExportedForm(**asdict(each), file=FILES[each.form], bytes=_bytes(folder, each.form))
+        ExportedForm(**asdict(each), file=FILES[each.form], bytes=download_bytes(folder, each.form))
         for each in parity.differences(reference, str(folder), pairs)
     )
     return reference, forms
 
 
-def _bytes(folder: Path, form: str) -> int:
+def download_bytes(folder: Path, form: str) -> int:
     """What a user of one form downloads in weights."""
     patterns = {"CrossEncoder": "**/*.safetensors", "ONNX": "onnx/model.onnx*"}
     return sum(file.stat().st_size for file in folder.glob(patterns.get(form, "*.safetensors")))

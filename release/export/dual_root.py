@@ -7,6 +7,7 @@ W @ (n * g + b) + c = W @ (n * g) + (W @ b + c).
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,24 @@ def _shapes(config: dict[str, Any]) -> dict[str, list[int]]:
         "final_norm": [width],
     }
     return layers | {f"{ENCODER}{name}.weight": shape for name, shape in ends.items()}
+
+
+def count_parameters(folder: Path) -> tuple[int, int]:
+    """The weights of an export, by the heads of its files: those of the encoder, and those of the modules that score."""
+    encoder, *scoring = (
+        sum(
+            math.prod(shape)
+            for name, shape in _stored_shapes(folder / path / WEIGHTS).items()
+            if name.startswith(begin)
+        )
+        for path, begin in (("", ENCODER), *((path, "") for path in module_paths(folder)[2:]))
+    )
+    return encoder, sum(scoring)
+
+
+def _stored_shapes(file: Path) -> dict[str, list[int]]:
+    with safe_open(file, "np") as tensors:
+        return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 - no dict
 
 
 def changed_weights(model: Path, folder: Path) -> Iterator[str]:

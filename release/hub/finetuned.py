@@ -20,7 +20,7 @@ from release.evaluation import queries
 from release.export import checkpoint
 from release.files import list_files, sha256_file, sha256_hashes
 from release.hub import checks, stage, state
-from release.truth import finetuned, manifest
+from release.truth import declared, finetuned, manifest
 from release.truth.manifest import Content, FinetunedFrom, Manifest
 
 KINDS = ("finetune", "export")  # records/*.json of the repository
@@ -88,6 +88,8 @@ def untrue(release: FinetunedRelease, measured: FinetunedRecords) -> Iterator[st
         if not records.is_sealed(release.output / f"records/{kind}.json"):
             yield f"records/{kind}.json: edited since it was measured"
     yield from finetuned.problems(measured.finetune, measured.export, measured.scores)
+    parameters = {"finetune.json: measured.parameters": measured.finetune.measured.parameters}
+    yield from declared.exported(release.output / "export", measured.export.measured, parameters)
 
 
 # --- What it proves by itself -----------------------------------------------------------------------------------------

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from release import data_manifest
 from release.card.acceptance import CardRecords
-from release.export import portable
+from release.export import checkpoint, dual_root, portable
 from release.family import Family
 from release.records import Record
 from release.results.data import DataResult, DataSubject
+from release.results.export import ExportResult
+from release.results.training import Parameters
 
 SIZE = ("encoder", "learning_rate", "global_batch_size")
 TRAINING = ("loss", "epochs", "warmup", "evaluations", "seed", "keep_in_fp32_modules")
@@ -36,7 +40,9 @@ def problems(family: Family, size: str, measured: CardRecords) -> Iterator[str]:
     if teacher := evaluate.measured.teacher:
         expected["evaluate.json: measured.teacher.name"] = (teacher.name, family.teacher.model)
     expected |= _labelled(family, measured.data, measured.manifest)
-    yield from _others(expected | _exported(family.folder(size) / "export", measured))
+    yield from _others(expected)
+    parameters = {"run.json: measured.parameters": measured.run.measured.parameters}
+    yield from exported(family.folder(size) / "export", measured.export.measured, parameters)
 
 
 def of_data(family: Family, record: Record[DataResult, DataSubject], manifest: dict[str, Any]) -> Iterator[str]:
@@ -64,10 +70,27 @@ def _labelled(
     return expected | {"data.json: subject.declaration_sha256": (said, manifest.get("declaration_sha256"))}
 
 
-def _exported(export: Path, measured: CardRecords) -> dict[str, tuple[Any, Any]]:
-    """What the files of the export give again."""
-    result = measured.export.measured
-    return {
-        "export.json: measured.architecture": (result.architecture, portable.architecture(export)),
-        "export.json: measured.max_length": (result.max_length, portable.max_length(export)),
-    }
+def exported(export: Path, result: ExportResult, parameters: Mapping[str, Parameters | int]) -> Iterator[str]:
+    """Every key of a record that is not what the files of the export give again.
+
+    Args:
+        parameters: Key of a record -> what it says of the weights, of encoder and head or of both.
+    """
+    try:
+        counted = Parameters(*dual_root.count_parameters(export))
+        expected: dict[str, tuple[Any, Any]] = {
+            "export.json: measured.architecture": (result.architecture, portable.architecture(export)),
+            "export.json: measured.max_length": (result.max_length, portable.max_length(export)),
+            **{key: (says, counted.total if isinstance(says, int) else counted) for key, says in parameters.items()},
+        }
+        for index, form in enumerate(result.forms):
+            at, size = f"export.json: measured.forms.{index}", checkpoint.download_bytes(export, form.form)
+            expected |= {f"{at}.file": (form.file, checkpoint.FILES.get(form.form)), f"{at}.bytes": (form.bytes, size)}
+        for name, narrow in (("int8", result.int8), ("fp16", result.fp16)):
+            if narrow.released and narrow.measured:
+                size = (export / narrow.measured.file).stat().st_size
+                expected[f"export.json: measured.{name}.measured.bytes"] = (narrow.measured.bytes, size)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        yield f"not the files of an export ({type(error).__name__}: {error})"
+        return
+    yield from _others(expected)

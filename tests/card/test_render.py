@@ -451,7 +451,7 @@ def test_the_collection_fits_the_hub(family: Family) -> None:
     assert content["title"] == family.about.collection and len(content["description"]) <= 150
     assert [item["id"] for item in content["items"]] == [family.model_id(built.SIZE), family.data_id]
     assert all(0 < len(item["note"]) <= 500 for item in content["items"])
-    assert "4,189,761 parameters" in content["items"][0]["note"]
+    assert "153,345 parameters" in content["items"][0]["note"]
     summary = 'A reranker 🚀 for "docs": <b>, ü & 中.'
     named = replace(family, about=replace(family.about, summary=summary))
     content = render.collection(render.collection_text(named, built.SIZE, acceptance.card_records(named, built.SIZE)))
