@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from huggingface_hub import HfApi, try_to_load_from_cache
 
 from release import hub_access
 from release.errors import ReleaseError
@@ -147,8 +148,6 @@ def _check_on_hub(source: str) -> None:
     Raises:
         ReleaseError: `source` is no id of a data set, or neither the Hub nor its cache has it.
     """
-    from huggingface_hub import HfApi, try_to_load_from_cache
-
     nothing = "no sets of NanoBEIR's form here"
     if source.count("/") != 1:
         what = f"{nothing}: {source!r} is neither a folder nor the id of a data set"
