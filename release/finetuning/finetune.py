@@ -76,6 +76,8 @@ def finetune(base: str, data: Path, output: Path, options: FinetuneOptions) -> F
         raise ReleaseError(what, where=str(output), hint="name another folder: that model would be lost")
     losses.check_rows(training.loss, data / "train.parquet")
     model, scorer = models.load(known.folder), models.load(known.folder)  # one to train, one to measure in float32
+    if options.lora:
+        lora.check(model, options.lora)
     encoder: Any = scorer[0]
     length = read_length(options, known, encoder.max_seq_length)
     try:

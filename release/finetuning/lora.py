@@ -6,6 +6,7 @@ trained state and the optimiser shrink, the forward pass does not: it is for mac
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -17,17 +18,26 @@ from release.errors import ReleaseError
 ADAPTER = "default"  # peft's own name of the only one
 
 
-def add(model: CrossEncoder, rank: int, seed: int) -> None:
-    """Put matrices of `rank` beside every linear layer of the encoder, in place; its own weights are no longer trained.
+def check(model: CrossEncoder, rank: int) -> None:
+    """Refuse, before anything is measured, what cannot be trained with LoRA.
 
     Raises:
-        ReleaseError: The package peft is not installed.
+        ReleaseError: The package peft is not installed, or matrices of this rank are larger than the encoder's own.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
+    if find_spec("peft") is None:
         hint = "pip install 'ettin-release[finetune,lora]', or leave --lora out"
-        raise ReleaseError("the package 'peft' is not installed", hint=hint) from error
+        raise ReleaseError("the package 'peft' is not installed", hint=hint)
+    encoder: Any = model[0]
+    width = encoder.model.config.hidden_size
+    if 2 * rank > width:  # two matrices of width x rank beside one of width x width
+        what = f"matrices of rank {rank:,} are larger than those of an encoder {width:,} wide"
+        raise ReleaseError(what, hint=f"take a --lora up to {width // 2}, such as 16, or leave it out")
+
+
+def add(model: CrossEncoder, rank: int, seed: int) -> None:
+    """Put matrices of `rank` beside every linear layer of the encoder, in place; its own weights are no longer trained."""
+    from peft import LoraConfig, inject_adapter_in_model  # of the extra `lora`
+
     encoder: Any = model[0]
     linear = {name.rpartition(".")[2] for name, part in encoder.model.named_modules() if isinstance(part, nn.Linear)}
     torch.manual_seed(seed)

@@ -133,8 +133,10 @@ def check_rows(name: LossName, rows: Path) -> None:
         if (np.diff(labels[order])[same] != 0).any():
             return
     what = f"no query has two documents with different labels, which {name} compares"
-    hint = "give each query several documents, such as with --negatives 7, or take --loss "
-    raise ReleaseError(what, where=str(rows), hint=hint + ("mse" if name == "margin-mse" else "bce"))
+    hint = "give each query several documents, such as with --negatives 7, or take --loss bce"
+    if name == "margin-mse":  # found negatives have no score
+        hint = "give each query several documents with their scores, or take --loss mse"
+    raise ReleaseError(what, where=str(rows), hint=hint)
 
 
 def build(

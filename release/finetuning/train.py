@@ -76,7 +76,7 @@ def train(model: CrossEncoder, rows: Path, work: Path, dev: DevEvaluator, option
         work: Where the rows lie, in another form, as long as they are used.
 
     Raises:
-        ReleaseError: The rows do not fit the loss, or there is no peft for LoRA.
+        ReleaseError: The rows do not fit the loss.
     """
     if options.lora:
         lora.add(model, options.lora, options.seed)

@@ -144,7 +144,7 @@ def test_rows_without_two_documents_that_differ_are_refused_before_anything_is_m
         ReleaseError, match=r"no query has two documents with different labels, which info-nce.*--loss bce"
     ):
         losses.check_rows("info-nce", rows)
-    with pytest.raises(ReleaseError, match="--loss mse"):
+    with pytest.raises(ReleaseError, match="with their scores, or take --loss mse"):
         losses.check_rows("margin-mse", rows)
     losses.check_rows("bce", rows)
     write(("a", 1.0), ("b", 0.0), ("c", 1.0), ("d", 0.5), ("a", 0.5))
@@ -377,6 +377,9 @@ def test_lora_trains_a_few_weights_and_is_folded_into_a_model_of_the_usual_form(
     assert record.measured.parameters == sum(weight.numel() for weight in before.values())
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("Wqkv" in name for name in changed) and not any("embeddings" in name for name in changed)
+    with pytest.raises(ReleaseError, match=r"rank 33 are larger than those of an encoder 64 wide.*up to 32"):
+        finetune(str(reranker), work / "labelled", work / "wide", dataclasses.replace(chosen, lora=33))
+    assert not (work / "wide").exists()
 
 
 def test_folding_gives_the_scores_that_lora_gives(reranker: Path) -> None:
