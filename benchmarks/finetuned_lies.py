@@ -276,7 +276,7 @@ def tell_on_hub(api: HfApi, family: Family, size: str, only: set[str] | None = N
     release_model.stage(release)
     repo = finetuned.repository(release)
     for _ in range(2):  # what is pushed, and what is left after it
-        push, public, tags = plan.repo_steps([repo], api, "--version")
+        push, public, tags = plan.repo_steps([repo], api, release_model.WAYS)
         publish.carry_out(api, push or [*tags, *public])
     caught = hub_lies.tell(
         api, release.id, release.folder.resolve(), only, (EDITED, THOROUGH), "fine-tuned, on the Hub"

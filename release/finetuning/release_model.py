@@ -15,8 +15,10 @@ from release.export.pairs import PAIRS_FILE, read_pairs
 from release.files import atomic_directory, sha256_folder
 from release.hub import committed, finetuned, plan, publish, state, verify
 from release.hub import stage as stages
-from release.hub.steps import PlanStep
+from release.hub.steps import PlanStep, Ways
 from release.results.export import ExportSubject, NarrowExport, VerifySubject
+
+WAYS = Ways(another="publish it under another name: what is released never changes")
 
 
 def open_release(
@@ -117,7 +119,7 @@ def show_plan(release: FinetunedRelease, endpoint: str | None) -> list[PlanStep]
 
 def _steps(release: FinetunedRelease, api: HfApi | None) -> tuple[list[PlanStep], list[PlanStep]]:
     """What is to be pushed before the model is pulled back, and what is to be done after it."""
-    push, public, tags = plan.repo_steps([finetuned.repository(release)], api, "--repo and --version")
+    push, public, tags = plan.repo_steps([finetuned.repository(release)], api, WAYS)
     return push, [*tags, *public]
 
 

@@ -24,7 +24,7 @@ from release.hub.state import (
     revision,
     tree,
 )
-from release.hub.steps import PlanStep
+from release.hub.steps import PlanStep, Ways
 from release.hub_commits import is_ours
 from release.truth import manifest, signing
 
@@ -34,11 +34,12 @@ SHOWN = 40  # lines of a difference that a plan prints
 
 
 def steps(
-    repos: list[DesiredRepo], api: Any, source: str, *, replace: bool = False
+    repos: list[DesiredRepo], api: Any, ways: Ways, *, replace: bool = False
 ) -> tuple[list[PlanStep], list[PlanStep]]:
-    """What is to be pushed and then tagged so that the cards of released `repos` are the staged ones; `source` has the version.
+    """What is to be pushed and then tagged so that the cards of released `repos` are the staged ones.
 
     Args:
+        ways: How to go on where that is refused.
         replace: What somebody else wrote into a card on the main branch may be overwritten.
 
     Raises:
@@ -52,9 +53,9 @@ def steps(
             raise ReleaseError(what, where=str(api.endpoint), hint="make publish without WHAT=card uploads all of it")
         main = tree_of(api, repo, remote.head) if remote.moved else remote.files
         upload, delete = changed(repo, RemoteRepo(files=main))
-        _check_only_cards(api, repo, remote, {*upload, *delete, *remote.moved}, source)
+        _check_only_cards(api, repo, remote, {*upload, *delete, *remote.moved}, ways)
         if (upload or delete) and not replace:
-            _check_authors(api, repo, remote)
+            _check_authors(api, repo, remote, ways)
         tag = card_tag(repo.tag, revision(repo.tag, remote.tag or "") + 1)
         if upload or delete:
             lines = tuple(_difference(api, repo, remote)) if "README.md" in upload else ()
@@ -71,17 +72,17 @@ def tree_of(api: Any, repo: DesiredRepo, commit: str | None) -> dict[str, Any]:
         return tree(api, repo, commit or "main")
 
 
-def _check_only_cards(api: Any, repo: DesiredRepo, remote: RemoteRepo, names: Iterable[str], source: str) -> None:
+def _check_only_cards(api: Any, repo: DesiredRepo, remote: RemoteRepo, names: Iterable[str], ways: Ways) -> None:
     """Refuse where anything but the card differs: what is staged, the main branch, the newest tag and the release's own."""
     others = set(names)
     if remote.tag not in (None, repo.tag):
         others |= set(different(tree_of(api, repo, repo.tag), remote.files))
     if others := others - CARD:
         what = f"WHAT=card corrects a card alone, and of {repo.id} {', '.join(sorted(others)[:3])} would change"
-        raise ReleaseError(what, where=str(api.endpoint), hint=f"raise `version` in {source}: that is another release")
+        raise ReleaseError(what, where=str(api.endpoint), hint=f"{ways.another}: that is another release")
 
 
-def _check_authors(api: Any, repo: DesiredRepo, remote: RemoteRepo) -> None:
+def _check_authors(api: Any, repo: DesiredRepo, remote: RemoteRepo, ways: Ways) -> None:
     """Refuse to overwrite what somebody else wrote on the main branch since the newest tag."""
     if not remote.moved:
         return
@@ -92,7 +93,7 @@ def _check_authors(api: Any, repo: DesiredRepo, remote: RemoteRepo) -> None:
             return
         if not is_ours(commit.title, repo.tag):
             what = f"somebody else changed the card of {repo.id} on main: {commit.title!r}"
-            hint = "take that change over into the card here, or make publish WHAT=card REPLACE=1"
+            hint = ways.hint("take that change over into the card here", ways.card and f"{ways.card} REPLACE=1")
             raise ReleaseError(what, where=str(api.endpoint), hint=hint)
 
 

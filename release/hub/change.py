@@ -13,7 +13,7 @@ from release.errors import ReleaseError
 from release.family import Family, load
 from release.hub import cards, checks, committed, data, plan, publish, pull_requests, regression, stage, verify
 from release.hub.state import DesiredRepo, Endpoint, connect, data_repo, desired_repos, given_endpoint
-from release.hub.steps import PlanStep, own
+from release.hub.steps import PlanStep, Ways, own
 from release.preflight.check import left_elsewhere, missing, to_run
 from release.stages import STAGES
 
@@ -192,7 +192,8 @@ def _data_steps(
     family: Family, repo: DesiredRepo, api: HfApi | None, what: options.Whole, replace: bool
 ) -> tuple[list[PlanStep], list[PlanStep], list[PlanStep]]:
     """What is to be pushed, tagged and made public."""
+    ways = Ways.of(family, "release-data")
     if what == "card":
-        return *cards.steps([repo], api, str(family.path), replace=replace), []
-    push, public, tags = plan.repo_steps([repo], api, str(family.path), replace=replace)
+        return *cards.steps([repo], api, ways, replace=replace), []
+    push, public, tags = plan.repo_steps([repo], api, ways, replace=replace)
     return push, tags, public

@@ -22,7 +22,7 @@ from release.hub.state import (
     hub_errors,
     remote_repo,
 )
-from release.hub.steps import PlanStep
+from release.hub.steps import PlanStep, Ways
 from release.hub_commits import has_ours
 
 
@@ -68,29 +68,30 @@ def diff(
     """
     public: list[PlanStep] = []
     if what == "card":
-        push, tags = cards.steps(desired_repos(family, size), api, str(family.path), replace=replace)
+        push, tags = cards.steps(desired_repos(family, size), api, Ways.of(family), replace=replace)
     else:
         repos, _ = data.to_release(family, size, api)
-        push, public, tags = repo_steps(repos, api, str(family.path), replace=replace)
+        push, public, tags = repo_steps(repos, api, Ways.of(family), replace=replace)
     return [*push, *tags, *public, *_collection_steps(family, size, api)]
 
 
 def repo_steps(
-    repos: list[DesiredRepo], api: Any, source: str, *, replace: bool = False
+    repos: list[DesiredRepo], api: Any, ways: Ways, *, replace: bool = False
 ) -> tuple[list[PlanStep], list[PlanStep], list[PlanStep]]:
-    """What is to be pushed, made public and tagged of `repos`; `source` is where their names and version come from.
+    """What is to be pushed, made public and tagged of `repos`.
 
     What was verified is tagged while it is private, so that nothing is ever public and untagged. Data become public before
     the models that they made: then whole, verified and tagged, as `make release-data` leaves them.
 
     Args:
+        ways: How to go on where that is refused.
         replace: Files that this project did not put there may be overwritten and deleted.
 
     Raises:
         ReleaseError: One is finished and would change, or the name belongs to something else.
     """
     pairs = [(repo, remote_repo(api, repo) if api else RemoteRepo()) for repo in repos]
-    push = [step for repo, remote in pairs for step in _push_steps(api, repo, remote, source, replace)]
+    push = [step for repo, remote in pairs for step in _push_steps(api, repo, remote, ways, replace)]
     public = [
         PlanStep("finish", "make public", repo.id, "after verification", repo)
         for repo, remote in pairs
@@ -104,26 +105,27 @@ def repo_steps(
     return push, public, tags
 
 
-def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, source: str, replace: bool) -> Iterable[PlanStep]:
+def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, ways: Ways, replace: bool) -> Iterable[PlanStep]:
     upload, delete = changed(repo, remote) if repo.folder.is_dir() else ([], [])
     if remote.moved:
         what = f"main of {repo.id} is not what is tagged {remote.tag}: {', '.join(remote.moved[:3])}"
-        hint = "bring main back to the tag, for people load main"
-        if cards.CARD.issuperset(remote.moved):
-            hint = f"make publish WHAT=card PUSH=1 makes main a revision of the card, or {hint}"
+        card = ways.card if cards.CARD.issuperset(remote.moved) else None
+        hint = ways.hint(
+            card and f"{card} makes main a revision of the card", "bring main back to the tag, for people load main"
+        )
         raise ReleaseError(what, where=str(api.endpoint), hint=hint)
     foreign = _foreign(api, repo, remote, upload, delete)
     if foreign and not replace:
-        what = f"{repo.id} holds what this project did not put there: {', '.join(foreign[:3])}"
-        raise ReleaseError(what, where=str(api.endpoint), hint="choose another name, or make publish REPLACE=1")
+        what = f"{repo.id} holds what a release of {repo.tag} did not put there: {', '.join(foreign[:3])}"
+        raise ReleaseError(what, where=str(api.endpoint), hint=ways.hint(ways.replace, "choose another name"))
     if remote.tagged and (upload or delete):
-        hint = f"raise `version` in {source}; an embedded Hub can also be removed and begun anew"
-        if cards.CARD.issuperset(upload + delete):
-            hint = "make publish WHAT=card PUSH=1 corrects the card alone"
+        hint = ways.hint(ways.another, "remove an embedded Hub, which can be begun anew")
+        if ways.card and cards.CARD.issuperset(upload + delete):
+            hint = f"{ways.card} corrects the card alone"
         what = f"{repo.id} {repo.tag} is finished, and {', '.join((upload + delete)[:3])} would change"
         raise ReleaseError(what, where=str(repo.folder), hint=hint)
     if remote.exists and not remote.private and not remote.tagged and (upload or delete):
-        yield from _taken_back(api, repo, cards.CARD.issuperset(upload + delete), source, replace)
+        yield from _taken_back(api, repo, cards.CARD.issuperset(upload + delete), ways, replace)
     if not remote.exists:
         yield PlanStep("push", "create", repo.id, f"{repo.type}, private", repo)
     if not repo.folder.is_dir():
@@ -137,15 +139,17 @@ def _push_steps(api: Any, repo: DesiredRepo, remote: RemoteRepo, source: str, re
         yield PlanStep("push", "delete", repo.id, f"{len(delete)} files", repo, (), tuple(delete), remote.commit)
 
 
-def _taken_back(api: Any, repo: DesiredRepo, card: bool, source: str, replace: bool) -> Iterable[PlanStep]:
+def _taken_back(api: Any, repo: DesiredRepo, card: bool, ways: Ways, replace: bool) -> Iterable[PlanStep]:
     """What to do with a repository that is public, was never finished, and would change."""
     if not _was_ours(api, repo):
         what = f"{repo.id} is public already, and without the tag {repo.tag} it is no release of this project"
-        raise ReleaseError(what, where=str(api.endpoint), hint=f"choose another name or version in {source}")
+        raise ReleaseError(what, where=str(api.endpoint), hint=ways.another)
     if not replace:
         what = f"{repo.id} is public, was never verified, and would change"
-        hint = "make publish WHAT=card PUSH=1 corrects the card alone; " if card else ""
-        hint += "make publish REPLACE=1 makes it private again until it is verified"
+        hint = ways.hint(
+            f"{ways.card} corrects the card alone" if card and ways.card else None,
+            f"{ways.replace} makes it private again until it is verified" if ways.replace else ways.another,
+        )
         raise ReleaseError(what, where=str(api.endpoint), hint=hint)
     yield PlanStep("push", "make private", repo.id, "until it is verified", repo)
 

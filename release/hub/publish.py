@@ -154,7 +154,7 @@ def check_commits(repos: list[DesiredRepo], api: HfApi, commits: dict[str, str])
         commit = remote_repo(api, repo).commit
         if commits.get(repo.id) != commit:
             what = f"{repo.id} is at {str(commit)[:12]}, not at the verified commit"
-            raise ReleaseError(what, where=str(api.endpoint), hint="make publish, then make verify")
+            raise ReleaseError(what, where=str(api.endpoint), hint="run it again: it is published and verified anew")
 
 
 def carry_out(

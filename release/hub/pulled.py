@@ -135,7 +135,7 @@ def _run(code: str, folder: Path, environment: dict[str, str], own: Any, api: An
         reason = (said.read().strip().splitlines() or ["no message"])[-1]
     if status:
         what = f"the release does not work when it is pulled back ({reason})"
-        raise ReleaseError(what, where=str(api.endpoint), hint="make verify")
+        raise ReleaseError(what, where=str(api.endpoint), hint="correct what it names, then run it again")
 
 
 @contextmanager

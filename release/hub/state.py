@@ -160,7 +160,7 @@ def remote_repo(api: HfApi, repo: DesiredRepo) -> RemoteRepo:
         except RepositoryNotFoundError:
             return RemoteRepo()
         if info.id != repo.id:  # the Hub follows a name that was given up to wherever its repository is now
-            hint = "choose another name or version in the family file"
+            hint = "choose another name; in a family file, another `version`"
             raise ReleaseError(f"{repo.id} was renamed to {info.id}", where=str(api.endpoint), hint=hint)
         refs = api.list_repo_refs(repo.id, repo_type=repo.type)
         tags = {ref.name: ref.target_commit for ref in refs.tags}

@@ -8,6 +8,7 @@ from typing import Literal
 
 from release import keyless
 from release.errors import ReleaseError
+from release.family import Family
 from release.hub.state import DesiredRepo
 
 
@@ -37,6 +38,30 @@ class PlanStep:
     tag: str | None = field(default=None, repr=False)
     pull: int | None = field(default=None, repr=False)
     shown: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a maintainer goes on where a step is refused, for hints; None where there is no such way.
+
+    Attributes:
+        another: How the same is released under another name.
+        card: What corrects a card alone.
+        replace: What overwrites, or takes back, what is there.
+    """
+
+    another: str
+    card: str | None = None
+    replace: str | None = None
+
+    @classmethod
+    def of(cls, family: Family, verb: str = "publish") -> Ways:
+        """Those of a family, or with `release-data` of its data alone."""
+        return cls(f"raise `version` in {family.path}", f"make {verb} WHAT=card PUSH=1", f"make {verb} REPLACE=1")
+
+    def hint(self, *parts: str | None) -> str:
+        """What is there of several ways, as one hint."""
+        return "; or ".join(part for part in parts if part)
 
 
 def own(steps: Iterable[PlanStep]) -> list[PlanStep]:

@@ -187,7 +187,11 @@ def test_publish_shows_the_plan_and_refuses_what_cannot_be_published(
 
 
 def test_it_is_private_until_pulled_back_then_public_and_tagged_and_publishing_again_does_nothing(
-    staged: FinetunedRelease, hub: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    staged: FinetunedRelease,
+    hub: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from huggingface_hub import constants
 
@@ -209,6 +213,14 @@ def test_it_is_private_until_pulled_back_then_public_and_tagged_and_publishing_a
     assert "rendered again to the same" in proofs["card"] and proofs["verdict"].startswith("WIN | score=0.6250")
     assert "15 of test" in proofs["figures"] and proofs["base"] == "user/base-reranker is not there for this token"
     assert "which texts they learnt from" in proofs["not proved"] and "no signature" in proofs["not proved"]
+    other = replace(staged, output=Path(shutil.copytree(staged.output, tmp_path / "other")), license="mit")
+    release_model.stage(other)
+    with pytest.raises(
+        ReleaseError, match=r"v1 is finished, and README\.md.* would change.*publish it under another name"
+    ):
+        release_model.show_plan(other, hub)
+    with pytest.raises(ReleaseError, match=r"what a release of v2 did not put there: README.*choose another name"):
+        release_model.show_plan(replace(other, tag="v2"), hub)
     lies = (finetuned_lies.EDITED, finetuned_lies.THOROUGH)
     some = {"a VERDICT", "scores of queries", "a better score", "a base model on the card"}
     some |= {"a licence in release.json", "nothing that it was made of in release.json"}

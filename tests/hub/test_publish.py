@@ -130,7 +130,7 @@ def test_what_moved_after_verification_is_not_made_public(family: Family, hub: s
     publish.publish(family, built.SIZE, hub)
     verified = commits(api, family)
     api.upload_file(path_or_fileobj=b"{}", path_in_repo="late.json", repo_id=family.model_id(built.SIZE))
-    with pytest.raises(ReleaseError, match=r"not at the verified commit.*make verify"):
+    with pytest.raises(ReleaseError, match=r"not at the verified commit.*run it again"):
         publish.finish(family, built.SIZE, api, verified)
     assert all(state.private for state in states(api, family))
 
