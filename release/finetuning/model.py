@@ -21,6 +21,7 @@ from release.family import load as load_family
 from release.runtime.unpadded import predict, unpad
 from release.shapes import published
 
+SETTINGS = ["modules.json", "config*.json"]  # by which a repository is refused before its weights are fetched
 NEEDED = ["README.md", "*.json", "*.safetensors", "*.model", "*.txt"]  # of a repository: not the ONNX files
 FAMILY = Path("recipes/ettin.toml")
 MAX_LENGTH = 512  # where no record says what a model was trained with
@@ -54,18 +55,21 @@ def find(source: str) -> BaseModel:
     Raises:
         ReleaseError: It is not here, is not modular, or does not give raw logits.
     """
-    folder, revision = (Path(source), None) if Path(source).is_dir() else _download(source)
+    folder, revision = (Path(source), None) if Path(source).is_dir() else _download(source, SETTINGS)
     _check_modules(folder, source)
     _check_activation(folder, source)
+    if revision:
+        folder, _ = _download(source, NEEDED, revision)
     trained = _trained_with(folder)
     rate = trained.get("learning_rate") or _family_rate(folder)
     name = source if revision else folder.resolve().name
     return BaseModel(name, folder, revision, rate, trained.get("max_length"), _license(folder))
 
 
-def _download(source: str) -> tuple[Path, str]:
+def _download(source: str, files: list[str], revision: str | None = None) -> tuple[Path, str]:
+    """The folder of a repository's commit (the newest if left out) with these files of it, and the commit."""
     try:
-        folder = Path(snapshot_download(source, allow_patterns=NEEDED))
+        folder = Path(snapshot_download(source, revision=revision, allow_patterns=files))
     except Exception as error:  # no network, no such repository, no access, a bad name: each has its own type
         what = f"no model {source!r} here, and it cannot be fetched ({type(error).__name__})"
         raise ReleaseError(what, hint="give the folder of a released model, or its id on the Hub") from error
@@ -109,7 +113,7 @@ def trained_length(source: str) -> int:
     Raises:
         ReleaseError: It is not here and cannot be fetched.
     """
-    folder = Path(source) if Path(source).is_dir() else _download(source)[0]
+    folder = Path(source) if Path(source).is_dir() else _download(source, ["records/*.json"])[0]
     return _trained_with(folder).get("max_length") or MAX_LENGTH
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
+from huggingface_hub import CommitOperationAdd, HfApi, constants
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 from transformers import TrainerState
@@ -22,13 +23,15 @@ from release import records, results
 from release.data import demo_sets
 from release.data.docstrings import DocstringPair
 from release.errors import ReleaseError
-from release.evaluation import judged_pairs, paired, queries
+from release.evaluation import embedders, judged_pairs, paired, queries
+from release.family import ModelConfig
 from release.finetuning import finetune as module
 from release.finetuning import guard, lora, losses, measure, merge, model
 from release.finetuning import train as train_module
 from release.finetuning.finetune import Finetuned, FinetuneOptions, finetune
 from release.finetuning.prepare import load
 from release.finetuning.train import evaluations
+from release.localhub import Account, running_hub
 from release.results.finetuning import FinetuneScores, MergeCandidate, PairedComparison, ScoredSet
 from release.spec import NanoSpec
 from tests.built import edit
@@ -164,6 +167,38 @@ def test_grades_above_one_are_out_of_range_for_bce(work: Path) -> None:
     graded = dataclasses.replace(load(work / "labelled"), highest=2.0)
     with pytest.raises(ReleaseError, match="takes labels from 0 to 1, and these go from 0 to 2"):
         losses.check("bce", graded)
+
+
+def test_a_repository_of_another_kind_is_refused_before_its_weights_are_fetched(
+    fast_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = "hf_" + "loopback" * 4
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN", token)
+    with running_hub(fast_folder / "kinds", [Account("maker", token, ("acme",))]) as (endpoint, _):
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE
+        of_hub = endpoint + template[template.index("/{repo_id}") :]
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", of_hub)
+        api = HfApi(endpoint)
+        api.create_repo("acme/classifier")
+        contents = {
+            "config.json": b'{"architectures": ["BertForSequenceClassification"]}',
+            "model.safetensors": b"weights",
+        }
+        files = [CommitOperationAdd(name, content) for name, content in contents.items()]
+        commit = api.create_commit("acme/classifier", files, commit_message="a reranker of another kind").oid
+        with pytest.raises(ReleaseError, match=r"not a modular reranker.*in acme/classifier"):
+            model.find("acme/classifier")
+        with pytest.raises(
+            ReleaseError, match=r"a reranker, whose one score of a text finds nothing; in acme/classifier"
+        ):
+            embedders.load("acme/classifier", commit, ModelConfig())
+        with pytest.raises(ReleaseError, match=r"acme/classifier is not on .*, or it is private"):
+            guard.load("acme/classifier", tmp_path, top_k=4)
+    names = {path.name for path in (tmp_path / "cache").rglob("*")}
+    assert "config.json" in names and "model.safetensors" not in names
 
 
 def test_a_tenth_of_the_rate_in_the_records_or_of_the_ettin_size_is_taken(
