@@ -135,7 +135,7 @@ def _context(
         f"({formatting.signed(test.delta)}, 95 % interval {formatting.signed(test.ci_low)} to {formatting.signed(test.ci_high)}) "
         f"on {formatting.count(test.queries)} test queries."
     )
-    base = f"[{subject.base}](/{subject.base})" if subject.base_revision else f"`{subject.base}`"
+    base = f"[{subject.base}](/{subject.base})" if subject.base_revision else formatting.code(subject.base)
     return {
         "title": name,
         "model_id": release.id,
@@ -144,8 +144,10 @@ def _context(
         "base_linked": base,
         "first_stage": f"BM25 ({language_name(subject.language)})"
         if subject.first_stage == "bm25"
-        else f"`{subject.first_stage}`",
-        "data_name": f"`{subject.data}`",
+        else formatting.code(subject.first_stage),
+        "data_name": formatting.code(subject.data),
+        "guard": formatting.cell(subject.guard),
+        "command": formatting.code(record.command),
         "record": record,
         "commit": provenance.commit(record),
         "result": record.measured,

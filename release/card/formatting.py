@@ -83,6 +83,11 @@ def cell(text: str, most: int = 240) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#|~!&$])", r"\\\1", line)
 
 
+def code(text: str) -> str:
+    """A name as code in a line or a cell; one that would end the code, the cell or the line as text."""
+    return cell(text) if re.search(r"[`|]|\s\s|[^\S ]", text) else f"`{text}`"
+
+
 def python(value: Any) -> str:
     """Text, or a list of texts, as it stands in a snippet of Python."""
     return json.dumps(value, ensure_ascii=False)

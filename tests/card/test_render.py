@@ -236,6 +236,8 @@ def test_the_nano_sets_have_both_figures_and_the_marks_of_the_training_data(fami
 def test_texts_of_others_cannot_break_a_table() -> None:
     assert formatting.cell("a | b\n<script> *c* `d` [e](f)") == r"a \| b \<script\> \*c\* \`d\` \[e\](f)"
     assert formatting.cell("x" * 300, most=10) == "xxxxxxxxx…"
+    assert formatting.code("my data-1.jsonl") == "`my data-1.jsonl`" and formatting.code("a`b|c") == r"a\`b\|c"
+    assert formatting.code("a\nb") == formatting.code("a \n b") == "a b"
 
 
 def test_front_matter_names_only_what_exists(family: Family) -> None:
