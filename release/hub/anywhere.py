@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from release import console
 from release.errors import ReleaseError
 from release.family import Signer
 from release.hub import cards, formats, proof, state
+from release.hub.pull_requests import reference
+from release.hub_commits import merged_pull
 from release.truth import manifest, signing
 from release.truth.manifest import Manifest
 
@@ -100,7 +102,7 @@ def download(repo_id: str, api: HfApi, revision: str | None, folder: Path) -> Pu
                 continue
             commit = str(info.sha)
             refs = client.list_repo_refs(repo_id, repo_type=kind)
-            message = client.list_repo_commits(repo_id, repo_type=kind, revision=commit)[0].message
+            message = _message(client, repo_id, kind, commit)
             client.snapshot_download(repo_id, repo_type=kind, revision=commit, local_dir=folder)
             tags = {ref.name: ref.target_commit for ref in refs.tags}
             names = frozenset(client.list_repo_files(repo_id, repo_type=kind, revision=commit))
@@ -109,6 +111,17 @@ def download(repo_id: str, api: HfApi, revision: str | None, folder: Path) -> Pu
             return PublishedRelease(info.id, kind, commit, folder, tags, message, given, client, names, branches)
     hint = "correct the name, or log in with a token that may read it"
     raise ReleaseError("no such repository, or it is private", where=f"{api.endpoint}/{repo_id}", hint=hint)
+
+
+def _message(client: HfApi, repo_id: str, kind: state.RepoType, commit: str) -> str:
+    """What a commit says below its title; of one that merged a pull request, what the pull request's last commit says too."""
+    made = client.list_repo_commits(repo_id, repo_type=kind, revision=commit)[0]
+    if (number := merged_pull(made.title)) is None:
+        return made.message
+    with contextlib.suppress(RevisionNotFoundError):  # somebody removed it after the merge
+        merged = client.list_repo_commits(repo_id, repo_type=kind, revision=reference(number))[0]
+        return f"{made.message}\n{merged.message}"
+    return made.message
 
 
 def bound(release: PublishedRelease, made: Manifest, expected: Signer | None = None) -> Iterator[tuple[str, str]]:

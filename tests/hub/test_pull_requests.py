@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
 
 from release.errors import ReleaseError
 from release.family import Family, load
-from release.hub import change, plan, publish, pulled, stage, state
+from release.hub import anywhere, change, plan, publish, pulled, stage, state
 from release.localhub import Account, running_hub
 from tests import built
 
@@ -73,6 +74,9 @@ def test_one_pull_request_is_opened_added_to_merged_by_a_person_and_then_release
     assert publish.publish(changed, built.SIZE, hub) == []
     heads = {r.id: state.remote_repo(api, r).head or "" for r in state.desired_repos(changed, built.SIZE)}
     publish.finish(changed, built.SIZE, api, heads)
+    stranger = HfApi(endpoint=hub, token=False)
+    for repo in heads:
+        assert "sha256 of release.json" in anywhere.verify(repo, stranger)["commit"]
 
     card = with_summary(changed, "Said once more.")
     change.command(built.SIZE, card.path, what="card", **options)
@@ -81,6 +85,7 @@ def test_one_pull_request_is_opened_added_to_merged_by_a_person_and_then_release
     change.command(built.SIZE, card.path, what="card", push=True)
     assert {ref.name for ref in api.list_repo_refs(name).tags} == {"pulls", "pulls-card2"}
     assert plan.diff(card, built.SIZE, api) == []
+    assert "sha256 of release.json" in anywhere.verify(name, stranger)["commit"]
 
     with pytest.raises(ReleaseError, match=r"a pull request is opened with PUSH=1 only.*make plan PR=1"):
         change.command(built.SIZE, family.path, pull=True)
