@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from release.errors import ReleaseError
-from release.export.portable import BERT, CONFIG, IDENTITY, MODULES, SENTENCE, TOKENIZER, TOKENIZER_CONFIG
+from release.export.portable import BERT, CONFIG, IDENTITY, MODULES, SENTENCE, TOKENIZER, TOKENIZER_CONFIG, completed
 from release.files import write_json
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ def dual_root(model: Path, folder: Path) -> None:
         ReleaseError: `model` is not Transformer, Pooling(cls), Dense, LayerNorm, Dense on a ModernBERT encoder.
     """
     from safetensors.torch import save_file
-    from transformers import ModernBertConfig
 
     paths, config = module_paths(model), _json(model / CONFIG)
     biased = any(config.get(key) for key in ("norm_bias", "attention_bias", "mlp_bias"))
@@ -61,8 +60,7 @@ def dual_root(model: Path, folder: Path) -> None:
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     for path, tensors in modules.items():
         save_file(tensors, folder / path / WEIGHTS, metadata={"format": "pt"})
-    newest = ModernBertConfig(**config).to_dict()  # a model that transformers 4 saved names neither of the two
-    write_json(folder / CONFIG, config | {key: newest[key] for key in ("rope_parameters", "layer_types")})
+    write_json(folder / CONFIG, completed(config))
 
 
 def folded_head(dense: Tensors, norm: Tensors, scores: Tensors) -> Tensors:

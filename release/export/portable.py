@@ -28,7 +28,8 @@ ACTIVATIONS = {  # torch's module -> its name in transformers
     "torch.nn.modules.activation.Tanh": "tanh",
     IDENTITY: "linear",
 }
-REQUIREMENTS = {"sentence-transformers": ">=5.4", "transformers": ">=4.48"}  # read by Sentence Transformers 6 and newer
+# The oldest versions of which `make engines ALL=1` has an equal row; Sentence Transformers 6 and newer read it.
+REQUIREMENTS = {"sentence-transformers": ">=4.1.0", "transformers": ">=4.48.3"}
 LIBRARY = "sentence_transformers."
 MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Dense")
 
@@ -59,8 +60,14 @@ KEPT = {
 }
 
 
-# What transformers 5 calls otherwise than 4: a model of either has it in one form, an export in both.
-COMPLETED = {"global_attn_every_n_layers", "global_rope_theta", "layer_types", "local_rope_theta", "rope_parameters"}
+# What transformers has its own names or defaults for: a model has it in one form or not at all, an export in every form.
+RENAMED = {"global_attn_every_n_layers", "global_rope_theta", "layer_types", "local_rope_theta", "rope_parameters"}
+LEFT_OUT = {
+    "cls_token_id",
+    "pad_token_id",
+    "sep_token_id",
+    "transformers_version",
+}  # whose defaults are another model's
 
 
 def write(folder: Path) -> None:
@@ -74,6 +81,23 @@ def write(folder: Path) -> None:
     for name, content in _expected(configs, limit, _modules(folder)).items():
         write_json(folder / name, content)
     _write_tokenizer(folder / TOKENIZER, limit)
+
+
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of ModernBERT as transformers reads it: with the values that it leaves to defaults, in today's names.
+
+    Raises:
+        ReleaseError: transformers cannot read it.
+    """
+    from transformers import ModernBertConfig
+
+    try:
+        read = ModernBertConfig(**config).to_dict()
+    except Exception as error:  # each check of its own has its own type
+        what = " ".join(str(error).split())[:200]
+        raise ReleaseError(f"{CONFIG}: transformers cannot read it ({what})") from error
+    kept = {key: read[key] for key in KEPT[CONFIG] & read.keys() - LEFT_OUT}
+    return kept | config | {key: read[key] for key in RENAMED & read.keys()}
 
 
 def max_length(folder: Path) -> int:
@@ -298,9 +322,11 @@ def _tokenizer_problems(folder: Path, configs: dict[str, dict[str, Any]]) -> Ite
 def changed_settings(model: Path, folder: Path) -> Iterator[str]:
     """Whatever an export says otherwise than the trained model, of what no reader needs under another name or value."""
     given, own = _read(model), _read(folder)
+    given[CONFIG] = completed(given[CONFIG])
+    given[CONFIG] |= _layers(given[CONFIG])
     for name in FILES:
-        for key in sorted(KEPT[name] | COMPLETED):
-            value = given[name].get(key, own[name].get(key) if key in COMPLETED else None)
+        for key in sorted(KEPT[name] | (RENAMED if name == CONFIG else set())):
+            value = given[name].get(key)
             if own[name].get(key) != (
                 value["content"] if name == TOKENIZER_CONFIG and isinstance(value, dict) else value
             ):

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from release.errors import ReleaseError
-from release.export import checkpoint, portable
+from release.export import checkpoint, dual_root, portable
 from tests import built
 
 SIGMOID = "torch.nn.modules.activation.Sigmoid"
@@ -411,11 +411,27 @@ def test_how_often_a_layer_sees_everything_stays_the_trained_models_where_one_la
 ) -> None:
     model = shutil.copytree(reranker, tmp_path / "two-layers")  # of every third, as small encoders are in a rehearsal
     for folder in (model, tampered):
+        _set(CONFIG, "global_attn_every_n_layers", to=3)(folder)
         _set(CONFIG, "num_hidden_layers", to=2)(folder)
         _set(CONFIG, "layer_types", to=["full_attention", "sliding_attention"])(folder)
     portable.write(tampered)
     assert said(tampered, CONFIG)["global_attn_every_n_layers"] == 3
     assert not [*portable.changed_settings(model, tampered)]
+
+
+def test_what_a_model_leaves_to_transformers_is_written_out_for_other_readers(reranker: Path, tmp_path: Path) -> None:
+    model, folder = shutil.copytree(reranker, tmp_path / "short"), tmp_path / "export"
+    folder.mkdir()
+    left = ("attention_bias", "global_attn_every_n_layers", "hidden_activation", "local_attention", "mlp_dropout")
+    built.edit(model / CONFIG, lambda config: [config.pop(key, None) for key in left])
+    dual_root.dual_root(model, folder)
+    portable.write(folder)
+    assert said(folder, CONFIG)["hidden_activation"] == "gelu" and said(folder, CONFIG)["local_attention"] == 128
+    assert said(folder, CONFIG).keys() >= set(left) and not [*portable.problems(folder)]
+    assert not [*portable.changed_settings(model, folder)]
+    built.edit(model / CONFIG, lambda config: config.update(num_hidden_layers="two"))
+    with pytest.raises(ReleaseError, match=r"config\.json: transformers cannot read it \("):
+        portable.completed(said(model, CONFIG))
 
 
 def test_a_model_whose_frequencies_older_readers_cannot_be_told_is_refused(reranker: Path, tmp_path: Path) -> None:
