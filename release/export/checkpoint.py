@@ -108,7 +108,7 @@ def export_any(source: str, output: Path) -> ExportResult:
         raise ReleaseError("something is there already", where=str(output), hint="name a new folder for --output")
     model = Path(source) if Path(source).is_dir() else _fetched(source)
     module_paths(model)  # says first that it is of another kind
-    portable.check_activation(model)
+    portable.check_settings(model)
     with console.quiet(), atomic_directory(output) as folder:
         scores, forms = assemble(model, folder, library_pairs())
         unmeasured = NarrowExport(False, "only a family names what NDCG@10 is measured on", None)

@@ -70,6 +70,14 @@ LEFT_OUT = {
 }  # whose defaults are another model's
 
 
+# What an export says whatever the model says: file -> key -> what the model may say, and what an export says.
+READ: dict[str, dict[str, tuple[tuple[str | None, ...], str | None]]] = {
+    SENTENCE: {"activation_fn": ((IDENTITY,), IDENTITY), "default_prompt_name": ((None,), None)},
+    BERT: {"do_lower_case": ((None,), None)},
+    TOKENIZER_CONFIG: {key: ((None, "right"), "right") for key in ("padding_side", "truncation_side")},
+}
+
+
 def write(folder: Path) -> None:
     """Complete the JSON files of an export; each length becomes the least of those that are given.
 
@@ -349,19 +357,21 @@ def _special(tokenizer: Any, tokens: dict[str, Any], key: str) -> int | None:
     return tokenizer.token_to_id(tokens.get(key) or "")
 
 
-def check_activation(folder: Path) -> None:
-    """Refuse a model whose own scores are not raw logits: its export would give others.
+def check_settings(folder: Path) -> None:
+    """Refuse a model whose own scores are not raw logits, or that reads a pair in its own way: its export would give others.
 
     Raises:
-        ReleaseError: It says another activation than Identity, or none.
+        ReleaseError: A setting of `READ` is another.
     """
-    path = folder / SENTENCE
-    try:
-        activation = str(json.loads(path.read_text(encoding="utf-8")).get("activation_fn"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise ReleaseError(
-            "no settings of Sentence Transformers", where=str(path), hint="save the model again"
-        ) from error
-    if activation != IDENTITY:
-        what = f"its scores pass through {activation.rsplit('.', 1)[-1]}, an export gives raw logits"
-        raise ReleaseError(what, where=str(path), hint=f'set "activation_fn" to "{IDENTITY}"')
+    for name, settings in READ.items():
+        path = folder / name
+        try:
+            said = {key: json.loads(path.read_text(encoding="utf-8")).get(key) or None for key in settings}
+        except (OSError, ValueError, AttributeError) as error:
+            raise ReleaseError("no such settings", where=str(path), hint="save the model again") from error
+        for key, (others, value) in settings.items():
+            if said[key] not in others:
+                what = f"{key} is {json.dumps(said[key])}, by which its scores are not those that an export gives"
+                raise ReleaseError(
+                    what, where=str(path), hint=f"set it to {json.dumps(value)}, if that is how it was trained"
+                )

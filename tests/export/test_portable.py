@@ -441,3 +441,23 @@ def test_a_model_whose_frequencies_older_readers_cannot_be_told_is_refused(reran
     with pytest.raises(ReleaseError, match="rope_parameters"):
         checkpoint.export_any(str(model), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("config_sentence_transformers.json", "activation_fn", SIGMOID),
+        ("config_sentence_transformers.json", "default_prompt_name", "query"),
+        ("sentence_bert_config.json", "do_lower_case", True),
+        ("tokenizer_config.json", "truncation_side", "left"),
+    ],
+)
+def test_a_model_that_reads_or_scores_in_its_own_way_is_not_exported(
+    reranker: Path, tmp_path: Path, file: str, key: str, value: Any
+) -> None:
+    portable.check_settings(reranker)
+    model = shutil.copytree(reranker, tmp_path / "own", copy_function=os.link)
+    _set(file, key, to=value)(model)
+    with pytest.raises(ReleaseError, match=rf"{key} is {json.dumps(value)}.*{file}"):
+        checkpoint.export_any(str(model), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
