@@ -238,6 +238,12 @@ THOROUGH: dict[str, hub_lies.Lie] = {  # with release.json and the message of th
     "a file gone": lambda folder: {"onnx/model.onnx": None},
     "a config": hub_lies.text_lie("config.json", "{", '{"max_position": 1,'),
     "a bit of the weights": hub_lies.bit_lie("model.safetensors"),
+    "a config, and the record of its export": hub_lies.with_export(
+        hub_lies.text_lie("config.json", "{", '{"max_position": 1,')
+    ),
+    "a config without a key, and the record of its export": hub_lies.with_export(
+        hub_lies.text_lie("config.json", "vocab_size", "words")
+    ),
     "a bit of the graph": hub_lies.bit_lie("onnx/model.onnx"),
     "a better score": _measured("test", "score", to=0.99),
     "a narrower interval": _measured("test", "ci_low", to=0.124),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from release.errors import ReleaseError
 from release.family import Family, Signer
-from release.hub import anywhere, stage, state
+from release.files import sha256_hashes
+from release.hub import anywhere, proof, stage, state
 from release.records import sealed
 from release.truth import manifest
 
@@ -64,6 +66,19 @@ def bit_lie(name: str) -> Lie:
     return lie
 
 
+def _without_weight(folder: Path) -> Files:
+    """A checkpoint without its last tensor, which a library would make up at random."""
+    content = (folder / "model.safetensors").read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    names = sorted(
+        (name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"][0]
+    )
+    end = header.pop(names[-1])["data_offsets"][0]
+    short = json.dumps(header).encode()
+    return {"model.safetensors": struct.pack("<Q", len(short)) + short + content[8 + length : 8 + length + end]}
+
+
 def thorough(lie: Lie) -> Lie:
     """The same lie, with a release.json that names it, where that is not the lie itself."""
 
@@ -79,6 +94,26 @@ def thorough(lie: Lie) -> Lie:
             else:
                 named[name] = manifest.FileEntry(len(content), hashlib.sha256(content).hexdigest())
         return files | {manifest.FILE: manifest.text(dataclasses.replace(made, files=named)).encode()}
+
+    return told
+
+
+def with_export(lie: Lie) -> Lie:
+    """A lie about a file of the export, with the records that name the export, sealed as this project would."""
+
+    def told(folder: Path) -> Files:
+        files = lie(folder)
+        hashes = {
+            name: hashlib.sha256(files.get(name) or (folder / name).read_bytes()).hexdigest()
+            for name in manifest.read(folder).files
+            if not name.startswith(("records/", "compare/", *proof.RENDERED))
+        }
+        sha256 = sha256_hashes(hashes)
+        files |= record_lie("records/export.json", lambda record: record["measured"].update(sha256=sha256))(folder)
+        if (folder / "records/engines.json").is_file():
+            change = record_lie("records/engines.json", lambda record: record["subject"].update(export_sha256=sha256))
+            files |= change(folder)
+        return files
 
     return told
 
@@ -114,6 +149,11 @@ THOROUGH: dict[str, Lie] = {  # with release.json and the message of the commit
     "a record more": lambda folder: {"records/notes.json": b"{}"},
     "a file gone": lambda folder: {"onnx/model.onnx": None},
     "a config": text_lie("config.json", "{", '{"max_position": 1,'),
+    "a config, and the records of its export": with_export(text_lie("config.json", "{", '{"max_position": 1,')),
+    "a config without a key, and the records of its export": with_export(
+        text_lie("config.json", "vocab_size", "words")
+    ),
+    "weights that are missing, and the records of the export": with_export(_without_weight),
     "a bit of the weights": bit_lie("model.safetensors"),
     "a bit of the graph": bit_lie("onnx/model.onnx"),
     "a recall": record_lie(EVALUATE, lambda record: record["measured"]["tasks"][0].update(recall=0.9)),

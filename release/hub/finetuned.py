@@ -17,7 +17,7 @@ from release.card import finetuned as cards
 from release.card.finetuned import FinetunedRecords, FinetunedRelease
 from release.errors import ReleaseError
 from release.evaluation import queries
-from release.export import checkpoint
+from release.export import checkpoint, portable
 from release.files import list_files, sha256_file, sha256_hashes
 from release.hub import checks, stage, state
 from release.truth import declared, finetuned, manifest
@@ -119,7 +119,7 @@ def proved(release: FinetunedRelease, measured: FinetunedRecords) -> dict[str, s
     Raises:
         ReleaseError: One is not what it should be.
     """
-    for line in untrue(release, measured):
+    for line in (*untrue(release, measured), *portable.problems(release.output / "export")):
         raise ReleaseError(line)
     test, scores = measured.finetune.measured.test, measured.scores
     sets = ", ".join(f"{len(getattr(scores, name).first_stage):,} of {name}" for name in ("test", "dev", "guard"))
@@ -127,7 +127,7 @@ def proved(release: FinetunedRelease, measured: FinetunedRecords) -> dict[str, s
         "records": f"{len(KINDS)}, as they were written, in themselves and with each other possible",
         "figures": f"scores, differences and intervals computed again from those of each query: {sets}",
         "verdict": test.line.removeprefix("VERDICT: "),
-        "weights": "those that were compared with the fine-tuned model in every form",
+        "weights": "those that were compared with the fine-tuned model in every form, and settings that no reader takes otherwise",
     }
 
 

@@ -17,6 +17,7 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from release import records, results
 from release.card import acceptance, beside, render
 from release.errors import ReleaseError
+from release.export import portable
 from release.family import Family, of
 from release.files import list_files
 from release.hub import checks, data, finetuned, stage, state
@@ -72,7 +73,7 @@ def _model(family: Family, made: Manifest, folder: Path) -> tuple[dict[str, str]
     """What was proved, and the note that belongs into the collection."""
     exported = records.read(family.folder(made.size) / "records", results.EXPORT)
     measured = acceptance.card_records(family, made.size, exported.model_sha256)
-    for line in checks.untrue(family, made.size, measured):
+    for line in (*checks.untrue(family, made.size, measured), *portable.problems(folder)):
         raise ReleaseError(line.replace(f"{family.folder(made.size)}/", ""))
     _same(stage.model_contents(family, made.size, measured), folder, made)
     rows = measured.evaluate.measured.tasks
@@ -80,7 +81,7 @@ def _model(family: Family, made: Manifest, folder: Path) -> tuple[dict[str, str]
     return {
         "records": f"{len(measured.all)}, as they were written, in themselves and with each other possible",
         "figures": f"{len(rows)} rows and their means, gains and intervals computed again from the scores of each query",
-        "weights": "those that were compared with the trained model in every form",
+        "weights": "those that were compared with the trained model in every form, and settings that no reader takes otherwise",
         "card": _card(folder),
     }, next(item["note"] for item in collection["items"] if item["id"] == made.repository)
 
