@@ -24,8 +24,8 @@ from benchmarks import padded_varlen, shapes, timing
 from benchmarks.timing import Cost
 from release.console import print_json, table
 from release.runtime import unpadded
+from release.runtime.memory import peak_memory_mb, reset_peak
 from release.runtime.precision import has_fast_bf16
-from release.speed.machine import peak_memory_mb, reset_peak
 
 Pairs = list[tuple[str, str]]
 CHECKED = 16  # pairs that every side must score alike in float32
@@ -70,8 +70,8 @@ def main(argv: list[str] | None = None) -> None:
     gpu = torch.cuda.is_available()
     named = shapes.published_shapes() | shapes.tiny_shapes()
     parser.add_argument("--shape", choices=list(named), default="150m")
-    parser.add_argument("--pairs", type=int, default=8192 if gpu else 64)
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 128, 256, 512] if gpu else [32], help="pairs")
+    parser.add_argument("--pairs", type=int, default=4096 if gpu else 64)
+    parser.add_argument("--batch", type=int, nargs="+", default=[128, 512, 2048] if gpu else [32], help="pairs")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16"], default="bfloat16" if has_fast_bf16() else "float32"

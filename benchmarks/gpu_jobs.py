@@ -29,12 +29,13 @@ from transformers.utils import is_flash_attn_2_available, logging
 
 from benchmarks import padded_varlen, shapes, timing
 from release.runtime import unpadded
+from release.runtime.memory import is_out_of_memory, peak_memory_mb, reset_peak
 from release.runtime.precision import has_fast_bf16
-from release.shapes import BYTES_OF_STATE, count
-from release.speed.machine import is_out_of_memory, peak_memory_mb, reset_peak
+from release.shapes import BACKWARD, BYTES_OF_STATE, count
 
 PASSES = 3  # the protocol's
 MOST_PAIRS = 16384
+LEAST_FIRST = 32  # pairs: batches do not begin with more than this where two of them take long
 CLEARLY = 0.9  # below this share of the best rate, larger batches are not tried
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 WINDOW = 65  # as transformers counts a local attention of 128: 64 tokens to each side, plus one
@@ -211,6 +212,8 @@ def speed(shape: shapes.Shape, job: dict[str, Any]) -> dict[str, Any]:
     rate = 64 / timing.cost(lambda: predict(pool()[:64], 32)).wall
     rows: list[dict[str, Any]] = []
     batch, stopped = job["first_batch"], f"more than {MOST_PAIRS} pairs"
+    while batch > LEAST_FIRST and 2 * batch / rate > 2 * job["pass_seconds"]:
+        batch //= 2
     while 2 * batch <= MOST_PAIRS:
         if 2 * batch / rate > 4 * job["pass_seconds"] and rows:
             stopped = f"two batches of {batch} take too long"
@@ -224,7 +227,10 @@ def speed(shape: shapes.Shape, job: dict[str, Any]) -> dict[str, Any]:
             if not is_out_of_memory(error):
                 raise
             stopped = f"memory is out at {batch} pairs"
-            break
+            if rows or batch == 1:
+                break
+            batch //= 2
+            continue
         rows[-1]["peak_mb"] = peak_memory_mb() - before
         rate = rows[-1]["pairs_per_second"]
         if rate < CLEARLY * max(row["pairs_per_second"] for row in rows):
@@ -276,7 +282,8 @@ def train(shape: shapes.Shape, job: dict[str, Any]) -> dict[str, Any]:
         micro //= 2
     counted = count(shape.config)
     weights = counted["encoder"] + counted["head"]
-    state, activations = weights * BYTES_OF_STATE / 1e6, counted["kept_per_token"] * row.pop("micro_tokens") / 1e6
+    state = weights * BYTES_OF_STATE / 1e6
+    activations = counted["kept_per_token"] * BACKWARD * row.pop("micro_tokens") / 1e6
     planned = {"parameters": weights, "planned_state_mb": state, "planned_mb": state + activations}
     return {"batch": shape.batch, "micro_batch": micro, **row, **planned}
 

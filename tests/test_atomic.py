@@ -39,7 +39,7 @@ REASONS = {
         *("files.py", "data/shards.py", "localhub/http.py", "localhub/storage/blobs.py", "localhub/storage/xet.py"),
     ],
     "a log, to which lines are added": ["localhub/server.py", "training/energy.py"],
-    "a switch of the kernel, which is no file": ["speed/machine.py"],
+    "a switch of the kernel, which is no file": ["runtime/memory.py"],
 }
 
 

@@ -15,7 +15,7 @@ from release.console import print_json, table
 from release.errors import ReleaseError
 from release.family import Family, load
 from release.files import resource
-from release.shapes import BYTES_OF_STATE, count, shape
+from release.shapes import BACKWARD, BYTES_OF_STATE, count, shape
 
 
 def command(
@@ -80,7 +80,7 @@ def plan(
         "steps": steps,
         "tokens": rows * tokens * family.training.epochs,
         "state_gb_per_device": parameters * BYTES_OF_STATE / 1e9,
-        "activation_gb_per_device": counted["kept_per_token"] * tokens * batch / 1e9,
+        "activation_gb_per_device": counted["kept_per_token"] * BACKWARD * tokens * batch / 1e9,
     }
     if pairs_per_second:
         budget["hours"] = rows * family.training.epochs / (pairs_per_second * world) / 3600

@@ -33,9 +33,10 @@ from release.results.speed import (
     SpeedSubject,
     folder_for,
 )
+from release.runtime.memory import free, is_out_of_memory
 from release.speed.configurations import Configuration, Loaded, candidates, load
 from release.speed.latency import latencies
-from release.speed.machine import UNREADABLE, EnergyReading, driver, energy, free, is_out_of_memory
+from release.speed.machine import UNREADABLE, EnergyReading, driver, energy
 from release.speed.pairs import MOST, REHEARSED, draw, lengths
 from release.speed.timing import Pairs, batches, pairs_for, rates, seconds
 from release.start_up import load_modules

@@ -1,20 +1,14 @@
-"""What can be read from the machine while a model runs: peak memory, energy where a counter can be read, and the driver."""
+"""What can be read from the machine while a model runs: energy, where a counter can be read, and the driver."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import resource
 import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 POWERCAP = Path("/sys/class/powercap")  # Linux shows the counters of Intel's and AMD's processors (RAPL) here
 SMI = "nvidia-smi"
@@ -30,43 +24,6 @@ class EnergyReading:
     source: str
 
 
-def free() -> None:
-    """Give back what is no longer used: a model of an earlier configuration, or what a batch that was too large left."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def reset_peak() -> None:
-    """Start a new peak of memory: the GPU's, or where Linux allows it this process's."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        return
-    with suppress(OSError, AttributeError):  # glibc holds on to what was freed, and it would count
-        ctypes.CDLL(None).malloc_trim(0)
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return
-
-
-def peak_memory_mb() -> float:
-    """The most memory in use since `reset_peak`, in MB: allocated on the GPU, else resident in this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
-    except (OSError, IndexError, ValueError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch or Python means that memory ran out; an illegal access to memory is something else."""
-    phrases = ("out of memory", "allocate memory")
-    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in phrases)
-
-
 def driver() -> str | None:
     """The version of the NVIDIA driver, None without one."""
     return _smi("driver_version")
@@ -76,7 +33,7 @@ def energy(work: Callable[[], Any], device: str, *, powercap: Path = POWERCAP) -
     """Run `work` once and read what it took.
 
     Args:
-        device: "CPU", or a GPU's name: its power is read instead (by nvidia-smi; not yet tried on a GPU).
+        device: "CPU", or a GPU's name: its power is read instead (by nvidia-smi).
 
     Returns:
         What was read; `work` is run only if there is something to read. All that the counter covers is counted, what

@@ -12,7 +12,7 @@ import torch
 
 from release.errors import CannotRun
 from release.results.speed import BatchSpeed
-from release.speed.machine import free, is_out_of_memory, peak_memory_mb, reset_peak
+from release.runtime.memory import free, is_out_of_memory, peak_memory_mb, reset_peak
 from release.speed.pairs import MOST
 
 CLEARLY = 0.9  # on a CPU, below this share of the best rate, larger batches are not tried

@@ -42,7 +42,7 @@ def test_a_size_that_does_not_fit_at_the_whole_batch_gets_a_micro_batch(has) -> 
     has(H100)
     assert lacks("68m", "train", "speed") == []
     (lack,) = lacks("400m", "train", "speed")
-    assert lack.what == "training 400m takes about 83 GB for 256 pairs at a time, and NVIDIA H100 80GB HBM3 has 86 GB"
+    assert lack.what == "training 400m takes about 98 GB for 256 pairs at a time, and NVIDIA H100 80GB HBM3 has 86 GB"
     assert lack.hint.startswith("MICRO_BATCH=128 ") and lack.stage == "train"
     assert lacks("400m", "train", micro_batch=128) == []
     assert [each.hint[:15] for each in lacks("400m", "train", micro_batch=256)] == ["MICRO_BATCH=128"]

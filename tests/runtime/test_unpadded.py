@@ -11,9 +11,9 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.losses import MSELoss
-from transformers import AttentionInterface, ModernBertConfig, ModernBertModel
+from transformers import AttentionInterface, DataCollatorWithFlattening, ModernBertConfig, ModernBertModel
 
-from release.runtime.unpadded import NAME, predict, register, unpad, varlen
+from release.runtime.unpadded import NAME, _flatten, predict, register, unpad, varlen
 from tests.tiny import PAIRS
 
 LABELS = torch.linspace(-4, 9, len(PAIRS))
@@ -30,6 +30,17 @@ def test_scores_equal_padded_scores(reranker: Path) -> None:
     assert model.preprocess(PAIRS)["input_ids"].shape[0] == 1
     np.testing.assert_allclose(model.predict(PAIRS), padded, atol=1e-5)
     np.testing.assert_allclose(predict(model, PAIRS), padded, atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [[1], [7], [5, 1, 40, 2, 40]])
+def test_a_flat_row_is_that_of_transformers(lengths: list[int]) -> None:
+    texts = [{"input_ids": list(range(100 * length, 101 * length))} for length in lengths]
+    theirs = DataCollatorWithFlattening(return_flash_attn_kwargs=True)([dict(text) for text in texts])
+    ours, _ = _flatten(texts), theirs.pop("labels")
+    assert ours.keys() == theirs.keys()
+    for key, value in theirs.items():
+        assert type(ours[key]) is type(value)
+        torch.testing.assert_close(ours[key], value, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("budget", [1, 40, 10**6])
