@@ -84,6 +84,7 @@ ELSEWHERE = {  # a text by which what runs it is known, in a test, in CI or in w
     "ettin-release VERB": "ettin-release = release.__main__:main",
     "ettin-release hub": "local::",
     "SMOKE_TEST=1 python recipes/distill.py --family recipes/demo.toml --size mini": "SMOKE_TEST",
+    'ettin-release verify --repo "$REPO" --endpoint "$HF_ENDPOINT"': '{task.form, "account"}',
     "pip install '.[evaluate,export]'": "Provides-Extra",
     "pip install '.[sign]'": "Provides-Extra",
     "pip install 'ettin-release[finetune]'": "pages.blocks(workplace",
