@@ -10,7 +10,7 @@ from release import console, mode, records, results
 from release.card import finetuned as cards
 from release.card.finetuned import FinetunedRecords, FinetunedRelease
 from release.errors import ReleaseError
-from release.export import checkpoint, quantize
+from release.export import checkpoint, portable, quantize
 from release.export.pairs import PAIRS_FILE, read_pairs
 from release.files import atomic_directory, sha256_folder
 from release.hub import committed, finetuned, plan, publish, state, verify
@@ -69,7 +69,8 @@ def export(release: FinetunedRelease) -> None:
     sha256 = records.model_hash(model)
     try:
         previous = records.read(release.output / "records", results.EXPORT, model_sha256=sha256)
-        if made.is_dir() and sha256_folder(made) == previous.measured.sha256:
+        current = made.is_dir() and sha256_folder(made) == previous.measured.sha256
+        if current and not any(portable.problems(made)):  # which an older version of this project may have written
             return
     except ReleaseError:
         pass  # it is made now

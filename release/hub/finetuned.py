@@ -17,7 +17,7 @@ from release.card import finetuned as cards
 from release.card.finetuned import FinetunedRecords, FinetunedRelease
 from release.errors import ReleaseError
 from release.evaluation import queries
-from release.export import checkpoint, portable
+from release.export import checkpoint
 from release.files import list_files, sha256_file, sha256_hashes
 from release.hub import checks, stage, state
 from release.truth import declared, finetuned, manifest
@@ -119,7 +119,7 @@ def proved(release: FinetunedRelease, measured: FinetunedRecords) -> dict[str, s
     Raises:
         ReleaseError: One is not what it should be.
     """
-    for line in (*untrue(release, measured), *portable.problems(release.output / "export")):
+    for line in untrue(release, measured):
         raise ReleaseError(line)
     test, scores = measured.finetune.measured.test, measured.scores
     sets = ", ".join(f"{len(getattr(scores, name).first_stage):,} of {name}" for name in ("test", "dev", "guard"))

@@ -73,8 +73,9 @@ def _model(family: Family, made: Manifest, folder: Path) -> tuple[dict[str, str]
     """What was proved, and the note that belongs into the collection."""
     exported = records.read(family.folder(made.size) / "records", results.EXPORT)
     measured = acceptance.card_records(family, made.size, exported.model_sha256)
-    for line in (*checks.untrue(family, made.size, measured), *portable.problems(folder)):
+    for line in checks.untrue(family, made.size, measured):
         raise ReleaseError(line.replace(f"{family.folder(made.size)}/", ""))
+    _settings(folder, made)
     _same(stage.model_contents(family, made.size, measured), folder, made)
     rows = measured.evaluate.measured.tasks
     collection = render.collection(stage.collection_text(family, made.size, measured))
@@ -90,6 +91,7 @@ def _finetuned(made: Manifest, folder: Path, scratch: Path, client: HfApi | None
     assert made.finetuned is not None
     release, measured = finetuned.opened(made, folder, scratch / "tuned")
     proofs = finetuned.proved(release, measured)
+    _settings(folder, made)
     _same(finetuned.contents(release, measured), folder, made)
     proofs |= {"card": _card(folder)}
     return proofs | ({"base": finetuned.based_on(made.finetuned, client, scratch / "base")} if client else {})
@@ -192,6 +194,20 @@ def _same(contents: dict[str, manifest.Content], folder: Path, made: Manifest) -
             old, new = published.read_text(encoding="utf-8").splitlines(), content.splitlines()
             changes = [line for line in difflib.unified_diff(new, old, lineterm="", n=0) if line[:1] == "+"]
             shown = next((line[1:].strip() for line in changes[1:]), "a line is missing")
-            commits = ", ".join(commit[:12] for commit in made.commits) or "unknown"
-            hint = f"another version of this project renders other texts: the records are of commit {commits}"
-            raise ReleaseError(f"{name}: not what its records give, first: {shown[:120]!r}", hint=hint)
+            what = f"{name}: not what its records give, first: {shown[:120]!r}"
+            raise ReleaseError(what, hint=_other_version(made, "renders other texts"))
+
+
+def _settings(folder: Path, made: Manifest) -> None:
+    """Whether the settings of what is loaded are those of an export, which no reader takes otherwise.
+
+    Raises:
+        ReleaseError: One is another.
+    """
+    for line in portable.problems(folder):
+        raise ReleaseError(line, hint=_other_version(made, "writes other settings"))
+
+
+def _other_version(made: Manifest, does: str) -> str:
+    commits = ", ".join(commit[:12] for commit in made.commits) or "unknown"
+    return f"another version of this project {does}: the records are of commit {commits}"
