@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class EngineJob:
     Attributes:
         snippet: With MODEL_ID and PAIRS as in engines.toml.
         pairs: To score; `timed` once more, to measure.
-        alone: How many of `pairs`, from the first, are in a call of their own each.
+        alone: How many of `pairs`, from the first, are in a process of their own each.
         versions: Packages whose version is written down.
         program: The interpreter with its arguments; this project's own if empty.
     """
@@ -99,9 +99,20 @@ def link(source: str, target: str) -> None:
 
 
 def run(root: Path, model_id: str, job: EngineJob, threads: int | None = None) -> Outcome:
-    """Run a job in a process of its own, with `threads` threads or as many as it takes by itself."""
+    """Run a job in a process of its own, with `threads` threads or as many as it takes by itself; each pair `alone` in one more."""
+    scores: list[float] = []
+    for pair in job.pairs[: job.alone]:
+        outcome = _run(root, model_id, replace(job, pairs=[pair], timed=()), threads)
+        if outcome.scores is None:
+            return outcome
+        scores += outcome.scores
+    outcome = _run(root, model_id, replace(job, pairs=job.pairs[job.alone :]), threads)
+    return outcome if outcome.scores is None else replace(outcome, scores=scores + outcome.scores)
+
+
+def _run(root: Path, model_id: str, job: EngineJob, threads: int | None) -> Outcome:
     with tempfile.TemporaryDirectory(dir=root, prefix="job-") as folder:
-        content = {key: getattr(job, key) for key in ("pairs", "alone", "versions", "timed")}
+        content = {key: getattr(job, key) for key in ("pairs", "versions", "timed")} | {"alone": 0}
         content["snippet"] = job.snippet.replace("MODEL_ID", model_id)
         write_atomic(Path(folder) / "job.json", json.dumps(content))
         program = job.program or [sys.executable, str(WORKER)]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Tensors = dict[str, "torch.Tensor"]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 COPIED = ("modules.json", CONFIG, SENTENCE, BERT, TOKENIZER, TOKENIZER_CONFIG)
+METADATA = {"format": "pt"}  # without which, or with another, transformers reads no weights
 ENCODER, HEAD = "model.", ("head.", "classifier.")  # how the root checkpoint's tensors begin
 
 
@@ -57,9 +58,9 @@ def dual_root(model: Path, folder: Path) -> None:
     for path in paths[1:]:
         (folder / path).mkdir(parents=True)
         shutil.copyfile(model / path / CONFIG, folder / path / CONFIG)
-    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(state, folder / WEIGHTS, metadata=METADATA)
     for path, tensors in modules.items():
-        save_file(tensors, folder / path / WEIGHTS, metadata={"format": "pt"})
+        save_file(tensors, folder / path / WEIGHTS, metadata=METADATA)
     write_json(folder / CONFIG, completed(config))
 
 
@@ -94,6 +95,8 @@ def weight_problems(folder: Path) -> Iterator[str]:
             for name in sorted(names & shapes.keys()):
                 if root.get_slice(name).get_shape() != shapes[name]:
                     yield f"{WEIGHTS}: {name} is not of the shape {shapes[name]}"
+            if root.metadata() != METADATA:
+                yield f"{WEIGHTS}: metadata is {root.metadata()}, it must be {METADATA}"
             broken = [name for name in sorted(names) if not root.get_tensor(name).isfinite().all()]
             yield from (f"{WEIGHTS}: {name} holds what is no number" for name in broken[:3])
         for file in (WEIGHTS, *(f"{path}/{WEIGHTS}" for path in paths)):

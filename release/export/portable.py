@@ -269,7 +269,9 @@ def _modules(folder: Path) -> list[dict[str, Any]]:
     """
     modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
     for number, module in enumerate(modules):
-        if (module["idx"], module["name"]) != (number, str(number)) or not module["type"].startswith(LIBRARY):
+        place = {"idx": number, "name": str(number)}
+        kind_and_path = {key: str(module[key]) for key in ("type", "path")}
+        if module != place | kind_and_path or not module["type"].startswith(LIBRARY):
             raise ReleaseError(f"modules.json: {module} is no module of {LIBRARY[:-1]} in place {number}")
     return [
         (json.loads((folder / module["path"] / "config.json").read_text(encoding="utf-8")) if module["path"] else {})
@@ -335,9 +337,9 @@ def changed_settings(model: Path, folder: Path) -> Iterator[str]:
     for name in FILES:
         for key in sorted(KEPT[name] | (RENAMED if name == CONFIG else set())):
             value = given[name].get(key)
-            if own[name].get(key) != (
-                value["content"] if name == TOKENIZER_CONFIG and isinstance(value, dict) else value
-            ):
+            if name == TOKENIZER_CONFIG and isinstance(value, dict):
+                value = value["content"]
+            if json.dumps(own[name].get(key), sort_keys=True) != json.dumps(value, sort_keys=True):  # 8 is not 8.0
                 yield f"{name}: {key} is not the trained model's"
     if _modules(folder) != _modules(model):
         yield "modules.json: not the trained model's modules"

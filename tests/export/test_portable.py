@@ -205,6 +205,11 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], None], str]] = {
     "another pad token": (_set(CONFIG, "pad_token_id", to=0), "tokenizer.json: pad_token"),
     "a prompt": (_set(SENTENCE, "default_prompt_name", to="query"), "default_prompt_name is"),
     "lower case": (_set("sentence_bert_config.json", "do_lower_case", to=True), "do_lower_case is"),
+    "more about a module": (
+        lambda folder: built.edit(folder / "modules.json", lambda modules: modules[0].update(kwargs=["task"])),
+        "is no module of",
+    ),
+    "weights of another library": (_weights("model.safetensors", lambda _: None), "metadata is None, it must be"),
     "modules in another order": (_swap, "not the recipe's model|modules.json"),
     "another head in the root": (
         _weights("model.safetensors", lambda state: state["head.dense.weight"].mul_(1.0001)),
@@ -382,6 +387,12 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
             _set("tokenizer.json", "truncation", "max_length", to=64)(folder),
         ],
         "64 tokens are read, by the trained model",
+    ),
+    "a count that is no integer": (
+        lambda folder: built.edit(
+            folder / CONFIG, lambda config: config.update(vocab_size=float(config["vocab_size"]))
+        ),
+        "vocab_size is not",
     ),
     "another head everywhere": (
         _set("2_Dense/config.json", "activation_function", to="torch.nn.modules.activation.ReLU"),
