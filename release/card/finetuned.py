@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +13,7 @@ from release import records, results
 from release.card import formatting, provenance, render, tables
 from release.errors import ReleaseError
 from release.evaluation import queries
-from release.names import LicenseName, WebAddress, hub_licenses, language_name, licence_mistake
+from release.names import LicenseName, TagName, WebAddress, hub_licenses, language_name, licence_mistake
 from release.records import Record
 from release.results.export import ExportResult, ExportSubject
 from release.results.finetuning import FinetuneResult, FinetuneScores, FinetuneSubject
@@ -46,10 +45,6 @@ class FinetunedRelease:
             raise ReleaseError(f"{self.id!r} is no repository id", hint="write organization/name") from error
         if "/" not in self.id:
             raise ReleaseError(f"{self.id!r} names no organization or user", hint="write organization/name")
-        if not re.fullmatch(r"\w+([.-]\w+)*", self.tag, re.ASCII):
-            raise ReleaseError(
-                f"{self.tag!r} is no version", hint="letters, digits, '-', '_' and '.', such as v1 or v1.2"
-            )
         if self.license not in hub_licenses():
             raise ReleaseError(f"unknown licence {self.license!r}", hint="take an id of the Hub, such as apache-2.0")
         if mistake := licence_mistake(self.license, self.license_name, self.license_link):
@@ -57,6 +52,7 @@ class FinetunedRelease:
             hint = "pass --license other with --license-name my-licence and --license-link https://..., or neither of the two"
             raise ReleaseError(what, where="--license", hint=hint)
         given: tuple[tuple[Any, str | None, str], ...] = (
+            (TagName, self.tag, "--version"),
             (LicenseName, self.license_name, "--license-name"),
             (WebAddress, self.license_link, "--license-link"),
         )

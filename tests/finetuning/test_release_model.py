@@ -145,8 +145,9 @@ def test_names_and_licences_that_no_hub_takes_are_one_line(tmp_path: Path) -> No
         FinetunedRelease(tmp_path, "own reranker", "v1", "apache-2.0")
     with pytest.raises(ReleaseError, match="names no organization"):
         FinetunedRelease(tmp_path, "reranker", "v1", "apache-2.0")
-    with pytest.raises(ReleaseError, match=r"'v 1\.\.' is no version"):
-        FinetunedRelease(tmp_path, "user/reranker", "v 1..", "apache-2.0")
+    for version, says in (("v 1..", "is no name that the Hub takes"), ("main", "is no name of a tag")):
+        with pytest.raises(ReleaseError, match=rf"{says}; in --version"):
+            FinetunedRelease(tmp_path, "user/reranker", version, "apache-2.0")
     with pytest.raises(ReleaseError, match="unknown licence 'free'"):
         FinetunedRelease(tmp_path, "user/reranker", "v1", "free")
     for name, link, says in (
