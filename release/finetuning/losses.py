@@ -28,8 +28,7 @@ from release.training.samplers import ShuffledBatches
 LossName = Literal["margin-mse", "mse", "info-nce", "bce"]
 POINTWISE: tuple[LossName, ...] = ("mse", "bce")
 CHECKED_ROWS = 100_000  # at a time
-NEGATIVES = 4  # of each relevant document
-_NEGATIVES = tuple(f"negative_{number}" for number in range(1, NEGATIVES + 1))
+NEGATIVES = 4  # of each relevant document at most
 
 
 @dataclass(frozen=True)
@@ -40,15 +39,13 @@ class Loss:
         labels: The kind of labels that it learns from.
         about: When to take it, and what it does to the scale of the scores.
         scaled: Whether labels must lie between 0 and 1.
-        rows: Of a step by default.
-        pairs: Of a row; with InfoNCE a relevant document and its negatives.
+        rows: Of a step by default; with InfoNCE a relevant document with its negatives.
     """
 
     labels: Literal["judgements", "scores"]
     about: str
     scaled: bool = False
     rows: int = 32
-    pairs: int = 1
 
 
 LOSSES: dict[LossName, Loss] = {
@@ -60,7 +57,6 @@ LOSSES: dict[LossName, Loss] = {
         "judgements",
         "relevant against other documents of the query; the scale is free, the order counts",
         rows=8,
-        pairs=1 + NEGATIVES,
     ),
     "bce": Loss(
         "judgements",
@@ -161,8 +157,9 @@ def build(
 def contrasts(rows: Dataset, seed: int, folder: Path) -> Dataset:
     """One row for each relevant document: query, positive, negative_1, ... with documents of less relevance to the query.
 
-    Eight bytes a row and sixteen a query stay in memory, thirty a row while they are sorted; the table is written to `folder`,
-    which must last as long as it is used.
+    As many negatives as the query with most of them has, at most `NEGATIVES`; of fewer some stand there again. Eight
+    bytes a row and sixteen a query stay in memory, thirty a row while they are sorted; the table is written to `folder`, which
+    must last as long as it is used.
 
     Raises:
         ReleaseError: No query has a document of less relevance.
@@ -173,24 +170,36 @@ def contrasts(rows: Dataset, seed: int, folder: Path) -> Dataset:
     starts = np.flatnonzero(np.append(True, queries[1:] != queries[:-1]))
     del queries  # of ten million rows every array counts
     ends = np.append(starts[1:], len(order))
-    schema = pa.schema({name: pa.string() for name in ("query", "positive", *_NEGATIVES)})
+    count = min(NEGATIVES, _most_negatives(labels[order], starts, ends))
+    if not count:
+        what = "no query has both a relevant document and one of less relevance"
+        raise ReleaseError(what, where="the prepared data", hint="prepare again with --negatives 7")
+    names = ("query", "positive", *(f"negative_{number}" for number in range(1, count + 1)))
+    schema = pa.schema({name: pa.string() for name in names})
     path = folder / "contrasts.parquet"
-    written = 0
     with pq.ParquetWriter(path, schema) as writer:
-        draws = _draw((order[start:end] for start, end in zip(starts, ends, strict=True)), labels, seed)
+        draws = _draw((order[start:end] for start, end in zip(starts, ends, strict=True)), labels, count, seed)
         while drawn := list(islice(draws, 1000)):
-            indices = np.array(drawn)  # of the positive and its negatives, (rows of this table, 1 + NEGATIVES)
+            indices = np.array(drawn)  # of the positive and its negatives, (rows of this table, 1 + count)
             texts = rows.with_format("arrow")[indices.ravel()]
             first = np.arange(len(indices)) * indices.shape[1]
             columns = [texts["document"].take(pa.array(first + index)) for index in range(indices.shape[1])]
             writer.write_table(pa.table([texts["query"].take(pa.array(first)), *columns], schema=schema))
-            written += len(indices)
-    if not written:
-        what = "no query has both a relevant document and one of less relevance"
-        raise ReleaseError(what, where="the prepared data", hint="prepare again with --negatives 7")
     table = Dataset.from_parquet(str(path), cache_dir=str(folder))
     assert isinstance(table, Dataset)
     return table
+
+
+def pairs_of_a_row(table: Dataset) -> int:
+    """How many pairs of a table that `build` gave are scored for one of its rows."""
+    return sum(name not in ("query", "label") for name in table.column_names)
+
+
+def _most_negatives(labels: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> int:
+    """The most documents below the best one of a query that has a relevant one; labels lie query by query."""
+    best = np.maximum.reduceat(labels, starts)
+    below = np.add.reduceat(labels < np.repeat(best, ends - starts), starts, dtype=np.int64)
+    return int(below[best > 0].max(initial=0))
 
 
 def _keys(rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -205,12 +214,12 @@ def _keys(rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return queries, labels
 
 
-def _draw(groups: Iterable[np.ndarray], labels: np.ndarray, seed: int) -> Iterator[list[int]]:
-    """The rows of each relevant document and of its negatives; of few, some more than once."""
+def _draw(groups: Iterable[np.ndarray], labels: np.ndarray, count: int, seed: int) -> Iterator[list[int]]:
+    """The rows of each relevant document and of `count` negatives; of fewer all, and some of them again."""
     generator = np.random.default_rng(seed)
     for group in groups:
         for positive in group[labels[group] > 0]:
             others = group[labels[group] < labels[positive]]
             if len(others):
-                drawn = generator.choice(others, NEGATIVES, replace=len(others) < NEGATIVES)
-                yield [int(positive), *drawn.tolist()]
+                drawn = generator.choice(others, min(count, len(others)), replace=False)
+                yield [int(positive), *np.resize(drawn, count).tolist()]

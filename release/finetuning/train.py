@@ -87,7 +87,7 @@ def train(model: CrossEncoder, rows: Path, work: Path, dev: DevEvaluator, option
         assert isinstance(table, Dataset)
         table = few_rows(table) if options.smoke else table
         loss, table, sampler = losses.build(options.loss, model, table, options.seed, Path(folder))
-        often = evaluations(len(table) * losses.LOSSES[options.loss].pairs, len(dev.dev.judged.pairs))
+        often = evaluations(len(table) * losses.pairs_of_a_row(table), len(dev.dev.judged.pairs))
         trainer = CrossEncoderTrainer(
             model,
             _arguments(options, folder, sampler, 1 if options.smoke else share_of_steps(options.epochs * often)),

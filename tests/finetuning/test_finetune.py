@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,28 @@ def test_rows_without_two_documents_that_differ_are_refused_before_anything_is_m
     losses.check_rows("bce", rows)
     write(("a", 1.0), ("b", 0.0), ("c", 1.0), ("d", 0.5), ("a", 0.5))
     losses.check_rows("info-nce", rows)
+
+
+def test_a_relevant_document_stands_against_others_of_less_relevance_to_its_query(tmp_path: Path) -> None:
+    grades = {"a": [1.0, *[0.0] * 3], "b": [0.0, 2.0, 1.0], "c": [1.0, 1.0], "d": [0.0] * 9}
+    rows = [
+        {"query": query, "document": f"{query}{number}", "label": label}
+        for query, labels in grades.items()
+        for number, label in enumerate(labels)
+    ]
+    random.Random(3).shuffle(rows)
+    table = losses.contrasts(Dataset.from_list(rows), 12, tmp_path)
+    assert losses.pairs_of_a_row(table) == 4 and losses.pairs_of_a_row(Dataset.from_list(rows)) == 1
+    found = {row.pop("positive"): (row.pop("query"), *sorted(row.values())) for row in table.to_list()}
+    assert found["a0"] == ("a", "a1", "a2", "a3")
+    assert (
+        found.keys() == {"a0", "b1", "b2"} and set(found["b1"]) == {"b", "b0", "b2"} and set(found["b2"]) == {"b", "b0"}
+    )
+    grades["a"] += [0.0] * 9
+    many = [{"query": "a", "document": f"a{number}", "label": label} for number, label in enumerate(grades["a"])]
+    (tmp_path / "many").mkdir()
+    (row,) = losses.contrasts(Dataset.from_list(many), 12, tmp_path / "many").to_list()
+    assert len(set(row.values())) == 2 + losses.NEGATIVES
 
 
 def test_a_test_of_the_path_finds_queries_with_negatives_wherever_they_are() -> None:
