@@ -48,8 +48,16 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit("not measured: no CUDA device here; hint: --tiny runs the same path with tiny shapes on a CPU")
     require_version("sentence-transformers>=6.2", "hint: install its wheel first")
     sizes = options.sizes or list(shapes.tiny_shapes() if options.tiny else shapes.PUBLISHED)
-    options.output.mkdir(parents=True, exist_ok=True)
+    if not options.seconds > 0:
+        parser.error(f"--seconds {options.seconds}: a number above 0 is needed")
     path = options.output / "results.jsonl"
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        if path.exists():  # minutes on a GPU, perhaps of another machine
+            path.replace(path.with_name(f"results-{datetime.now(UTC):%Y%m%dT%H%M%S}.jsonl"))
+        path.touch()
+    except OSError as error:
+        sys.exit(f"error: nothing can be written ({error.strerror}); in {options.output}; hint: another --output")
     started = time.time()
     rows: list[Row] = []
     with Worker(gpu_jobs.run) as worker, path.open("w", encoding="utf-8") as file:

@@ -36,13 +36,13 @@ class Worker:
     def run(self, job: Any, seconds: float) -> tuple[Any, str | None]:
         """What `work` returned, or None and the reason: its error, its end, or no answer within `seconds`."""
         pipe = self._start()
-        pipe.send(job)
         try:
+            pipe.send(job)
             if not pipe.poll(seconds):
                 self._stop()
                 return None, f"no answer within {seconds:.0f} s"
             result, error = pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, ConnectionError):
             self._process.join()
             code = self._process.exitcode
             self._stop()
@@ -52,6 +52,8 @@ class Worker:
         return result, error
 
     def _start(self) -> Connection:
+        if self._pipe is not None and not self._process.is_alive():  # ended between two jobs
+            self._stop()
         if self._pipe is None:
             self._pipe, theirs = CONTEXT.Pipe()
             self._process = CONTEXT.Process(target=_serve, args=(self._work, theirs), daemon=True)

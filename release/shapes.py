@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AttentionInterface, ModernBertConfig, ModernBertModel
 
@@ -42,11 +43,11 @@ def shape(encoder: str) -> ModernBertConfig:
     """The encoder's configuration: from its folder, or from shapes.toml.
 
     Raises:
-        ReleaseError: It is neither a folder nor listed.
+        ReleaseError: It is neither a folder nor listed, or the folder's is no ModernBERT, whose parts alone are counted.
     """
     file = resource(encoder) / "config.json"
     if file.is_file():
-        return ModernBertConfig(**json.loads(file.read_text(encoding="utf-8")))
+        return _read(file)
     known = published()
     if encoder not in known["encoders"]:
         raise ReleaseError(
@@ -55,6 +56,22 @@ def shape(encoder: str) -> ModernBertConfig:
             hint="name a local folder, or add its shape",
         )
     return ModernBertConfig(**known["common"], **known["encoders"][encoder])
+
+
+def _read(file: Path) -> ModernBertConfig:
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        kind = settings.get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ReleaseError("cannot be read as settings of an encoder", where=str(file), hint="write it anew") from error
+    if kind != ModernBertConfig.model_type:
+        what = f"parameters and memory of an encoder of type {kind!r} are not counted here"
+        raise ReleaseError(what, where=str(file), hint="choose a ModernBERT; only plan-train needs it")
+    try:
+        return ModernBertConfig(**settings)
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        first = str(error).strip().splitlines()[-1].strip()
+        raise ReleaseError(f"no settings of a ModernBERT ({first})", where=str(file), hint="correct it") from error
 
 
 def published() -> dict[str, Any]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -55,7 +57,7 @@ class Executor:
         """From the command line, options as NAME=VALUE.
 
         Raises:
-            ReleaseError: An option without a value, or for no cluster.
+            ReleaseError: An option without a value or with one that cannot be read, or for no cluster.
         """
         for each in options or []:
             if "=" not in each:
@@ -85,7 +87,10 @@ class Executor:
 
 def _setting(text: str) -> Any:
     """The value of an option for an executor, as YAML, in which 24:00:00 shall not be 86400 minutes."""
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ReleaseError(f"--option has the value {text!r}, which is no YAML", hint="quote it") from error
     return text if isinstance(value, int) and ":" in text else value
 
 
@@ -191,15 +196,21 @@ def submit_to_slurm(
     from datatrove.executor import SlurmPipelineExecutor  # takes seconds to import
 
     # datatrove submits one more job that adds up statistics: without a task's success it would wait for ever.
-    sbatch = {"kill-on-invalid-dep": "yes"} | (options.get("sbatch_args") or {})
+    given = options.get("sbatch_args") or {}
     common = {"pipeline": [Part(jobs, work)], "tasks": workers, "workers": workers, "logging_dir": str(logs)}
     settings: dict[str, Any] = {"job_name": name, **common, "skip_completed": False, **options}
     kind: Any = SlurmPipelineExecutor
+    if not shutil.which("sbatch"):
+        raise ReleaseError("Slurm's command sbatch is not here", hint="run this on a node that submits to it")
     try:
-        executor = kind(**settings | {"sbatch_args": sbatch})
-    except TypeError as error:
+        kind(**settings | {"sbatch_args": {"kill-on-invalid-dep": "yes"} | given}).run()
+    except subprocess.CalledProcessError as error:
+        what = f"sbatch refused the jobs (status {error.returncode}); its reason is printed above"
+        raise ReleaseError(
+            what, hint=f"correct what it names, with --option where that is one, then {AGAIN}"
+        ) from error
+    except (TypeError, ValueError, AttributeError) as error:
         raise _unusable("slurm", error, "--option partition=gpu --option time=24:00:00") from error
-    executor.run()
 
 
 # --- On Ray -----------------------------------------------------------------------------------------------------------

@@ -44,5 +44,5 @@ def peak_memory_mb() -> float:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error of torch or Python means that memory ran out; an illegal access to memory is something else."""
-    phrases = ("out of memory", "allocate memory")
+    phrases = ("out of memory", "allocate memory", "alloc_failed")  # the last: cuBLAS and cuDNN
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in phrases)

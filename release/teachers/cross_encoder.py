@@ -77,24 +77,29 @@ class CrossEncoderTeacher:
         """Raw logits, float32 of shape (len(pairs),): the longest pairs first, so that memory fails early."""
         order = sorted(range(len(pairs)), key=lambda row: -sum(map(len, pairs[row])))
         scores = np.empty(len(pairs), np.float32)
+        batch = self.batch
         for start in range(0, len(order), BLOCK):
             rows = order[start : start + BLOCK]
-            scores[rows] = self._predict([pairs[row] for row in rows])
+            scores[rows], batch = self._block([pairs[row] for row in rows], batch)
             if progress:
                 progress(len(rows))
         return scores
 
-    def _predict(self, pairs: list[tuple[str, str]]) -> np.ndarray:
-        """Logits of one block; where memory is out, batches are halved, for it and for all later ones."""
+    def _block(self, pairs: list[tuple[str, str]], batch: int) -> tuple[np.ndarray, int]:
+        """Logits of one block, and the batch that memory sufficed for, halved until it does.
+
+        The next block begins with it, the next call of `predict` anew: in bfloat16 the last bits of a logit depend on the batch,
+        and a shard shall not depend on what the process scored before it.
+        """
         from release.runtime.memory import free, is_out_of_memory
 
         while True:
             try:
-                return self.model.predict(pairs, batch_size=self.batch, show_progress_bar=False)
+                return self.model.predict(pairs, batch_size=batch, show_progress_bar=False), batch
             except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or self.batch == 1:
+                if not is_out_of_memory(error) or batch == 1:
                     raise
-            self.batch //= 2
+            batch //= 2
             free()
 
 

@@ -18,6 +18,7 @@ import torch
 
 from benchmarks import bench_gpu, gpu_jobs, shapes, worker
 from benchmarks.worker import Worker
+from release.shapes import count
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,7 +56,10 @@ def test_training_is_held_against_the_plan(measured: tuple[str, list[dict[str, A
     (row,) = (row for row in measured[1] if row["kind"] == "train")
     shape = shapes.tiny_shapes()["tiny"]
     assert row["batch"] == row["micro_batch"] == shape.batch and row["steps"] >= 1
-    assert row["planned_mb"] > row["planned_state_mb"] == pytest.approx(row["parameters"] * 16e-6)
+    assert row["planned_state_mb"] == pytest.approx(row["parameters"] * 16e-6)
+    tokens = shape.batch * shapes.mean_tokens(gpu_jobs.pool()[: shape.batch])
+    activations = 1.2 * count(shape.config)["kept_per_token"] * tokens / 1e6
+    assert row["planned_mb"] - row["planned_state_mb"] == pytest.approx(activations)
     assert row["loss_last"] < row["loss_first"]
 
 
@@ -96,11 +100,45 @@ def test_memory_that_runs_out_halves_the_passes(monkeypatch: pytest.MonkeyPatch)
     assert (row["batch"], row["micro_batch"]) == (16, 4)
 
 
+def test_memory_that_runs_out_at_the_first_batch_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes, tried = gpu_jobs._passes, list[int]()
+
+    def small(predict: Any, batch: int, count: float) -> dict[str, Any]:
+        tried.append(batch)
+        if batch > 8:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return passes(predict, batch, 1)
+
+    monkeypatch.setattr(gpu_jobs, "_passes", small)
+    job = {"setup": gpu_jobs.as_json(gpu_jobs.Setup("buckets", "float32", False)), "until": time.time() + 60}
+    row = gpu_jobs.speed(shapes.tiny_shapes()["tiny"], job | {"first_batch": 32, "pass_seconds": 1.0})
+    assert tried == [32, 16, 8, 16] and [each["batch"] for each in row["batches"]] == [8]
+    assert row["stopped"] == "memory is out at 16 pairs"
+    tried.clear()
+    row = gpu_jobs.speed(shapes.tiny_shapes()["tiny"], job | {"first_batch": 4096, "pass_seconds": 0.001})
+    assert tried[0] == gpu_jobs.LEAST_FIRST  # two large batches would take long
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"^not measured: no CUDA device here; hint: --tiny"):
         bench_gpu.main(["--output", str(tmp_path / "none")])
     assert not (tmp_path / "none").exists()
+
+
+def test_what_was_measured_before_is_kept_and_nothing_is_measured_that_could_not_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--tiny", "--seconds", "1", "--output", str(tmp_path)]
+    (tmp_path / "results.jsonl").write_text("a GPU's\n", encoding="utf-8")
+    bench_gpu.main(given)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["device"] is None  # time sufficed for nothing
+    (kept,) = tmp_path.glob("results-*.jsonl")
+    assert kept.read_text(encoding="utf-8") == "a GPU's\n"
+    with pytest.raises(SystemExit, match=r"^error: nothing can be written .*; in .*hint: another --output$"):
+        bench_gpu.main([*given[:-1], str(kept)])
+    with pytest.raises(SystemExit, match="2"):
+        bench_gpu.main([*given, "--seconds", "nan"])
 
 
 def test_what_time_does_not_suffice_for_is_named() -> None:
@@ -114,6 +152,11 @@ def test_a_job_that_kills_its_process_or_hangs_does_not_take_the_others_with_it(
     with Worker(os._exit) as ends:
         assert ends.run(3, 60) == (None, "the process ended with status 3")
         assert ends.run(4, 60) == (None, "the process ended with status 4")
+    with Worker(abs) as idle:
+        assert idle.run(-1, 60) == (1, None)
+        idle._process.kill()
+        idle._process.join()
+        assert idle.run(-2, 60) == (2, None)
     with Worker(time.sleep) as sleeps:
         assert sleeps.run(0, 60) == (None, None)
         assert sleeps.run(60, 0.2) == (None, "no answer within 0 s")
@@ -140,5 +183,5 @@ def imported(module: str, seen: set[str]) -> set[str]:
 
 
 def test_a_machine_with_little_installed_can_run_it() -> None:
-    allowed = {"numpy", "rich", "sentence_transformers", "torch", "transformers"}
+    allowed = {"huggingface_hub", "numpy", "rich", "sentence_transformers", "torch", "transformers"}
     assert imported("benchmarks.bench_gpu", set()) <= allowed

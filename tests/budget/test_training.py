@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from release.__main__ import main
+from release.errors import ReleaseError
+from release.shapes import count, shape
 
 ROOT = Path(__file__).resolve().parents[2]
 ETTIN = ["--family", str(ROOT / "recipes/ettin.toml")]
@@ -25,6 +27,8 @@ def test_the_smallest_size_has_exactly_the_published_parameters(capsys: pytest.C
     assert (plan["per_device_batch"], plan["steps"]) == (32, -(-143_393_475 // 1024))
     assert plan["hours"] == pytest.approx(143_393_475 / 3200 / 3600)
     assert plan["state_gb_per_device"] == pytest.approx(plan["parameters"] * 16e-9)
+    kept = count(shape("jhu-clsp/ettin-encoder-17m"))["kept_per_token"]
+    assert plan["activation_gb_per_device"] == pytest.approx(1.2 * kept * 256 * 32 / 1e9)  # 1.2 as measured on a GPU
 
 
 @pytest.mark.parametrize(("size", "millions"), [("32m", 32), ("68m", 68), ("150m", 150), ("400m", 400), ("1b", 1000)])
@@ -52,3 +56,19 @@ def test_what_cannot_be_planned_is_one_line(
     assert main(["plan-train", *ETTIN, *words]) != 0
     shown = capsys.readouterr()
     assert says in shown.err and shown.err.count("\n") == 1 and not shown.out
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ('{"model_type": "bert", "vocab_size": 250002}', "encoder of type 'bert' are not counted"),
+        ('{"vocab_size": 250002}', "encoder of type None are not counted"),
+        ('{"model_type": "modernbert", "hidden_size": "x"}', "no settings of a ModernBERT"),
+        ('{"model_type": ', "cannot be read"),
+        ("[]", "cannot be read"),
+    ],
+)
+def test_an_encoder_of_another_kind_is_not_counted_as_a_modernbert(tmp_path: Path, settings: str, says: str) -> None:
+    (tmp_path / "config.json").write_text(settings, encoding="utf-8")
+    with pytest.raises(ReleaseError, match=says):
+        shape(str(tmp_path))

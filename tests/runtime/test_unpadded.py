@@ -32,7 +32,7 @@ def test_scores_equal_padded_scores(reranker: Path) -> None:
     np.testing.assert_allclose(predict(model, PAIRS), padded, atol=1e-5)
 
 
-@pytest.mark.parametrize("lengths", [[1], [7], [5, 1, 40, 2, 40]])
+@pytest.mark.parametrize("lengths", [[1], [7], [5, 1, 40, 2, 40], [2, 0, 1], [0]])
 def test_a_flat_row_is_that_of_transformers(lengths: list[int]) -> None:
     texts = [{"input_ids": list(range(100 * length, 101 * length))} for length in lengths]
     theirs = DataCollatorWithFlattening(return_flash_attn_kwargs=True)([dict(text) for text in texts])
