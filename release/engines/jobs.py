@@ -112,7 +112,7 @@ def run(root: Path, model_id: str, job: EngineJob, threads: int | None = None) -
 
 def _run(root: Path, model_id: str, job: EngineJob, threads: int | None) -> Outcome:
     with tempfile.TemporaryDirectory(dir=root, prefix="job-") as folder:
-        content = {key: getattr(job, key) for key in ("pairs", "versions", "timed")} | {"alone": 0}
+        content = {key: getattr(job, key) for key in ("pairs", "versions", "timed")}
         content["snippet"] = job.snippet.replace("MODEL_ID", model_id)
         write_atomic(Path(folder) / "job.json", json.dumps(content))
         program = job.program or [sys.executable, str(WORKER)]

@@ -14,17 +14,14 @@ const file = path.join(here, `snippet-${process.pid}.mjs`);
 const code = job.snippet.replace("PAIRS", "globalThis.PAIRS").replaceAll("console.log(", "console.error(");
 fs.writeFileSync(file, `${code}\nexport { scores };\n`);
 try {
-  const scores = [];
-  for (const pairs of [...job.pairs.slice(0, job.alone).map((pair) => [pair]), job.pairs.slice(job.alone)]) {
-    globalThis.PAIRS = pairs;
-    scores.push(...(await import(`${pathToFileURL(file)}?${scores.length}`)).scores);
-  }
+  globalThis.PAIRS = job.pairs;
+  const { scores } = await import(pathToFileURL(file));
   const versions = {};
   for (const name of job.versions) {
     const about = path.join(here, "node_modules", name, "package.json");
     versions[name] = JSON.parse(fs.readFileSync(about, "utf8")).version;
   }
-  fs.writeFileSync(path.join(folder, "result.json"), JSON.stringify({ scores: scores.map(Number), versions }));
+  fs.writeFileSync(path.join(folder, "result.json"), JSON.stringify({ scores: [...scores].map(Number), versions }));
 } finally {
   fs.rmSync(file);
 }

@@ -1,8 +1,8 @@
 """Run one snippet in a process of its own and write down its `scores`; only the standard library, for any engine's Python.
 
-`python worker.py JOB` reads JOB/job.json (snippet, pairs, how many of them are alone, versions, timed) and writes JOB/result.json
-(scores, versions, and pairs per second where `timed` names more pairs, which take longer than loading varies). The first `alone`
-pairs are scored in a call of their own each. Whatever the snippet prints or warns of goes to the error stream.
+`python worker.py JOB` reads JOB/job.json (snippet, pairs, versions, timed) and writes JOB/result.json (scores, versions, and
+pairs per second where `timed` names more pairs, which take longer than loading varies). Whatever the snippet prints or warns of
+goes to the error stream.
 """
 
 import atexit
@@ -28,11 +28,7 @@ def main(folder):
     pairs = [tuple(pair) for pair in job["pairs"]]
     if not job["timed"]:  # what is timed runs as anybody's program does
         gc.disable()  # a third of the time in which an engine is imported
-    scores = []
-    for pair in pairs[: job["alone"]]:
-        scores += run(job["snippet"], [pair])
-        gc.collect()  # that run's model
-    result = {"scores": scores + run(job["snippet"], pairs[job["alone"] :])}
+    result = {"scores": run(job["snippet"], pairs)}
     result["versions"] = {name: metadata.version(name) for name in job["versions"]}
     if timed := [tuple(pair) for pair in job["timed"]]:
         few, many = timed[: len(timed) // 8], timed

@@ -19,7 +19,7 @@ from release.engines.jobs import EngineJob, Outcome
 from release.engines.kept import kept
 from release.errors import CannotRun, ReleaseError
 from release.evaluation.judged_pairs import JudgedPairs
-from release.export import pairs, parity
+from release.export import pairs, parity, portable
 from release.files import list_files
 from release.runtime.cpu_engines import CpuEngine
 from release.speed import latency as speed_latency
@@ -52,6 +52,17 @@ def test_an_export_has_every_key_that_the_readers_ask_for_which_cannot_be_run_he
     keys = json.loads((folder / "export/config.json").read_text())
     assert not {key for engine in ROWS.values() for key in engine.keys} - keys.keys()
     assert keys["layer_norm_eps"] == keys["norm_eps"]
+
+
+def test_an_export_requires_the_oldest_versions_of_which_a_row_needs_no_option() -> None:
+    pinned: dict[str, set[str]] = {"sentence-transformers": set(), "transformers": set()}
+    for engine in ROWS.values():
+        for package in engine.packages if not (engine.option or engine.wrong) else ():
+            name, _, version = package.partition("==")
+            if version and name in pinned:
+                pinned[name].add(version.rstrip(".*"))
+    oldest = {name: min(versions, key=lambda each: [*map(int, each.split("."))]) for name, versions in pinned.items()}
+    assert {name: f">={version}" for name, version in oldest.items()} == portable.REQUIREMENTS
 
 
 @pytest.mark.parametrize(("seconds", "rate"), [(0.01, 100.0), (0.0, None), (-0.01, None)])
@@ -145,6 +156,13 @@ def test_an_engine_that_stops_says_why_in_one_line_without_paths(folder: Path) -
     assert outcome.scores is None and outcome.error is not None
     assert "nothing/some/model" in outcome.error and "\n" not in outcome.error and str(root) not in outcome.error
     assert short.scores is None and short.error == "1 scores of 2 pairs"
+
+
+def test_the_longest_pairs_are_scored_in_a_process_of_their_own_each(tmp_path: Path) -> None:
+    compared = [(text, "") for text in "aabc"]
+    job = EngineJob("assert '' not in PAIRS[0][:1]\nscores = [len(PAIRS)] * len(PAIRS)", compared, alone=2)
+    assert jobs.run(tmp_path, "some/model", job, 1).scores == [1, 1, 2, 2]
+    assert jobs.run(tmp_path, "some/model", EngineJob(job.snippet, [("", ""), *compared], alone=1), 1).scores is None
 
 
 def test_a_run_that_was_stopped_runs_what_is_missing_and_nothing_of_another_export(
@@ -260,8 +278,7 @@ def test_a_record_of_another_export_is_not_shown(
 
 def test_the_worker_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(
-        '{"snippet": "scores = [len(a + b) / len(PAIRS) for a, b in PAIRS]", "pairs": [["a", "b"], ["a", "b"], ["a", "b"]],'
-        '"alone": 1, "timed": [], "versions": []}'
+        '{"snippet": "scores = [len(a + b) for a, b in PAIRS]", "pairs": [["a", "bc"]], "timed": [], "versions": []}'
     )
     subprocess.run([sys.executable, "-I", "-S", str(jobs.WORKER), str(tmp_path)], check=True)
-    assert (tmp_path / "result.json").read_text() == '{"scores": [2.0, 1.0, 1.0], "versions": {}}'
+    assert (tmp_path / "result.json").read_text() == '{"scores": [3.0], "versions": {}}'
