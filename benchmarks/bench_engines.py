@@ -25,7 +25,7 @@ from sentence_transformers import CrossEncoder
 
 from benchmarks.common import natural_pairs, reranker, write_encoder
 from benchmarks.matrix_rate import flops_per_pair, gemm_rate
-from benchmarks.timing import SideTimings, median, rounds, threads
+from benchmarks.timing import SideTimings, median, positive, rounds, threads
 from release.console import print_json, quiet, table
 from release.evaluation.judged_pairs import TOP_K, from_folder
 from release.export import checkpoint
@@ -45,11 +45,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, default=DEMO / "mini/model", help="a trained modular CrossEncoder")
     parser.add_argument("--collection", type=Path, default=DEMO / "data/collections/docstrings", help="a BEIR folder")
     parser.add_argument("--shape", choices=["17m"], help="random weights in this shape instead of a model")
-    parser.add_argument("--queries", type=int, default=500, help="the collection's first ones, reranked for NDCG@10")
-    parser.add_argument("--top-k", type=int, default=TOP_K)
-    parser.add_argument("--pairs", type=int, default=512, help="of them (drawn), timed")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every engine, after one")
+    parser.add_argument(
+        "--queries", type=positive, default=500, help="the collection's first ones, reranked for NDCG@10"
+    )
+    parser.add_argument("--top-k", type=positive, default=TOP_K)
+    parser.add_argument("--pairs", type=positive, default=512, help="of them (drawn), timed")
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument(
+        "--threads", type=positive, default=len(os.sched_getaffinity(0)), help="of every engine, after one"
+    )
     options = parser.parse_args(argv)
     if not options.shape and not (options.model / "modules.json").is_file():
         parser.exit(1, f"error: no model; in {options.model}; hint: make demo, or --shape 17m\n")

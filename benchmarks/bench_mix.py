@@ -37,7 +37,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.timing import Cost, SideTimings, cost
+from benchmarks.timing import Cost, SideTimings, cost, positive
 from release.console import print_json, table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,10 +50,10 @@ GOAL_RATIO, GOAL_GROWTH, GOAL_MB = 10, 1.3, 2000  # the ratio with and without t
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--millions", type=int, nargs="+", default=[1, 4], help="sizes, in millions of rows")
-    parser.add_argument("--rounds", type=int, default=1, help="of all sides at the smallest size (default: 1)")
+    parser.add_argument("--millions", type=positive, nargs="+", default=[1, 4], help="sizes, in millions of rows")
+    parser.add_argument("--rounds", type=positive, default=1, help="of all sides at the smallest size (default: 1)")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)  # what a process of its own is told
-    parser.add_argument("--cores", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--cores", type=positive, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.side:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])  # before polars counts them

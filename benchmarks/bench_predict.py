@@ -18,7 +18,7 @@ from sentence_transformers import CrossEncoder
 
 from benchmarks.common import MAX_LENGTH, natural_pairs, reranker, write_encoder
 from benchmarks.matrix_rate import flops_per_pair, share
-from benchmarks.timing import compare
+from benchmarks.timing import compare, positive
 from release.console import print_json
 from release.runtime.precision import has_fast_bf16
 from release.runtime.unpadded import predict, unpad
@@ -26,10 +26,10 @@ from release.runtime.unpadded import predict, unpad
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--pairs", type=int, default=256)
-    parser.add_argument("--budget", type=int, default=2048, help="tokens per unpadded batch")
-    parser.add_argument("--tokens", type=int, help="long documents of so many tokens, joined from the same text")
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--pairs", type=positive, default=256)
+    parser.add_argument("--budget", type=positive, default=2048, help="tokens per unpadded batch")
+    parser.add_argument("--tokens", type=positive, help="long documents of so many tokens, joined from the same text")
     parser.add_argument("--model", help="a trained CrossEncoder instead of random weights in the 17m shape")
     options = parser.parse_args()
     scores: dict[str, np.ndarray] = {}

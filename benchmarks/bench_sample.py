@@ -12,7 +12,7 @@ import random
 
 import numpy as np
 
-from benchmarks.timing import compare
+from benchmarks.timing import compare, positive
 from release.console import print_json
 from release.data import sampling
 from release.spec import SamplingSpec
@@ -41,21 +41,21 @@ def plain(starts: list[int], scores: list[float], positive: list[bool], plan: Sa
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--queries", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--queries", type=positive, default=2000)
+    parser.add_argument("--rounds", type=positive, default=3)
     options = parser.parse_args(argv)
     draw = np.random.default_rng(12)
     rows = options.queries * CANDIDATES
     starts = np.arange(options.queries + 1, dtype=np.int64) * CANDIDATES
-    scores, positive = draw.normal(0, 5, rows).astype(np.float32), draw.random(rows) < 2 / CANDIDATES
+    scores, marked = draw.normal(0, 5, rows).astype(np.float32), draw.random(rows) < 2 / CANDIDATES
     keys = sampling.scatter(np.arange(1, options.queries + 1).astype(np.uint64))
-    lists = (starts.tolist(), scores.tolist(), positive.tolist())
+    lists = (starts.tolist(), scores.tolist(), marked.tolist())
     square = scores.reshape(options.queries, CANDIDATES)
     counts: dict[str, int] = {}
     sides = {
         "plain": lambda: counts.update(plain=len(plain(*lists, PLAN))),
         "vectorised": lambda: counts.update(
-            vectorised=len(sampling.sample_candidates(starts, scores, positive, keys, PLAN, 12))
+            vectorised=len(sampling.sample_candidates(starts, scores, marked, keys, PLAN, 12))
         ),
         "sorting alone": lambda: np.argsort(square),
     }

@@ -19,7 +19,7 @@ from sentence_transformers.cross_encoder.losses import MSELoss
 
 from benchmarks.common import natural_pairs, reranker, write_encoder
 from benchmarks.matrix_rate import flops_per_pair, share
-from benchmarks.timing import compare
+from benchmarks.timing import compare, positive
 from release.console import print_json
 from release.runtime.precision import has_fast_bf16
 from release.runtime.unpadded import unpad
@@ -49,8 +49,8 @@ class TrainingSide:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=positive, default=6)
+    parser.add_argument("--batch", type=positive, default=32)
     options = parser.parse_args(argv)
     size = options.batch
     with tempfile.TemporaryDirectory() as folder:

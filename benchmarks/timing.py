@@ -19,6 +19,13 @@ from typing import Any
 from release.console import table
 
 
+def positive(text: str) -> int:
+    """A number of rounds, pairs or threads on the command line: a whole one above 0."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
 @dataclass(frozen=True)
 class Cost:
     """Seconds that some work took: `wall` on the clock, `cpu` of all cores together."""

@@ -141,6 +141,13 @@ def test_what_was_measured_before_is_kept_and_nothing_is_measured_that_could_not
         bench_gpu.main([*given, "--seconds", "nan"])
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("kind", ["speed", "train"])
+def test_no_other_attention_is_measured_under_a_name(kind: str) -> None:
+    job = {"kind": kind, "size": "tiny", "setup": gpu_jobs.as_json(gpu_jobs.SETUPS[0])}
+    assert gpu_jobs.run(job)["skipped"] == "torch's varlen kernel needs CUDA"
+
+
 def test_what_time_does_not_suffice_for_is_named() -> None:
     job = {"kind": "speed", "size": "1b", "name": "bf16 varlen"}
     with Worker(abs) as idle:

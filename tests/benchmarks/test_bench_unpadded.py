@@ -8,17 +8,26 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import bench_unpadded, padded_varlen, shapes
+from benchmarks import bench_unpadded, matrix_rate, padded_varlen, shapes
 
 PAIRS = shapes.question_pairs(40)
 
 
-def test_the_last_line_holds_every_side(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_line_holds_every_side(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(matrix_rate, "gemm_rate", lambda dtype: 1e12)  # seconds of measuring
     bench_unpadded.main(["--shape", "tiny", "--pairs", "24", "--batch", "4", "8", "--rounds", "1"])
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [name[:3] for name in line["sides"]] == ["(a)", "(b)", "(c)"]
     assert line["ratio"] > 0 and line["peak_mb"] > 0 and line["max_score_difference_float32"] < 1e-6
     assert all(side["cpu_seconds"] > 0 and side["batch"] in (4, 8) for side in line["sides"].values())
+    if not torch.cuda.is_available():
+        assert (
+            line["ratio_one_thread"] > 0
+            and 0 < line["share"] < 1
+            and line["sides_one_thread"].keys() == line["sides"].keys()
+        )
+    with pytest.raises(SystemExit, match="2"):
+        bench_unpadded.main(["--shape", "tiny", "--rounds", "0"])
     assert line["device"] == (torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU")
 
 
