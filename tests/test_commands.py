@@ -14,6 +14,7 @@ from release import __main__ as cli
 from release import spec
 from release.agents import check, pages
 from release.data import mix
+from release.export.portable import REQUIREMENTS
 from release.family import load
 from release.stages import STAGES
 from tests.finetuning.data import write_beir
@@ -149,6 +150,17 @@ def test_what_runs_a_command_elsewhere_is_there() -> None:
 
 def test_no_page_has_a_dead_link() -> None:
     assert [f"{name}: {target}" for name in PAGES for target in pages.dead_links(ROOT / name)] == []
+
+
+def test_a_page_names_the_stages_that_its_command_runs_and_the_versions_that_an_export_requires() -> None:
+    page = (ROOT / "docs/your-own-family.md").read_text()
+    assert (
+        f"SIZE=small    # {', '.join(stage.name for stage in STAGES if stage.name not in ('publish', 'verify'))}\n"
+        in page
+    )
+    named = (ROOT / "skills/finetune-ettin-reranker/references/troubleshooting.md").read_text()
+    for version in (REQUIREMENTS["sentence-transformers"][2:5], REQUIREMENTS["transformers"][2:]):
+        assert f"ransformers {version} or newer" in named
 
 
 def own_family(folder: Path) -> None:

@@ -38,7 +38,8 @@ def command(
     size: Annotated[str | None, typer.Option(help="One of the family's sizes.")] = None,
     family_file: options.Family = options.ETTIN,
     model: Annotated[
-        str | None, typer.Option(help="Any modular ModernBERT reranker: a folder, or an id of a Hub.")
+        str | None,
+        typer.Option(help="A ModernBERT reranker of the recipe's five modules: a folder, or an id of a Hub."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Where its export goes.")] = None,
     judge_hours: Annotated[
@@ -99,7 +100,7 @@ def export(family: Family, size: str, judge_hours: float = quantize.HOURS) -> Re
 
 
 def export_any(source: str, output: Path) -> ExportResult:
-    """Export a modular ModernBERT reranker that is not of a family: a folder, or an id of a Hub.
+    """Export a ModernBERT reranker of the recipe's five modules that is not of a family: a folder, or an id of a Hub.
 
     Raises:
         ReleaseError: `source` is no such model or cannot be fetched, `output` is there already, or a form's scores differ.

@@ -183,7 +183,8 @@ def module_paths(model: Path) -> list[str]:
         if pooling == "cls" and scores == IDENTITY:
             return paths
         shape += f", pooling {pooling}, {scores}"
-    raise ReleaseError(f"not the recipe's model: {shape}", where=str(file), hint="make train, or take another model")
+    hint = f"only {' -> '.join(MODULES)} is exported, pooled by the first token (cls), its score not activated"
+    raise ReleaseError(f"not the recipe's model: {shape}", where=str(file), hint=hint)
 
 
 def _weights(folder: Path) -> Tensors:

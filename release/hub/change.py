@@ -49,7 +49,7 @@ def plan_command(
         say(f"  dataset {family.data_id}")
     say(f"  model {family.model_id(size)}")
     say(f"  collection {family.about.collection!r} of {family.about.organization}")
-    say(f"their files are known once `make stage SIZE={size}` has run")
+    say(f"their files are known once `make stage SIZE={size} FAMILY={family.path}` has run")
     if left:
         _print_left(family, size, left)
 

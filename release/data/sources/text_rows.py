@@ -64,25 +64,32 @@ def _json_rows(path: Path, header: list[str]) -> Iterator[tuple[int, dict[str, A
 
 def csv_rows(path: Path, header: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows by the names in the first one; a quoted value may hold line ends, and the number is that of its last line."""
-    delimiter = DELIMITERS[ending(path)]
+    delimiter = DELIMITERS[kind := ending(path)]
+    separator = {",": "commas", "\t": "tabs"}[delimiter]
     reader = csv.reader((line for _, line in lines(path)), strict=True, delimiter=delimiter)
+    before = 0  # the last line of the row before
     try:
         for row in reader:
+            where, before = f"{path} row {reader.line_num}", reader.line_num
             if not row:
                 continue
             if not header:
+                if len(row) == 1 and (others := set(",;\t|") & set(row[0])):
+                    what = f"one column called {row[0][:80]!r}"
+                    hint = f"a {kind} file separates values by {separator}, not by {sorted(others)[0]!r}"
+                    raise ReleaseError(what, where=where, hint=hint)
                 if twice := [name for index, name in enumerate(row) if name in row[:index]]:
-                    raise csv.Error(f"two columns are called {twice[0]!r}")
+                    raise ReleaseError(f"two columns are called {twice[0]!r}", where=where, hint="remove or rename one")
                 header += row
                 continue
             if len(row) != len(header):
-                raise csv.Error(f"{len(row)} values in {len(header)} columns")
+                what = f"damaged row ({len(row)} values in {len(header)} columns)"
+                raise ReleaseError(what, where=where, hint=f"values with {separator} need quotes")
             yield reader.line_num, dict(zip(header, row, strict=True))
     except csv.Error as error:
-        what = f"damaged row ({error})"
-        raise ReleaseError(
-            what, where=f"{path} row {reader.line_num}", hint="values with commas need quotes"
-        ) from error
+        rows = f"row {before + 1}" + (f" to {reader.line_num}" if reader.line_num > before + 1 else "")
+        hint = "a quote is left open there, or stands inside a quoted value and is not doubled"
+        raise ReleaseError(f"damaged row ({error})", where=f"{path} {rows}", hint=hint) from error
 
 
 def _from_json(role: str, value: Any) -> Any:
