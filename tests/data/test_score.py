@@ -358,6 +358,7 @@ def test_a_cross_encoder_gives_its_raw_logits(reranker: Path) -> None:
     assert sum(told) == len(PAIRS)
     assert teacher.identity["revision"] == records.model_hash(reranker)
     assert teacher.identity["dtype"] == "float32"
+    assert teacher.batch == 32  # on a CPU; 128 on a GPU
 
 
 TEMPLATE = (
