@@ -69,7 +69,10 @@ def main(argv: list[str] | None = None) -> None:
             file.flush()
             print(f"{time.time() - started:4.0f} s  {line_of(row)}", flush=True)
     show(sizes, rows)
-    print_json(summary(sizes, rows, time.time() - started, path))
+    line = summary(sizes, rows, time.time() - started, path)
+    print_json(line)
+    if line["correct"] is False:
+        sys.exit('error: an attention gives other values than torch\'s sdpa; hint: the rows "check" of the results')
 
 
 def jobs(sizes: list[str], rows: list[Row]) -> Iterator[Row]:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from release.console import say
 from release.errors import ReleaseError
 from release.start_up import keep
 
@@ -251,6 +252,8 @@ def run_on_ray(
     except (TypeError, ValueError) as error:
         raise _unusable("ray", error, "--option num_gpus=1") from error
     ray.init(ignore_reinit_error=True, log_to_driver=False)
+    if short := too_few(ray.cluster_resources(), settings, workers):
+        say(f"{short}: workers beyond that wait until the cluster has more")
     try:
         pool = ActorPool([worker.remote(work) for _ in range(workers)])
         for rows in pool.map_unordered(lambda actor, job: actor.do.remote(job), jobs):
@@ -266,6 +269,20 @@ def run_on_ray(
         raise ReleaseError(what, hint=f"give it more memory, then {AGAIN}") from error
     finally:
         ray.shutdown()
+
+
+def too_few(cluster: Mapping[str, float], settings: Mapping[str, Any], workers: int) -> str | None:
+    """What a Ray cluster lacks for so many workers, or None. A worker that gets nothing waits, and its job with it.
+
+    Args:
+        cluster: What there is of each resource, as Ray names them.
+        settings: Of one worker, as Ray's actors take them.
+    """
+    asked = {"CPU": settings.get("num_cpus"), "GPU": settings.get("num_gpus"), **(settings.get("resources") or {})}
+    for name, each in asked.items():
+        if each and cluster.get(name, 0) < each * workers:
+            return f"{workers} worker(s) need {each * workers:g} {name}, and the cluster has {cluster.get(name, 0):g}"
+    return None
 
 
 def _unusable(executor: str, error: Exception, example: str) -> ReleaseError:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from release.errors import ReleaseError
-from release.workers import Executor, run_on_ray, submit_to_slurm
+from release.workers import Executor, run_on_ray, submit_to_slurm, too_few
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,14 @@ def test_jobs_that_slurm_does_not_take_are_one_line(
     monkeypatch.setenv("PATH", str(sbatch.parent))
     with pytest.raises(ReleaseError, match="sbatch is not here; hint: run this on a node"):
         submit_to_slurm([], len, 2, name="score", logs=tmp_path / "logs", options=PARTITION)
+
+
+def test_a_cluster_that_is_too_small_for_its_workers_is_told() -> None:
+    small = {"CPU": 4.0, "memory": 1e9}
+    assert too_few(small, {"num_cpus": 1}, 4) is None
+    assert too_few(small, {"num_cpus": 1}, 5) == "5 worker(s) need 5 CPU, and the cluster has 4"
+    assert too_few(small, {"num_cpus": 1, "num_gpus": 1}, 2) == "2 worker(s) need 2 GPU, and the cluster has 0"
+    assert too_few(small, {"resources": {"disk": 0.5}}, 1) == "1 worker(s) need 0.5 disk, and the cluster has 0"
 
 
 def test_ray_that_is_not_here_or_lacks_an_option_is_one_line() -> None:

@@ -86,6 +86,14 @@ def test_an_attention_with_another_window_is_found_out(monkeypatch: pytest.Monke
     assert {row["window"]: row["correct"] for row in rows} == {None: True, gpu_jobs.WINDOW: False}
 
 
+def test_a_wrong_attention_is_an_error_at_the_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bench_gpu, "Worker", contextlib.nullcontext)
+    monkeypatch.setattr(bench_gpu, "jobs", lambda sizes, rows: iter(()))
+    monkeypatch.setattr(bench_gpu, "summary", lambda *_: {"correct": False})
+    with pytest.raises(SystemExit, match="^error: an attention gives other values"):
+        bench_gpu.main(["--tiny", "--output", str(tmp_path)])
+
+
 def test_memory_that_runs_out_halves_the_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = gpu_jobs._steps
 
