@@ -90,7 +90,7 @@ def test_a_wrong_attention_is_an_error_at_the_end(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bench_gpu, "Worker", contextlib.nullcontext)
     monkeypatch.setattr(bench_gpu, "jobs", lambda sizes, rows: iter(()))
     monkeypatch.setattr(bench_gpu, "summary", lambda *_: {"correct": False})
-    with pytest.raises(SystemExit, match="^error: an attention gives other values"):
+    with pytest.raises(SystemExit, match=r"^error: an attention gives other values"):
         bench_gpu.main(["--tiny", "--output", str(tmp_path)])
 
 
