@@ -101,6 +101,15 @@ class Analyzer:
         return words
 
 
+def stopword_shares(texts: Iterable[str]) -> dict[str, float]:
+    """Of each language that has a list of stopwords, by its code: their share of all words of `texts`."""
+    words = Counter(token for text in texts for token in _tokens(text))
+    return {
+        codes.split()[0]: sum(words[word] for word in set(listed)) / max(words.total(), 1)
+        for codes, listed in STOPWORDS.items()
+    }
+
+
 def _tokens(text: str) -> list[str]:
     if text.isascii():
         return ASCII_TOKENS.findall(text.lower())

@@ -12,6 +12,7 @@ from release.evaluation.judged_pairs import JudgedPairs
 from release.evaluation.paired import compare
 from release.finetuning import model as models
 from release.finetuning import prepare
+from release.finetuning.survey import check_english
 from release.results.finetuning import PairedComparison
 
 
@@ -52,18 +53,20 @@ def evaluate(
         run: The user's own candidates, in TREC's form, instead of the retriever's.
         max_length: Tokens of a pair that both read; as in each model's training by default.
         queries: Only the first so many.
-        language: Of the texts, for BM25: an ISO 639 code; that of the prepared folder, or English, by default.
+        language: Of the texts, for BM25: an ISO 639 code; that of the prepared folder, or English, by
+            default, which texts that look like another language are not taken for.
 
     Raises:
         ReleaseError: Data, run or a model cannot be read, or do not fit together.
     """
     prepared = prepare.load(data) if (data / "prepared.json").is_file() else None
     folder = data / "test" if prepared else data
-    if language is None:
-        language = prepared.language if prepared else "en"
+    named = language or (prepared.language if prepared else None)
     judged = judged_pairs.from_folder(
-        folder, runs, top_k=top_k, queries=queries, retriever=retriever, run=run, language=language
+        folder, runs, top_k=top_k, queries=queries, retriever=retriever, run=run, language=named or "en"
     )
+    if named is None and run is None and retriever == judged_pairs.BM25:
+        check_english((text for pair in judged.pairs for text in pair), str(data))
     first, ours = judged.first_stage_ndcg(), _ndcg(model, judged, max_length)
     comparison = compare(ours, _ndcg(baseline, judged, max_length), first) if baseline is not None else None
     return Evaluated(compare(ours, first, first), comparison, judged.description)

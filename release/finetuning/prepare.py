@@ -17,7 +17,7 @@ from release.errors import ReleaseError
 from release.files import atomic_directory, check_replaceable, sha256_file, write_json
 from release.finetuning.division import Division
 from release.finetuning.pairs import PairSource, open_pairs
-from release.finetuning.survey import Survey, survey
+from release.finetuning.survey import Survey, check_english, survey
 from release.results.ranges import Count, Sha256, Word
 
 SMOKE_PAIRS = 2_000
@@ -67,7 +67,7 @@ def prepare(
     negatives: int = 0,
     relevant_from: float | None = None,
     drop_leaks: bool = False,
-    language: str = "en",
+    language: str | None = None,
     smoke: bool = False,
 ) -> Prepared:
     """Check `data` and write the prepared folder `output`, whole or not at all.
@@ -80,24 +80,27 @@ def prepare(
         negatives: Documents per query that BM25 finds and no row calls relevant, added with the label 0.
         relevant_from: For scores: from which on a document counts as relevant.
         drop_leaks: Leave out training rows that repeat a query of the given test data, instead of stopping.
-        language: Of the texts, for the stopwords and the stemmer of BM25, here and in the evaluation: an ISO 639 code.
+        language: Of the texts, for the stopwords and the stemmer of BM25, here and in the evaluation: an ISO 639 code; None is
+            English, where the texts do not look like another language.
         smoke: Read the first rows only, to test the path; a model that is trained on them is a test too.
 
     Raises:
         ReleaseError: A row is damaged, labels do not fit together, queries leak, or there is too little data.
     """
-    bm25.Analyzer(language)  # that it is one is said before anything is read
+    bm25.Analyzer(language or "en")  # that it is one is said before anything is read
     check_replaceable(output, "prepared.json")
     source, given = _open(data, test)
     if smoke:
         source = source.first(SMOKE_PAIRS)
     seen, tested = survey(source), survey(given) if given else None
+    if language is None:
+        check_english((*seen.queries, *seen.pool), str(source.path))
     _check_labels(seen, source, negatives, relevant_from)
     _check_threshold(
         {str(one.path): summary for one, summary in ((source, seen), (given, tested)) if one and summary}, relevant_from
     )
     with atomic_directory(output) as folder:
-        division = Division(source, given, seen, tested, relevant_from, language)
+        division = Division(source, given, seen, tested, relevant_from, language or "en")
         train, dev, test_queries, left_out, mined = division.write(folder, negatives, drop_leaks)
         about = Prepared(
             source=source.path.name,
@@ -113,7 +116,7 @@ def prepare(
             left_out=left_out,
             mined=mined,
             test_given=given is not None,
-            language=language,
+            language=language or "en",
             smoke=smoke,
         )
         write_json(folder / "prepared.json", asdict(about))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 import unicodedata
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pytest
 from release import beir
 from release.errors import ReleaseError
 from release.finetuning import division, survey
+from release.finetuning.evaluate import evaluate
 from release.finetuning.leaks import LeakCheck, normalized
 from release.finetuning.prepare import load, prepare
 from tests.finetuning.data import rows, write_beir, write_jsonl, write_scored
@@ -275,6 +277,24 @@ def test_a_beir_folder_without_judgements_and_a_missing_or_unknown_file_are_one_
     assert "no Parquet file that can be read" in refusal(tmp_path / "data.parquet")
     (tmp_path / "data.xlsx").write_bytes(b"x")
     assert "unknown kind of file" in refusal(tmp_path / "data.xlsx")
+
+
+def test_text_that_is_not_english_names_its_language(tmp_path: Path) -> None:
+    folder = write_beir(tmp_path / "beir", train=False)
+    german = {
+        "where and when does": "wo und wann",
+        "the": "der",
+        "of": "aus",
+        "by day and": "am Tag und",
+        "for": "nach",
+    }
+    for file in (folder / "corpus.jsonl", folder / "queries.jsonl"):
+        file.write_text(re.sub(rf"\b({'|'.join(german)})\b", lambda found: german[found[0]], file.read_text()))
+    assert "look like de" in refusal(folder, negatives=2)
+    with pytest.raises(ReleaseError, match=r"look like de: .*--language de, or --language en"):
+        evaluate("absent", folder, tmp_path / "runs")
+    for language in ("de", "en"):
+        assert prepare(folder, tmp_path / language, negatives=2, language=language).language == language
 
 
 def test_without_write_access_nothing_is_left_behind(tmp_path: Path) -> None:

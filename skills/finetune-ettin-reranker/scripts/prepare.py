@@ -34,7 +34,9 @@ def prepare(
     drop_leaks: Annotated[
         bool, typer.Option(help="Leave out rows that repeat a test query, instead of stopping.")
     ] = False,
-    language: Annotated[str, typer.Option(help="Of the texts, for BM25: an ISO 639 code.")] = "en",
+    language: Annotated[
+        str | None, typer.Option(help="Of the texts, for BM25: an ISO 639 code; English by default.")
+    ] = None,
 ) -> None:
     """Check your data and divide it into rows to train on and two held-out sets of queries (dev and test)."""
     from release.finetuning import prepare as module
