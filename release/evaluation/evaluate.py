@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from release import options, records, results
+from release import beir, bm25, options, records, results
 from release.console import print_json, quiet, say, table
 from release.errors import ReleaseError
 from release.evaluation import first_stage, queries, rerankers, tasks
@@ -20,7 +20,7 @@ from release.evaluation.nano import nano
 from release.evaluation.rerankers import Reranker
 from release.evaluation.shared_rows import share
 from release.evaluation.two_stage import Row, evaluate_task, means
-from release.family import Family
+from release.family import BM25, Family
 from release.family import load as load_family
 from release.files import exclusive_lock
 from release.records import Record
@@ -50,7 +50,9 @@ def command(
     top_k: Annotated[int, typer.Option(min=1, max=first_stage.DEPTH, help="Candidates that are reranked.")] = 100,
     output: Annotated[Path | None, typer.Option(help="Write the record to this file.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default by device.")] = None,
-    language: Annotated[str, typer.Option(help="Of the collection, for bm25: an ISO 639 code.")] = "en",
+    language: Annotated[
+        str | None, typer.Option(help="Of the collection, for bm25: an ISO 639 code; English by default.")
+    ] = None,
     workers: options.Workers = 1,
     executor: options.Executor = "local",
     option: options.ExecutorOptions = None,
@@ -204,18 +206,27 @@ def subject_of(
 
 
 def evaluate_collection(
-    model: str, collection: Path, embedder: str, *, top_k: int = 100, dtype: str | None = None, language: str = "en"
+    model: str,
+    collection: Path,
+    embedder: str,
+    *,
+    top_k: int = 100,
+    dtype: str | None = None,
+    language: str | None = None,
 ) -> Evaluated:
     """Measure any CrossEncoder on any folder in BEIR's form, over one first stage.
 
     Args:
-        language: Of the collection, for BM25.
+        language: Of the collection, for BM25; None is English, where its texts do not look like another language.
 
     Raises:
         ReleaseError: The folder is no collection, or the model or embedder cannot be loaded here.
     """
     task = tasks.from_folder(collection)
-    stage = first_stage.first_stage(embedder, language)
+    if language is None and embedder == BM25:
+        documents = (beir.document_text(title, text) for _, title, text in beir.texts(beir.files(collection).corpus))
+        bm25.check_english(documents, str(collection))
+    stage = first_stage.first_stage(embedder, language or "en")
     reranker = rerankers.load(model, dtype=dtype)
     cache_dir = STANDALONE / f"{reranker.name.replace('/', '--')}-{reranker.revision[:12]}"
     with exclusive_lock(cache_dir):

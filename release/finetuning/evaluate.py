@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from release import bm25
 from release.evaluation import judged_pairs, rerankers
 from release.evaluation.judged_pairs import JudgedPairs
 from release.evaluation.paired import compare
 from release.finetuning import model as models
 from release.finetuning import prepare
-from release.finetuning.survey import check_english
 from release.results.finetuning import PairedComparison
 
 
@@ -66,7 +66,7 @@ def evaluate(
         folder, runs, top_k=top_k, queries=queries, retriever=retriever, run=run, language=named or "en"
     )
     if named is None and run is None and retriever == judged_pairs.BM25:
-        check_english((text for pair in judged.pairs for text in pair), str(data))
+        bm25.check_english((text for pair in judged.pairs for text in pair), str(data))
     first, ours = judged.first_stage_ndcg(), _ndcg(model, judged, max_length)
     comparison = compare(ours, _ndcg(baseline, judged, max_length), first) if baseline is not None else None
     return Evaluated(compare(ours, first, first), comparison, judged.description)

@@ -17,7 +17,7 @@ from release.errors import ReleaseError
 from release.files import atomic_directory, check_replaceable, sha256_file, write_json
 from release.finetuning.division import Division
 from release.finetuning.pairs import PairSource, open_pairs
-from release.finetuning.survey import Survey, check_english, survey
+from release.finetuning.survey import Survey, survey
 from release.results.ranges import Count, Sha256, Word
 
 SMOKE_PAIRS = 2_000
@@ -94,7 +94,7 @@ def prepare(
         source = source.first(SMOKE_PAIRS)
     seen, tested = survey(source), survey(given) if given else None
     if language is None:
-        check_english((*seen.queries, *seen.pool), str(source.path))
+        bm25.check_english((*seen.queries, *seen.pool), str(source.path))
     _check_labels(seen, source, negatives, relevant_from)
     _check_threshold(
         {str(one.path): summary for one, summary in ((source, seen), (given, tested)) if one and summary}, relevant_from

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
-from release import bm25
 from release.errors import ReleaseError
 from release.finetuning.leaks import normalized, same_query
 from release.finetuning.pairs import PairSource
@@ -21,21 +18,6 @@ SKETCH = 5_000  # queries that are looked at to hold some out
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.15, 500  # of the queries, for `dev` and for `test` each
 FEWEST_QUERIES = 30
 POOL = 50_000  # documents that a held-out query is searched in, beside its own
-
-
-def check_english(texts: Iterable[str], where: str) -> None:
-    """Whether texts whose language nobody named may be taken for English, by their stopwords.
-
-    English has 26 to 29 in 100 words and at most 6 of another list's, German 27 to 29 of its own and 2 of the English ones.
-
-    Raises:
-        ReleaseError: Another language has many more: BM25 would find less, and every gain over it look larger.
-    """
-    shares = bm25.stopword_shares(islice(texts, SKETCH))
-    likely = max(shares, key=shares.__getitem__)
-    if shares[likely] > max(0.1, 3 * shares["en"]):
-        what = f"the texts look like {likely}: {shares[likely]:.0%} of the words are its stopwords, {shares['en']:.0%} English ones"
-        raise ReleaseError(what, where=where, hint=f"--language {likely}, or --language en where they are English")
 
 
 def text_hash(text: str) -> int:

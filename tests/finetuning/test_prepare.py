@@ -16,6 +16,7 @@ import pytest
 
 from release import beir
 from release.errors import ReleaseError
+from release.evaluation.evaluate import evaluate_collection
 from release.finetuning import division, survey
 from release.finetuning.evaluate import evaluate
 from release.finetuning.leaks import LeakCheck, normalized
@@ -291,8 +292,12 @@ def test_text_that_is_not_english_names_its_language(tmp_path: Path) -> None:
     for file in (folder / "corpus.jsonl", folder / "queries.jsonl"):
         file.write_text(re.sub(rf"\b({'|'.join(german)})\b", lambda found: german[found[0]], file.read_text()))
     assert "look like de" in refusal(folder, negatives=2)
-    with pytest.raises(ReleaseError, match=r"look like de: .*--language de, or --language en"):
-        evaluate("absent", folder, tmp_path / "runs")
+    for measure in (
+        lambda: evaluate("absent", folder, tmp_path / "runs"),
+        lambda: evaluate_collection("absent", folder, "bm25"),
+    ):
+        with pytest.raises(ReleaseError, match=r"look like de: .*--language de, or --language en"):
+            measure()
     for language in ("de", "en"):
         assert prepare(folder, tmp_path / language, negatives=2, language=language).language == language
 
