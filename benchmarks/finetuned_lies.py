@@ -245,6 +245,10 @@ THOROUGH: dict[str, hub_lies.Lie] = {  # with release.json and the message of th
         hub_lies.text_lie("config.json", "vocab_size", "words")
     ),
     "a bit of the graph": hub_lies.bit_lie("onnx/model.onnx"),
+    "a pickle, and the record of its export": hub_lies.with_export(lambda folder: {"pytorch_model.bin": b"\x80\x04."}),
+    "another head of the modules, and the record of its export": hub_lies.with_export(
+        hub_lies.other_tensor("4_Dense/model.safetensors", "linear.weight")
+    ),
     "a better score": _measured("test", "score", to=0.99),
     "a narrower interval": _measured("test", "ci_low", to=0.124),
     "a worse first stage": _measured("test", "first_stage", to=0.1),

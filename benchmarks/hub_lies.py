@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from safetensors.numpy import load_file, save
 
 from release.errors import ReleaseError
 from release.family import Family, Signer
@@ -118,6 +119,17 @@ def with_export(lie: Lie) -> Lie:
     return told
 
 
+def other_tensor(name: str, key: str) -> Lie:
+    """One tensor of a file twice as large."""
+
+    def lie(folder: Path) -> Files:
+        tensors = load_file(folder / name)
+        tensors[key] = 2 * tensors[key]
+        return {name: save(tensors, {"format": "pt"})}
+
+    return lie
+
+
 CARD = text_lie("README.md", "NDCG@10 0.", "NDCG@10 0.9")
 MORE: Lie = lambda folder: {"notes.json": b"{}"}  # noqa: E731
 EVALUATE, SPEED = "records/evaluate.json", "records/speed.json"
@@ -154,6 +166,18 @@ THOROUGH: dict[str, Lie] = {  # with release.json and the message of the commit
         text_lie("config.json", "vocab_size", "words")
     ),
     "weights that are missing, and the records of the export": with_export(_without_weight),
+    "a file more, and the records of the export": with_export(MORE),
+    "a pickle, and the records of the export": with_export(lambda folder: {"pytorch_model.bin": b"\x80\x04."}),
+    "a name in other letters, and the records of the export": with_export(
+        lambda folder: {"readme.md": b"# Best of all"}
+    ),
+    "an empty file, and the records of the export": with_export(lambda folder: {"old/config.json": b""}),
+    "another head of the modules, and the records of the export": with_export(
+        other_tensor("4_Dense/model.safetensors", "linear.weight")
+    ),
+    "another weight of the root, and the records of the export": with_export(
+        other_tensor("model.safetensors", "model.final_norm.weight")
+    ),
     "a bit of the weights": bit_lie("model.safetensors"),
     "a bit of the graph": bit_lie("onnx/model.onnx"),
     "a recall": record_lie(EVALUATE, lambda record: record["measured"]["tasks"][0].update(recall=0.9)),

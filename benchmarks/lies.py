@@ -126,6 +126,28 @@ RECORDS: dict[str, tuple[str, Change]] = {
     "no commit": ("speed", _at("commit", to="unknown")),
     "more labelled rows": ("data", _at("measured", "rows", to=10**9)),
     "another family": ("evaluate", _at("family", to="other")),
+    "another kind of record": ("choice", _at("kind", to="run")),
+    "a line of the card in a machine's name": ("speed", _at("machine", "cpu", to="CPU\n\n## Best of all")),
+    "HTML in a machine's name": ("speed", _at("machine", "cpu", to="CPU <img src=x onerror=alert(1)>")),
+    "a letter that nobody sees": ("evaluate", _at("machine", "system", to="Linux\u202e x86_64")),
+    "a cell more in a table": ("engines", _at("measured", "engines", 0, "title", to="Sentence Transformers | equal")),
+    "a snippet that runs more": (
+        "engines",
+        _at("measured", "engines", 0, "snippet", to=lambda old: f"{old}\nimport os"),
+    ),
+    "an engine that is no core one": ("engines", _at("measured", "engines", 0, "core", to=False)),
+    "an engine twice": ("engines", _at("measured", "engines", to=lambda old: [old[0], *old])),
+    "engines left out": ("engines", _at("measured", "engines", to=lambda old: old[1:])),
+    "another revision of a task in one row": ("evaluate", _row("task_revision", "0" * 40)),
+    "the teacher on other candidates": ("evaluate", _at("measured", "teacher", "tasks", 0, "top_k", to=10)),
+    "another revision of the nano sets": ("evaluate", _at("measured", "nano", "revision", to="0" * 40)),
+    "a trained teacher": ("evaluate", _at("measured", "teacher", "kind", to="cross-encoder")),
+    "a better figure of the training log": ("run", _at("measured", "nano", 1, "all_positives", to=0.99)),
+    "another seed of the trainer": ("run", _at("measured", "hyperparameters", "seed", to=1)),
+    "a file in 8 bits that is not said to be there": ("export", _at("measured", "int8", "released", to=False)),
+    "longer texts at full length": ("speed", _at("measured", "full_length", "batch", to=4096)),
+    "faster labels": ("data", _at("measured", "pairs_per_second", to=1e6)),
+    "another teacher of the labels": ("data", _at("subject", "teacher", "model", to="mxbai-rerank-large-v2")),
 }
 UNSEALED: dict[
     str, tuple[str, Change]

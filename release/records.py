@@ -229,12 +229,16 @@ def _adapter(form: Any) -> TypeAdapter[Any]:
 def _checked(kind: Kind[Result, Subject], text: str | bytes, path: Path) -> Record[Result, Subject]:
     form: Any = Record
     try:
-        return parse(form[kind.result, kind.subject], text)
+        record = parse(form[kind.result, kind.subject], text)
     except ValidationError as error:
         first, *others = error.errors(include_url=False)
         more = f" (and {len(others)} more)" if others else ""
         what = f"damaged record: {_fault(first)}{more}"
         raise ReleaseError(what, where=str(path), hint=remake_hint(kind.name)) from error
+    if record.kind != kind.name:
+        what = f"a record of {record.kind!r}, where one of {kind.name!r} belongs"
+        raise ReleaseError(what, where=str(path), hint=remake_hint(kind.name))
+    return record
 
 
 def _fault(error: Any) -> str:

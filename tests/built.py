@@ -365,7 +365,7 @@ def evaluation_subject(family: Family, dtype: str = "float32") -> EvaluationSubj
         top_k=settings.top_k,
         first_stages=dict.fromkeys(settings.embedders, "1" * 40),
         tasks=dict.fromkeys((*settings.tasks, *settings.collections), "0" * 40),
-        nano={},
+        nano={"nano": "f" * 40},
         mteb="2.26.24",
     )
 
@@ -390,7 +390,9 @@ def write_records(family: Family, sha256: str) -> None:
     """The records "data", "run", "choice", "evaluate" and "speed" of the embedded family's only size."""
     entry = json.loads((family.build / "data/mixture/manifest.json").read_text())["configs"]["docstrings"]
     rows = sum(shard["rows"] for shard in entry["shards"])
-    labels = DataResult(rows, rows, 1.5, 66.7, {"docstrings": ConfigLabels(rows, LabelRange(**entry["label"]), 1)})
+    labels = DataResult(
+        rows, rows, 1.5, round(rows / 1.5, 1), {"docstrings": ConfigLabels(rows, LabelRange(**entry["label"]), 1)}
+    )
     scored = queries.write(family.folder(SIZE) / "records", SCORES)
     evaluated = dataclasses.replace(evaluation(), queries_sha256=scored)
     subject = DataSubject({"model": "bm25-minilm-hybrid"}, "d" * 64)

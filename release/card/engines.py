@@ -15,7 +15,7 @@ def engine_verdict(row: EngineResult) -> str:
         by_default = row.default_difference
         without = f" (without: up to {formatting.difference(by_default)} apart)" if by_default else ""
         return f"equal with {row.option}{without}"
-    return "equal" if row.verdict == "equal" else f"not supported: {row.reason}"
+    return "equal" if row.verdict == "equal" else f"not supported: {formatting.cell(row.reason or '')}"
 
 
 def engine_snippet(row: EngineResult, model_id: str, card: CardConfig) -> str:

@@ -56,15 +56,24 @@ def problems(evaluate: EvaluationResult, scores: ScoredQueries) -> Iterator[str]
     yield from _compared("", evaluate.tasks, evaluate.means, scores.model)
     if evaluate.teacher:
         yield from _compared("teacher.", evaluate.teacher.tasks, evaluate.teacher.means, scores.teacher)
+        mine, its = (
+            [(one.queries, one.first_stage_ndcg, one.oracle_ndcg, one.recall) for one in each]
+            for each in (scores.model, scores.teacher)
+        )
+        if mine != its:
+            yield "teacher.tasks: not over the queries and candidates of the model's"
 
 
 def _compared(who: str, rows: Sequence[TaskResult], means: Means, scores: Sequence[QueryScores]) -> Iterator[str]:
     if [(row.task, row.first_stage) for row in rows] != [(one.task, one.first_stage) for one in scores]:
         yield f"{who}tasks: not the rows that there are scores of queries for"
         return
+    if any(len({*one.queries}) != len(one.first_stage_ndcg) for one in scores):
+        yield f"{who}tasks: scores without a query, or a query twice"
+        return
     measures = [measures_of(one) for one in scores]
     if not all(_possible(one) for one in measures):
-        yield f"{who}tasks: a query with an NDCG@10 or a recall outside of 0 to 1, or above a perfect order's"
+        yield f"{who}tasks: a query with an NDCG@10 or a recall that its candidates cannot have"
         return
     for index, (row, measured) in enumerate(zip(rows, measures, strict=True)):
         helped, hurt, unchanged = measured.counts()
@@ -160,4 +169,6 @@ def _possible(measured: QueryMeasures) -> bool:
         return False
     recalls = measured.recalls[~np.isnan(measured.recalls)]
     inside = all(((each >= 0) & (each <= 1 + EQUAL)).all() for each in (*ndcg, recalls))
+    found = np.nan_to_num(measured.recalls) > 0  # what is not among the candidates no order can rank
+    inside = inside and bool((found == (measured.oracle_ndcg > 0)).all())
     return bool(inside and all((each <= measured.oracle_ndcg + EQUAL).all() for each in ndcg[:2]))

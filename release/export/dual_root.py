@@ -11,18 +11,17 @@ import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
 
 from release.errors import ReleaseError
 from release.export.portable import BERT, CONFIG, IDENTITY, MODULES, SENTENCE, TOKENIZER, TOKENIZER_CONFIG, completed
 from release.files import write_json
 
-if TYPE_CHECKING:
-    import torch
-
-Tensors = dict[str, "torch.Tensor"]
+Tensors = dict[str, np.ndarray]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 COPIED = ("modules.json", CONFIG, SENTENCE, BERT, TOKENIZER, TOKENIZER_CONFIG)
 METADATA = {"format": "pt"}  # without which, or with another, transformers reads no weights
@@ -40,8 +39,6 @@ def dual_root(model: Path, folder: Path) -> None:
     Raises:
         ReleaseError: `model` is not Transformer, Pooling(cls), Dense, LayerNorm, Dense on a ModernBERT encoder.
     """
-    from safetensors.torch import save_file
-
     paths, config = module_paths(model), _json(model / CONFIG)
     biased = any(config.get(key) for key in ("norm_bias", "attention_bias", "mlp_bias"))
     if config.get("model_type") != "modernbert" or biased or config.get("norm_eps", 1e-5) != 1e-5:
@@ -67,27 +64,35 @@ def dual_root(model: Path, folder: Path) -> None:
 def folded_head(dense: Tensors, norm: Tensors, scores: Tensors) -> Tensors:
     """The head's tensors under the names of ModernBertForSequenceClassification, the norm's bias folded away."""
     weight, shift = scores["linear.weight"], norm["norm.bias"]
-    folded = scores["linear.bias"].double() + weight.double() @ shift.double()
+    folded = scores["linear.bias"].astype(np.float64) + weight.astype(np.float64) @ shift.astype(np.float64)
     return {
         "head.dense.weight": dense["linear.weight"],
         "head.norm.weight": norm["norm.weight"],
         "classifier.weight": weight,
-        "classifier.bias": folded.float(),
+        "classifier.bias": folded.astype(np.float32),
     }
 
 
 def weight_problems(folder: Path) -> Iterator[str]:
-    """A root whose head is not the modules' own, bit for bit, or whose tensors are not those that its configuration names."""
-    import torch
+    """A root whose head is not the modules' own, or whose tensors are not those that its configuration names; needs no torch.
 
+    The head's tensors are equal bit for bit, but for the folded bias, which each machine adds up in its own order.
+    """
     try:
         paths = module_paths(folder)[2:]
-        expected = folded_head(*(_weights(folder / path) for path in paths))
+        kinds = {file: _kinds(folder / file) for file in (WEIGHTS, *(f"{path}/{WEIGHTS}" for path in paths))}
+        if others := {file: kind for file, kind in kinds.items() if kind != {"F32"}}:
+            yield from (
+                f"{file}: weights in {', '.join(sorted(kind))}, they must be in F32" for file, kind in others.items()
+            )
+            return
+        expected = folded_head(*(load_file(folder / path / WEIGHTS) for path in paths))
         shapes = _shapes(_json(folder / CONFIG)) | {name: [*tensor.shape] for name, tensor in expected.items()}
-        with safe_open(folder / WEIGHTS, "pt") as root:
+        with safe_open(folder / WEIGHTS, "np") as root:
             names = set(root.keys())
             if not expected.keys() <= names or not all(
-                torch.equal(root.get_tensor(name), expected[name]) for name in expected
+                _equal(root.get_tensor(name), tensor, rounded=name == "classifier.bias")
+                for name, tensor in expected.items()
             ):
                 yield f"{WEIGHTS}: the head is not the one of the modules"
             for name in sorted(names ^ shapes.keys()):
@@ -97,15 +102,15 @@ def weight_problems(folder: Path) -> Iterator[str]:
                     yield f"{WEIGHTS}: {name} is not of the shape {shapes[name]}"
             if root.metadata() != METADATA:
                 yield f"{WEIGHTS}: metadata is {root.metadata()}, it must be {METADATA}"
-            broken = [name for name in sorted(names) if not root.get_tensor(name).isfinite().all()]
+            broken = [name for name in sorted(names) if not np.isfinite(root.get_tensor(name)).all()]
             yield from (f"{WEIGHTS}: {name} holds what is no number" for name in broken[:3])
-        for file in (WEIGHTS, *(f"{path}/{WEIGHTS}" for path in paths)):
-            with safe_open(folder / file, "pt") as tensors:
-                kinds = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 - no dict
-            if kinds != {"F32"}:
-                yield f"{file}: weights in {', '.join(sorted(kinds))}, they must be in F32"
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, ReleaseError) as error:
         yield f"{WEIGHTS}: not readable ({error})"
+
+
+def _equal(tensor: np.ndarray, other: np.ndarray, *, rounded: bool = False) -> bool:
+    same = tensor.shape == other.shape
+    return same and bool(np.allclose(tensor, other, rtol=1e-6, atol=1e-7) if rounded else np.array_equal(tensor, other))
 
 
 def _shapes(config: dict[str, Any]) -> dict[str, list[int]]:
@@ -147,16 +152,14 @@ def _stored_shapes(file: Path) -> dict[str, list[int]]:
 
 def changed_weights(model: Path, folder: Path) -> Iterator[str]:
     """Encoder tensors of an export that are not the trained model's, bit for bit, and the modules' whose file is another."""
-    import torch
-
     given = {f"{ENCODER}{name.removeprefix(ENCODER)}": tensor for name, tensor in _weights(model).items()}
-    with safe_open(folder / WEIGHTS, "pt") as root:
+    with safe_open(folder / WEIGHTS, "np") as root:
         for name in sorted(name for name in root.keys() if name.startswith(ENCODER)):  # noqa: SIM118 - no dict
-            if name not in given or not torch.equal(root.get_tensor(name), given[name]):
+            if name not in given or not _equal(root.get_tensor(name), given[name]):
                 yield f"{WEIGHTS}: {name} is not the trained model's"
     for path in module_paths(model)[2:]:
         own, trained = _weights(folder / path), _weights(model / path)
-        if own.keys() != trained.keys() or not all(torch.equal(own[name], trained[name]) for name in own):
+        if own.keys() != trained.keys() or not all(_equal(own[name], trained[name]) for name in own):
             yield f"{path}/{WEIGHTS}: not the trained model's"
 
 
@@ -189,8 +192,6 @@ def module_paths(model: Path) -> list[str]:
 
 def _weights(folder: Path) -> Tensors:
     """The tensors of WEIGHTS or, without it, of the files that its index names, as transformers reads them: nothing beside them."""
-    from safetensors.torch import load_file
-
     names = {WEIGHTS}
     if not (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():
         names = set(_json(folder / INDEX).get("weight_map", {}).values())
@@ -198,11 +199,26 @@ def _weights(folder: Path) -> Tensors:
     if not files or not all(file.is_file() for file in files):
         raise ReleaseError("no weights (model.safetensors)", where=str(folder), hint="save the model as safetensors")
     try:
-        return {name: tensor.float() for file in files for name, tensor in load_file(file).items()}
+        return {name: tensor for file in files for name, tensor in _widened(file).items()}
     except SafetensorError as error:
         raise ReleaseError(
             f"weights cannot be read ({error})", where=str(folder), hint="save the model again"
         ) from error
+
+
+def _widened(file: Path) -> Tensors:
+    """The tensors of a file in float32; narrower ones, of which NumPy has no bf16, are read by torch."""
+    if _kinds(file) == {"F32"}:
+        return load_file(file)
+    from safetensors.torch import load_file as load_torch  # seconds, that only a narrower model takes
+
+    return {name: tensor.float().numpy() for name, tensor in load_torch(file).items()}
+
+
+def _kinds(file: Path) -> set[str]:
+    """The types of a file's tensors."""
+    with safe_open(file, "np") as tensors:
+        return {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 - no dict
 
 
 def _json(path: Path) -> Any:

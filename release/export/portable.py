@@ -173,6 +173,7 @@ def _expected(
         CONFIG: config
         | _layers(configs[CONFIG])
         | _head(modules)
+        | {key: False for key in ("attention_bias", "mlp_bias") if key in config}  # there is none in the weights
         | {"max_position_embeddings": limit, "dtype": "float32"}
         | {"bos_token_id": config.get("cls_token_id"), "eos_token_id": config.get("sep_token_id")},  # llama.cpp
         TOKENIZER_CONFIG: tokenizer

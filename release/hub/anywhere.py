@@ -17,7 +17,7 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from release import console
 from release.errors import ReleaseError
 from release.family import Signer
-from release.hub import cards, formats, proof, state
+from release.hub import cards, checks, formats, proof, state
 from release.hub.pull_requests import reference
 from release.hub_commits import merged_pull
 from release.truth import manifest, signing
@@ -145,6 +145,8 @@ def bound(release: PublishedRelease, made: Manifest, expected: Signer | None = N
     for name in sorted(release.names - made.files.keys() - {*made.beside, ".gitattributes"}):
         raise ReleaseError(f"{name}: {says['beside'].format(file=manifest.FILE)}")
     for name in made.files:
+        if not checks.is_allowed(name, checks.ALLOWED[made.type]):
+            raise ReleaseError(f"{name}: {checks.NOT_ALLOWED}")
         if form := formats.problem(release.folder / name):
             raise ReleaseError(f"{name}: {form}")
     size = sum(entry.bytes for entry in made.files.values())

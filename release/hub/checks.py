@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from fnmatch import fnmatch
+from fnmatch import fnmatch, fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,6 @@ REQUIRED = {
 }
 ALLOWED = {  # anything else, pickles above all, is refused
     "model": (
-        "*.md",
         *MODEL_FILES,  # by name: some reader would take another JSON file for settings, or weights for an adapter's
         "sentence_bert_config.json",
         manifest.FILE,
@@ -52,8 +51,9 @@ ALLOWED = {  # anything else, pickles above all, is refused
         "compare/*.png",
         ".eval_results/*.yaml",
     ),
-    "dataset": ("*.md", "*.json", *signing.FILES, "*/*.parquet"),
+    "dataset": ("README.md", "*.json", *signing.FILES, "*/*.parquet"),
 }
+NOT_ALLOWED = "not a kind of file that is published"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HUB_CALL = re.compile(r"(?:CrossEncoder|from_pretrained|snapshot_download|load_dataset)\(\s*\"([^\"]+)\"")
 
@@ -100,6 +100,8 @@ def problems(family: Family, size: str) -> list[str]:
         if all((model / name).is_file() for name in MODEL_FILES):  # what is missing was said above
             try:
                 lines += [f"{model}/{line}" for line in checkpoint.problems(model)]
+                trained = family.folder(size) / "model"
+                lines += [f"{model}/{line}" for line in checkpoint.changes(trained, model)] if trained.is_dir() else []
             except ModuleNotFoundError:  # nothing is wrong with the files: the command line names the extra
                 raise
             except Exception as error:  # tokenizers raises no other for a vocabulary that was edited
@@ -198,6 +200,11 @@ def collection_unbound(family: Family, size: str, measured: CardRecords) -> Iter
         yield "not what its sources give, make stage"
 
 
+def is_allowed(name: str, allowed: Iterable[str]) -> bool:
+    """Whether a file of this name is published, by patterns in which the case counts."""
+    return any(fnmatchcase(name, pattern) for pattern in allowed)
+
+
 def folder_problems(folder: Path, required: Iterable[str], allowed: Iterable[str]) -> Iterator[str]:
     """Files that are missing, not allowed, empty, or that hold a secret or a path of this machine."""
     names = list_files(folder)
@@ -206,8 +213,8 @@ def folder_problems(folder: Path, required: Iterable[str], allowed: Iterable[str
             yield f"{name}: required, and missing"
     for name in names:
         file = folder / name
-        if not any(fnmatch(name, pattern) for pattern in allowed):
-            yield f"{name}: not a kind of file that is published"
+        if not is_allowed(name, allowed):
+            yield f"{name}: {NOT_ALLOWED}"
         elif file.stat().st_size == 0:
             yield f"{name}: empty"
         elif (form := formats.problem(file)) and not name.endswith(".parquet"):  # the manifest knows shards better
@@ -335,9 +342,13 @@ def _collection(path: Path) -> Iterator[str]:
     if not path.is_file():
         yield f"{path}: not staged, make stage"
         return
-    content = render.collection(path.read_text(encoding="utf-8"))
-    texts = {"title": content["title"], "description": content["description"]}
-    texts |= {f"note of {item['id']}": item["note"] for item in content["items"]}
+    try:
+        content = render.collection(path.read_text(encoding="utf-8"))
+        texts = {"title": content["title"], "description": content["description"]}
+        texts |= {f"note of {item['id']}": item["note"] for item in content["items"]}
+    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:  # a file that somebody edited
+        yield f"{path}: no collection ({type(error).__name__}), make stage"
+        return
     for name, text in texts.items():
         limit = {"title": 60, "description": 150}.get(name, 500)
         yield from (f"{path}: the {name} {line}" for line in leaks.in_text(text))

@@ -77,6 +77,7 @@ def problems(release: FinetunedRelease, measured: FinetunedRecords) -> Iterator[
     yield from checks.folder_problems(folder, REQUIRED, checks.ALLOWED["model"])
     if all((folder / name).is_file() for name in checks.MODEL_FILES):
         yield from checkpoint.problems(folder)
+        yield from checkpoint.changes(release.output / "model", folder)
     yield from checks.rehearsed(folder)
     yield from untrue(release, measured)
     yield from stage.differences(contents(release, measured), folder)
@@ -127,7 +128,6 @@ def proved(release: FinetunedRelease, measured: FinetunedRecords) -> dict[str, s
         "records": f"{len(KINDS)}, as they were written, in themselves and with each other possible",
         "figures": f"scores, differences and intervals computed again from those of each query: {sets}",
         "verdict": test.line.removeprefix("VERDICT: "),
-        "weights": "those that were compared with the fine-tuned model in every form, and settings that no reader takes otherwise",
     }
 
 

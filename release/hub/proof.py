@@ -17,7 +17,7 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from release import records, results
 from release.card import acceptance, beside, render
 from release.errors import ReleaseError
-from release.export import portable
+from release.export import dual_root, graph, portable
 from release.family import Family, of
 from release.files import list_files
 from release.hub import checks, data, finetuned, stage, state
@@ -28,9 +28,10 @@ RENDERED = ("README.md", "croissant.json", ".eval_results/")  # what is made ane
 
 
 NOT_PROVED = {
-    "fine-tuned model": "that these weights give these scores, and which texts they learnt from, for the data are not here: who "
-    "has them can tell, by their sha256 in release.json, and measure again",
-    "model": "that these weights give these scores, this speed and this memory: make evaluate and make speed measure them",
+    "fine-tuned model": "that these weights, by this tokenizer and these settings, give these scores, and which texts they learnt "
+    "from, for the data are not here: who has them can tell, by their sha256 in release.json, and measure again",
+    "model": "that these weights, by this tokenizer and these settings, give these scores, this speed and this memory: make "
+    "evaluate and make speed measure them, make export those in 8 and 16 bits; and the figures and plots of other models",
     "dataset": "that the teacher gives these labels, and what was left out of the sources: the teacher and they can tell",
 }
 
@@ -74,15 +75,16 @@ def _model(family: Family, made: Manifest, folder: Path) -> tuple[dict[str, str]
     exported = records.read(family.folder(made.size) / "records", results.EXPORT)
     measured = acceptance.card_records(family, made.size, exported.model_sha256)
     for line in checks.untrue(family, made.size, measured):
-        raise ReleaseError(line.replace(f"{family.folder(made.size)}/", ""))
-    _settings(folder, made)
+        hint = _other_version(made, "runs other snippets") if "engines.json: measured.engines" in line else None
+        raise ReleaseError(line.replace(f"{family.folder(made.size)}/", ""), hint=hint)
+    graph_too = _forms(folder, made)
     _same(stage.model_contents(family, made.size, measured), folder, made)
     rows = measured.evaluate.measured.tasks
     collection = render.collection(stage.collection_text(family, made.size, measured))
     return {
         "records": f"{len(measured.all)}, as they were written, in themselves and with each other possible",
         "figures": f"{len(rows)} rows and their means, gains and intervals computed again from the scores of each query",
-        "weights": "those that were compared with the trained model in every form, and settings that no reader takes otherwise",
+        "weights": f"those that were compared with the trained model in every form, {graph_too}",
         "card": _card(folder),
     }, next(item["note"] for item in collection["items"] if item["id"] == made.repository)
 
@@ -91,8 +93,9 @@ def _finetuned(made: Manifest, folder: Path, scratch: Path, client: HfApi | None
     assert made.finetuned is not None
     release, measured = finetuned.opened(made, folder, scratch / "tuned")
     proofs = finetuned.proved(release, measured)
-    _settings(folder, made)
+    graph_too = _forms(folder, made)
     _same(finetuned.contents(release, measured), folder, made)
+    proofs |= {"weights": f"those that were compared with the fine-tuned model in every form, {graph_too}"}
     proofs |= {"card": _card(folder)}
     return proofs | ({"base": finetuned.based_on(made.finetuned, client, scratch / "base")} if client else {})
 
@@ -198,14 +201,24 @@ def _same(contents: dict[str, manifest.Content], folder: Path, made: Manifest) -
             raise ReleaseError(what, hint=_other_version(made, "renders other texts"))
 
 
-def _settings(folder: Path, made: Manifest) -> None:
-    """Whether the settings of what is loaded are those of an export, which no reader takes otherwise.
+def _forms(folder: Path, made: Manifest) -> str:
+    """Whether each form that is loaded has the same settings and weights. Returns what was seen, in words.
 
     Raises:
-        ReleaseError: One is another.
+        ReleaseError: One has others.
     """
     for line in portable.problems(folder):
         raise ReleaseError(line, hint=_other_version(made, "writes other settings"))
+    for line in dual_root.weight_problems(folder):
+        raise ReleaseError(line)
+    try:
+        for line in graph.problems(folder):
+            raise ReleaseError(line)
+        for line in graph.changed_weights(folder):
+            raise ReleaseError(line)
+    except ModuleNotFoundError:
+        return "with the same settings and head; the ONNX file was not opened, which needs onnx_ir (extra `export`)"
+    return "with the same settings, and the same weights in the modules, in the root and in the ONNX file"
 
 
 def _other_version(made: Manifest, does: str) -> str:

@@ -22,6 +22,7 @@ from release.results.evaluation import Calibration, EvaluationResult, NanoResult
 from release.results.export import ExportResult
 from release.results.speed import BatchSpeed, ConfigurationSpeed, Latency, SpeedResult
 from release.results.training import CheckpointChoice, TrainingRun
+from release.truth import texts
 
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)  # no record is older than the project
 SCORED_AGAIN = 0.01  # NDCG@10 between a checkpoint and the same weights, loaded and measured again in another precision
@@ -38,7 +39,7 @@ def problems(measured: CardRecords) -> Iterator[str]:
 
 def of_record(kind: str, record: Record[Any, Any], name: str) -> Iterator[str]:
     """Every figure of one record that cannot be."""
-    for lines in (CHECKS[kind](record.measured), origin(record)):
+    for lines in (CHECKS[kind](record.measured), origin(record), texts.problems(record)):
         yield from (f"{name}: {line}" for line in lines)
 
 
@@ -61,6 +62,11 @@ def equal(key: str, stated: float, given: float, *, within: float = EQUAL) -> It
     """A line where a stated figure is not the given one, which is relative to `within` above 1."""
     if not abs(stated - given) <= within * max(1.0, abs(given)):
         yield f"{key}: {stated:.6g}, and what it comes from gives {given:.6g}"
+
+
+def is_rate(rate: float | None, things: int, seconds: float) -> bool:
+    """Whether a rate is that of so many things in so many seconds; both numbers are rounded to a tenth."""
+    return rate is None or abs(rate * seconds - things) <= 0.06 * (rate + seconds)
 
 
 def must(holds: bool, line: str) -> Iterator[str]:
@@ -186,6 +192,8 @@ def _engines(result: EnginesResult) -> Iterator[str]:
     low, high = result.score_range
     yield from must(low < high, "score_range: every score is the same, or they are in the wrong order")
     yield from must(result.cut <= result.pairs, "cut: more pairs than there are")
+    for each in result.latency:
+        yield from _latency(f"latency of {each.engine}", each.latency)
     for row in result.engines:
         difference, at = row.max_score_difference, f"engines.{row.name}"
         if row.verdict in ("equal", "option"):
@@ -233,6 +241,8 @@ def _choice(choice: CheckpointChoice) -> Iterator[str]:
 def _data(data: DataResult) -> Iterator[str]:
     yield from equal("rows", data.rows, sum(config.rows for config in data.configs.values()))
     yield from must(data.rows_scored_now <= data.rows, "rows_scored_now: more than there are")
+    likely = is_rate(data.pairs_per_second, data.rows_scored_now, data.seconds)
+    yield from must(likely, "pairs_per_second: not what its rows and seconds give")
     for name, config in data.configs.items():
         label = config.label
         yield from must(label.min <= label.mean <= label.max, f"configs.{name}.label: not in their order")

@@ -10,14 +10,17 @@ from safetensors import SafetensorError
 
 from release import data_manifest
 from release.card.acceptance import CardRecords
-from release.export import checkpoint, dual_root, portable
+from release.engines import catalogue
+from release.export import checkpoint, dual_root, portable, quantize
 from release.family import Family
 from release.records import Record
 from release.results.data import DataResult, DataSubject
+from release.results.engines import EnginesResult
 from release.results.export import ExportResult
 from release.results.training import Parameters
 
 SIZE = ("encoder", "learning_rate", "global_batch_size")
+ENGINE = ("title", "core", "option", "unequal", "language", "snippet")
 TRAINING = ("loss", "epochs", "warmup", "evaluations", "seed", "keep_in_fp32_modules")
 
 
@@ -39,7 +42,8 @@ def problems(family: Family, size: str, measured: CardRecords) -> Iterator[str]:
     }
     if teacher := evaluate.measured.teacher:
         expected["evaluate.json: measured.teacher.name"] = (teacher.name, family.teacher.model)
-    expected |= _labelled(family, measured.data, measured.manifest)
+        expected["evaluate.json: measured.teacher.kind"] = (teacher.kind, family.teacher.kind)
+    expected |= _labelled(family, measured.data, measured.manifest) | _engines(measured.engines.measured)
     yield from _others(expected)
     parameters = {"run.json: measured.parameters": measured.run.measured.parameters}
     yield from exported(family.folder(size) / "export", measured.export.measured, parameters)
@@ -65,9 +69,28 @@ def _labelled(
         f"data.json: subject.teacher.{key}": (labelled[key], named[key]) for key in labelled.keys() & named.keys()
     }
     if any(data_manifest.asks_teacher(entry) for entry in manifest["configs"].values()) and named:
-        expected["data.json: subject.teacher.model"] = (named.get("model"), family.teacher.model)
+        expected["mixture.json: teacher.model"] = (named.get("model"), family.teacher.model)
     said = record.subject.declaration_sha256
     return expected | {"data.json: subject.declaration_sha256": (said, manifest.get("declaration_sha256"))}
+
+
+def _engines(result: EnginesResult) -> dict[str, tuple[Any, Any]]:
+    """What was run in which engine, as engines.toml has it: a card shows these snippets."""
+    known = {engine.name: engine for engine in catalogue.engines()}
+    names = [row.name for row in result.engines]
+    core = {name for name, engine in known.items() if engine.core}
+    expected: dict[str, tuple[Any, Any]] = {
+        "engines.json: measured.engines": (sorted(names), sorted({*names} & known.keys() | core))
+    }
+    for row in result.engines:
+        if engine := known.get(row.name):
+            version = row.versions.get(engine.versions[0], "") if engine.versions else ""
+            says = (row.title, row.core, row.option, row.unequal, row.language, row.snippet)
+            title = engine.title.replace("{version}", version).strip()
+            given = (title, engine.core, engine.option, engine.unequal, engine.language, engine.snippet.strip())
+            for key, said, right in zip(ENGINE, says, given, strict=True):
+                expected[f"engines.json: measured.engines.{row.name}.{key}"] = (said, right)
+    return expected
 
 
 def exported(export: Path, result: ExportResult, parameters: Mapping[str, Parameters | int]) -> Iterator[str]:
@@ -87,7 +110,11 @@ def exported(export: Path, result: ExportResult, parameters: Mapping[str, Parame
             at, size = f"export.json: measured.forms.{index}", checkpoint.download_bytes(export, form.form)
             expected |= {f"{at}.file": (form.file, checkpoint.FILES.get(form.form)), f"{at}.bytes": (form.bytes, size)}
         for name, narrow in (("int8", result.int8), ("fp16", result.fp16)):
+            released = (export / quantize.FILES[name]).is_file()
+            expected[f"export.json: measured.{name}.released"] = (narrow.released, released)
             if narrow.released and narrow.measured:
+                at = f"export.json: measured.{name}.measured.file"
+                expected[at] = (narrow.measured.file, quantize.FILES[name])
                 size = (export / narrow.measured.file).stat().st_size
                 expected[f"export.json: measured.{name}.measured.bytes"] = (narrow.measured.bytes, size)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -11,8 +11,19 @@ from release.card.acceptance import CardRecords
 from release.export import parity
 from release.records import Record
 from release.results.data import DataResult, DataSubject
+from release.results.training import TrainingRun
 from release.truth import arithmetic
 from release.truth.arithmetic import equal, must
+
+CANDIDATES = (
+    *("task", "task_revision", "dataset", "first_stage", "top_k", "queries", "pairs", "recall", "first_stage_ndcg"),
+    *("oracle_ndcg", "in_domain"),
+)
+NANO = ("all_positives", "retrieved_positives")
+HYPERPARAMETERS = {  # the trainer's name -> ours
+    **{"learning_rate": "learning_rate", "num_train_epochs": "epochs", "seed": "seed", "optim": "optimizer"},
+    "per_device_train_batch_size": "per_device_batch_size",
+}
 
 
 def problems(measured: CardRecords) -> Iterator[str]:
@@ -42,11 +53,14 @@ def problems(measured: CardRecords) -> Iterator[str]:
 
 def _subjects(measured: CardRecords) -> Iterator[str]:
     rows, subject = measured.evaluate.measured.tasks, measured.evaluate.subject
-    stages, tasks = {row.first_stage for row in rows}, {row.task: row.task_revision for row in rows}
+    stages, tasks = {row.first_stage for row in rows}, {(row.task, row.task_revision) for row in rows}
     yield from must(
         stages == set(subject.first_stages), "records/evaluate.json: subject.first_stages are not its rows'"
     )
-    yield from must(tasks == subject.tasks, "records/evaluate.json: subject.tasks are not its rows'")
+    yield from must(tasks == {*subject.tasks.items()}, "records/evaluate.json: subject.tasks are not its rows'")
+    yield from _nano(measured)
+    yield from _teacher(measured)
+    yield from _full_length(measured)
     passes = {len(speed.passes) for speed in measured.speed.measured.configurations}
     yield from must(passes <= {measured.speed.subject.passes}, "records/speed.json: not the passes of its protocol")
     trained = measured.run.subject
@@ -57,18 +71,18 @@ def _subjects(measured: CardRecords) -> Iterator[str]:
         told = rule in (None, each.score)
         yield from must(told, f"records/run.json: the score of step {each.step} is not the figure that its rule names")
     run = measured.run.measured
+    yield from _logged(run)
     pairs = (run.steps - run.resumed_at) * trained.global_batch_size
-    if run.pairs_per_second is not None:  # which is rounded to a tenth, as the seconds are
-        off = abs(run.pairs_per_second * run.seconds - pairs)
-        likely = off <= 0.06 * (run.pairs_per_second + run.seconds)
-        yield from must(likely, "records/run.json: pairs_per_second is not what its steps and seconds give")
+    likely = arithmetic.is_rate(run.pairs_per_second, pairs, run.seconds)
+    yield from must(likely, "records/run.json: pairs_per_second is not what its steps and seconds give")
     off, rest = run.examples - run.steps * trained.global_batch_size, trained.epochs * trained.global_batch_size
     yield from must(abs(off) < rest, "records/run.json: examples are not those of its steps")
     if len(run.nano) > len(run.checkpoints):
         before = run.nano[0].all_positives if trained.always_rerank_positives else run.nano[0].retrieved_positives
         yield from must(run.baseline == before, "records/run.json: baseline is not the figure before the first step")
-    rate = (run.hyperparameters or {}).get("learning_rate", trained.learning_rate)
-    yield from must(rate == trained.learning_rate, "records/run.json: two learning rates")
+    for name, own in HYPERPARAMETERS.items():
+        said, right = (run.hyperparameters or {}).get(name), getattr(trained, own)
+        yield from must(said in (None, right), f"records/run.json: hyperparameters.{name} is not its {own}")
     length, read = measured.export.measured.max_length, measured.evaluate.subject.max_length
     yield from must(read == length, f"records/evaluate.json: read {read} tokens, and the export reads {length}")
     yield from must(
@@ -79,6 +93,53 @@ def _subjects(measured: CardRecords) -> Iterator[str]:
     )
     yield from equal("records/run.json: data_rows", trained.data_rows, sum(trained.configs.values()))
     yield from _labels(measured.data.measured, measured.manifest)
+
+
+def _nano(measured: CardRecords) -> Iterator[str]:
+    """Every result on the nano sets is of the revision that the evaluation names, over one ranking of their own."""
+    evaluate = measured.evaluate.measured
+    teacher = evaluate.teacher.nano if evaluate.teacher else None
+    results = [nano for nano in (evaluate.nano, teacher, *evaluate.nano_other_dtypes) if nano]
+    for nano in results:
+        named = measured.evaluate.subject.nano.get(nano.dataset) == nano.revision
+        yield from must(named, "records/evaluate.json: a nano revision is not the one that its subject names")
+        same = nano.base == results[0].base
+        yield from must(same, "records/evaluate.json: nano base, of the sets' own ranking, is not the same for all")
+
+
+def _teacher(measured: CardRecords) -> Iterator[str]:
+    """The teacher's rows are of the same candidates."""
+    result = measured.evaluate.measured
+    if result.teacher:
+        for key in CANDIDATES:
+            mine, its = ([getattr(row, key) for row in rows] for rows in (result.tasks, result.teacher.tasks))
+            yield from must(
+                mine == its, f"records/evaluate.json: {key} is not the same of the model's rows and the teacher's"
+            )
+
+
+def _full_length(measured: CardRecords) -> Iterator[str]:
+    for record in (measured.speed, *measured.further_speeds):
+        full, best = record.measured.full_length, record.measured.best
+        same = full is None or (
+            full.name == best.name and full.batch <= best.batch and full.max_length > record.subject.max_length
+        )
+        yield from must(same, "records/speed.json: full_length is not the best configuration's, on longer pairs")
+
+
+def _logged(run: TrainingRun) -> Iterator[str]:
+    """Both figures of the nano sets, and the loss on held-out pairs, are those that the trainer logged at that step."""
+    logged = {
+        (entry["step"], key): value for entry in run.log_history for key, value in entry.items() if value is not None
+    }
+    stated = {(figures.step, f"eval_{key}_ndcg@10"): getattr(figures, key) for figures in run.nano for key in NANO}
+    stated |= {(each.step, "eval_loss"): each.eval_loss for each in run.checkpoints}
+    for (step, key), value in stated.items():
+        told = value == logged.get((step, key), value)
+        yield from must(told, f"records/run.json: {key} of step {step} is not what log_history has")
+    steps = [figures.step for figures in run.nano]
+    known = steps in ([each.step for each in run.checkpoints], [0, *(each.step for each in run.checkpoints)])
+    yield from must(known, "records/run.json: nano has other steps than its checkpoints")
 
 
 def of_data(record: Record[DataResult, DataSubject], manifest: dict[str, Any]) -> Iterator[str]:

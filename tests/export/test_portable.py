@@ -301,6 +301,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda folder: built.edit(folder / "modules.json", lambda modules: modules[3].update(type="x.LayerNorm")),
         "is no module of sentence_transformers in place 3",
     ),
+    "biases that no weight is of": (_set(CONFIG, "mlp_bias", to=True), "config.json: mlp_bias is true"),
     "two modules of one name": (
         lambda folder: built.edit(folder / "modules.json", lambda modules: modules[3].update(name="2")),
         "is no module of sentence_transformers in place 3",

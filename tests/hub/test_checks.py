@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 from collections.abc import Callable
@@ -73,19 +74,19 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda repo: (repo / "onnx/model.onnx").unlink(), "onnx/model.onnx: required, and missing"),
     "empty": (lambda repo: (repo / "records/empty.json").touch(), "records/empty.json: empty"),
     "token": (
-        lambda repo: (repo / "notes.md").write_text("hf_" + "a1B2" * 9),
-        "notes.md: holds what looks like a token",
+        lambda repo: (repo / "records/notes.json").write_text(json.dumps("hf_" + "a1B2" * 9)),
+        "notes.json: holds what looks like a token",
     ),
     "home": (
-        lambda repo: (repo / "notes.md").write_text(f"{Path.home()}/x"),
-        "notes.md: holds a path of the build machine",
+        lambda repo: (repo / "records/notes.json").write_text(json.dumps(f"{Path.home()}/x")),
+        "notes.json: holds a path of the build machine",
     ),
     "cwd": (
         lambda repo: (repo / "onnx/model.onnx_data").write_bytes(b"\0" + bytes(Path.cwd()) + b"/a.py\0"),
         "onnx/model.onnx_data: holds a path of the build machine",
     ),
     "other home": (
-        lambda repo: (repo / "notes.md").write_text("see /home/alice/x"),
+        lambda repo: (repo / "records/notes.json").write_text('"see /home/alice/x"'),
         "holds a path of the build machine",
     ),
     "licence": (lambda repo: rewrite(repo / "README.md", "license: apache-2.0", "license: mine"), "licence 'mine'"),
@@ -96,7 +97,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda repo: rewrite(repo / "README.md", 'CrossEncoder("local/docstring', 'CrossEncoder("other/docstring'),
         "the usage loads other/docstring-reranker-mini-v1",
     ),
-    "flipped bit": (lambda repo: flip(repo / "4_Dense/model.safetensors"), "not what its sources give, make stage"),
+    "flipped bit": (
+        lambda repo: flip(repo / "4_Dense/model.safetensors"),
+        "4_Dense/model.safetensors: not the trained model's",
+    ),
     "headline": (lambda repo: rewrite(repo / "README.md", "0.596 → 0.605", "0.596 → 0.999"), "not what its sources"),
     "pickle as weights": (
         lambda repo: (repo / "2_Dense/model.safetensors").write_bytes(pickle.dumps({"weight": [1.0] * 99})),
@@ -111,8 +115,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         "config.json: names code to be run (auto_map)",
     ),
     "link": (
-        lambda repo: (repo / "notes.md").symlink_to("/etc/hostname"),
-        "notes.md: a link, which is not published",
+        lambda repo: (repo / "onnx/model.onnx_data").symlink_to("/etc/hostname"),
+        "onnx/model.onnx_data: a link, which is not published",
     ),
     "foreign record": (
         lambda repo: built.edit(repo / "records/speed.json", lambda record: record.update(model_sha256="0" * 64)),
