@@ -7,6 +7,7 @@ measured, with every figure and the card computed from them.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -211,6 +212,15 @@ def _measured(*keys: str | int, to: Any) -> hub_lies.Lie:
     return hub_lies.record_lie(FINETUNE_RECORD, _at(*keys, to=to))
 
 
+def _one_model_more(folder: Path) -> hub_lies.Files:
+    """Scores of a model on `test` that was not released, named by the record."""
+    scores = json.loads((folder / QUERIES).read_bytes())
+    scores["test"]["models"]["0.5"] = scores["test"]["models"]["1"]
+    content = json.dumps(scores).encode()
+    named = _measured("queries_sha256", to=hashlib.sha256(content).hexdigest())
+    return {QUERIES: content} | named(folder)
+
+
 EDITED: dict[str, hub_lies.Lie] = {
     "a VERDICT": hub_lies.text_lie("README.md", "WIN", "GREAT WIN"),
     "a figure of model-index": hub_lies.text_lie("README.md", "value: 0.", "value: 0.9"),
@@ -262,6 +272,10 @@ THOROUGH: dict[str, hub_lies.Lie] = {  # with release.json and the message of th
     "another model's record": hub_lies.record_lie(FINETUNE_RECORD, lambda value: value.update(model_sha256="0" * 64)),
     "no scores of queries": lambda folder: {QUERIES: None},
     "scores of queries": hub_lies.text_lie(QUERIES, "0.", "1."),
+    "scores of one model more": _one_model_more,
+    "another licence of the base": hub_lies.record_lie(
+        FINETUNE_RECORD, lambda value: value["subject"].update(base_license="mit")
+    ),
 }
 OTHER_PARENTS = {  # in release.json alone
     "another base": _from(base="org/better"),

@@ -159,9 +159,12 @@ def bound(release: PublishedRelease, made: Manifest, expected: Signer | None = N
         raise ReleaseError(f"a branch is called like the tag {min(release.branches & release.tags.keys())}")
     if tagged != release.commit and not release.given:
         raise ReleaseError(f"main is not what is tagged {tag} (at {tagged[:12]})")
+    own = {name for name in release.tags if state.revision(made.version, name)} | {"main"}
+    others = sorted((release.tags.keys() | release.branches) - own)
     yield (
         "tag",
-        f"{made.version}{'' if tagged == release.commit else f' is at {tagged[:12]}, which is another revision'}",
+        f"{made.version}{'' if tagged == release.commit else f' is at {tagged[:12]}, which is another revision'}"
+        + (f"; not looked at: {', '.join(others)}" if others else ""),
     )
     if manifest.seal(release.folder) not in release.message.splitlines():
         raise ReleaseError(f"the commit's message does not name this {manifest.FILE}")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, RepoCard
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from release import records, results
@@ -131,11 +132,14 @@ def proved(release: FinetunedRelease, measured: FinetunedRecords) -> dict[str, s
     }
 
 
-def based_on(made: FinetunedFrom, client: HfApi, scratch: Path) -> str:
+def based_on(made: FinetunedFrom, license: str | None, client: HfApi, scratch: Path) -> str:
     """Whether the base model on the Hub is the one that was fine-tuned, by the hashes that the Hub lists.
 
+    Args:
+        license: What the record says that the base's card names; None says nothing.
+
     Raises:
-        ReleaseError: It is another one at that commit, or has no such commit.
+        ReleaseError: It is another one at that commit, or has no such commit, or its card names another licence.
     """
     if made.base_revision is None:
         return f"{made.base} was a folder: nothing says where it came from"
@@ -148,13 +152,22 @@ def based_on(made: FinetunedFrom, client: HfApi, scratch: Path) -> str:
                 for name, file in files.items()
                 if records.in_model_hash(name)
             }
+            named = _license(client, base, made.base_revision) if license and "README.md" in files else license
         except RevisionNotFoundError as error:
             raise ReleaseError(f"the base model {made.base} has no commit {made.base_revision[:12]}") from error
         except RepositoryNotFoundError:
             return f"{made.base} is not there for this token"
     if records.model_hash_of(hashes) != made.base_sha256:
         raise ReleaseError(f"{made.base} at {made.base_revision[:12]} is not the model that was fine-tuned")
+    if named != license:
+        raise ReleaseError(f"the card of {made.base} names the licence {named}, and records/finetune.json {license}")
     return f"{made.base} at {made.base_revision[:12]}: {len(hashes)} files, which are the model that was fine-tuned"
+
+
+def _license(client: HfApi, repo: state.DesiredRepo, revision: str) -> Any:
+    """What the card of a repository names at a revision."""
+    path = client.hf_hub_download(repo.id, "README.md", revision=revision, local_dir=repo.folder)
+    return RepoCard.load(path, ignore_metadata_errors=True).data.to_dict().get("license")
 
 
 def _hash(client: HfApi, repo: state.DesiredRepo, name: str, revision: str) -> str:

@@ -97,7 +97,11 @@ def _finetuned(made: Manifest, folder: Path, scratch: Path, client: HfApi | None
     _same(finetuned.contents(release, measured), folder, made)
     proofs |= {"weights": f"those that were compared with the fine-tuned model in every form, {graph_too}"}
     proofs |= {"card": _card(folder)}
-    return proofs | ({"base": finetuned.based_on(made.finetuned, client, scratch / "base")} if client else {})
+    return proofs | (
+        {"base": finetuned.based_on(made.finetuned, measured.finetune.subject.base_license, client, scratch / "base")}
+        if client
+        else {}
+    )
 
 
 def _card(folder: Path) -> str:

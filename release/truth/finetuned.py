@@ -96,6 +96,8 @@ def _given(result: FinetuneResult, scores: FinetuneScores) -> Iterator[str]:
     except ReleaseError as error:
         yield f"queries.json: {error.what}"
         return
+    if scores.test.models.keys() != {paired.BASE, paired.share(1.0), paired.share(result.ratio)}:
+        yield "queries.json: test: scores of other models than the base, the fine-tuned and the released one"
     if [one.ratio for one in candidates] != [one.ratio for one in result.candidates]:
         yield "candidates: not those that there are scores of queries for"
         return

@@ -224,10 +224,10 @@ def test_it_is_private_until_pulled_back_then_public_and_tagged_and_publishing_a
         release_model.show_plan(replace(other, tag="v2"), hub)
     lies = (finetuned_lies.EDITED, finetuned_lies.THOROUGH)
     some = {"a VERDICT", "scores of queries", "a better score", "a base model on the card"}
-    some |= {"a licence in release.json", "nothing that it was made of in release.json"}
+    some |= {"a licence in release.json", "nothing that it was made of in release.json", "scores of one model more"}
     told = {f"{begin}: {name}" for begin in ("own", "own, with release.json") for name in some}
     caught = hub_lies.tell(api, staged.id, staged.folder, told, lies, "own")
-    assert len(caught) == 8 and all(caught.values()), caught
+    assert len(caught) == 9 and all(caught.values()), caught
 
 
 def test_the_export_scores_as_the_fine_tuned_model(staged: FinetunedRelease) -> None:
