@@ -282,11 +282,14 @@ def _moved(api: HfApi, repo: str, only: set[str] | None, begin: str) -> dict[str
         _tag(api, repo, tag.name, first)
         caught[name] = verified(api, repo)
         _tag(api, repo, tag.name, tag.target_commit)
-    name = f"{begin}: a branch called like the tag"
-    if only is None or name in only:
-        api.create_branch(repo, branch=tag.name, revision=api.list_repo_commits(repo)[-1].commit_id)
-        caught[name] = verified(api, repo)
-        api.delete_branch(repo, branch=tag.name)
+    for name, branch in (
+        (f"{begin}: a branch called like the tag", tag.name),
+        (f"{begin}: a branch called like a card's tag", f"{tag.name}-card2"),
+    ):
+        if only is None or name in only:
+            api.create_branch(repo, branch=branch, revision=api.list_repo_commits(repo)[-1].commit_id)
+            caught[name] = verified(api, repo)
+            api.delete_branch(repo, branch=branch)
     more: Files = {"notes.json": b"{}"}
     gone: Files = {"notes.json": None}
     for name, commits in ((f"{begin}: main moved", [more]), (f"{begin}: main moved, the same files", [more, gone])):

@@ -155,8 +155,8 @@ def bound(release: PublishedRelease, made: Manifest, expected: Signer | None = N
     tagged = release.tags.get(tag or "")
     if tagged is None or made.version not in release.tags:
         raise ReleaseError(f"no tag {made.version}: the release was never finished")
-    if release.branches & release.tags.keys():
-        raise ReleaseError(f"a branch is called like the tag {min(release.branches & release.tags.keys())}")
+    if alike := [name for name in release.branches if name in release.tags or state.revision(made.version, name)]:
+        raise ReleaseError(f"a branch is called like the tag {min(alike)}")
     if tagged != release.commit and not release.given:
         raise ReleaseError(f"main is not what is tagged {tag} (at {tagged[:12]})")
     own = {name for name in release.tags if state.revision(made.version, name)} | {"main"}

@@ -109,6 +109,7 @@ def test_whoever_can_write_there_is_caught_all_the_same(release: tuple[HfApi, Fa
         "on the Hub, with release.json: another head of the modules, and the records of the export": "the head is not the one",
         "on the Hub, with release.json: another weight of the root, and the records of the export": "onnx: .* is not the root's",
         "on the Hub: a file that begins like the Hub's own": r"\.gitattributes\.json: it lies beside",
+        "on the Hub: a branch called like a card's tag": "a branch is called like the tag v1-card2",
         "on the Hub: main moved, the same files": "main is not what is tagged v1",
     }
     caught = hub_lies.tell(api, family.model_id(built.SIZE), root / stage.model_repo(family, built.SIZE), set(lies))
