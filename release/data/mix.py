@@ -159,7 +159,11 @@ def docstrings_config(
     revision = ", ".join(f"{package} {version}" for package, version in packages.items())
     key = _key(config, mixture, [revision, demo_sets.code_hash(), index is not None, drop])
     done = _finished(folder / "pairs" / config.name, key)
-    if done and demo_sets.present(folder, done["evaluation_files"]):
+    if (
+        done
+        and demo_sets.present(folder, done["evaluation_files"])  # before the index, which is over these sets too
+        and (not index or done.get("evaluation_revision") == index().revision)
+    ):
         return done
     objects = demo_sets.divide(docstrings.pairs(), config.candidates, mixture.evaluation, mixture.seed)
     held_out = config.held_out.rows if config.held_out else 0
@@ -170,7 +174,7 @@ def docstrings_config(
         files |= demo_sets.write_files(folder, collection, f"collections/{sets.collection.name}")
         files |= demo_sets.write_files(folder, demo_sets.nano_files(objects.nano, sets.nano), "nano")
     source = Source(table.num_rows, table.num_rows, {}, revision, lambda: iter([table]))
-    more = {"evaluation_files": files, "packages": packages}
+    more = {"evaluation_files": files, "packages": packages, "evaluation_revision": index().revision if index else None}
     return _make(config, mixture, folder / "pairs", source, index, drop, key, more)
 
 

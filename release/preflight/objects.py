@@ -205,9 +205,12 @@ def _size(each: HubObject, files: dict[str, int], declared: Patterns) -> float:
 
 
 def local(family: Family, mixture: MixtureSpec, size: str, stages: set[str]) -> list[Lack]:
-    """Sources in files that are not here, and an encoder in a folder that holds none."""
+    """Sources in files that are not here, an encoder in a folder that holds none, and names of what nobody wrote."""
     lacks = []
     if "mix" in stages:
+        if family.data.mixture is None and family.data.validation not in mixture.configs:
+            hint = f"[data] validation names a config: {', '.join(mixture.configs)}"
+            lacks.append(Lack(f"no config {family.data.validation!r} in {mixture.path}", hint, "mix"))
         for config in mixture.configs.values():
             if isinstance(config.source, FileSource | RetrievalSource | BeirSource) and not _is_here(config):
                 what = f"no source {config.source.origin!r} of config {config.name}"
@@ -215,6 +218,11 @@ def local(family: Family, mixture: MixtureSpec, size: str, stages: set[str]) -> 
     encoder = resource(family.size(size).encoder)
     if "train" in stages and encoder.is_dir() and not (encoder / "config.json").is_file():
         lacks.append(Lack(f"no encoder in {encoder}", "name a saved model's folder in [sizes]", "train"))
+    for name in family.card.citations:
+        if "card" in stages and not (file := resource(f"cards/citations/{name}.bib")).is_file():
+            lacks.append(
+                Lack(f"no citation {name!r}", f"[card] citations names files: add {file}, or correct it", "card")
+            )
     return lacks
 
 

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from release import family, mode, spec
-from release.data import demo_sets, mix, plan, published, shards
+from release.data import demo_sets, docstrings, mix, plan, published, shards
 from release.data.docstrings import DocstringPair
 from release.data.minhash import TextIndex, shingles
 from release.data.screen import Screen
@@ -631,6 +631,21 @@ def test_an_evaluation_set_that_changed_is_compared_anew_and_a_missing_one_is_re
         mix.run(with_bench, declaration)
     manifest = json.loads(mix.run(with_bench, declaration, overlap="ignore").read_text())
     assert (manifest["overlap"], manifest["configs"]["agnews"]["overlap"]) == ("ignore", None)
+
+
+def test_docstrings_are_compared_with_a_set_that_came_later(
+    facts: family.Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docstrings, "pairs", objects)  # of all packages they take a while
+    source = {"source": {"kind": "docstrings"}, "candidates": dataclasses.asdict(CANDIDATES)}
+    mixture = dataclasses.replace(declared(docs=source), evaluation=EVALUATION)
+    assert json.loads(mix.run(facts, mixture).read_text())["configs"]["docs"]["overlap"] == {}
+    with_bench = benchmark(facts, [rows_of(facts, "docs")["query"][0].as_py()], ["other"])
+    manifest = json.loads(mix.run(with_bench, mixture).read_text())["configs"]["docs"]
+    assert manifest["overlap"]["bench"]["queries"] == 8
+    made = {path: path.stat().st_ino for path in (facts.build / "data/pairs/docs").iterdir()}
+    assert json.loads(mix.run(with_bench, mixture).read_text())["configs"]["docs"] == manifest
+    assert {path: path.stat().st_ino for path in (facts.build / "data/pairs/docs").iterdir()} == made
 
 
 def test_interrupted_writing_leaves_the_old_config(facts: family.Family, monkeypatch: pytest.MonkeyPatch) -> None:

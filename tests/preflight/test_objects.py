@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from release import spec
+from release.family import load
 from release.localhub import running_hub
+from release.preflight import objects
 from tests.localhub.hub_fixtures import client_environment, run_client
 from tests.preflight.people import READER, UPSTREAM
 
@@ -60,6 +64,17 @@ def test_what_a_repository_lacks_is_named(facts: dict[str, Any]) -> None:
     (hint,) = facts["gated data"]  # where a data set's page is, and not a model's
     assert "/datasets/acme/reranked, " in hint
     assert "/google/embeddinggemma-300m, " in lines[gate][0] and "/datasets/" not in lines[gate][0]
+
+
+def test_a_citation_and_a_config_that_nobody_wrote_are_said_before_anything_is_made() -> None:
+    demo, mixture = load(ROOT / "recipes/demo.toml"), spec.load(ROOT / "datasets/docstring-reranker-data.yaml")
+    assert objects.local(demo, mixture, "mini", {"mix", "card"}) == []
+    data, card = replace(demo.data, validation="quora"), replace(demo.card, citations=("nobody",))
+    lacks = objects.local(replace(demo, data=data, card=card), mixture, "mini", {"mix", "card"})
+    assert [(lack.what.split(" in ")[0], lack.stage) for lack in lacks] == [
+        ("no config 'quora'", "mix"),
+        ("no citation 'nobody'", "card"),
+    ]
 
 
 def test_only_what_is_still_to_be_done_needs_anything(facts: dict[str, Any]) -> None:
