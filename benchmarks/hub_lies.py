@@ -105,8 +105,8 @@ def with_export(lie: Lie) -> Lie:
     def told(folder: Path) -> Files:
         files = lie(folder)
         hashes = {
-            name: hashlib.sha256(files.get(name) or (folder / name).read_bytes()).hexdigest()
-            for name in manifest.read(folder).files
+            name: hashlib.sha256(files[name] or b"" if name in files else (folder / name).read_bytes()).hexdigest()
+            for name in {*manifest.read(folder).files, *files}
             if not name.startswith(("records/", "compare/", *proof.RENDERED))
         }
         sha256 = sha256_hashes(hashes)
