@@ -18,7 +18,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from release.errors import ReleaseError
-from release.export.portable import BERT, CONFIG, IDENTITY, MODULES, SENTENCE, TOKENIZER, TOKENIZER_CONFIG, completed
+from release.export.portable import (
+    BERT,
+    CONFIG,
+    IDENTITY,
+    MODULES,
+    POOLING,
+    SENTENCE,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    completed,
+)
 from release.files import write_json
 
 Tensors = dict[str, np.ndarray]
@@ -37,7 +47,7 @@ def dual_root(model: Path, folder: Path) -> None:
         model: A modular CrossEncoder, or an export of one: then its head is taken from its modules once more.
 
     Raises:
-        ReleaseError: `model` is not Transformer, Pooling(cls), Dense, LayerNorm, Dense on a ModernBERT encoder.
+        ReleaseError: `model` is not Transformer, Pooling (cls or mean), Dense, LayerNorm, Dense on a ModernBERT encoder.
     """
     paths, config = module_paths(model), _json(model / CONFIG)
     biased = any(config.get(key) for key in ("norm_bias", "attention_bias", "mlp_bias"))
@@ -183,10 +193,10 @@ def module_paths(model: Path) -> list[str]:
     if kinds == MODULES and not paths[0]:
         pooling = _json(model / paths[1] / CONFIG).get("pooling_mode")
         scores = _json(model / paths[4] / CONFIG).get("activation_function")
-        if pooling == "cls" and scores == IDENTITY:
+        if pooling in [*POOLING] and scores == IDENTITY:
             return paths
         shape += f", pooling {pooling}, {scores}"
-    hint = f"only {' -> '.join(MODULES)} is exported, pooled by the first token (cls), its score not activated"
+    hint = f"only {' -> '.join(MODULES)} is exported, pooling {' or '.join(POOLING)}, its score not activated"
     raise ReleaseError(f"not the recipe's model: {shape}", where=str(file), hint=hint)
 
 

@@ -1,7 +1,8 @@
 """`onnx/model.onnx`: the whole pipeline, head included, ids and mask in and `logits` out.
 
-Beside the logits it gives the encoder's answer for the first token as `last_hidden_state`, at no cost: Sentence Transformers'
-`backend="onnx"` takes the file for a bare encoder, reads that name, and goes on with the head's modules of the repository.
+Beside the logits it gives what the head pools as `last_hidden_state`, at no cost: the encoder's answer for the first token, or for
+every one where the head takes their mean. Sentence Transformers' `backend="onnx"` takes the file for a bare encoder, reads
+that name, and goes on with the head's modules of the repository.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ INPUTS, OUTPUTS = ["input_ids", "attention_mask"], ["logits", "last_hidden_state
 
 
 def whole_onnx(folder: Path) -> Path:
-    """Write `onnx/model.onnx`: ids and mask of any batch and length in, logits (batch, 1) and first token (batch, 1, hidden) out.
+    """Write `onnx/model.onnx`: ids and mask of any batch and length in; out logits (batch, 1) and what is pooled.
+
+    What is pooled is (batch, 1, hidden), the first token, or (batch, length, hidden) for their mean.
 
     Large weights go to `onnx/model.onnx_data`, the name that transformers.js looks for. What the exporter notes
     about the Python files of this machine is removed.
@@ -67,8 +70,9 @@ def classifier(folder: Path) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
-    last = model.model.layers[-1]
-    last.forward = functools.partial(_first_token, last)
+    if model.config.classifier_pooling == "cls":
+        last = model.model.layers[-1]
+        last.forward = functools.partial(_first_token, last)
     return model
 
 
@@ -102,9 +106,13 @@ def _first_token(
 
 
 def _outputs(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """ModernBertForSequenceClassification.forward of a classifier that pools the first token, which is returned as well."""
-    first = model.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-    return model.classifier(model.head(first[:, 0])), first
+    """ModernBertForSequenceClassification.forward, with what it pools: the first token, or all of them."""
+    hidden = model.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    pooled = hidden[:, 0]
+    if model.config.classifier_pooling == "mean":
+        seen = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        pooled = (hidden * seen).sum(1) / seen.sum(1)
+    return model.classifier(model.head(pooled)), hidden
 
 
 def _forget_origin(model: Any) -> None:

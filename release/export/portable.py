@@ -32,6 +32,7 @@ ACTIVATIONS = {  # torch's module -> its name in transformers
 REQUIREMENTS = {"sentence-transformers": ">=4.1.0", "transformers": ">=4.48.3"}
 LIBRARY = "sentence_transformers."
 MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Dense")
+POOLING = {"cls": "first token", "mean": "mean of all tokens"}  # what ModernBertForSequenceClassification has too
 
 CONFIG, TOKENIZER, TOKENIZER_CONFIG = "config.json", "tokenizer.json", "tokenizer_config.json"
 BERT, SENTENCE = "sentence_bert_config.json", "config_sentence_transformers.json"
@@ -116,8 +117,9 @@ def max_length(folder: Path) -> int:
 def architecture(folder: Path) -> Architecture:
     """The shape of an exported model, from its own files."""
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    pooling = f"Pooling ({POOLING[config['classifier_pooling']]})"
     return Architecture(
-        modules=tuple("Pooling (first token)" if kind == "Pooling" else kind for kind in MODULES),
+        modules=tuple(pooling if kind == "Pooling" else kind for kind in MODULES),
         layers=config["num_hidden_layers"],
         hidden=config["hidden_size"],
         heads=config["num_attention_heads"],
@@ -231,15 +233,20 @@ def _head(modules: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _module_problems(modules: list[dict[str, Any]], config: dict[str, Any]) -> Iterator[str]:
-    """A head that is not cls pooling, Dense, LayerNorm, Dense to one raw score, or with a key that says anything else."""
+    """A head that is not pooling, Dense, LayerNorm, Dense to one raw score, or with a key that says anything else."""
     kinds = tuple(module["kind"] for module in modules)
     if kinds != MODULES:
         yield f"modules.json: {' -> '.join(kinds)}, it must be {' -> '.join(MODULES)}"
         return
     width, activation = config["hidden_size"], modules[2].get("activation_function")
+    pooling = modules[1].get("pooling_mode")
     one, many = "sentence_embedding", {"module_input_name": "sentence_embedding"}
     expected = (
-        {"embedding_dimension": width, "pooling_mode": "cls", "include_prompt": True},
+        {
+            "embedding_dimension": width,
+            "pooling_mode": pooling if pooling in POOLING else "cls",
+            "include_prompt": True,
+        },
         {"in_features": width, "out_features": width, "bias": False, "activation_function": activation}
         | many
         | {"module_output_name": one},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from release import records, results
 from release.card import acceptance, render
 from release.errors import ReleaseError
 from release.export import checkpoint, dual_root, graph, parity, quantize
+from release.files import write_json
 from release.hub import checks
 from release.results.export import NarrowExport
 from release.runtime.cpu_engines import onnxruntime
@@ -38,6 +40,20 @@ def test_the_onnx_file_takes_any_batch_and_length(folder: Path) -> None:
     expected = parity.cross_encoder(str(folder / "model"), pairs)
     assert parity.onnx(str(folder / "export"), pairs) == pytest.approx(expected, abs=1e-4)
     assert b".py" not in (folder / "export/onnx/model.onnx").read_bytes()  # no stack traces of this machine
+
+
+def test_a_reranker_that_pools_the_mean_of_all_tokens_is_exported_too(reranker: Path, tmp_path: Path) -> None:
+    model, output = shutil.copytree(reranker, tmp_path / "model"), tmp_path / "export"
+    pooling = json.loads((model / "1_Pooling/config.json").read_text(encoding="utf-8"))
+    write_json(model / "1_Pooling/config.json", pooling | {"pooling_mode": "mean"})
+    result = checkpoint.export_any(str(model), output)
+    assert all(form.max_score_difference <= form.tolerance for form in result.forms)
+    assert "Pooling (mean of all tokens)" in result.architecture.modules
+    assert list(checkpoint.problems(output)) == list(checkpoint.changes(model, output)) == []
+    pairs = [("tar", "archive"), ("a b c " * 60, "d " * 200)]
+    expected = parity.cross_encoder(str(model), pairs)
+    assert parity.onnx(str(output), pairs) == pytest.approx(expected, abs=1e-4)
+    assert expected != pytest.approx(parity.cross_encoder(str(reranker), pairs), abs=1e-2)
 
 
 def test_a_form_that_differs_stops_the_chain_and_leaves_nothing(
