@@ -49,13 +49,12 @@ class Task:
 
     @property
     def judgements(self) -> dict[str, dict[str, int]]:
-        """Query -> document -> relevance, for the queries that have any judgement."""
-        known = set(self.split["queries"]["id"])
-        return {
-            query: dict(documents)
-            for query, documents in self.split["relevant_docs"].items()
-            if documents and query in known
-        }
+        """Query -> document -> relevance, for the queries that have any judgement.
+
+        In the order of the data's queries: mteb reads judgements in an order that is another in every process.
+        """
+        judged = self.split["relevant_docs"]
+        return {query: dict(judged[query]) for query in self.split["queries"]["id"] if judged.get(query)}
 
     def fresh(self, *, few: bool = False) -> AbsTaskRetrieval:
         """A copy for one evaluation, because `convert_to_reranking` and the evaluation itself change the task.

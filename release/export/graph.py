@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import numpy as np
 from safetensors import safe_open
 
 from release.export.dual_root import WEIGHTS
+from release.export.portable import CONFIG
 
 if TYPE_CHECKING:
     import torch
@@ -132,6 +134,10 @@ def problems(folder: Path) -> Iterator[str]:
     """A graph of `onnx/` that is not the whole pipeline for any batch and length, one line each."""
     import onnx_ir
 
+    try:
+        pooling = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["classifier_pooling"]
+    except (OSError, ValueError, KeyError):
+        pooling = None  # portable says so
     for path in sorted(folder.glob("onnx/*.onnx")):
         name = path.relative_to(folder).as_posix()
         try:
@@ -146,6 +152,8 @@ def problems(folder: Path) -> Iterator[str]:
             yield f"{name}: {', '.join(map(str, names))} instead of {needed}: not the whole pipeline"
         elif any(isinstance(size, int) for value in inputs for size in value.shape or ()):
             yield f"{name}: takes one batch or length only"
+        elif pooling and (list(outputs[1].shape or ())[1:2] == [1]) != (pooling == "cls"):
+            yield f"{name}: what it pools is not what {CONFIG} says, {pooling}"
         domains = {node.domain for node in model.graph.all_nodes()} - {"", "ai.onnx"}
         if path.name == Path(FILE).name and domains:
             yield f"{name}: operators of {', '.join(sorted(domains))}, which not every engine has"

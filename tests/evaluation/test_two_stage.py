@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mteb
@@ -369,3 +370,12 @@ def test_a_family_may_name_the_dtype_of_each_table(here: Family, workspace: Path
     with pytest.raises(ReleaseError, match="the evaluation was made in float32, not bfloat16"):
         path.write_text(text.replace("nano_dtype", 'dtype = "bfloat16"\nnano_dtype'))
         acceptance.evaluation(evaluated, family.load(path), path)
+
+
+def test_the_judged_queries_come_in_the_order_of_the_data() -> None:
+    split = {
+        "queries": {"id": ["b", "a", "c"]},
+        "relevant_docs": {"a": {"d": 1}, "c": {}, "b": {"d": 1}, "x": {"d": 1}},
+    }
+    loaded: Any = SimpleNamespace(dataset={"default": {"test": split}})
+    assert list(tasks.Task("task", "1", loaded).judgements) == ["b", "a"]

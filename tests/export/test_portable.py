@@ -169,7 +169,14 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], None], str]] = {
     # and what nobody met yet
     "two labels": (_set(CONFIG, "id2label", to={"0": "LABEL_0", "1": "LABEL_1"}), "config.json: id2label is"),
     "mean pooling at the root": (_set(CONFIG, "classifier_pooling", to="mean"), "config.json: classifier_pooling is"),
-    "mean pooling in the module": (_set("1_Pooling/config.json", "pooling_mode", to="mean"), "pooling mean"),
+    "mean pooling everywhere but in the graph": (
+        lambda folder: [
+            _set(CONFIG, "classifier_pooling", to="mean")(folder),
+            _set("1_Pooling/config.json", "pooling_mode", to="mean")(folder),
+        ],
+        "onnx/model.onnx: what it pools is not what config.json says, mean",
+    ),
+    "mean pooling in the module": (_set("1_Pooling/config.json", "pooling_mode", to="mean"), 'must be "mean"'),
     "another activation": (_set(CONFIG, "classifier_activation", to="relu"), "config.json: classifier_activation is"),
     "another epsilon": (_set(CONFIG, "norm_eps", to=1e-12), "config.json: norm_eps is"),
     "a bare encoder": (_set(CONFIG, "architectures", to=["ModernBertModel"]), "config.json: architectures is"),
