@@ -17,7 +17,7 @@ from release.evaluation.queries import EQUAL
 from release.export import parity, quantize
 from release.records import Record
 from release.results.data import DataResult
-from release.results.engines import EnginesResult
+from release.results.engines import ROUNDING, EnginesResult
 from release.results.evaluation import Calibration, EvaluationResult, NanoResult, Quality, TaskResult
 from release.results.export import ExportResult
 from release.results.speed import BatchSpeed, ConfigurationSpeed, Latency, SpeedResult
@@ -200,7 +200,7 @@ def _engines(result: EnginesResult) -> Iterator[str]:
             same = difference is not None and difference <= result.allowed
             yield from must(same, f"{at}: called equal, and its scores are not")
         elif row.verdict == "rounding":
-            fine = row.ndcg_change is not None and row.ndcg_change >= -quantize.ALLOWED
+            fine = row.ndcg_change is not None and row.ndcg_change >= -ROUNDING
             yield from must(fine, f"{at}: called rounded, and its NDCG@10 is worse than is allowed")
         else:
             yield from must(bool(row.reason), f"{at}: {row.verdict}, and no reason is given")
