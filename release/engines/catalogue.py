@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +37,11 @@ class Engine:
     def without_option(self) -> str | None:
         """The snippet as people write it who do not know the option."""
         return self.snippet.replace(*self.default) if self.default else None
+
+    def titled(self, versions: Mapping[str, str]) -> str:
+        """The title with the version of its first package, of those that were run: package -> version."""
+        version = versions.get(self.versions[0], "") if self.versions else ""
+        return self.title.replace("{version}", version).strip()
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -270,9 +270,7 @@ def judge(
         verdict, reason = "not_run", "not in fp32, and nothing is here to measure NDCG@10 on"
     return EngineResult(
         name=engine.name,
-        title=engine.title.replace(
-            "{version}", outcome.versions.get(engine.versions[0], "") if engine.versions else ""
-        ).strip(),
+        title=engine.titled(outcome.versions),
         core=engine.core,
         verdict=verdict,
         reason=reason,

@@ -84,10 +84,15 @@ def _engines(result: EnginesResult) -> dict[str, tuple[Any, Any]]:
     }
     for row in result.engines:
         if engine := known.get(row.name):
-            version = row.versions.get(engine.versions[0], "") if engine.versions else ""
             says = (row.title, row.core, row.option, row.unequal, row.language, row.snippet)
-            title = engine.title.replace("{version}", version).strip()
-            given = (title, engine.core, engine.option, engine.unequal, engine.language, engine.snippet.strip())
+            given = (
+                engine.titled(row.versions),
+                engine.core,
+                engine.option,
+                engine.unequal,
+                engine.language,
+                engine.snippet.strip(),
+            )
             for key, said, right in zip(ENGINE, says, given, strict=True):
                 expected[f"engines.json: measured.engines.{row.name}.{key}"] = (said, right)
     return expected
